@@ -1,0 +1,173 @@
+//! The chat room under the contract `concurrent`: a call for each member, all of
+//! them in one instance, which holds the room.
+//!
+//! A call reads what its member says and, at the same time, writes to it what the
+//! others have said. Whoever puts something into the room wakes the calls of
+//! those it is for.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use chat_protocol::{MemberId, QueueLimit, READ_LIMIT, Room};
+use futures_util::future::select;
+use shell_p3::{Handler, Streams, peer};
+use wasip3::sockets::types::TcpSocket;
+use wit_bindgen::{StreamReader, StreamResult, StreamWriter};
+
+struct Component;
+
+shell_p3::export!(Component);
+
+impl Handler for Component {
+    async fn handle(socket: TcpSocket) -> Result<(), String> {
+        let limit = shell::option("QUEUE_LIMIT")?;
+        let member = Membership::new(peer(&socket)?, limit);
+        let mut streams = Streams::new(&socket);
+        // Whichever ends first takes the others with it: a write to a member who
+        // does not read is given up as soon as the room has dropped the member.
+        select(
+            pin!(write(&member, &mut streams.output)),
+            select(
+                pin!(read(&member, &mut streams.input)),
+                pin!(poll_fn(|context| member.poll_dropped(context))),
+            ),
+        )
+        .await;
+        Ok(())
+    }
+}
+
+/// What one write to a member takes at most.
+const WRITE_LIMIT: usize = 16 * 1024;
+
+/// Writes to the member what waits for it, until it has gone.
+async fn write(member: &Membership, output: &mut StreamWriter<u8>) {
+    loop {
+        let piece = poll_fn(|context| member.poll_pending(context)).await;
+        let length = piece.len();
+        if !output.write_all(piece).await.is_empty() {
+            return;
+        }
+        // Until now it has counted for the queue's limit.
+        with_room(|room| room.sent(member.id, length));
+    }
+}
+
+/// Puts into the room what the member says, until it has gone. End of file and a
+/// reset are all the same to a chat.
+async fn read(member: &Membership, input: &mut StreamReader<u8>) {
+    let mut buffer = Vec::with_capacity(READ_LIMIT);
+    loop {
+        let (result, mut chunk) = input.read(buffer).await;
+        if result == StreamResult::Dropped {
+            return;
+        }
+        with_room(|room| room.receive(member.id, &chunk));
+        // The next chunk may be there already. The others write this one first,
+        // or a member who sends much would have them all dropped.
+        wit_bindgen::yield_async().await;
+        chunk.clear();
+        buffer = chunk;
+    }
+}
+
+/// A place in the room, given up when it is dropped.
+struct Membership {
+    id: MemberId,
+}
+
+impl Membership {
+    fn new(address: SocketAddr, limit: QueueLimit) -> Membership {
+        let id = SERVER.with_borrow_mut(|server| {
+            let server = server.get_or_insert_with(|| Server::new(limit));
+            server.last_member += 1;
+            server.last_member
+        });
+        with_room(|room| room.join(id, address));
+        Membership { id }
+    }
+
+    /// What waits for the member, once something does.
+    fn poll_pending(&self, context: &mut Context<'_>) -> Poll<Vec<u8>> {
+        self.wake_on_change(context);
+        let piece = with_room(|room| room.pending(self.id, WRITE_LIMIT).to_vec());
+        if piece.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(piece)
+    }
+
+    /// Ready when the room has dropped the member.
+    fn poll_dropped(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.wake_on_change(context);
+        if with_room(|room| room.is_member(self.id)) {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn wake_on_change(&self, context: &mut Context<'_>) {
+        with_server(|server| {
+            // One waker is enough: all that a call waits for is one task.
+            server
+                .wakers
+                .entry(self.id)
+                .or_insert_with(|| context.waker().clone());
+        });
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        with_room(|room| room.leave(self.id));
+        with_server(|server| server.wakers.remove(&self.id));
+    }
+}
+
+thread_local! {
+    /// Empty until the first member, whose call can say that an option is bad.
+    static SERVER: RefCell<Option<Server>> = const { RefCell::new(None) };
+}
+
+struct Server {
+    room: Room,
+    last_member: MemberId,
+    /// The calls that wait for something to happen to their member.
+    wakers: BTreeMap<MemberId, Waker>,
+}
+
+impl Server {
+    fn new(limit: QueueLimit) -> Server {
+        Server {
+            room: Room::new(limit),
+            last_member: 0,
+            wakers: BTreeMap::new(),
+        }
+    }
+}
+
+fn with_server<R: Default>(act: impl FnOnce(&mut Server) -> R) -> R {
+    SERVER.with_borrow_mut(|server| server.as_mut().map(act).unwrap_or_default())
+}
+
+/// Does something in the room, prints what was broadcast by that, and wakes those
+/// whom it concerns.
+fn with_room<R: Default>(act: impl FnOnce(&mut Room) -> R) -> R {
+    let (result, mut log, wakers) = with_server(|server| {
+        let result = act(&mut server.room);
+        let mut concerned = server.room.take_waiting();
+        concerned.extend(server.room.take_dropped());
+        let wakers: Vec<Waker> = concerned
+            .iter()
+            .filter_map(|id| server.wakers.remove(id))
+            .collect();
+        (result, server.room.take_log(), wakers)
+    });
+    shell::print_log(&mut log);
+    wakers.into_iter().for_each(Waker::wake);
+    result
+}

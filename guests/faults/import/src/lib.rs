@@ -1,0 +1,31 @@
+//! A handler that imports what no host has, which must refuse to serve it.
+
+use shell_p2::blocking::Handler;
+use wasi::io::streams::{InputStream, OutputStream};
+use wasi::sockets::tcp::TcpSocket;
+
+wit_bindgen::generate!({
+    inline: "
+        package acme:vault;
+
+        interface secrets {
+            reveal: func(name: string) -> string;
+        }
+
+        world thief {
+            import secrets;
+        }
+    ",
+});
+
+struct Component;
+
+shell_p2::blocking::export!(Component);
+
+impl Handler for Component {
+    fn handle(_: TcpSocket, _: InputStream, output: OutputStream) -> Result<(), String> {
+        let secret = acme::vault::secrets::reveal("password");
+        shell_p2::write_all(&output, secret.as_bytes())
+            .map_err(|error| shell_p2::describe("write", &error))
+    }
+}

@@ -1,0 +1,221 @@
+//! What the misbehaving guests of all contracts share: the option `MODE`, and the
+//! faults that are the same whatever the contract is.
+//!
+//! A fault that ends an instance waits for the chunk `fault\n` and echoes all
+//! others, so that a test can hold healthy connections on the same instance.
+
+use std::io::Write;
+use std::str::FromStr;
+
+use protocol::{Output, Session, Step};
+
+/// What `err` returns.
+pub const FAILURE: &str = "deliberate failure";
+
+/// The chunk that triggers a fault.
+const TRIGGER: &[u8] = b"fault\n";
+
+/// How many bytes `flood` writes at a time, and `print` prints on one line.
+const MUCH: usize = 64 * 1024;
+
+macro_rules! modes {
+    ($($(#[$default:meta])? $mode:ident = $name:literal,)*) => {
+        /// The option `MODE`. What each does is said in `guests/README.md`.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub enum Mode {
+            $($(#[$default])? $mode,)*
+        }
+
+        impl FromStr for Mode {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Mode, String> {
+                match text {
+                    $($name => Ok(Mode::$mode),)*
+                    _ => Err(["one of", $($name),*].join(" ")),
+                }
+            }
+        }
+
+        impl Mode {
+            fn name(self) -> &'static str {
+                match self {
+                    $(Mode::$mode => $name,)*
+                }
+            }
+        }
+    };
+}
+
+modes! {
+    #[default]
+    Trap = "trap",
+    TrapOpen = "trap-open",
+    Spin = "spin",
+    Hog = "hog",
+    Err = "err",
+    Early = "early",
+    NeverRead = "never-read",
+    Block = "block",
+    Flood = "flood",
+    Tick = "tick",
+    Outbound = "outbound",
+    Lookup = "lookup",
+    Env = "env",
+    Dir = "dir",
+    Options = "options",
+    HalfClose = "half-close",
+    ShutdownSend = "shutdown-send",
+    Leak = "leak",
+    Print = "print",
+}
+
+impl Mode {
+    /// What to say where a contract has no such fault.
+    pub fn refusal(self) -> String {
+        format!("MODE={}: expected a mode of this contract", self.name())
+    }
+}
+
+/// What a session that wants to close leaves for the shell to do first, because
+/// it differs between contracts.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `err`: fail, if the contract has a way to.
+    Fail,
+    /// `block`: wait inside a turn.
+    Block,
+    /// `leak`: drop the connection without a word.
+    Leak,
+    /// `outbound`: connect to this address and answer how it went.
+    Connect(String),
+    /// `lookup`: resolve this name and answer the addresses.
+    Resolve(String),
+}
+
+/// One connection of a misbehaving guest.
+#[derive(Debug)]
+pub struct Fault {
+    mode: Mode,
+    /// Input that waits for a line to be complete, or for end of file.
+    collected: Vec<u8>,
+    /// What the shell is to do before it closes the connection.
+    pub request: Option<Request>,
+}
+
+impl Fault {
+    /// A session that misbehaves in `mode`.
+    pub fn new(mode: Mode) -> Fault {
+        Fault {
+            mode,
+            collected: Vec::new(),
+            request: None,
+        }
+    }
+
+    /// The first line of the input, once it is complete.
+    fn line(&mut self, chunk: &[u8]) -> Option<String> {
+        self.collected.extend_from_slice(chunk);
+        let end = self.collected.iter().position(|&byte| byte == b'\n')?;
+        let line = self.collected.get(..end)?;
+        Some(String::from_utf8_lossy(line).trim_end().to_owned())
+    }
+
+    fn strike(&mut self) -> Option<Request> {
+        match self.mode {
+            Mode::Spin => loop {
+                std::hint::spin_loop();
+            },
+            Mode::Hog => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(vec![1_u8; 1 << 20]);
+                    std::hint::black_box(&hoard);
+                }
+            }
+            Mode::Err => Some(Request::Fail),
+            Mode::Block => Some(Request::Block),
+            Mode::Leak => Some(Request::Leak),
+            _ => trap(),
+        }
+    }
+}
+
+impl Session for Fault {
+    fn open(&mut self, output: &mut Output) -> Step {
+        match self.mode {
+            Mode::TrapOpen => trap(),
+            Mode::Early => Step::Close,
+            Mode::Env => {
+                for (name, value) in std::env::vars_os() {
+                    let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+                    output.bytes.push(format!("{name}={value}\r\n").as_bytes());
+                }
+                Step::Close
+            }
+            _ => Step::Continue,
+        }
+    }
+
+    fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step {
+        match self.mode {
+            Mode::HalfClose => self.collected.extend_from_slice(chunk),
+            Mode::Print => {
+                print(std::io::stdout(), chunk);
+                print(std::io::stderr(), chunk);
+                output.bytes.push(b"printed\r\n");
+                return Step::Close;
+            }
+            Mode::Dir => {
+                if let Some(path) = self.line(chunk) {
+                    match std::fs::read(path) {
+                        Ok(content) => output.bytes.push(&content),
+                        Err(error) => output.bytes.push(format!("error: {error}\r\n").as_bytes()),
+                    }
+                    return Step::Close;
+                }
+            }
+            Mode::Outbound => self.request = self.line(chunk).map(Request::Connect),
+            Mode::Lookup => self.request = self.line(chunk).map(Request::Resolve),
+            Mode::Tick => {}
+            _ if chunk == TRIGGER => self.request = self.strike(),
+            _ => output.bytes.push(chunk),
+        }
+        match self.request {
+            Some(_) => Step::Close,
+            None => Step::Continue,
+        }
+    }
+
+    fn more(&mut self, output: &mut Output) -> Step {
+        if self.mode == Mode::Flood {
+            output.bytes.push(&[b'x'; MUCH]);
+        }
+        Step::Continue
+    }
+
+    fn end(&mut self, output: &mut Output) {
+        if self.mode == Mode::HalfClose {
+            output.bytes.push(&std::mem::take(&mut self.collected));
+        }
+    }
+}
+
+/// Traps without a word on standard error.
+fn trap() -> ! {
+    core::arch::wasm32::unreachable()
+}
+
+/// A line, one that is not UTF-8, and a long one that does not end.
+fn print(mut stream: impl Write, chunk: &[u8]) {
+    let text = String::from_utf8_lossy(chunk);
+    let _ = writeln!(
+        stream,
+        "received {} bytes: {}",
+        chunk.len(),
+        text.trim_end()
+    );
+    let _ = stream.write_all(b"not UTF-8: \xff\xfe\n");
+    let _ = stream.write_all(&[b'x'; MUCH]);
+    let _ = stream.flush();
+}

@@ -1,0 +1,87 @@
+//! The output queue of T7, after Python's `asynchat`.
+
+use std::collections::VecDeque;
+
+/// How much of a producer goes out at a time.
+const PIECE: usize = 512;
+
+/// A first-in first-out queue of producers. The one at the front is drained a
+/// piece at a time; a mark in the queue says to close once it is reached.
+#[derive(Debug, Default)]
+pub(crate) struct Fifo {
+    entries: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Producer { data: Vec<u8>, drained: usize },
+    Close,
+}
+
+/// What comes next out of a [`Fifo`].
+#[derive(Debug, PartialEq)]
+pub(crate) enum Refill<'a> {
+    /// The next piece of the producer at the front.
+    Bytes(&'a [u8]),
+    /// Nothing for now.
+    Empty,
+    /// All that came before the mark has gone out.
+    Close,
+}
+
+impl Fifo {
+    /// Adds a producer of `data`.
+    pub(crate) fn push(&mut self, data: Vec<u8>) {
+        self.entries.push_back(Entry::Producer { data, drained: 0 });
+    }
+
+    /// Adds the mark.
+    pub(crate) fn close_when_done(&mut self) {
+        self.entries.push_back(Entry::Close);
+    }
+
+    /// The next piece.
+    pub(crate) fn refill(&mut self) -> Refill<'_> {
+        // A producer is exhausted when it gives nothing more, not with its last
+        // piece.
+        while let Some(Entry::Producer { data, drained }) = self.entries.front()
+            && *drained == data.len()
+        {
+            self.entries.pop_front();
+        }
+        match self.entries.front_mut() {
+            Some(Entry::Producer { data, drained }) => {
+                let start = *drained;
+                *drained = data.len().min(start + PIECE);
+                Refill::Bytes(data.get(start..*drained).unwrap_or_default())
+            }
+            Some(Entry::Close) => Refill::Close,
+            None => Refill::Empty,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_are_drained_in_order_and_in_pieces() {
+        let mut fifo = Fifo::default();
+        assert_eq!(fifo.refill(), Refill::Empty);
+        fifo.push(vec![b'a'; 1200]);
+        fifo.push(Vec::new());
+        fifo.push(vec![b'b'; 512]);
+        fifo.close_when_done();
+        for expected in [
+            [b'a'; 512].as_slice(),
+            &[b'a'; 512],
+            &[b'a'; 176],
+            &[b'b'; 512],
+        ] {
+            assert_eq!(fifo.refill(), Refill::Bytes(expected));
+        }
+        assert_eq!(fifo.refill(), Refill::Close);
+        assert_eq!(fifo.refill(), Refill::Close);
+    }
+}

@@ -1,0 +1,193 @@
+//! What ends a request in T7, and how it is found.
+
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use protocol::unescape;
+
+/// The option `TERMINATOR`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Terminator {
+    /// These bytes, which are not empty.
+    Bytes(Vec<u8>),
+    /// So many bytes.
+    Count(NonZeroU64),
+    /// Nothing ends it.
+    Never,
+}
+
+impl Default for Terminator {
+    fn default() -> Terminator {
+        Terminator::Bytes(b"\r\n\r\n".to_vec())
+    }
+}
+
+impl FromStr for Terminator {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Terminator, String> {
+        if text == "none" {
+            return Ok(Terminator::Never);
+        }
+        if let Some(count) = text.strip_prefix("count:") {
+            return count
+                .parse()
+                .map(Terminator::Count)
+                .map_err(|_| "a number of bytes of at least 1 after count:".to_owned());
+        }
+        match unescape(text)? {
+            bytes if bytes.is_empty() => Err("text, count:N or none".to_owned()),
+            bytes => Ok(Terminator::Bytes(bytes)),
+        }
+    }
+}
+
+/// Finds a terminator in input that comes in chunks.
+///
+/// It keeps no input: nobody asks for what was collected, and a peer that never
+/// ends its request must not fill the memory.
+#[derive(Debug)]
+pub(crate) enum Matcher {
+    Bytes(Pattern),
+    Count {
+        missing: u64,
+    },
+    Never,
+    /// The terminator was found; what comes after it is ignored.
+    Found,
+}
+
+impl Matcher {
+    pub(crate) fn new(terminator: &Terminator) -> Matcher {
+        match terminator {
+            Terminator::Bytes(bytes) => Matcher::Bytes(Pattern::new(bytes.clone())),
+            Terminator::Count(count) => Matcher::Count {
+                missing: count.get(),
+            },
+            Terminator::Never => Matcher::Never,
+        }
+    }
+
+    /// Takes the next chunk, and says whether the request ends in it. That is
+    /// said once.
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> bool {
+        let found = match self {
+            Matcher::Bytes(pattern) => chunk.iter().any(|&byte| pattern.step(byte)),
+            Matcher::Count { missing } => {
+                let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                *missing = missing.saturating_sub(length);
+                *missing == 0
+            }
+            Matcher::Never | Matcher::Found => false,
+        };
+        if found {
+            *self = Matcher::Found;
+        }
+        found
+    }
+}
+
+/// A search by Knuth, Morris and Pratt, which goes over each byte once and
+/// needs no byte of an earlier chunk.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    bytes: Vec<u8>,
+    /// For each length of a match, the length of the longest shorter match that
+    /// ends at the same byte.
+    shorter: Vec<usize>,
+    matched: usize,
+}
+
+impl Pattern {
+    fn new(bytes: Vec<u8>) -> Pattern {
+        let mut pattern = Pattern {
+            shorter: vec![0, 0],
+            matched: 0,
+            bytes,
+        };
+        // The pattern without its first byte, searched for in itself.
+        for index in 1..pattern.bytes.len() {
+            if let Some(&byte) = pattern.bytes.get(index) {
+                pattern.step(byte);
+            }
+            pattern.shorter.push(pattern.matched);
+        }
+        pattern.matched = 0;
+        pattern
+    }
+
+    /// Takes the next byte, and says whether the pattern ends with it.
+    fn step(&mut self, byte: u8) -> bool {
+        while self.matched > 0 && self.bytes.get(self.matched) != Some(&byte) {
+            self.matched = self.shorter.get(self.matched).copied().unwrap_or(0);
+        }
+        if self.bytes.get(self.matched) == Some(&byte) {
+            self.matched += 1;
+        }
+        self.matched == self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminators() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<Terminator>) {
+            assert_eq!(text.parse().ok(), expected, "{text:?}");
+        }
+        let bytes = |bytes: &[u8]| Some(Terminator::Bytes(bytes.to_vec()));
+        assert_eq!(Some(Terminator::default()), bytes(b"\r\n\r\n"));
+        check(r"\r\n\r\n", bytes(b"\r\n\r\n"));
+        check("END", bytes(b"END"));
+        check(r"\x6eone", bytes(b"none"));
+        check("none", Some(Terminator::Never));
+        check("count:12", NonZeroU64::new(12).map(Terminator::Count));
+        check("count:0", None);
+        check("count:", None);
+        check("count:-1", None);
+        check("", None);
+        check(r"\q", None);
+    }
+
+    /// Every way to cut `input` into two or three chunks finds the terminator,
+    /// or does not.
+    #[track_caller]
+    fn check(terminator: &str, input: &[u8], expected: bool) {
+        let terminator: Terminator = terminator.parse().unwrap();
+        for first in 0..=input.len() {
+            for second in first..=input.len() {
+                let mut matcher = Matcher::new(&terminator);
+                let found = [&input[..first], &input[first..second], &input[second..]]
+                    .map(|chunk| matcher.feed(chunk));
+                let count = found.iter().filter(|found| **found).count();
+                assert_eq!(count, usize::from(expected), "{input:?} {first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_found_over_any_chunks() {
+        check(r"\r\n\r\n", b"", false);
+        check(r"\r\n\r\n", b"GET /\r\n", false);
+        check(r"\r\n\r\n", b"GET /\r\n\r\n", true);
+        check(r"\r\n\r\n", b"\r\n\r\r\n\r\n", true);
+        check(r"\r\n\r\n", b"a\r\n\rb\n\r\n", false);
+        check(r"\r\n\r\n", b"one\r\n\r\ntwo\r\n\r\n", true);
+        check("aab", b"aaaab", true);
+        check("ababc", b"abababc", true);
+        check("abcabd", b"abcabcabd", true);
+        check("aabaaab", b"aabaabaaab", true);
+        check("x", b"yyyx", true);
+    }
+
+    #[test]
+    fn counts_are_found_over_any_chunks() {
+        check("count:5", b"1234", false);
+        check("count:5", b"12345", true);
+        check("count:5", b"1234567", true);
+        check("none", b"\r\n\r\n", false);
+    }
+}

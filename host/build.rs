@@ -1,0 +1,173 @@
+//! Builds the guests and makes them known to the crate.
+//!
+//! The guests are a cargo workspace of their own, compiled for wasm32-wasip2
+//! into a target directory of their own, so that neither build waits for the
+//! other's lock. If rustup does not have the target yet, it is added.
+//!
+//! What comes out, in `OUT_DIR`:
+//! - `builtins.rs`: the components that are embedded in the crate.
+//! - `guests.rs`: a macro that names every guest there is, for the tests.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+const TARGET: &str = "wasm32-wasip2";
+/// Guests that exist for the tests only and are not embedded.
+const TEST_FAMILY: &str = "faults";
+
+fn main() {
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests");
+    for input in ["../guests", "../wit"] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+    println!("cargo::rerun-if-env-changed=RUSTUP_TOOLCHAIN");
+    let out = PathBuf::from(variable("OUT_DIR"));
+    ensure_target();
+    let built = build(&guests, &target_directory(&out));
+    write(&out, &built);
+}
+
+/// Says what is wrong and what to type, on one line, and fails the build.
+fn fail(message: &str) -> ! {
+    println!("cargo::error={message}");
+    exit(1);
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| fail(&format!("{name} is not set; run this with cargo")))
+}
+
+/// `OUT_DIR` is `TARGET_DIR/PROFILE/build/PACKAGE/out`.
+fn target_directory(out: &Path) -> PathBuf {
+    match out.ancestors().nth(4) {
+        Some(target) => target.join("guests"),
+        None => fail("OUT_DIR is not inside a target directory; run this with cargo"),
+    }
+}
+
+fn ensure_target() {
+    let installed = || {
+        let libraries = Command::new(variable("RUSTC"))
+            .args(["--print", "target-libdir", "--target", TARGET])
+            .output();
+        libraries.is_ok_and(|output| {
+            let path = String::from_utf8_lossy(&output.stdout);
+            output.status.success() && Path::new(path.trim()).is_dir()
+        })
+    };
+    if installed() {
+        return;
+    }
+    let added = Command::new("rustup")
+        .args(["target", "add", TARGET])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    if !added.is_ok_and(|status| status.success()) || !installed() {
+        fail(&format!(
+            "the target {TARGET} is missing and could not be added; type: rustup target add {TARGET}"
+        ));
+    }
+}
+
+/// Builds the workspace and returns its components, sorted by name.
+fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
+    let mut cargo = Command::new(variable("CARGO"));
+    cargo
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(target_directory)
+        .current_dir(guests);
+    // What cargo sets for the host's build is not meant for the guests': flags,
+    // wrappers (clippy's among them), and the host's own compiler settings.
+    for (name, _) in env::vars() {
+        let meant_for_host = name == "RUSTFLAGS"
+            || name == "RUSTDOCFLAGS"
+            || name == "CARGO_ENCODED_RUSTFLAGS"
+            || name == "CARGO_ENCODED_RUSTDOCFLAGS"
+            || name == "CARGO_BUILD_TARGET"
+            || name == "CLIPPY_ARGS"
+            || name.starts_with("CARGO_PROFILE_")
+            || name.ends_with("_WRAPPER");
+        if meant_for_host {
+            cargo.env_remove(name);
+        }
+    }
+    let output = match cargo.output() {
+        Ok(output) => output,
+        Err(error) => fail(&format!("cannot run cargo for the guests: {error}")),
+    };
+    if !output.status.success() {
+        for line in String::from_utf8_lossy(&output.stderr).lines() {
+            println!("cargo::error={line}");
+        }
+        fail("the guests do not build; try: cargo build --release --target wasm32-wasip2, in guests/");
+    }
+    components(guests, &target_directory.join(TARGET).join("release"))
+}
+
+/// The component of every crate of the workspace that makes one, and no file
+/// left over from a crate that is gone.
+fn components(guests: &Path, release: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for family in directories(guests) {
+        for member in directories(&family) {
+            let (Some(family), Some(member)) = (family.file_name(), member.file_name()) else {
+                continue;
+            };
+            let name = format!("{}_{}", family.to_string_lossy(), member.to_string_lossy());
+            let path = release.join(format!("{name}.wasm"));
+            if path.exists() {
+                found.push(path);
+            }
+        }
+    }
+    if found.is_empty() {
+        fail("the guests' build made no component");
+    }
+    found.sort();
+    found
+}
+
+fn directories(of: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(of) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+fn write(out: &Path, components: &[PathBuf]) {
+    let mut builtins = "&[".to_owned();
+    let mut guests = "/// Gives `$callback` the name of every guest.\n\
+         macro_rules! for_each_guest {\n    ($callback:ident) => { $callback! {"
+        .to_owned();
+    for path in components {
+        let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            continue;
+        };
+        let _ = write!(guests, " {stem}");
+        if stem.split('_').next() != Some(TEST_FAMILY) {
+            let name = stem.replace('_', "-");
+            let _ = write!(builtins, "({name:?}, include_bytes!({path:?})),");
+        }
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    builtins.push(']');
+    guests.push_str(" } };\n}\n");
+    for (file, text) in [("builtins.rs", builtins), ("guests.rs", guests)] {
+        if let Err(error) = fs::write(out.join(file), text) {
+            fail(&format!("cannot write {file}: {error}"));
+        }
+    }
+    if let Some(directory) = components.first().and_then(|path| path.parent()) {
+        println!(
+            "cargo::rustc-env=SOCKSERVE_GUESTS_DIR={}",
+            directory.display()
+        );
+    }
+}

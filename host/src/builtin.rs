@@ -1,0 +1,105 @@
+//! The components that are embedded in this crate: echo, time and chat, each in
+//! the contracts that suit it.
+//!
+//! Their sources are in `guests/`, and so are their options.
+
+use crate::guest::component::{Component, ComponentError};
+use std::path::Path;
+
+/// What a component path begins with to mean an embedded component.
+pub const PREFIX: &str = "builtin:";
+
+/// An embedded component.
+#[derive(Clone, Copy)]
+pub struct Builtin {
+    /// Its name: the family and the contract, for example `echo-blocking`.
+    pub name: &'static str,
+    /// The component file.
+    pub bytes: &'static [u8],
+}
+
+/// An embedded component was asked for that does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no builtin:{name}; there are {}", names())]
+pub struct UnknownBuiltin {
+    name: String,
+}
+
+/// Why a component could not be found by its path or builtin name.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No such embedded component.
+    #[error(transparent)]
+    Unknown(#[from] UnknownBuiltin),
+    /// No such file, or no such component.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+}
+
+/// All embedded components, sorted by name.
+pub fn all() -> impl Iterator<Item = Builtin> {
+    let embedded: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
+    embedded
+        .iter()
+        .map(|(name, bytes)| Builtin { name, bytes })
+}
+
+/// Finds an embedded component by its name, without the prefix.
+pub fn find(name: &str) -> Result<Builtin, UnknownBuiltin> {
+    all()
+        .find(|builtin| builtin.name == name)
+        .ok_or_else(|| UnknownBuiltin {
+            name: name.to_owned(),
+        })
+}
+
+/// Reads the component that `path` names: a file, or `builtin:NAME`.
+pub fn load(path: &str) -> Result<Component, LoadError> {
+    match path.strip_prefix(PREFIX) {
+        Some(name) => {
+            let builtin = find(name)?;
+            Ok(Component::from_bytes(path, builtin.bytes.to_vec())?)
+        }
+        None => Ok(Component::from_file(Path::new(path))?),
+    }
+}
+
+fn names() -> String {
+    let names: Vec<_> = all().map(|builtin| builtin.name).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Contract;
+
+    #[test]
+    fn a_builtins_name_ends_with_its_contract() {
+        for builtin in all() {
+            let component = load(&format!("{PREFIX}{}", builtin.name)).unwrap();
+            let contract = component.contract().to_string();
+            assert!(builtin.name.ends_with(&contract), "{}", builtin.name);
+        }
+    }
+
+    #[test]
+    fn every_family_is_there_in_its_contracts() {
+        let names: Vec<_> = all().map(|builtin| builtin.name).collect();
+        for family in ["echo", "time"] {
+            for contract in Contract::ALL {
+                let name = format!("{family}-{contract}");
+                assert!(names.contains(&name.as_str()), "{name}");
+            }
+        }
+        assert!(names.contains(&"chat-evented"));
+        assert!(names.contains(&"chat-concurrent"));
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_the_known_ones() {
+        let error = load("builtin:nothing").err().unwrap().to_string();
+        assert!(error.starts_with("there is no builtin:nothing; there are "));
+        assert!(error.contains("echo-blocking"));
+    }
+}

@@ -1,0 +1,99 @@
+//! `sockserve inspect`: what a component is, what it can run under, and what it
+//! needs.
+
+use super::Failure;
+use crate::builtin;
+use crate::{Contract, Dispatch};
+use crate::guest::handler::is_provided;
+use clap::Args;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// A component file, or builtin:NAME
+    component: String,
+}
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let component = builtin::load(&options.component)?;
+    let contract = component.contract();
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "component   {}", options.component)?;
+    writeln!(stdout, "size        {} bytes", component.bytes().len())?;
+    writeln!(stdout, "contract    {contract}")?;
+    writeln!(stdout, "dispatches  {}", dispatches(contract))?;
+    writeln!(stdout, "imports")?;
+    for import in component.imports() {
+        writeln!(stdout, "  {import:<45} {}", need(contract, import))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dispatches(contract: Contract) -> String {
+    let names: Vec<_> = contract
+        .dispatches()
+        .map(|dispatch| {
+            if dispatch == contract.default_dispatch() {
+                format!("{dispatch} (default)")
+            } else {
+                Dispatch::to_string(&dispatch)
+            }
+        })
+        .collect();
+    names.join(", ")
+}
+
+/// What an import takes: nothing, a grant, or what cannot be had.
+fn need(contract: Contract, import: &str) -> &'static str {
+    if !is_provided(contract, import) {
+        return "not provided: compose the component with one that exports it";
+    }
+    let interface = import.split('@').next().unwrap_or_default();
+    match interface {
+        "wasi:cli/environment" => "provided; variables by --env NAME=VALUE",
+        "wasi:cli/stdout" | "wasi:cli/stderr" => "provided; goes to the log",
+        "wasi:filesystem/types" | "wasi:filesystem/preopens" => {
+            "provided; directories by --dir HOST_DIR[::GUEST_DIR]"
+        }
+        "wasi:sockets/tcp" => {
+            "provided for the accepted connection; others by --allow-connect HOST:PORT"
+        }
+        "wasi:sockets/tcp-create-socket" => "denied but by --allow-connect HOST:PORT",
+        "wasi:sockets/types" => {
+            "provided for the accepted connection; others by --allow-connect HOST:PORT; no UDP"
+        }
+        "wasi:sockets/ip-name-lookup" => "denied but by --allow-lookup",
+        "wasi:sockets/udp" | "wasi:sockets/udp-create-socket" => "denied",
+        _ => "provided",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_import_says_what_it_takes() {
+        let check = |import, expected: &str| {
+            let said = need(Contract::Blocking, import);
+            assert!(said.contains(expected), "{import}: {said}");
+        };
+        check("wasi:io/streams@0.2.12", "provided");
+        check("wasi:cli/environment@0.2.6", "--env");
+        check("wasi:filesystem/types@0.2.6", "--dir");
+        check("wasi:sockets/tcp@0.2.12", "--allow-connect");
+        check("wasi:sockets/ip-name-lookup@0.2.12", "--allow-lookup");
+        check("wasi:http/types@0.2.12", "not provided");
+        check("acme:vault/secrets", "not provided");
+    }
+
+    #[test]
+    fn the_default_dispatch_is_marked() {
+        assert_eq!(
+            dispatches(Contract::Blocking),
+            "sequential, threaded (default), poll"
+        );
+        assert_eq!(dispatches(Contract::Evented), "poll (default)");
+    }
+}

@@ -1,0 +1,38 @@
+//! The log: one line an event, on standard error.
+
+use clap::{Args, ValueEnum};
+use std::io::IsTerminal as _;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt;
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// What to log: off, error, warn, info, debug or trace. `debug` has a line
+    /// for each connection opened and closed
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    log_level: LevelFilter,
+    /// How to write it
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Options {
+    pub(super) fn start(&self) {
+        let builder = fmt()
+            .with_max_level(self.log_level)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
+        match self.log_format {
+            Format::Text => builder.init(),
+            Format::Json => builder.json().flatten_event(true).init(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The `sockserve` command: arguments, signals, and what is printed.
+//!
+//! Standard output has what was asked for (ready lines, lists, tables),
+//! standard error the log and refusals. A refusal is one line.
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong arguments.
+
+mod builtins;
+mod demo;
+mod inspect;
+mod log;
+mod serve;
+mod signals;
+
+use clap::{Parser, Subcommand};
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Serve TCP connections with WebAssembly components.
+#[derive(Parser)]
+#[command(name = "sockserve", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    log: log::Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve connections with a component until told to stop.
+    Serve(serve::Options),
+    /// Serve the embedded components to real clients and check every byte.
+    Demo(demo::Options),
+    /// List the embedded components, or write them as files.
+    Builtins(builtins::Options),
+    /// Say what a component is and what it needs.
+    Inspect(inspect::Options),
+}
+
+/// How a command can fail, as far as the exit status tells.
+#[derive(Debug)]
+enum Failure {
+    /// The arguments do not make sense: 2.
+    Usage(anyhow::Error),
+    /// It did not work: 1.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Usage(error) | Self::Failed(error)) = self;
+        // The chain of causes, on one line.
+        write!(f, "{error:#}")
+    }
+}
+
+/// Runs the command that the process's arguments say.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
+    cli.log.start();
+    let result = match cli.command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Builtins(options) => builtins::run(&options),
+        Command::Inspect(options) => inspect::run(&options),
+    };
+    match result {
+        Ok(status) => status,
+        Err(failure) => {
+            let status = match failure {
+                Failure::Usage(_) => 2,
+                Failure::Failed(_) => 1,
+            };
+            complain(&failure.to_string());
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Prints help and version as clap does, and a refusal on one line.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody reads it: nothing more can be said.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    let text = error.render().to_string();
+    // What clap says comes before the usage, which is more than a line.
+    let said = text.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let said = said.split("\n\nFor more information").next().unwrap_or_default();
+    let words: Vec<_> = said.split_whitespace().collect();
+    complain(&format!("{}; see sockserve --help", words.join(" ")));
+    ExitCode::from(2)
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "sockserve: {text}");
+}

@@ -1,0 +1,273 @@
+//! `sockserve serve`: one component behind one or more listeners.
+
+use super::Failure;
+use super::signals::Signals;
+use crate::builtin;
+use crate::{
+    ConnectGrant, Contract, DirGrant, Dispatch, Grants, Handler, HandlerError, Limits,
+    ListenAddress, Service, StartError,
+};
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use clap::Args;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// A component file, or builtin:NAME
+    component: String,
+    /// Where to listen: tcp://HOST:PORT. Port 0 is any free port. May be
+    /// repeated
+    #[arg(long, value_name = "URL", required = true)]
+    listen: Vec<ListenAddress>,
+    /// sequential, threaded or poll. By default threaded for `blocking`, poll
+    /// for `evented` and `concurrent`
+    #[arg(long)]
+    dispatch: Option<Dispatch>,
+    /// The service's name, in the ready line and the log. By default the
+    /// component's, without its contract
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    grants: GrantOptions,
+    #[command(flatten)]
+    limits: LimitOptions,
+}
+
+/// What the component may do beyond its connections. Nothing by default.
+#[derive(Args)]
+#[command(next_help_heading = "Grants")]
+struct GrantOptions {
+    /// Set an environment variable. May be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Grants::parse_env)]
+    env: Vec<(String, String)>,
+    /// Let it read and write a directory. May be repeated
+    #[arg(long, value_name = "HOST_DIR[::GUEST_DIR]")]
+    dir: Vec<DirGrant>,
+    /// Let it connect to a place over TCP; `*` is any host, or any port. May be
+    /// repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    allow_connect: Vec<ConnectGrant>,
+    /// Let it look names up
+    #[arg(long)]
+    allow_lookup: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitOptions {
+    /// Connections open at once; further peers wait in the backlog
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), default_value_t = Limits::default().max_connections)]
+    max_connections: u32,
+    /// Memory of one instance
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value_t = ByteSize(Limits::default().max_memory_bytes))]
+    max_memory: ByteSize,
+    /// Guest time without a wait, and the whole time of an evented turn
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
+    deadline: Duration,
+    /// Threads that run guests under threaded [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = parse_workers)]
+    workers: Option<usize>,
+    /// Connections that wait to be accepted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
+    backlog: u32,
+    /// How long a connection may take to close
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s")]
+    linger: Duration,
+    /// How long open connections may go on after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
+    drain_timeout: Duration,
+}
+
+fn parse_memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "write a size, for example 64MiB".to_owned())?;
+    // wasmtime's address arithmetic, and what wasm can address.
+    if (ByteSize::kib(64)..=ByteSize::gib(4)).contains(&size) {
+        Ok(size)
+    } else {
+        Err("it must be between 64KiB and 4GiB".to_owned())
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a time, for example 500ms or 2s"))?;
+    if time.is_zero() {
+        return Err("it must be longer than zero".to_owned());
+    }
+    Ok(time)
+}
+
+fn parse_workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(workers @ 1..=1024) => Ok(workers),
+        _ => Err("it must be a number from 1 to 1024".to_owned()),
+    }
+}
+
+impl GrantOptions {
+    fn grants(&self) -> Grants {
+        Grants {
+            env: self.env.clone(),
+            dirs: self.dir.clone(),
+            connect: self.allow_connect.clone(),
+            lookup: self.allow_lookup,
+        }
+    }
+}
+
+impl LimitOptions {
+    fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.max_connections,
+            max_memory_bytes: self.max_memory.as_u64(),
+            deadline: self.deadline,
+            workers: self.workers.unwrap_or(Limits::default().workers),
+            backlog: self.backlog,
+            linger: self.linger,
+            drain_timeout: self.drain_timeout,
+        }
+    }
+}
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let component = builtin::load(&options.component)?;
+    let dispatch = options
+        .dispatch
+        .unwrap_or_else(|| component.contract().default_dispatch());
+    let name = match &options.name {
+        Some(name) => name.clone(),
+        None => service_name(&options.component),
+    };
+    let handler = Handler::new(
+        &options.component,
+        &component,
+        dispatch,
+        &options.limits.limits(),
+        options.grants.grants(),
+    )
+    .map_err(|error| match error {
+        HandlerError::Incompatible(_) | HandlerError::Grant(_) => Failure::usage(error),
+        error => error.into(),
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(async {
+        // Before the ready line: whoever reads it may send a signal at once.
+        let mut signals = Signals::new().context("cannot watch for signals")?;
+        let mut service = Service::start(&name, &options.listen, handler).map_err(
+            |error| match error {
+                StartError::Address(_) => Failure::usage(error),
+                error => error.into(),
+            },
+        )?;
+        print_ready(&service).context("cannot print the ready line")?;
+        let ended = tokio::select! {
+            ended = service.ended() => ended,
+            () = signals.next() => {
+                tracing::info!(service = service.name(), "draining");
+                service.drain();
+                tokio::select! {
+                    ended = service.ended() => ended,
+                    // Impatient: no more closing in order.
+                    () = signals.next() => return Ok(ExitCode::SUCCESS),
+                }
+            }
+        };
+        ended.context("the service ended")?;
+        let counts = service.counts();
+        tracing::info!(
+            service = service.name(),
+            accepted = counts.accepted,
+            handled = counts.handled,
+            failed = counts.failed,
+            "stopped"
+        );
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// One line a listener, for people and for scripts that wait for it.
+fn print_ready(service: &Service) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    for address in service.local_addresses() {
+        writeln!(
+            stdout,
+            "listening tcp://{address} service={} contract={} dispatch={}",
+            service.name(),
+            service.contract(),
+            service.dispatch(),
+        )?;
+    }
+    stdout.flush()
+}
+
+/// `echo` for `builtin:echo-blocking`, `path/echo_blocking.wasm`, `echo.wasm`.
+fn service_name(component: &str) -> String {
+    let name = component
+        .strip_prefix(builtin::PREFIX)
+        .unwrap_or(component);
+    let name = std::path::Path::new(name)
+        .file_stem()
+        .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned());
+    for contract in Contract::ALL {
+        for separator in ['-', '_'] {
+            let suffix = format!("{separator}{contract}");
+            if let Some(family) = name.strip_suffix(&suffix)
+                && !family.is_empty()
+            {
+                return family.to_owned();
+            }
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_after_its_component() {
+        for (component, name) in [
+            ("builtin:echo-blocking", "echo"),
+            ("target/release/time_concurrent.wasm", "time"),
+            ("echo.wasm", "echo"),
+            ("my-handler.wasm", "my-handler"),
+            ("-blocking.wasm", "-blocking"),
+        ] {
+            assert_eq!(service_name(component), name, "{component}");
+        }
+    }
+
+    #[test]
+    fn the_options_defaults_are_the_librarys() {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            limits: LimitOptions,
+        }
+        let only = <Only as clap::Parser>::parse_from(["only"]);
+        assert_eq!(only.limits.limits(), Limits::default());
+    }
+
+    #[test]
+    fn sizes_and_times_are_checked() {
+        assert_eq!(parse_memory("64MiB"), Ok(ByteSize::mib(64)));
+        assert_eq!(parse_memory("65536"), Ok(ByteSize::kib(64)));
+        assert!(parse_memory("1").is_err());
+        assert!(parse_memory("5GiB").is_err());
+        assert!(parse_memory("much").is_err());
+        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
+        assert!(parse_time("0s").is_err());
+        assert!(parse_time("soon").is_err());
+        assert!(parse_workers("0").is_err());
+        assert_eq!(parse_workers("4"), Ok(4));
+    }
+}

@@ -1,0 +1,157 @@
+//! The three contracts, the three dispatches, and which of them go together.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What a handler component exports, that is how the host calls it.
+///
+/// `wit/` has the interfaces and what they promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Contract {
+    /// `sockserve:handler/blocking`: a WASI 0.2 call for each connection.
+    Blocking,
+    /// `sockserve:handler/evented`: a WASI 0.2 call for each batch of events.
+    Evented,
+    /// `sockserve:handler/concurrent`: an asynchronous WASI 0.3 call for each
+    /// connection.
+    Concurrent,
+}
+
+/// How a service spreads connections over threads and instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dispatch {
+    /// One connection at a time, each in an instance of its own.
+    Sequential,
+    /// Worker threads; each connection in an instance of its own.
+    Threaded,
+    /// One thread and readiness. `evented` and `concurrent` serve all
+    /// connections from one instance; `blocking` has a suspended instance for
+    /// each.
+    Poll,
+}
+
+/// The pair cannot work.
+#[derive(Debug, thiserror::Error)]
+#[error("contract {contract} cannot run under dispatch {dispatch}: {reason}; use --dispatch {}", contract.default_dispatch())]
+pub struct Incompatible {
+    contract: Contract,
+    dispatch: Dispatch,
+    reason: &'static str,
+}
+
+impl Contract {
+    /// All contracts, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Blocking, Self::Evented, Self::Concurrent];
+
+    /// The interface that a component with this contract exports, without its
+    /// version.
+    pub const fn interface(self) -> &'static str {
+        match self {
+            Self::Blocking => "sockserve:handler/blocking",
+            Self::Evented => "sockserve:handler/evented",
+            Self::Concurrent => "sockserve:handler/concurrent",
+        }
+    }
+
+    /// The dispatch to use where none was asked for.
+    pub const fn default_dispatch(self) -> Dispatch {
+        match self {
+            Self::Blocking => Dispatch::Threaded,
+            Self::Evented | Self::Concurrent => Dispatch::Poll,
+        }
+    }
+
+    /// The dispatches that this contract can run under.
+    pub fn dispatches(self) -> impl Iterator<Item = Dispatch> {
+        Dispatch::ALL
+            .into_iter()
+            .filter(move |dispatch| self.check(*dispatch).is_ok())
+    }
+
+    /// Says why the pair cannot work, if it cannot.
+    pub fn check(self, dispatch: Dispatch) -> Result<(), Incompatible> {
+        match (self, dispatch) {
+            (Self::Evented, Dispatch::Sequential | Dispatch::Threaded) => Err(Incompatible {
+                contract: self,
+                dispatch,
+                reason: "it serves every connection from one instance",
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Dispatch {
+    /// All dispatches, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Sequential, Self::Threaded, Self::Poll];
+
+    /// Whether all connections of a handler with this contract share one
+    /// instance.
+    pub const fn shares_instance(self, contract: Contract) -> bool {
+        matches!(
+            (self, contract),
+            (Self::Poll, Contract::Evented | Contract::Concurrent)
+        )
+    }
+}
+
+impl fmt::Display for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocking => "blocking",
+            Self::Evented => "evented",
+            Self::Concurrent => "concurrent",
+        })
+    }
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sequential => "sequential",
+            Self::Threaded => "threaded",
+            Self::Poll => "poll",
+        })
+    }
+}
+
+impl FromStr for Dispatch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|dispatch| dispatch.to_string() == text)
+            .ok_or_else(|| "write sequential, threaded or poll".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_is_decided() {
+        let runs = |contract: Contract| contract.dispatches().collect::<Vec<_>>();
+        assert_eq!(runs(Contract::Blocking), Dispatch::ALL);
+        assert_eq!(runs(Contract::Concurrent), Dispatch::ALL);
+        assert_eq!(runs(Contract::Evented), [Dispatch::Poll]);
+    }
+
+    #[test]
+    fn the_default_dispatch_can_work() {
+        for contract in Contract::ALL {
+            contract.check(contract.default_dispatch()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_what_would_work() {
+        let error = Contract::Evented.check(Dispatch::Threaded).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "contract evented cannot run under dispatch threaded: it serves every connection \
+             from one instance; use --dispatch poll"
+        );
+    }
+}

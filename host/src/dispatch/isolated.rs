@@ -1,0 +1,108 @@
+//! An instance for each connection: `blocking` and `concurrent` handlers under
+//! `sequential` and `threaded`, and `blocking` under `poll`.
+//!
+//! A connection is a task of the runtime. Its guest runs on a fiber, which is
+//! suspended wherever the guest waits, so a slow peer costs memory and no
+//! thread. The instance lives as long as the call.
+
+use crate::contract::{Contract, Dispatch};
+use crate::guest::clock::GuestClock;
+use crate::guest::failure::Failure;
+use crate::guest::State;
+use crate::service::{Phase, Shared};
+use crate::sockets::connection::Connection;
+use crate::sockets::{p2, push_socket};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use wasmtime::Store;
+
+pub(super) async fn run(service: &Arc<Shared>, listeners: Vec<OwnedFd>) -> io::Result<()> {
+    let turn = match service.handler.dispatch() {
+        Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
+        Dispatch::Threaded | Dispatch::Poll => None,
+    };
+    let deliver = |incoming, turn| {
+        let service = Arc::clone(service);
+        tokio::spawn(async move {
+            let admitted = service.admit(incoming, None);
+            let outcome = tokio::select! {
+                biased;
+                outcome = handle(&service, &admitted.connection) => outcome,
+                () = service.reached(Phase::Aborting) => Err(Failure::Aborted),
+            };
+            // The next connection need not wait for this one's closing.
+            drop(turn);
+            service.finish(admitted, outcome).await;
+        });
+    };
+    service.accept(listeners, turn, deliver).await
+}
+
+/// Calls the handler for one connection, in an instance of its own.
+async fn handle(service: &Shared, connection: &Arc<Connection>) -> Result<(), Failure> {
+    let scope = service.scope(Some(connection));
+    let (store, clock) = service.handler.store(scope)?;
+    match service.handler.contract() {
+        Contract::Concurrent => concurrent(service, connection, store, &clock).await,
+        Contract::Blocking | Contract::Evented => {
+            blocking(service, connection, store, &clock).await
+        }
+    }
+}
+
+async fn blocking(
+    service: &Shared,
+    connection: &Arc<Connection>,
+    mut store: Store<State>,
+    clock: &GuestClock,
+) -> Result<(), Failure> {
+    let instance = service.handler.blocking(&mut store, clock).await?;
+    let call = async {
+        let (socket, input, output) = p2::push(&mut store.data_mut().table, connection)?;
+        instance
+            .sockserve_handler_blocking()
+            .call_handle(&mut store, socket, input, output)
+            .await
+    };
+    let mut call = pin!(call);
+    // What the guest has written goes out while it waits for something else.
+    let result = std::future::poll_fn(|cx| {
+        let result = clock.poll(call.as_mut(), cx);
+        if result.is_pending() && connection.has_unsent() {
+            // An error is the guest's to see, at its next write.
+            let _ = connection.poll_flush(cx);
+        }
+        result
+    });
+    outcome(result.await)
+}
+
+async fn concurrent(
+    service: &Shared,
+    connection: &Arc<Connection>,
+    mut store: Store<State>,
+    clock: &GuestClock,
+) -> Result<(), Failure> {
+    let instance = service.handler.concurrent(&mut store, clock).await?;
+    let socket = push_socket(&mut store.data_mut().table, connection)
+        .map_err(|error| Failure::from_call(&error))?;
+    let call = store.run_concurrent(async |accessor| {
+        instance
+            .sockserve_handler_concurrent()
+            .call_handle(accessor, socket)
+            .await
+    });
+    outcome(clock.count(call).await.flatten())
+}
+
+/// What a call came to: what the handler returned, or why it died.
+pub(super) fn outcome(result: wasmtime::Result<Result<(), String>>) -> Result<(), Failure> {
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(text)) => Err(Failure::Guest(text)),
+        Err(error) => Err(Failure::from_call(&error)),
+    }
+}

@@ -1,0 +1,128 @@
+//! Guest time: how long an instance has computed without a wait.
+//!
+//! One ticker for the process advances the epoch of every engine each [`TICK`].
+//! A guest that reaches a new epoch calls back; the call gives the thread to
+//! others and, once the guest has used up its deadline, traps. Time is counted
+//! in ticks while the guest is being polled; a wait starts the count anew, and a
+//! yield forced by the epoch does not.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use wasmtime::{Engine, EngineWeak, Store, UpdateDeadline};
+
+/// How often a running guest is looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// Ticks since the ticker started.
+static NOW: AtomicU64 = AtomicU64::new(0);
+static ENGINES: Mutex<Vec<EngineWeak>> = Mutex::new(Vec::new());
+
+/// A guest computed for longer than its deadline without a wait.
+#[derive(Debug, thiserror::Error)]
+#[error("no wait within the deadline of {0:?}")]
+pub(crate) struct DeadlineExceeded(pub(crate) Duration);
+
+/// Advances the epoch of `engine` from now on, for as long as it lives.
+pub(crate) fn tick(engine: &Engine) -> std::io::Result<()> {
+    static TICKER: OnceLock<()> = OnceLock::new();
+    let mut engines = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
+    if TICKER.get().is_none() {
+        std::thread::Builder::new()
+            .name("sockserve-ticker".to_owned())
+            .spawn(run_ticker)?;
+        TICKER.get_or_init(|| ());
+    }
+    engines.push(engine.weak());
+    Ok(())
+}
+
+fn run_ticker() {
+    loop {
+        std::thread::sleep(TICK);
+        NOW.fetch_add(1, Ordering::Relaxed);
+        ENGINES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|engine| match engine.upgrade() {
+                Some(engine) => {
+                    engine.increment_epoch();
+                    true
+                }
+                None => false,
+            });
+    }
+}
+
+/// Counts the guest time of one store.
+#[derive(Clone)]
+pub(crate) struct GuestClock(Arc<Count>);
+
+struct Count {
+    /// When the running poll began.
+    started: AtomicU64,
+    /// Ticks used before it, since the last wait.
+    carried: AtomicU64,
+    /// The running poll was ended by a forced yield, not by a wait.
+    yielded: AtomicBool,
+}
+
+impl GuestClock {
+    /// Counts the time of `store`, whose guest traps after `deadline`.
+    pub(crate) fn install<T: 'static>(store: &mut Store<T>, deadline: Duration) -> Self {
+        let clock = Self(Arc::new(Count {
+            started: AtomicU64::new(NOW.load(Ordering::Relaxed)),
+            carried: AtomicU64::new(0),
+            yielded: AtomicBool::new(false),
+        }));
+        let count = Arc::clone(&clock.0);
+        let limit = deadline.as_nanos().div_ceil(TICK.as_nanos());
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            if count.used() > limit {
+                return Err(DeadlineExceeded(deadline).into());
+            }
+            count.yielded.store(true, Ordering::Relaxed);
+            Ok(UpdateDeadline::Yield(1))
+        });
+        clock
+    }
+
+    /// Runs `future`, which calls the guest, on the clock.
+    pub(crate) async fn count<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        std::future::poll_fn(|cx| self.poll(future.as_mut(), cx)).await
+    }
+
+    /// Polls `future`, which calls the guest, on the clock.
+    pub(crate) fn poll<F: Future>(
+        &self,
+        future: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        let count = &*self.0;
+        if !count.yielded.swap(false, Ordering::Relaxed) {
+            count.carried.store(0, Ordering::Relaxed);
+        }
+        count
+            .started
+            .store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
+        let result = future.poll(cx);
+        if count.yielded.load(Ordering::Relaxed) {
+            count.carried.store(count.used(), Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Count {
+    fn used(&self) -> u64 {
+        let now = NOW.load(Ordering::Relaxed);
+        let running = now.saturating_sub(self.started.load(Ordering::Relaxed));
+        self.carried.load(Ordering::Relaxed).saturating_add(running)
+    }
+}

@@ -1,0 +1,242 @@
+//! What a component file is, without compiling it: its contract, its imports,
+//! and what an instance of it takes.
+
+use crate::contract::Contract;
+use std::path::Path;
+use wasmparser::{Encoding, Parser, Payload};
+
+/// A component that a service can run, as bytes, with what its sections say.
+#[derive(Clone)]
+pub struct Component {
+    bytes: Vec<u8>,
+    contract: Contract,
+    imports: Vec<String>,
+    pub(crate) core: CoreCounts,
+}
+
+/// How many core items an instance of the component takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CoreCounts {
+    pub(crate) instances: u32,
+    pub(crate) memories: u32,
+    pub(crate) tables: u32,
+}
+
+/// Why a file is no handler. One line each, with what would work.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    /// It cannot be read.
+    #[error("{name}: {error}; name a component file, or builtin:NAME (see `sockserve builtins`)")]
+    Read {
+        /// The file's name as given.
+        name: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It is not WebAssembly.
+    #[error("{0}: not a WebAssembly component; build one for the target wasm32-wasip2")]
+    NotWasm(String),
+    /// It is a core module.
+    #[error(
+        "{0}: a core module, not a component; build it for the target wasm32-wasip2, or wrap it \
+         with `wasm-tools component new`"
+    )]
+    CoreModule(String),
+    /// Its sections cannot be read.
+    #[error("{name}: a damaged component: {reason}; build it again")]
+    Damaged {
+        /// The file's name as given.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It exports no contract.
+    #[error(
+        "{0}: exports none of sockserve:handler/blocking, evented or concurrent; it must export \
+         exactly one of them"
+    )]
+    NoContract(String),
+    /// It exports more than one contract.
+    #[error("{name}: exports both {first} and {second}; it must export exactly one contract")]
+    Ambiguous {
+        /// The file's name as given.
+        name: String,
+        /// One contract.
+        first: Contract,
+        /// Another.
+        second: Contract,
+    },
+    /// It exports another version of a contract.
+    #[error("{name}: exports {export}; this sockserve speaks version 0.1 of the contracts")]
+    Version {
+        /// The file's name as given.
+        name: String,
+        /// The export, with its version.
+        export: String,
+    },
+}
+
+impl Component {
+    /// Reads a component file.
+    pub fn from_file(path: &Path) -> Result<Self, ComponentError> {
+        let name = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => Self::from_bytes(&name, bytes),
+            Err(error) => Err(ComponentError::Read { name, error }),
+        }
+    }
+
+    /// Looks at a component's sections. `name` stands in errors.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, ComponentError> {
+        if !bytes.starts_with(b"\0asm") {
+            return Err(ComponentError::NotWasm(name.to_owned()));
+        }
+        if Parser::is_core_wasm(&bytes) {
+            return Err(ComponentError::CoreModule(name.to_owned()));
+        }
+        let sections = Sections::read(&bytes).map_err(|error| ComponentError::Damaged {
+            name: name.to_owned(),
+            reason: error.message().to_owned(),
+        })?;
+        let contract = sections.contract(name)?;
+        Ok(Self {
+            bytes,
+            contract,
+            imports: sections.imports,
+            core: sections.core,
+        })
+    }
+
+    /// The contract that the component exports.
+    pub fn contract(&self) -> Contract {
+        self.contract
+    }
+
+    /// The names of the component's imports, with their versions, in its order.
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
+    /// The component file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[derive(Default)]
+struct Sections {
+    exports: Vec<String>,
+    imports: Vec<String>,
+    core: CoreCounts,
+}
+
+impl Sections {
+    fn read(bytes: &[u8]) -> wasmparser::Result<Self> {
+        let mut sections = Self::default();
+        // How deep in nested modules and components the parser is.
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::Version { encoding, .. } if depth == 0 => {
+                    if encoding != Encoding::Component {
+                        break;
+                    }
+                    depth = 1;
+                }
+                Payload::Version { .. } => depth += 1,
+                Payload::End(_) => depth -= 1,
+                Payload::ComponentExportSection(exports) if depth == 1 => {
+                    for export in exports {
+                        sections.exports.push(export?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentImportSection(imports) if depth == 1 => {
+                    for import in imports {
+                        sections.imports.push(import?.name.name.to_owned());
+                    }
+                }
+                Payload::InstanceSection(instances) => sections.core.instances += instances.count(),
+                Payload::MemorySection(memories) => sections.core.memories += memories.count(),
+                Payload::TableSection(tables) => sections.core.tables += tables.count(),
+                _ => {}
+            }
+        }
+        Ok(sections)
+    }
+
+    fn contract(&self, name: &str) -> Result<Contract, ComponentError> {
+        let mut found = None;
+        for export in &self.exports {
+            let (interface, version) = export.split_once('@').unwrap_or((export, ""));
+            let Some(contract) = Contract::ALL
+                .into_iter()
+                .find(|contract| contract.interface() == interface)
+            else {
+                continue;
+            };
+            if !version.starts_with("0.1.") {
+                return Err(ComponentError::Version {
+                    name: name.to_owned(),
+                    export: export.clone(),
+                });
+            }
+            if let Some(first) = found.replace(contract) {
+                return Err(ComponentError::Ambiguous {
+                    name: name.to_owned(),
+                    first,
+                    second: contract,
+                });
+            }
+        }
+        found.ok_or_else(|| ComponentError::NoContract(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contract_of(exports: &[&str]) -> Result<Contract, String> {
+        let sections = Sections {
+            exports: exports.iter().map(ToString::to_string).collect(),
+            ..Sections::default()
+        };
+        sections.contract("x.wasm").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_contract_is_what_the_exports_say() {
+        assert_eq!(
+            contract_of(&["wasi:cli/run@0.2.12", "sockserve:handler/evented@0.1.7"]),
+            Ok(Contract::Evented)
+        );
+        assert!(contract_of(&["wasi:cli/run@0.2.12"]).unwrap_err().contains("exactly one"));
+        assert!(
+            contract_of(&["sockserve:handler/evented@0.1.0", "sockserve:handler/blocking@0.1.0"])
+                .unwrap_err()
+                .contains("both evented and blocking")
+        );
+        assert!(
+            contract_of(&["sockserve:handler/blocking@0.2.0"])
+                .unwrap_err()
+                .contains("speaks version 0.1")
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_component_are_told_apart() {
+        let check = |bytes: &[u8], expected: &str| {
+            let error = Component::from_bytes("x.wasm", bytes.to_vec())
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(b"", "not a WebAssembly component");
+        check(b"#!/bin/sh", "not a WebAssembly component");
+        check(b"\0asm\x01\0\0\0", "a core module");
+        check(b"\0asm\x0d\0\x01\0", "exports none of");
+        check(b"\0asm\x0d\0\x01\0\xff", "a damaged component");
+        check(b"\0asm", "a damaged component");
+    }
+}

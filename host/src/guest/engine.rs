@@ -1,0 +1,93 @@
+//! How wasmtime is set up for one service.
+
+use crate::contract::{Contract, Dispatch};
+use crate::guest::clock;
+use crate::guest::component::CoreCounts;
+use crate::limits::Limits;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
+};
+
+/// The stack that a guest may use, in bytes.
+const WASM_STACK: usize = 512 << 10;
+/// The stack of a suspended call: the guest's and what the host needs above it.
+const CALL_STACK: usize = 1 << 20;
+
+/// Address space for guests' memories. Half of what a process has; nothing of
+/// it is used before a guest touches it.
+const ADDRESS_SPACE: u64 = 64 << 40;
+/// What a memory is given if there is room: with 4 GiB and a guard behind it no
+/// guest address needs a check.
+const UNCHECKED_RESERVATION: u64 = 4 << 30;
+const GUARD: u64 = 32 << 20;
+
+/// The instances of a shared contract that exist at once: the one that serves,
+/// and ones that are going.
+const SHARED_INSTANCES: u32 = 4;
+
+pub(super) fn engine(
+    contract: Contract,
+    dispatch: Dispatch,
+    limits: &Limits,
+    core: CoreCounts,
+) -> Result<Engine> {
+    let instances = match dispatch {
+        _ if dispatch.shares_instance(contract) => SHARED_INSTANCES,
+        // The next one may begin before the last one is gone.
+        Dispatch::Sequential => 2,
+        Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
+    };
+    let memories = instances.saturating_mul(core.memories.max(1));
+    let max_memory = usize::try_from(limits.max_memory_bytes)?;
+
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(core.instances.max(1)))
+        .max_core_instances_per_component(core.instances.max(1))
+        .total_memories(memories)
+        .max_memories_per_component(core.memories.max(1))
+        .total_tables(instances.saturating_mul(core.tables.max(1)))
+        .max_tables_per_component(core.tables.max(1))
+        // A call has a stack, and so has what an asynchronous guest runs beside.
+        .total_stacks(instances.saturating_mul(2))
+        .max_memory_size(max_memory);
+
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_reservation(reservation(limits.max_memory_bytes, memories))
+        .memory_guard_size(GUARD)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(CALL_STACK)
+        .epoch_interruption(true)
+        // 0.2 handlers have no use for the machinery of 0.3, which costs them
+        // about 5 %.
+        .wasm_component_model_async(contract == Contract::Concurrent)
+        .concurrency_support(contract == Contract::Concurrent);
+    let engine = Engine::new(&config)?;
+    clock::tick(&engine)?;
+    Ok(engine)
+}
+
+/// The address space of one memory.
+fn reservation(max_memory_bytes: u64, memories: u32) -> u64 {
+    let share = ADDRESS_SPACE / u64::from(memories.max(1));
+    if share >= UNCHECKED_RESERVATION + GUARD {
+        UNCHECKED_RESERVATION
+    } else {
+        max_memory_bytes.next_multiple_of(64 << 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_memories_get_less_address_space_each() {
+        assert_eq!(reservation(64 << 20, 1024), UNCHECKED_RESERVATION);
+        assert_eq!(reservation(64 << 20, 10_000), UNCHECKED_RESERVATION);
+        assert_eq!(reservation(64 << 20, 100_000), 64 << 20);
+        assert_eq!(reservation(1, 100_000), 64 << 10);
+    }
+}

@@ -1,0 +1,143 @@
+//! How a connection or an instance failed, and whose fault it is.
+
+use crate::guest::clock::DeadlineExceeded;
+use std::fmt;
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Guest,
+    Host,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Guest => "guest",
+            Self::Host => "host",
+        })
+    }
+}
+
+/// Why a call into a guest did not end well. One line each.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The handler returned `err`.
+    #[error("the handler returned an error: {}", one_line(.0))]
+    Guest(String),
+    /// The guest died.
+    #[error("the guest trapped: {0}")]
+    Trap(String),
+    /// The guest computed, or an `evented` turn waited, past the deadline.
+    #[error("the guest trapped: {0}")]
+    Deadline(#[from] DeadlineExceeded),
+    /// The guest asked for more memory than it may have.
+    #[error("the guest trapped: {0}")]
+    Memory(MemoryExceeded),
+    /// No instance could be made.
+    #[error("cannot make an instance: {0}")]
+    Instantiate(String),
+    /// The service is ending and would not wait any longer.
+    #[error("closed, because the service is ending")]
+    Aborted,
+}
+
+/// An instance asked for more memory than its limit.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("memory past the limit of {0} bytes")]
+pub(crate) struct MemoryExceeded(pub(crate) u64);
+
+impl Failure {
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::Guest(_) | Self::Trap(_) | Self::Deadline(_) | Self::Memory(_) => Fault::Guest,
+            Self::Instantiate(_) | Self::Aborted => Fault::Host,
+        }
+    }
+
+    /// Sorts what wasmtime reports for a call.
+    pub(crate) fn from_call(error: &wasmtime::Error) -> Self {
+        if let Some(DeadlineExceeded(deadline)) = error.downcast_ref() {
+            return Self::Deadline(DeadlineExceeded(*deadline));
+        }
+        if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
+            return Self::Memory(*exceeded);
+        }
+        if let Some(I32Exit(status)) = error.downcast_ref() {
+            return Self::Trap(format!("it called exit with status {status}"));
+        }
+        if let Some(trap) = error.downcast_ref::<Trap>() {
+            return Self::Trap(trap.to_string());
+        }
+        Self::Trap(root_cause(error))
+    }
+
+    /// Sorts what wasmtime reports for an instantiation.
+    pub(crate) fn from_instantiation(error: &wasmtime::Error) -> Self {
+        match Self::from_call(error) {
+            Self::Trap(reason) => Self::Instantiate(reason),
+            Self::Deadline(deadline) => Self::Instantiate(deadline.to_string()),
+            Self::Memory(exceeded) => Self::Instantiate(exceeded.to_string()),
+            other => other,
+        }
+    }
+}
+
+/// The innermost reason, on one line.
+pub(crate) fn root_cause(error: &wasmtime::Error) -> String {
+    one_line(&error.root_cause().to_string())
+}
+
+/// A text that a guest or a library made, fit for one line of the log.
+pub(crate) fn one_line(text: &str) -> String {
+    const MAX: usize = 1000;
+    let mut line: String = text
+        .chars()
+        .take(MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.chars().nth(MAX).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_text_stays_on_one_line() {
+        assert_eq!(one_line("a\nb\x1b[31mc"), "a b [31mc");
+        let long = one_line(&"x".repeat(5000));
+        assert_eq!(long.chars().count(), 1001);
+        assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn failures_are_sorted_by_what_the_call_reports() {
+        let check = |error: wasmtime::Error, expected: &str| {
+            let failure = Failure::from_call(&error.context("while calling the guest"));
+            assert_eq!(failure.to_string(), expected);
+            assert_eq!(failure.fault(), Fault::Guest);
+        };
+        check(
+            DeadlineExceeded(std::time::Duration::from_secs(1)).into(),
+            "the guest trapped: no wait within the deadline of 1s",
+        );
+        check(
+            MemoryExceeded(65536).into(),
+            "the guest trapped: memory past the limit of 65536 bytes",
+        );
+        check(
+            I32Exit(3).into(),
+            "the guest trapped: it called exit with status 3",
+        );
+        check(
+            Trap::UnreachableCodeReached.into(),
+            "the guest trapped: wasm trap: wasm `unreachable` instruction executed",
+        );
+    }
+}

@@ -1,0 +1,281 @@
+//! A component compiled, checked against what the host provides, and ready to
+//! be instantiated.
+
+use crate::contract::{Contract, Dispatch, Incompatible};
+use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerPre};
+use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerPre};
+use crate::guest::bindings::evented::{EventedHandler, EventedHandlerPre};
+use crate::guest::clock::GuestClock;
+use crate::guest::component::Component;
+use crate::guest::engine::engine;
+use crate::guest::failure::{Failure, root_cause};
+use crate::guest::grants::{GrantError, Grants};
+use crate::guest::stdio::{GuestLog, Scope, Stream};
+use crate::guest::State;
+use crate::limits::Limits;
+use crate::sockets;
+use std::sync::Arc;
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::WasiCtx;
+
+/// Resources that an instance may hold: a few for each of its connections, and
+/// some of its own.
+const RESOURCES_PER_CONNECTION: usize = 16;
+const RESOURCES_PER_INSTANCE: usize = 1024;
+
+/// A handler component, ready to be instantiated for a service.
+pub struct Handler {
+    engine: Engine,
+    pre: Pre,
+    contract: Contract,
+    dispatch: Dispatch,
+    grants: Arc<Grants>,
+    limits: Limits,
+}
+
+enum Pre {
+    Blocking(BlockingHandlerPre<State>),
+    Evented(EventedHandlerPre<State>),
+    Concurrent(ConcurrentHandlerPre<State>),
+}
+
+/// Why a component cannot be a service's handler. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// Contract and dispatch do not go together.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
+    /// A grant cannot be given.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// wasmtime cannot be set up with these limits.
+    #[error("cannot set up the engine: {0}; lower --max-connections or --max-memory")]
+    Engine(String),
+    /// wasmtime does not accept the component.
+    #[error("{name}: cannot be compiled: {reason}")]
+    Compile {
+        /// The component's name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The component imports what the host does not have.
+    #[error(
+        "{name}: imports {import}, which sockserve does not provide; compose the component with \
+         one that exports it, for example with `wac plug`"
+    )]
+    Import {
+        /// The component's name.
+        name: String,
+        /// The import.
+        import: String,
+    },
+    /// The component's imports or exports have other types than the host's.
+    #[error("{name}: does not fit: {reason}")]
+    Mismatch {
+        /// The component's name.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The component could not be instantiated.
+    #[error("{name}: {reason}")]
+    Instantiate {
+        /// The component's name.
+        name: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Handler {
+    /// Compiles `component` for a service. `name` stands in errors.
+    pub fn new(
+        name: &str,
+        component: &Component,
+        dispatch: Dispatch,
+        limits: &Limits,
+        grants: Grants,
+    ) -> Result<Self, HandlerError> {
+        let contract = component.contract();
+        contract.check(dispatch)?;
+        grants.check()?;
+        for import in component.imports() {
+            if !is_provided(contract, import) {
+                return Err(HandlerError::Import {
+                    name: name.to_owned(),
+                    import: import.clone(),
+                });
+            }
+        }
+        let engine = engine(contract, dispatch, limits, component.core)
+            .map_err(|error| HandlerError::Engine(root_cause(&error)))?;
+        let compiled = wasmtime::component::Component::new(&engine, component.bytes());
+        let compiled = compiled.map_err(|error| HandlerError::Compile {
+            name: name.to_owned(),
+            reason: root_cause(&error),
+        })?;
+        let pre = linker(&engine, contract)
+            .and_then(|linker| linker.instantiate_pre(&compiled))
+            .and_then(|pre| Pre::new(contract, pre))
+            .map_err(|error| HandlerError::Mismatch {
+                name: name.to_owned(),
+                reason: root_cause(&error),
+            })?;
+        Ok(Self {
+            engine,
+            pre,
+            contract,
+            dispatch,
+            grants: Arc::new(grants),
+            limits: limits.clone(),
+        })
+    }
+
+    /// The contract that the component exports.
+    pub fn contract(&self) -> Contract {
+        self.contract
+    }
+
+    /// The dispatch that the handler was made for.
+    pub fn dispatch(&self) -> Dispatch {
+        self.dispatch
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A new, empty store, for an instance whose output is logged under
+    /// `scope`.
+    pub(crate) fn store(&self, scope: Scope) -> Result<(Store<State>, GuestClock), Failure> {
+        let mut wasi = WasiCtx::builder();
+        self.grants
+            .apply(&mut wasi)
+            .map_err(|error| Failure::from_instantiation(&error))?;
+        wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
+        wasi.stderr(GuestLog::new(scope, Stream::Stderr));
+        let connections = if self.dispatch.shares_instance(self.contract) {
+            self.limits.max_connections as usize
+        } else {
+            1
+        };
+        let max_resources = RESOURCES_PER_INSTANCE + RESOURCES_PER_CONNECTION * connections;
+        let state = State::new(wasi.build(), self.limits.max_memory_bytes, max_resources);
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        let clock = GuestClock::install(&mut store, self.limits.deadline);
+        Ok((store, clock))
+    }
+
+    /// Instantiates once and drops the instance, so that a component which
+    /// cannot start is refused before it costs a connection.
+    pub(crate) async fn probe(&self, name: &str, scope: Scope) -> Result<(), HandlerError> {
+        let probe = async {
+            let (mut store, clock) = self.store(scope)?;
+            match self.contract {
+                Contract::Blocking => self.blocking(&mut store, &clock).await.map(drop),
+                Contract::Evented => self.evented(&mut store, &clock).await.map(drop),
+                Contract::Concurrent => self.concurrent(&mut store, &clock).await.map(drop),
+            }
+        };
+        probe
+            .await
+            .map_err(|failure: Failure| HandlerError::Instantiate {
+                name: name.to_owned(),
+                reason: failure.to_string(),
+            })
+    }
+}
+
+/// Makes the method that instantiates one contract.
+macro_rules! instantiate {
+    ($($method:ident, $variant:ident, $instance:ident;)*) => {
+        impl Handler {$(
+            pub(crate) async fn $method(
+                &self,
+                store: &mut Store<State>,
+                clock: &GuestClock,
+            ) -> Result<$instance, Failure> {
+                match &self.pre {
+                    Pre::$variant(pre) => clock
+                        .count(pre.instantiate_async(store))
+                        .await
+                        .map_err(|error| Failure::from_instantiation(&error)),
+                    _ => Err(Failure::Instantiate(format!(
+                        "the contract is {}",
+                        self.contract
+                    ))),
+                }
+            }
+        )*}
+    };
+}
+
+instantiate! {
+    blocking, Blocking, BlockingHandler;
+    evented, Evented, EventedHandler;
+    concurrent, Concurrent, ConcurrentHandler;
+}
+
+impl Pre {
+    fn new(contract: Contract, pre: InstancePre<State>) -> wasmtime::Result<Self> {
+        Ok(match contract {
+            Contract::Blocking => Self::Blocking(BlockingHandlerPre::new(pre)?),
+            Contract::Evented => Self::Evented(EventedHandlerPre::new(pre)?),
+            Contract::Concurrent => Self::Concurrent(ConcurrentHandlerPre::new(pre)?),
+        })
+    }
+}
+
+/// What the host provides: WASI, with its own TCP sockets in the place of
+/// wasmtime-wasi's.
+fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    linker.allow_shadowing(true);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    sockets::p2::add_to_linker(&mut linker)?;
+    if contract == Contract::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        sockets::p3::add_to_linker(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+/// Whether the host has `import`, as its package and version say. A 0.3
+/// component may use 0.2 as well: that is what Rust's standard library does.
+pub(crate) fn is_provided(contract: Contract, import: &str) -> bool {
+    const PACKAGES: [&str; 6] = [
+        "wasi:cli",
+        "wasi:clocks",
+        "wasi:filesystem",
+        "wasi:io",
+        "wasi:random",
+        "wasi:sockets",
+    ];
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    let package = interface.split_once('/').map_or("", |(package, _)| package);
+    let version = version.starts_with("0.2.")
+        || (contract == Contract::Concurrent && version.starts_with("0.3."));
+    PACKAGES.contains(&package) && version
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_are_provided_by_package_and_version() {
+        let check = |contract, import, expected| {
+            assert_eq!(is_provided(contract, import), expected, "{import}");
+        };
+        check(Contract::Blocking, "wasi:sockets/tcp@0.2.12", true);
+        check(Contract::Blocking, "wasi:sockets/types@0.3.0", false);
+        check(Contract::Concurrent, "wasi:sockets/types@0.3.0", true);
+        check(Contract::Concurrent, "wasi:cli/environment@0.2.6", true);
+        check(Contract::Blocking, "wasi:http/types@0.2.12", false);
+        check(Contract::Blocking, "acme:vault/secrets", false);
+        check(Contract::Blocking, "plain", false);
+    }
+}

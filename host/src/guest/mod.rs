@@ -1,0 +1,100 @@
+//! Instances: what a guest is given, what it may use, and how it ends.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `component` | what a component file is, without compiling it |
+//! | `handler` | a component compiled, checked and ready to instantiate |
+//! | `engine` | how wasmtime is set up for a service |
+//! | `bindings` | the contracts, generated from `wit/` |
+//! | `grants` | what a guest may do beyond its connections |
+//! | `clock` | guest time and its deadline |
+//! | `stdio` | a guest's output, in the log |
+//! | `failure` | how an instance or a connection failed, and whose fault it is |
+
+pub(crate) mod bindings;
+pub(crate) mod clock;
+pub(crate) mod component;
+mod engine;
+pub(crate) mod failure;
+pub(crate) mod grants;
+pub(crate) mod handler;
+pub(crate) mod stdio;
+
+use crate::guest::failure::MemoryExceeded;
+use crate::sockets::SocketsView;
+use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+/// What an instance's store holds.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    pub(crate) table: ResourceTable,
+    memory: MemoryLimit,
+}
+
+impl State {
+    fn new(wasi: WasiCtx, max_memory_bytes: u64, max_resources: usize) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(max_resources);
+        Self {
+            wasi,
+            table,
+            memory: MemoryLimit { max_memory_bytes },
+        }
+    }
+
+    /// The sockets that the guest sees.
+    pub(crate) fn sockets(&mut self) -> SocketsView<'_> {
+        SocketsView(self.wasi_sockets())
+    }
+
+    /// The sockets that the guest created itself.
+    pub(crate) fn wasi_sockets(&mut self) -> WasiSocketsCtxView<'_> {
+        WasiSocketsView::sockets(self)
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Traps an instance that asks for more memory than it may have.
+///
+/// A `memory.grow` that merely fails would be reported by most guests as an
+/// abort without a reason; the trap names it.
+struct MemoryLimit {
+    max_memory_bytes: u64,
+}
+
+/// The most elements of a table. The same as wasmtime's pooling default.
+const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired as u64 > self.max_memory_bytes {
+            return Err(MemoryExceeded(self.max_memory_bytes).into());
+        }
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+}

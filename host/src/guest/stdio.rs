@@ -1,0 +1,166 @@
+//! A guest's standard output and error, as lines in the host's log.
+//!
+//! A line is logged when it is complete, when it reaches [`MAX_LINE`], or when
+//! the instance ends. Bytes that are no UTF-8 are replaced. The log never makes
+//! a guest wait.
+
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+/// The longest line, in bytes; a longer one is logged in pieces.
+const MAX_LINE: usize = 8 * 1024;
+/// How much one call of a guest may write.
+const PERMIT: usize = 64 * 1024;
+
+/// Whose output it is.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    pub(crate) service: Arc<str>,
+    /// The only connection of the instance, if it has just one.
+    pub(crate) connection: Option<(u64, SocketAddr)>,
+}
+
+/// Which of the two streams.
+#[derive(Clone, Copy)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// One stream of one instance. Clones write to the same line.
+#[derive(Clone)]
+pub(crate) struct GuestLog(Arc<Mutex<Line>>);
+
+struct Line {
+    scope: Scope,
+    stream: Stream,
+    partial: Vec<u8>,
+}
+
+impl GuestLog {
+    pub(crate) fn new(scope: Scope, stream: Stream) -> Self {
+        Self(Arc::new(Mutex::new(Line {
+            scope,
+            stream,
+            partial: Vec::new(),
+        })))
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes);
+    }
+}
+
+impl Line {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            for piece in piece.chunks(MAX_LINE) {
+                if self.partial.len() + piece.len() > MAX_LINE {
+                    self.log();
+                }
+                self.partial.extend_from_slice(piece);
+            }
+            if self.partial.ends_with(b"\n") {
+                self.log();
+            }
+        }
+    }
+
+    fn log(&mut self) {
+        if self.partial.is_empty() {
+            return;
+        }
+        let text = String::from_utf8_lossy(&self.partial);
+        let text = text.trim_end_matches(['\r', '\n']);
+        let service = &*self.scope.service;
+        let stream = self.stream.name();
+        match self.scope.connection {
+            Some((connection, peer)) => {
+                tracing::info!(target: "guest", service, connection, %peer, stream, "{text}");
+            }
+            None => tracing::info!(target: "guest", service, stream, "{text}"),
+        }
+        self.partial.clear();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.log();
+    }
+}
+
+impl IsTerminal for GuestLog {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestLog {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl OutputStream for GuestLog {
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(PERMIT)
+    }
+
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        GuestLog::write(self, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Pollable for GuestLog {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for GuestLog {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        GuestLog::write(&self, bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

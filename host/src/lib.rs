@@ -1,0 +1,55 @@
+//! `sockserve`: socketserver for WebAssembly components.
+//!
+//! The host owns the listeners, accepts connections and hands each to a
+//! sandboxed component that speaks one of the contracts in `wit/`.
+//!
+//! # Layout
+//!
+//! - [`Component`]: a component file and its contract, not yet compiled.
+//! - [`Handler`]: a component compiled and checked against its [`Grants`] and
+//!   [`Limits`].
+//! - [`Service`]: listeners with a handler and a [`Dispatch`], running.
+//! - [`builtin`]: the components that are embedded in this crate.
+//! - [`cli`]: the `sockserve` command.
+//!
+//! The way of a byte: `accept` takes the socket, `dispatch` makes or finds the
+//! instance, `sockets` is what the guest reads and writes.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use sockserve::{Component, Dispatch, Grants, Handler, Limits, Service};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let component = Component::from_file("echo.wasm".as_ref())?;
+//! let handler = Handler::new(
+//!     "echo",
+//!     &component,
+//!     Dispatch::Poll,
+//!     &Limits::default(),
+//!     Grants::default(),
+//! )?;
+//! let service = Service::start("echo", &["tcp://127.0.0.1:0".parse()?], handler)?;
+//! println!("{:?}", service.local_addresses());
+//! # Ok(())
+//! # }
+//! ```
+
+mod accept;
+mod address;
+pub mod builtin;
+pub mod cli;
+mod contract;
+mod dispatch;
+mod guest;
+mod limits;
+mod service;
+mod sockets;
+
+pub use address::{AddressError, ListenAddress};
+pub use contract::{Contract, Dispatch, Incompatible};
+pub use guest::component::{Component, ComponentError};
+pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
+pub use guest::handler::{Handler, HandlerError};
+pub use limits::Limits;
+pub use service::{Counts, Service, StartError};

@@ -1,0 +1,7 @@
+//! The `sockserve` command. All of it is in [`sockserve::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sockserve::cli::main()
+}

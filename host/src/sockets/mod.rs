@@ -1,0 +1,114 @@
+//! The sockets that a guest sees.
+//!
+//! An accepted connection is the host's own [`Connection`], not one of
+//! wasmtime-wasi's sockets: those can only be made by a guest's own `connect`
+//! or `accept`. The published binding traits of `wasi:sockets` are implemented
+//! here for a view of our own, once for each WASI version. A method looks for
+//! the resource in the table under our type first; a socket that the guest
+//! created itself is not found there and goes to wasmtime-wasi, unchanged.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `connection` | reading, writing, readiness, closing: what all share |
+//! | `options` | socket options, shared by both WASI versions |
+//! | `attention` | what a connection tells the `evented` dispatch |
+//! | `p2` | WASI 0.2: `tcp-socket` and its two streams |
+//! | `p3` | WASI 0.3: `tcp-socket`, `send` and `receive` |
+//! | `poller` | the runtime's poller |
+
+/// Properties of a socket: answered by the connection if it is ours, by
+/// wasmtime-wasi if the guest created the socket. Used inside the implementation
+/// of `HostTcpSocket`, whose two versions differ in the names only.
+macro_rules! properties {
+    ($(fn $name:ident($($value:ident: $type:ty)?) -> $result:ty = $ours:ident;)*) => {$(
+        fn $name(
+            &mut self,
+            socket: Resource<TcpSocket>,
+            $($value: $type,)?
+        ) -> SocketResult<$result> {
+            match self.accepted(&socket) {
+                Some(connection) => connection
+                    .$ours($($value)?)
+                    .map_err(|error| ErrorCode::from(error).into()),
+                None => HostTcpSocket::$name(&mut self.0, socket $(, $value)?),
+            }
+        }
+    )*};
+}
+
+pub(crate) mod attention;
+pub(crate) mod connection;
+mod options;
+pub(crate) mod p2;
+pub(crate) mod p3;
+pub(crate) mod poller;
+
+use connection::{Connection, Held};
+use std::sync::Arc;
+use wasmtime::component::{HasData, Resource, ResourceTable};
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
+
+/// What the socket interfaces work on: wasmtime-wasi's view, for the sockets
+/// that a guest created itself, and our connections in the same table.
+pub(crate) struct SocketsView<'a>(pub(crate) WasiSocketsCtxView<'a>);
+
+/// Names [`SocketsView`] to the linker.
+pub(crate) struct Sockets;
+
+impl HasData for Sockets {
+    type Data<'a> = SocketsView<'a>;
+}
+
+/// An accepted connection in the resource table, where the guest sees a
+/// `tcp-socket`.
+pub(crate) struct Accepted {
+    connection: Held,
+    /// WASI 0.3 gives each direction out once.
+    send_taken: bool,
+    receive_taken: bool,
+}
+
+impl Accepted {
+    pub(crate) fn new(connection: &Arc<Connection>) -> Self {
+        Self {
+            connection: connection.hold(),
+            send_taken: false,
+            receive_taken: false,
+        }
+    }
+}
+
+impl SocketsView<'_> {
+    /// The accepted connection behind `socket`, or nothing if the guest
+    /// created the socket itself.
+    fn accepted<T: 'static>(&self, socket: &Resource<T>) -> Option<&Held> {
+        let socket = Resource::<Accepted>::new_borrow(socket.rep());
+        self.0.table.get(&socket).ok().map(|it| &it.connection)
+    }
+
+    fn accepted_mut<T: 'static>(&mut self, socket: &Resource<T>) -> Option<&mut Accepted> {
+        let socket = Resource::<Accepted>::new_borrow(socket.rep());
+        self.0.table.get_mut(&socket).ok()
+    }
+
+    /// Drops the accepted connection behind `socket`, if it is one.
+    fn drop_accepted<T: 'static>(&mut self, socket: &Resource<T>) -> wasmtime::Result<bool> {
+        if self.accepted(socket).is_none() {
+            return Ok(false);
+        }
+        self.0
+            .table
+            .delete(Resource::<Accepted>::new_own(socket.rep()))?;
+        Ok(true)
+    }
+}
+
+/// Puts a connection into a guest's table, where it is a `tcp-socket` of the
+/// bindings' type `T`.
+pub(crate) fn push_socket<T: 'static>(
+    table: &mut ResourceTable,
+    connection: &Arc<Connection>,
+) -> wasmtime::Result<Resource<T>> {
+    let socket = table.push(Accepted::new(connection))?;
+    Ok(Resource::new_own(socket.rep()))
+}

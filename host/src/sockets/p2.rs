@@ -1,0 +1,318 @@
+//! WASI 0.2: an accepted connection as `tcp-socket`, `input-stream` and
+//! `output-stream`.
+
+use crate::guest::State;
+use crate::sockets::connection::{Connection, Held, MAX_TRANSFER};
+use crate::sockets::{Sockets, SocketsView, push_socket};
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+use wasmtime::Result;
+use wasmtime::component::{Linker, Resource, ResourceTable};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::bindings::sockets::network::{
+    self, ErrorCode, HostNetwork, IpAddressFamily, IpSocketAddress, Network,
+};
+use wasmtime_wasi::p2::bindings::sockets::tcp::{
+    Duration, Host, HostTcpSocket, ShutdownType, TcpSocket, add_to_linker as add_tcp_to_linker,
+};
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, DynPollable, InputStream, IoError, OutputStream, Pollable,
+    SocketError, SocketResult, StreamError, StreamResult,
+};
+
+/// What `accept` returns in WASI 0.2.
+pub(crate) type Triple = (
+    Resource<TcpSocket>,
+    Resource<DynInputStream>,
+    Resource<DynOutputStream>,
+);
+
+/// Puts our `wasi:sockets/tcp` in the place of wasmtime-wasi's.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
+    add_tcp_to_linker::<State, Sockets>(linker, State::sockets)
+}
+
+/// Puts a connection into a guest's table.
+///
+/// The streams are no children of the socket, so a guest may drop the three in
+/// any order.
+pub(crate) fn push(table: &mut ResourceTable, connection: &Arc<Connection>) -> Result<Triple> {
+    let socket = push_socket(table, connection)?;
+    let input: DynInputStream = Box::new(Input(connection.hold()));
+    let output: DynOutputStream = Box::new(Output {
+        connection: connection.hold(),
+        permit: 0,
+    });
+    Ok((socket, table.push(input)?, table.push(output)?))
+}
+
+struct Input(Held);
+
+#[async_trait]
+impl InputStream for Input {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        match self.0.try_read_vec(size.min(MAX_TRANSFER)) {
+            Ok(bytes) if bytes.is_empty() => Err(StreamError::Closed),
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
+            Err(error) => Err(StreamError::LastOperationFailed(error.into())),
+        }
+    }
+
+    /// Reads first and waits second: what is there already costs no wait.
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        loop {
+            let bytes = self.read(size)?;
+            if !bytes.is_empty() || size == 0 {
+                return Ok(bytes);
+            }
+            self.ready().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Input {
+    async fn ready(&mut self) {
+        std::future::poll_fn(|cx| self.0.poll_readable(cx)).await;
+    }
+}
+
+struct Output {
+    connection: Held,
+    /// What the last `check-write` allows still to be written.
+    permit: usize,
+}
+
+#[async_trait]
+impl OutputStream for Output {
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.permit = self.connection.writable_bytes().map_err(stream_error)?;
+        Ok(self.permit)
+    }
+
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.permit = self.permit.checked_sub(bytes.len()).ok_or_else(|| {
+            StreamError::Trap(wasmtime::format_err!(
+                "output-stream.write: {} bytes, but check-write permitted {}",
+                bytes.len(),
+                self.permit
+            ))
+        })?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.connection.write(bytes).map_err(stream_error)
+    }
+
+    /// Nothing to start: the host sends by itself what the kernel did not take.
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {
+        // An error is for the next check-write to report.
+        let _ = std::future::poll_fn(|cx| self.connection.poll_flush(cx)).await;
+    }
+}
+
+fn stream_error(error: io::Error) -> StreamError {
+    match error.kind() {
+        // As wasmtime-wasi has it.
+        io::ErrorKind::BrokenPipe => StreamError::Closed,
+        _ => StreamError::LastOperationFailed(error.into()),
+    }
+}
+
+/// What a connected socket answers to `bind`, `connect`, `listen` and `accept`.
+const CONNECTED: ErrorCode = ErrorCode::InvalidState;
+/// And to the `finish-` of an operation that was never started.
+const NOT_STARTED: ErrorCode = ErrorCode::NotInProgress;
+
+impl Host for SocketsView<'_> {}
+
+// The errors of `tcp` are `network`'s.
+impl network::Host for SocketsView<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> Result<ErrorCode> {
+        network::Host::convert_error_code(&mut self.0, error)
+    }
+
+    fn network_error_code(&mut self, error: Resource<IoError>) -> Result<Option<ErrorCode>> {
+        network::Host::network_error_code(&mut self.0, error)
+    }
+}
+
+impl HostNetwork for SocketsView<'_> {
+    fn drop(&mut self, network: Resource<Network>) -> Result<()> {
+        HostNetwork::drop(&mut self.0, network)
+    }
+}
+
+impl HostTcpSocket for SocketsView<'_> {
+    properties! {
+        fn keep_alive_enabled() -> bool = keep_alive_enabled;
+        fn set_keep_alive_enabled(value: bool) -> () = set_keep_alive_enabled;
+        fn keep_alive_idle_time() -> Duration = keep_alive_idle_time;
+        fn set_keep_alive_idle_time(value: Duration) -> () = set_keep_alive_idle_time;
+        fn keep_alive_interval() -> Duration = keep_alive_interval;
+        fn set_keep_alive_interval(value: Duration) -> () = set_keep_alive_interval;
+        fn keep_alive_count() -> u32 = keep_alive_count;
+        fn set_keep_alive_count(value: u32) -> () = set_keep_alive_count;
+        fn hop_limit() -> u8 = hop_limit;
+        fn set_hop_limit(value: u8) -> () = set_hop_limit;
+        fn receive_buffer_size() -> u64 = receive_buffer_size;
+        fn set_receive_buffer_size(value: u64) -> () = set_receive_buffer_size;
+        fn send_buffer_size() -> u64 = send_buffer_size;
+        fn set_send_buffer_size(value: u64) -> () = set_send_buffer_size;
+    }
+
+    async fn start_bind(
+        &mut self,
+        socket: Resource<TcpSocket>,
+        network: Resource<Network>,
+        local_address: IpSocketAddress,
+    ) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(CONNECTED.into()),
+            None => self.0.start_bind(socket, network, local_address).await,
+        }
+    }
+
+    fn finish_bind(&mut self, socket: Resource<TcpSocket>) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(NOT_STARTED.into()),
+            None => self.0.finish_bind(socket),
+        }
+    }
+
+    fn start_connect(
+        &mut self,
+        socket: Resource<TcpSocket>,
+        network: Resource<Network>,
+        remote_address: IpSocketAddress,
+    ) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(CONNECTED.into()),
+            None => self.0.start_connect(socket, network, remote_address),
+        }
+    }
+
+    fn finish_connect(
+        &mut self,
+        socket: Resource<TcpSocket>,
+    ) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
+        match self.accepted(&socket) {
+            Some(_) => Err(NOT_STARTED.into()),
+            None => self.0.finish_connect(socket),
+        }
+    }
+
+    async fn start_listen(&mut self, socket: Resource<TcpSocket>) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(CONNECTED.into()),
+            None => self.0.start_listen(socket).await,
+        }
+    }
+
+    fn finish_listen(&mut self, socket: Resource<TcpSocket>) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(NOT_STARTED.into()),
+            None => self.0.finish_listen(socket),
+        }
+    }
+
+    fn accept(&mut self, socket: Resource<TcpSocket>) -> SocketResult<Triple> {
+        match self.accepted(&socket) {
+            Some(_) => Err(CONNECTED.into()),
+            None => self.0.accept(socket),
+        }
+    }
+
+    fn local_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
+        match self.accepted(&socket) {
+            Some(connection) => Ok(connection.local_address()?.into()),
+            None => self.0.local_address(socket),
+        }
+    }
+
+    fn remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
+        match self.accepted(&socket) {
+            Some(connection) => Ok(connection.peer().into()),
+            None => self.0.remote_address(socket),
+        }
+    }
+
+    fn is_listening(&mut self, socket: Resource<TcpSocket>) -> Result<bool> {
+        match self.accepted(&socket) {
+            Some(_) => Ok(false),
+            None => self.0.is_listening(socket),
+        }
+    }
+
+    fn address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
+        match self.accepted(&socket) {
+            Some(connection) if connection.peer().is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(_) => Ok(IpAddressFamily::Ipv6),
+            None => self.0.address_family(socket),
+        }
+    }
+
+    fn set_listen_backlog_size(
+        &mut self,
+        socket: Resource<TcpSocket>,
+        value: u64,
+    ) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(CONNECTED.into()),
+            None => self.0.set_listen_backlog_size(socket, value),
+        }
+    }
+
+    fn subscribe(&mut self, socket: Resource<TcpSocket>) -> Result<Resource<DynPollable>> {
+        match self.accepted(&socket) {
+            // Nothing is ever in progress on a connected socket, so its
+            // pollable is ready at once, as that of one of wasmtime-wasi's.
+            Some(_) => {
+                let ready = self.0.table.push(Ready)?;
+                wasmtime_wasi::p2::subscribe(self.0.table, ready)
+            }
+            None => self.0.subscribe(socket),
+        }
+    }
+
+    fn shutdown(&mut self, socket: Resource<TcpSocket>, how: ShutdownType) -> SocketResult<()> {
+        let Some(connection) = self.accepted(&socket) else {
+            return self.0.shutdown(socket, how);
+        };
+        if matches!(how, ShutdownType::Receive | ShutdownType::Both) {
+            connection.shutdown_receive();
+        }
+        if matches!(how, ShutdownType::Send | ShutdownType::Both) {
+            connection.shutdown_send();
+        }
+        Ok(())
+    }
+
+    fn drop(&mut self, socket: Resource<TcpSocket>) -> Result<()> {
+        if self.drop_accepted(&socket)? {
+            return Ok(());
+        }
+        HostTcpSocket::drop(&mut self.0, socket)
+    }
+}
+
+/// What the pollable of a connected socket waits for.
+struct Ready;
+
+#[async_trait]
+impl Pollable for Ready {
+    async fn ready(&mut self) {}
+}
+

@@ -1,0 +1,327 @@
+//! WASI 0.3: an accepted connection as `tcp-socket`, with the streams of its
+//! `send` and `receive`.
+//!
+//! The bytes go straight between the kernel and the guest's memory; the host
+//! buffers nothing. UDP is wasmtime-wasi's altogether and only passed on,
+//! because 0.3 has both kinds of socket in one interface.
+
+mod udp;
+
+use crate::guest::State;
+use crate::sockets::connection::{Held, MAX_TRANSFER};
+use crate::sockets::{Sockets, SocketsView};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::oneshot;
+use wasmtime::component::{
+    Access, Accessor, Destination, FutureReader, Linker, Resource, Source, StreamConsumer,
+    StreamProducer, StreamReader, StreamResult,
+};
+use wasmtime::{AsContextMut as _, Result, StoreContextMut};
+use wasmtime_wasi::p3::bindings::sockets::types::{
+    Duration, ErrorCode, Host, HostTcpSocket, HostTcpSocketWithStore, IpAddressFamily,
+    IpSocketAddress, TcpSocket, add_to_linker as add_types_to_linker,
+};
+use wasmtime_wasi::p3::sockets::{SocketError, SocketResult};
+use wasmtime_wasi::sockets::WasiSockets;
+
+/// Puts our `wasi:sockets/types` in the place of wasmtime-wasi's.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
+    add_types_to_linker::<State, Sockets>(linker, State::sockets)
+}
+
+/// Says how a direction ended, once, to the future that the guest holds.
+type Ending = oneshot::Sender<Result<(), ErrorCode>>;
+
+/// The stream that `receive` returns.
+struct Receive(Option<(Held, Ending)>);
+
+impl Receive {
+    fn end(&mut self, result: Result<(), ErrorCode>) -> StreamResult {
+        if let Some((_, ending)) = self.0.take() {
+            // The guest may have dropped the future.
+            let _ = ending.send(result);
+        }
+        StreamResult::Dropped
+    }
+}
+
+impl Drop for Receive {
+    fn drop(&mut self) {
+        self.end(Ok(()));
+    }
+}
+
+impl StreamProducer<State> for Receive {
+    type Item = u8;
+    type Buffer = bytes::BytesMut;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<'a, State>,
+        destination: Destination<'a, u8, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let Some((connection, _)) = &self.0 else {
+            return Poll::Ready(Ok(StreamResult::Dropped));
+        };
+        // A read of nothing asks for readiness.
+        let wait_only = destination.remaining(store.as_context_mut()) == Some(0);
+        let mut destination = (!wait_only).then(|| destination.as_direct(store, MAX_TRANSFER));
+        loop {
+            if let Some(destination) = &mut destination {
+                let buffer = destination.remaining();
+                let cap = buffer.len().min(MAX_TRANSFER);
+                let (buffer, _) = buffer.split_at_mut(cap);
+                match connection.try_read(buffer) {
+                    Ok(0) => return Poll::Ready(Ok(self.end(Ok(())))),
+                    Ok(count) => {
+                        destination.mark_written(count);
+                        return Poll::Ready(Ok(StreamResult::Completed));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Poll::Ready(Ok(self.end(Err(error.into())))),
+                }
+            }
+            match connection.poll_readable(cx) {
+                Poll::Ready(()) if wait_only => {
+                    return Poll::Ready(Ok(StreamResult::Completed));
+                }
+                Poll::Ready(()) => {}
+                Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// What takes the bytes of the stream given to `send`.
+struct Send(Option<(Held, Ending)>);
+
+impl Send {
+    fn end(&mut self, result: Result<(), ErrorCode>) -> StreamResult {
+        if let Some((connection, ending)) = self.0.take() {
+            connection.shutdown_send();
+            let _ = ending.send(result);
+        }
+        StreamResult::Dropped
+    }
+}
+
+impl Drop for Send {
+    fn drop(&mut self) {
+        self.end(Ok(()));
+    }
+}
+
+impl StreamConsumer<State> for Send {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<'_, State>,
+        source: Source<'_, u8>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let Some((connection, _)) = &self.0 else {
+            return Poll::Ready(Ok(StreamResult::Dropped));
+        };
+        let mut source = source.as_direct(store);
+        let bytes = source.remaining();
+        // A write of nothing asks for readiness.
+        let result = if bytes.is_empty() {
+            connection.poll_flush(cx).map_ok(|()| 0)
+        } else {
+            connection.poll_write(cx, bytes)
+        };
+        match result {
+            Poll::Ready(Ok(count)) => {
+                source.mark_read(count);
+                Poll::Ready(Ok(StreamResult::Completed))
+            }
+            Poll::Ready(Err(error)) => {
+                let error = match error.kind() {
+                    io::ErrorKind::BrokenPipe => ErrorCode::ConnectionBroken,
+                    _ => error.into(),
+                };
+                Poll::Ready(Ok(self.end(Err(error))))
+            }
+            Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// What a connected socket answers to `bind`, `connect`, `listen`, and to a
+/// second `send` or `receive`.
+const INVALID_STATE: ErrorCode = ErrorCode::InvalidState;
+
+/// Whether an accepted connection is behind `socket`.
+fn is_accepted(store: &Accessor<State, Sockets>, socket: &Resource<TcpSocket>) -> bool {
+    store.with(|mut access| access.get().accepted(socket).is_some())
+}
+
+/// The same store, as wasmtime-wasi wants to see it.
+fn wasi<'a>(access: &'a mut Access<'_, State, Sockets>) -> Access<'a, State, WasiSockets> {
+    Access::new(access.as_context_mut(), |state: &mut State| {
+        state.wasi_sockets()
+    })
+}
+
+impl HostTcpSocketWithStore<State> for Sockets {
+    async fn connect(
+        store: &Accessor<State, Self>,
+        socket: Resource<TcpSocket>,
+        remote_address: IpSocketAddress,
+    ) -> SocketResult<()> {
+        if is_accepted(store, &socket) {
+            return Err(INVALID_STATE.into());
+        }
+        let store = store.with_getter::<WasiSockets>(State::wasi_sockets);
+        WasiSockets::connect(&store, socket, remote_address).await
+    }
+
+    async fn listen(
+        mut store: Access<'_, State, Self>,
+        socket: Resource<TcpSocket>,
+    ) -> SocketResult<StreamReader<Resource<TcpSocket>>> {
+        if store.get().accepted(&socket).is_some() {
+            return Err(INVALID_STATE.into());
+        }
+        WasiSockets::listen(wasi(&mut store), socket).await
+    }
+
+    fn send(
+        mut store: Access<'_, State, Self>,
+        socket: Resource<TcpSocket>,
+        mut data: StreamReader<u8>,
+    ) -> Result<FutureReader<Result<(), ErrorCode>>> {
+        let mut view = store.get();
+        let Some(accepted) = view.accepted_mut(&socket) else {
+            return WasiSockets::send(wasi(&mut store), socket, data);
+        };
+        let taken = std::mem::replace(&mut accepted.send_taken, true);
+        let connection = accepted.connection.hold();
+        let (ending, ended) = oneshot::channel();
+        if taken {
+            data.close(&mut store)?;
+            let _ = ending.send(Err(INVALID_STATE));
+        } else {
+            data.pipe(&mut store, Send(Some((connection, ending))))?;
+        }
+        FutureReader::new(&mut store, ended)
+    }
+
+    fn receive(
+        mut store: Access<'_, State, Self>,
+        socket: Resource<TcpSocket>,
+    ) -> Result<(StreamReader<u8>, FutureReader<Result<(), ErrorCode>>)> {
+        let mut view = store.get();
+        let Some(accepted) = view.accepted_mut(&socket) else {
+            return WasiSockets::receive(wasi(&mut store), socket);
+        };
+        let taken = std::mem::replace(&mut accepted.receive_taken, true);
+        let connection = accepted.connection.hold();
+        let (ending, ended) = oneshot::channel();
+        let stream = if taken {
+            let _ = ending.send(Err(INVALID_STATE));
+            StreamReader::new(&mut store, std::iter::empty())?
+        } else {
+            StreamReader::new(&mut store, Receive(Some((connection, ending))))?
+        };
+        Ok((stream, FutureReader::new(&mut store, ended)?))
+    }
+}
+
+impl Host for SocketsView<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> Result<ErrorCode> {
+        Host::convert_error_code(&mut self.0, error)
+    }
+}
+
+impl HostTcpSocket for SocketsView<'_> {
+    properties! {
+        fn get_keep_alive_enabled() -> bool = keep_alive_enabled;
+        fn set_keep_alive_enabled(value: bool) -> () = set_keep_alive_enabled;
+        fn get_keep_alive_idle_time() -> Duration = keep_alive_idle_time;
+        fn set_keep_alive_idle_time(value: Duration) -> () = set_keep_alive_idle_time;
+        fn get_keep_alive_interval() -> Duration = keep_alive_interval;
+        fn set_keep_alive_interval(value: Duration) -> () = set_keep_alive_interval;
+        fn get_keep_alive_count() -> u32 = keep_alive_count;
+        fn set_keep_alive_count(value: u32) -> () = set_keep_alive_count;
+        fn get_hop_limit() -> u8 = hop_limit;
+        fn set_hop_limit(value: u8) -> () = set_hop_limit;
+        fn get_receive_buffer_size() -> u64 = receive_buffer_size;
+        fn set_receive_buffer_size(value: u64) -> () = set_receive_buffer_size;
+        fn get_send_buffer_size() -> u64 = send_buffer_size;
+        fn set_send_buffer_size(value: u64) -> () = set_send_buffer_size;
+    }
+
+    fn create(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
+        HostTcpSocket::create(&mut self.0, family)
+    }
+
+    async fn bind(
+        &mut self,
+        socket: Resource<TcpSocket>,
+        local_address: IpSocketAddress,
+    ) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(INVALID_STATE.into()),
+            None => HostTcpSocket::bind(&mut self.0, socket, local_address).await,
+        }
+    }
+
+    fn get_local_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
+        match self.accepted(&socket) {
+            Some(connection) => match connection.local_address() {
+                Ok(address) => Ok(address.into()),
+                Err(error) => Err(ErrorCode::from(error).into()),
+            },
+            None => HostTcpSocket::get_local_address(&mut self.0, socket),
+        }
+    }
+
+    fn get_remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
+        match self.accepted(&socket) {
+            Some(connection) => Ok(connection.peer().into()),
+            None => HostTcpSocket::get_remote_address(&mut self.0, socket),
+        }
+    }
+
+    fn get_is_listening(&mut self, socket: Resource<TcpSocket>) -> Result<bool> {
+        match self.accepted(&socket) {
+            Some(_) => Ok(false),
+            None => HostTcpSocket::get_is_listening(&mut self.0, socket),
+        }
+    }
+
+    fn get_address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
+        match self.accepted(&socket) {
+            Some(connection) if connection.peer().is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(_) => Ok(IpAddressFamily::Ipv6),
+            None => HostTcpSocket::get_address_family(&mut self.0, socket),
+        }
+    }
+
+    fn set_listen_backlog_size(
+        &mut self,
+        socket: Resource<TcpSocket>,
+        value: u64,
+    ) -> SocketResult<()> {
+        match self.accepted(&socket) {
+            Some(_) => Err(INVALID_STATE.into()),
+            None => HostTcpSocket::set_listen_backlog_size(&mut self.0, socket, value),
+        }
+    }
+
+    fn drop(&mut self, socket: Resource<TcpSocket>) -> Result<()> {
+        if self.drop_accepted(&socket)? {
+            return Ok(());
+        }
+        HostTcpSocket::drop(&mut self.0, socket)
+    }
+}
