@@ -135,28 +135,38 @@ impl Service {
             name: name.to_owned(),
             error,
         };
-        let runtime = runtime(name, handler.dispatch(), limits.workers).map_err(system)?;
-        let shared = Arc::new(Shared {
-            name: name.into(),
-            handler,
-            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
-            phase: watch::Sender::new(Phase::Serving),
-            accepted: AtomicU64::new(0),
-            handled: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-        });
-        runtime.block_on(shared.handler.probe(name, shared.scope(None)))?;
+        let shared = Arc::new(Shared::new(name, handler));
+        // The caller may be inside a runtime of its own, so the service's is
+        // made, used and dropped on the service's thread.
+        let (starting, started) = std::sync::mpsc::channel();
         let (ending, ended) = oneshot::channel();
         let running = Arc::clone(&shared);
         std::thread::Builder::new()
             .name(format!("serve-{name}"))
             .spawn(move || {
+                let runtime = match runtime(&running) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let name = running.name.to_string();
+                        let _ = starting.send(Err(StartError::System { name, error }));
+                        return;
+                    }
+                };
+                let probe = running.handler.probe(&running.name, running.scope(None));
+                let probed = runtime.block_on(probe).map_err(StartError::from);
+                let failed = probed.is_err();
+                if starting.send(probed).is_err() || failed {
+                    return;
+                }
                 let result = runtime.block_on(running.run(listeners));
+                // A worker may be deep in a guest; it is not waited for.
+                runtime.shutdown_background();
                 let _ = ending.send(result);
             })
             .map_err(system)?;
+        started
+            .recv()
+            .unwrap_or_else(|_| Err(system(io::ErrorKind::BrokenPipe.into())))?;
         Ok(Self {
             shared,
             local_addresses,
@@ -226,11 +236,11 @@ impl Drop for Service {
 
 /// The threads of a service. `threaded` has its workers; the others run all on
 /// the thread that calls `block_on`.
-fn runtime(name: &str, dispatch: Dispatch, workers: usize) -> io::Result<tokio::runtime::Runtime> {
-    let mut builder = match dispatch {
+fn runtime(service: &Shared) -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = match service.handler.dispatch() {
         Dispatch::Threaded => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(workers);
+            builder.worker_threads(service.handler.limits().workers);
             builder
         }
         Dispatch::Sequential | Dispatch::Poll => tokio::runtime::Builder::new_current_thread(),
@@ -238,11 +248,26 @@ fn runtime(name: &str, dispatch: Dispatch, workers: usize) -> io::Result<tokio::
     builder
         .enable_io()
         .enable_time()
-        .thread_name(format!("worker-{name}"))
+        .thread_name(format!("worker-{}", service.name))
         .build()
 }
 
 impl Shared {
+    fn new(name: &str, handler: Handler) -> Self {
+        let max_connections = handler.limits().max_connections as usize;
+        Self {
+            name: name.into(),
+            handler,
+            permits: Arc::new(Semaphore::new(max_connections)),
+            phase: watch::Sender::new(Phase::Serving),
+            accepted: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
     /// Serves until the service is told to end or a listener fails, and until
     /// the last connection is closed.
     async fn run(self: Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
