@@ -8,9 +8,9 @@ use tracing_subscriber::fmt;
 #[derive(Args)]
 pub(super) struct Options {
     /// What to log: off, error, warn, info, debug or trace. `debug` has a line
-    /// for each connection opened and closed
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    log_level: LevelFilter,
+    /// for each connection opened and closed [default: info; demo: warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<LevelFilter>,
     /// How to write it
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: Format,
@@ -25,9 +25,9 @@ enum Format {
 }
 
 impl Options {
-    pub(super) fn start(&self) {
+    pub(super) fn start(&self, default: LevelFilter) {
         let builder = fmt()
-            .with_max_level(self.log_level)
+            .with_max_level(self.log_level.unwrap_or(default))
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal());
         match self.log_format {

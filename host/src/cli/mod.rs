@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
 
 /// Serve TCP connections with WebAssembly components.
 #[derive(Parser)]
@@ -74,7 +75,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
-    cli.log.start();
+    let default_level = match cli.command {
+        // It shows what it measures; its guests' chatter would hide that.
+        Command::Demo(_) => LevelFilter::WARN,
+        _ => LevelFilter::INFO,
+    };
+    cli.log.start(default_level);
     let result = match cli.command {
         Command::Serve(options) => serve::run(&options),
         Command::Demo(options) => demo::run(&options),

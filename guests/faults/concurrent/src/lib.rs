@@ -38,7 +38,10 @@ impl Handler for Component {
             Some(Request::Fail) => return Err(FAILURE.to_owned()),
             Some(Request::Connect(address)) => sockets::connect(&address).await,
             Some(Request::Resolve(name)) => sockets::resolve(name).await,
-            Some(Request::Block | Request::Leak) | None => String::new(),
+            // Nothing must be written once a write has found that the peer is gone.
+            Some(Request::Block | Request::Leak) | None => {
+                return streams.finish(at_end_of_input).await;
+            }
         };
         streams.output.write_all(answer.into_bytes()).await;
         streams.finish(at_end_of_input).await

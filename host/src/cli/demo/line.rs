@@ -1,0 +1,133 @@
+//! Clients that send a line and wait for its answer: echo and time.
+
+use super::Options;
+use super::report::Meter;
+use anyhow::Context as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use time_protocol::ctime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Echo,
+    Time,
+}
+
+/// Runs all clients at once, each its round trips one after another.
+pub(super) async fn drive(
+    kind: Kind,
+    address: SocketAddr,
+    options: &Options,
+    meter: &Arc<Meter>,
+) -> anyhow::Result<()> {
+    let mut clients = JoinSet::new();
+    for client in 0..options.connections {
+        let meter = Arc::clone(meter);
+        let round_trips = options.round_trips;
+        clients.spawn(async move {
+            let mut stream = connect(address).await?;
+            meter.connected();
+            for number in 0..round_trips {
+                round_trip(kind, &mut stream, client, number, &meter).await?;
+            }
+            finish(&mut stream, &meter).await
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client??;
+    }
+    Ok(())
+}
+
+pub(super) async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.context("connect")?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn round_trip(
+    kind: Kind,
+    stream: &mut TcpStream,
+    client: u32,
+    number: u32,
+    meter: &Meter,
+) -> anyhow::Result<()> {
+    let question = question(client, number);
+    let began = Instant::now();
+    let second = unix_seconds();
+    stream.write_all(&question).await.context("write")?;
+    let expected = match kind {
+        Kind::Echo => question,
+        Kind::Time => time_line(second),
+    };
+    let mut answer = vec![0; expected.len()];
+    stream.read_exact(&mut answer).await.context("read")?;
+    meter.round_trip(began.elapsed());
+    let wrong = match kind {
+        Kind::Echo => differences(&answer, &expected),
+        // The clock may have gone on between the question and the answer.
+        Kind::Time => (second..=unix_seconds())
+            .map(|second| differences(&answer, &time_line(second)))
+            .min()
+            .unwrap_or(answer.len()),
+    };
+    meter.wrong_bytes(wrong);
+    Ok(())
+}
+
+/// Half-closes and expects the end of the file, with nothing before it.
+async fn finish(stream: &mut TcpStream, meter: &Meter) -> anyhow::Result<()> {
+    stream.shutdown().await.context("half-close")?;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.context("end of file")?;
+    meter.wrong_bytes(rest.len());
+    Ok(())
+}
+
+/// A line that no other client and no other round trip sends, of a length
+/// between a few bytes and a few kilobytes.
+fn question(client: u32, number: u32) -> Vec<u8> {
+    let filler = usize::try_from((client * 31 + number * 257) % 2048).unwrap_or(0);
+    let mut line = format!("client {client} line {number} ").into_bytes();
+    line.extend((b'a'..=b'z').cycle().take(filler));
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
+fn time_line(second: u64) -> Vec<u8> {
+    format!("{}\r\n", ctime(second)).into_bytes()
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+pub(super) fn differences(answer: &[u8], expected: &[u8]) -> usize {
+    let differing = answer.iter().zip(expected).filter(|(a, b)| a != b).count();
+    differing + answer.len().abs_diff(expected.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_count_bytes() {
+        assert_eq!(differences(b"abc", b"abc"), 0);
+        assert_eq!(differences(b"abc", b"abd"), 1);
+        assert_eq!(differences(b"abc", b"ab"), 1);
+        assert_eq!(differences(b"", b"ab"), 2);
+    }
+
+    #[test]
+    fn questions_differ() {
+        assert_ne!(question(1, 2), question(2, 1));
+        assert!(question(0, 0).ends_with(b"\r\n"));
+    }
+}

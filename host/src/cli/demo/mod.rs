@@ -1,0 +1,163 @@
+//! `sockserve demo`: serves the embedded components on free loopback ports,
+//! drives each with real clients, and checks every byte.
+//!
+//! The clients run on one thread and the services on theirs, in this process.
+//! All traffic is TCP over loopback.
+
+mod chat;
+mod line;
+mod report;
+
+use super::Failure;
+use super::signals::Signals;
+use crate::{Dispatch, Grants, Handler, Limits, Service, builtin};
+use anyhow::Context as _;
+use clap::Args;
+use report::{Meter, Row};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one service's clients may take altogether.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// Clients of each echo and time service, all at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5000), default_value_t = 200)]
+    connections: u32,
+    /// Round trips of each client
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), default_value_t = 25)]
+    round_trips: u32,
+    /// Members of each chat room
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=500), default_value_t = 40)]
+    members: u32,
+}
+
+/// What clients do with a service.
+#[derive(Clone, Copy)]
+enum Traffic {
+    Echo,
+    Time,
+    Chat,
+}
+
+struct Plan {
+    traffic: Traffic,
+    builtin: &'static str,
+    dispatch: Dispatch,
+}
+
+/// Every family in every contract, under threads and under readiness.
+fn plans() -> Vec<Plan> {
+    let mut plans = Vec::new();
+    for builtin in builtin::all() {
+        let traffic = match builtin.name.split('-').next() {
+            Some("echo") => Traffic::Echo,
+            Some("time") => Traffic::Time,
+            Some("chat") => Traffic::Chat,
+            _ => continue,
+        };
+        for dispatch in [Dispatch::Threaded, Dispatch::Poll] {
+            plans.push(Plan {
+                traffic,
+                builtin: builtin.name,
+                dispatch,
+            });
+        }
+    }
+    plans
+}
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(async {
+        let mut signals = Signals::new().context("cannot watch for signals")?;
+        tokio::select! {
+            result = run_all(options) => result,
+            () = signals.next() => {
+                eprintln!("sockserve: the demo was interrupted");
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    })
+}
+
+async fn run_all(options: &Options) -> Result<ExitCode, Failure> {
+    let mut rows = Vec::new();
+    for plan in plans() {
+        if let Some(row) = run_one(&plan, options).await? {
+            rows.push(row);
+        }
+    }
+    report::print(&rows).context("cannot print the table")?;
+    let wrong = rows.iter().any(Row::is_wrong);
+    Ok(if wrong {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Starts one service, drives it and stops it. Nothing if the contract cannot
+/// run under the dispatch, or a chat room would be split over instances.
+async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure> {
+    let source = format!("{}{}", builtin::PREFIX, plan.builtin);
+    let component = builtin::load(&source)?;
+    let contract = component.contract();
+    let isolated = !plan.dispatch.shares_instance(contract);
+    let needs_room = matches!(plan.traffic, Traffic::Chat);
+    if contract.check(plan.dispatch).is_err() || (needs_room && isolated) {
+        return Ok(None);
+    }
+    let (name, env) = match plan.traffic {
+        Traffic::Echo => ("echo", vec![]),
+        Traffic::Time => ("time", vec![("MODE".to_owned(), "line".to_owned())]),
+        Traffic::Chat => ("chat", vec![]),
+    };
+    let limits = Limits {
+        max_connections: options.connections.max(options.members) + 8,
+        ..Limits::default()
+    };
+    let grants = Grants {
+        env,
+        ..Grants::default()
+    };
+    let handler = Handler::new(&source, &component, plan.dispatch, &limits, grants)?;
+    let any_port = "tcp://127.0.0.1:0".parse()?;
+    let mut service = Service::start(name, &[any_port], handler)?;
+    let address = *service
+        .local_addresses()
+        .first()
+        .context("the service has no address")?;
+    let meter = Arc::new(Meter::new(format!("{name} {contract} {}", plan.dispatch)));
+    let driving = drive(plan.traffic, address, options, &meter);
+    let result = tokio::select! {
+        result = tokio::time::timeout(PATIENCE, driving) => {
+            result.unwrap_or_else(|_| Err(anyhow::anyhow!("no end after {PATIENCE:?}")))
+        }
+        never = meter.show_progress() => match never {},
+    };
+    meter.clear_progress();
+    service.drain();
+    service.ended().await.context("the service ended")?;
+    let row = Row::new(&service, &meter, result);
+    Ok(Some(row))
+}
+
+async fn drive(
+    traffic: Traffic,
+    address: SocketAddr,
+    options: &Options,
+    meter: &Arc<Meter>,
+) -> anyhow::Result<()> {
+    match traffic {
+        Traffic::Echo => line::drive(line::Kind::Echo, address, options, meter).await,
+        Traffic::Time => line::drive(line::Kind::Time, address, options, meter).await,
+        Traffic::Chat => chat::drive(address, options, meter).await,
+    }
+}

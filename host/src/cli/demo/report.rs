@@ -1,0 +1,196 @@
+//! What the clients measured: progress while they run, a table at the end.
+
+use crate::Service;
+use std::convert::Infallible;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often the progress is written.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Collects what the clients of one service see.
+pub(super) struct Meter {
+    title: String,
+    measured: Mutex<Measured>,
+}
+
+#[derive(Default)]
+struct Measured {
+    connections: usize,
+    times: Vec<Duration>,
+    wrong_bytes: usize,
+}
+
+impl Meter {
+    pub(super) fn new(title: String) -> Self {
+        Self {
+            title,
+            measured: Mutex::default(),
+        }
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut Measured) -> R) -> R {
+        change(&mut self.measured.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn connected(&self) {
+        self.with(|measured| measured.connections += 1);
+    }
+
+    pub(super) fn round_trip(&self, time: Duration) {
+        self.with(|measured| measured.times.push(time));
+    }
+
+    pub(super) fn wrong_bytes(&self, count: usize) {
+        self.with(|measured| measured.wrong_bytes += count);
+    }
+
+    /// Writes how far the clients are, until it is dropped: over and over on a
+    /// terminal, once elsewhere.
+    pub(super) async fn show_progress(&self) -> Infallible {
+        let mut stderr = std::io::stderr();
+        if !stderr.is_terminal() {
+            let _ = writeln!(stderr, "{} …", self.title);
+            return std::future::pending().await;
+        }
+        loop {
+            let (connections, round_trips) =
+                self.with(|measured| (measured.connections, measured.times.len()));
+            let _ = write!(
+                stderr,
+                "\r\x1b[K{}: {connections} connections, {round_trips} round trips",
+                self.title
+            );
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    pub(super) fn clear_progress(&self) {
+        let mut stderr = std::io::stderr();
+        if stderr.is_terminal() {
+            let _ = write!(stderr, "\r\x1b[K");
+        }
+    }
+}
+
+/// A line of the table.
+pub(super) struct Row {
+    cells: [String; 8],
+    wrong_bytes: usize,
+    error: Option<anyhow::Error>,
+}
+
+const HEADINGS: [&str; 8] = [
+    "service",
+    "contract",
+    "dispatch",
+    "connections",
+    "round trips",
+    "p50",
+    "p99",
+    "wrong bytes",
+];
+
+impl Row {
+    pub(super) fn new(service: &Service, meter: &Meter, result: anyhow::Result<()>) -> Self {
+        meter.with(|measured| {
+            measured.times.sort_unstable();
+            let failed = service.counts().failed;
+            let error = match result {
+                Err(error) => Some(error),
+                Ok(()) if failed > 0 => Some(anyhow::anyhow!("{failed} connections failed")),
+                Ok(()) => None,
+            };
+            Self {
+                cells: [
+                    service.name().to_owned(),
+                    service.contract().to_string(),
+                    service.dispatch().to_string(),
+                    measured.connections.to_string(),
+                    measured.times.len().to_string(),
+                    milliseconds(percentile(&measured.times, 50)),
+                    milliseconds(percentile(&measured.times, 99)),
+                    measured.wrong_bytes.to_string(),
+                ],
+                wrong_bytes: measured.wrong_bytes,
+                error,
+            }
+        })
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.wrong_bytes > 0 || self.error.is_some()
+    }
+}
+
+/// The table on standard output; what went wrong on standard error.
+pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
+    let widths: Vec<usize> = HEADINGS
+        .iter()
+        .enumerate()
+        .map(|(column, heading)| {
+            rows.iter()
+                .filter_map(|row| row.cells.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+                .max(heading.len())
+        })
+        .collect();
+    let mut stdout = std::io::stdout().lock();
+    let mut write = |cells: [&str; 8]| {
+        let mut line = String::new();
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            // Words to the left, numbers to the right.
+            if column < 3 {
+                line.extend([*cell, &padding, "  "]);
+            } else {
+                line.extend([&padding, *cell, "  "]);
+            }
+        }
+        writeln!(stdout, "{}", line.trim_end())
+    };
+    write(HEADINGS)?;
+    for row in rows {
+        write(row.cells.each_ref().map(String::as_str))?;
+    }
+    for row in rows {
+        if let Some(error) = &row.error {
+            let [service, contract, dispatch, ..] = &row.cells;
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "sockserve: {service} {contract} {dispatch}: {error:#}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The least of `sorted` that `percent` of them do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let times: Vec<_> = (1..=200).map(Duration::from_millis).collect();
+        assert_eq!(percentile(&times, 50), Duration::from_millis(100));
+        assert_eq!(percentile(&times, 99), Duration::from_millis(198));
+        assert_eq!(percentile(&times[..1], 99), Duration::from_millis(1));
+        assert_eq!(percentile(&[], 99), Duration::ZERO);
+    }
+
+    #[test]
+    fn times_are_written_in_milliseconds() {
+        assert_eq!(milliseconds(Duration::from_micros(1234)), "1.23 ms");
+    }
+}
