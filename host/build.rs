@@ -103,7 +103,9 @@ fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             println!("cargo::error={line}");
         }
-        fail("the guests do not build; try: cargo build --release --target wasm32-wasip2, in guests/");
+        fail(
+            "the guests do not build; try: cargo build --release --target wasm32-wasip2, in guests/",
+        );
     }
     components(guests, &target_directory.join(TARGET).join("release"))
 }

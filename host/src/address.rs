@@ -19,7 +19,9 @@ pub struct ListenAddress {
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// The text is not `tcp://HOST:PORT`.
-    #[error("`{0}` is no listen address: write tcp://HOST:PORT, for example tcp://127.0.0.1:7000 or tcp://[::1]:0")]
+    #[error(
+        "`{0}` is no listen address: write tcp://HOST:PORT, for example tcp://127.0.0.1:7000 or tcp://[::1]:0"
+    )]
     Syntax(String),
     /// The name has no address.
     #[error("{0}: no address found: {1}")]
@@ -34,9 +36,7 @@ impl ListenAddress {
             .to_socket_addrs()
             .map_err(|error| AddressError::Lookup(self.clone(), error))?
             .next();
-        found.ok_or_else(|| {
-            AddressError::Lookup(self.clone(), std::io::ErrorKind::NotFound.into())
-        })
+        found.ok_or_else(|| AddressError::Lookup(self.clone(), std::io::ErrorKind::NotFound.into()))
     }
 }
 

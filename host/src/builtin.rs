@@ -39,9 +39,7 @@ pub enum LoadError {
 /// All embedded components, sorted by name.
 pub fn all() -> impl Iterator<Item = Builtin> {
     let embedded: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
-    embedded
-        .iter()
-        .map(|(name, bytes)| Builtin { name, bytes })
+    embedded.iter().map(|(name, bytes)| Builtin { name, bytes })
 }
 
 /// Finds an embedded component by its name, without the prefix.

@@ -3,8 +3,8 @@
 
 use super::Failure;
 use crate::builtin;
-use crate::{Contract, Dispatch};
 use crate::guest::handler::is_provided;
+use crate::{Contract, Dispatch};
 use clap::Args;
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -31,7 +31,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve connections with a component until told to stop.
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),
     /// List the embedded components, or write them as files.
@@ -115,7 +115,10 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     // What clap says comes before the usage, which is more than a line.
     let said = text.split("\n\nUsage:").next().unwrap_or_default();
     let said = said.strip_prefix("error: ").unwrap_or(said);
-    let said = said.split("\n\nFor more information").next().unwrap_or_default();
+    let said = said
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or_default();
     let words: Vec<_> = said.split_whitespace().collect();
     complain(&format!("{}; see sockserve --help", words.join(" ")));
     ExitCode::from(2)

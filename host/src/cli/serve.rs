@@ -161,12 +161,11 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     runtime.block_on(async {
         // Before the ready line: whoever reads it may send a signal at once.
         let mut signals = Signals::new().context("cannot watch for signals")?;
-        let mut service = Service::start(&name, &options.listen, handler).map_err(
-            |error| match error {
+        let mut service =
+            Service::start(&name, &options.listen, handler).map_err(|error| match error {
                 StartError::Address(_) => Failure::usage(error),
                 error => error.into(),
-            },
-        )?;
+            })?;
         print_ready(&service).context("cannot print the ready line")?;
         let ended = tokio::select! {
             ended = service.ended() => ended,
@@ -210,12 +209,11 @@ fn print_ready(service: &Service) -> std::io::Result<()> {
 
 /// `echo` for `builtin:echo-blocking`, `path/echo_blocking.wasm`, `echo.wasm`.
 fn service_name(component: &str) -> String {
-    let name = component
-        .strip_prefix(builtin::PREFIX)
-        .unwrap_or(component);
-    let name = std::path::Path::new(name)
-        .file_stem()
-        .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let name = component.strip_prefix(builtin::PREFIX).unwrap_or(component);
+    let name = std::path::Path::new(name).file_stem().map_or_else(
+        || name.to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    );
     for contract in Contract::ALL {
         for separator in ['-', '_'] {
             let suffix = format!("{separator}{contract}");

@@ -7,9 +7,9 @@
 
 use crate::accept::Incoming;
 use crate::dispatch::isolated::outcome;
+use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::failure::Failure;
-use crate::guest::State;
 use crate::service::{Admitted, Phase, Shared};
 use crate::sockets::connection::ConnectionId;
 use crate::sockets::push_socket;
@@ -75,9 +75,8 @@ impl Serving<'_> {
         let handler = &self.service.handler;
         let (mut store, clock) = handler.store(self.service.scope(None))?;
         let instance = handler.concurrent(&mut store, &clock).await?;
-        let serving = store.run_concurrent(async |accessor| {
-            self.calls(accessor, &instance, id, incoming).await
-        });
+        let serving = store
+            .run_concurrent(async |accessor| self.calls(accessor, &instance, id, incoming).await);
         let mut serving = pin!(clock.count(serving));
         let result = tokio::select! {
             biased;

@@ -274,7 +274,10 @@ impl Turns<'_> {
                         self.watch(change.connection)?;
                     }
                 }
-                Change::Close(id) => self.close(id)?,
+                Change::Close(id) => self.close(id, Ok(()))?,
+                Change::Fail(failed) => {
+                    self.close(failed.connection, Err(Failure::Guest(failed.reason)))?;
+                }
                 Change::TickAfter(nanoseconds) => {
                     self.tick_at = Instant::now().checked_add(Duration::from_nanos(nanoseconds));
                 }
@@ -316,7 +319,9 @@ impl Turns<'_> {
         self.attention.take(&mut asked);
         for id in asked.drain(..) {
             match self.open.get(&id) {
-                Some(entry) if entry.admitted.connection.is_released() => self.close(id)?,
+                Some(entry) if entry.admitted.connection.is_released() => {
+                    self.close(id, Ok(()))?;
+                }
                 Some(_) => self.watch(id)?,
                 None => {}
             }
@@ -351,11 +356,11 @@ impl Turns<'_> {
     }
 
     /// Lets a connection go, to be closed in order.
-    fn close(&mut self, id: ConnectionId) -> io::Result<()> {
+    fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) -> io::Result<()> {
         self.watch_nothing(id)?;
         if let Some(entry) = self.open.remove(&id) {
             let service = Arc::clone(self.service);
-            tokio::spawn(async move { service.finish(entry.admitted, Ok(())).await });
+            tokio::spawn(async move { service.finish(entry.admitted, outcome).await });
         }
         Ok(())
     }

@@ -6,9 +6,9 @@
 //! thread. The instance lives as long as the call.
 
 use crate::contract::{Contract, Dispatch};
+use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
-use crate::guest::State;
 use crate::service::{Phase, Shared};
 use crate::sockets::connection::Connection;
 use crate::sockets::{p2, push_socket};

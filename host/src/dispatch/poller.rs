@@ -8,8 +8,8 @@
 
 use crate::sockets::connection::{Connection, ConnectionId};
 use crate::sockets::poller::register;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -45,7 +45,12 @@ impl Poller {
     /// Watches for `flags` from now on.
     pub(super) fn modify(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
         let data = EventData::new_u64(connection.id());
-        Ok(epoll::modify(self.epoll.get_ref(), connection, data, flags)?)
+        Ok(epoll::modify(
+            self.epoll.get_ref(),
+            connection,
+            data,
+            flags,
+        )?)
     }
 
     /// Watches no longer, not even for hang-up.

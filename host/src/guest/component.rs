@@ -201,7 +201,9 @@ mod tests {
             exports: exports.iter().map(ToString::to_string).collect(),
             ..Sections::default()
         };
-        sections.contract("x.wasm").map_err(|error| error.to_string())
+        sections
+            .contract("x.wasm")
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -210,11 +212,18 @@ mod tests {
             contract_of(&["wasi:cli/run@0.2.12", "sockserve:handler/evented@0.1.7"]),
             Ok(Contract::Evented)
         );
-        assert!(contract_of(&["wasi:cli/run@0.2.12"]).unwrap_err().contains("exactly one"));
         assert!(
-            contract_of(&["sockserve:handler/evented@0.1.0", "sockserve:handler/blocking@0.1.0"])
+            contract_of(&["wasi:cli/run@0.2.12"])
                 .unwrap_err()
-                .contains("both evented and blocking")
+                .contains("exactly one")
+        );
+        assert!(
+            contract_of(&[
+                "sockserve:handler/evented@0.1.0",
+                "sockserve:handler/blocking@0.1.0"
+            ])
+            .unwrap_err()
+            .contains("both evented and blocking")
         );
         assert!(
             contract_of(&["sockserve:handler/blocking@0.2.0"])

@@ -4,9 +4,7 @@ use crate::contract::{Contract, Dispatch};
 use crate::guest::clock;
 use crate::guest::component::CoreCounts;
 use crate::limits::Limits;
-use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// The stack that a guest may use, in bytes.
 const WASM_STACK: usize = 512 << 10;
@@ -25,12 +23,56 @@ const GUARD: u64 = 32 << 20;
 /// and ones that are going.
 const SHARED_INSTANCES: u32 = 4;
 
+/// The memory mappings of one instance: a stack with its guard, and a memory
+/// with its initial image, its heap, and its guards.
+const MAPPINGS_PER_INSTANCE: u64 = 2;
+const MAPPINGS_PER_MEMORY: u64 = 4;
+/// Those of the process without instances.
+const MAPPINGS_OF_PROCESS: u64 = 2000;
+
+/// The kernel gives a process fewer memory mappings than the instances need.
+///
+/// Without this check the process would fail in the middle of serving, at some
+/// allocation of its own.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{instances} instances at once need about {needed} memory mappings, and the kernel allows \
+     {allowed}; lower --max-connections, or raise the limit: sysctl -w vm.max_map_count={needed}"
+)]
+pub(super) struct TooManyMappings {
+    instances: u32,
+    needed: u64,
+    allowed: u64,
+}
+
+fn check_mappings(instances: u32, memories: u32, allowed: u64) -> Result<(), TooManyMappings> {
+    let needed = MAPPINGS_OF_PROCESS
+        + MAPPINGS_PER_INSTANCE * u64::from(instances)
+        + MAPPINGS_PER_MEMORY * u64::from(memories);
+    if needed > allowed {
+        return Err(TooManyMappings {
+            instances,
+            needed,
+            allowed,
+        });
+    }
+    Ok(())
+}
+
+/// What the kernel allows; without limit where it does not say.
+fn allowed_mappings() -> u64 {
+    std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(u64::MAX)
+}
+
 pub(super) fn engine(
     contract: Contract,
     dispatch: Dispatch,
     limits: &Limits,
     core: CoreCounts,
-) -> Result<Engine> {
+) -> wasmtime::Result<Engine> {
     let instances = match dispatch {
         _ if dispatch.shares_instance(contract) => SHARED_INSTANCES,
         // The next one may begin before the last one is gone.
@@ -38,6 +80,7 @@ pub(super) fn engine(
         Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
     };
     let memories = instances.saturating_mul(core.memories.max(1));
+    check_mappings(instances, memories, allowed_mappings())?;
     let max_memory = usize::try_from(limits.max_memory_bytes)?;
 
     let mut pool = PoolingAllocationConfig::new();
@@ -48,8 +91,7 @@ pub(super) fn engine(
         .max_memories_per_component(core.memories.max(1))
         .total_tables(instances.saturating_mul(core.tables.max(1)))
         .max_tables_per_component(core.tables.max(1))
-        // A call has a stack, and so has what an asynchronous guest runs beside.
-        .total_stacks(instances.saturating_mul(2))
+        .total_stacks(instances)
         .max_memory_size(max_memory);
 
     let mut config = Config::new();
@@ -82,6 +124,17 @@ fn reservation(max_memory_bytes: u64, memories: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_mappings_than_the_kernel_allows_are_refused_with_what_would_do() {
+        assert!(check_mappings(10_000, 10_000, 65_530).is_ok());
+        let error = check_mappings(20_000, 20_000, 65_530).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "20000 instances at once need about 122000 memory mappings, and the kernel allows \
+             65530; lower --max-connections, or raise the limit: sysctl -w vm.max_map_count=122000"
+        );
+    }
 
     #[test]
     fn many_memories_get_less_address_space_each() {

@@ -57,7 +57,9 @@ pub enum GrantError {
     #[error("cannot grant the directory {0}: {1}; name a directory that exists and can be read")]
     DirUnusable(PathBuf, String),
     /// `--allow-connect` is not a place.
-    #[error("`{0}` is no place to connect to: write HOST:PORT; `*` stands for any host or any port")]
+    #[error(
+        "`{0}` is no place to connect to: write HOST:PORT; `*` stands for any host or any port"
+    )]
     Connect(String),
     /// `--allow-connect` names an unknown host.
     #[error("--allow-connect {0}: no address found: {1}; write an address or a name that resolves")]
@@ -222,7 +224,9 @@ mod tests {
 
     #[test]
     fn a_wrong_grant_says_what_to_write() {
-        for text in ["", "80", "host", ":80", "host:", "host:x", "::1:80", "[x]:80"] {
+        for text in [
+            "", "80", "host", ":80", "host:", "host:x", "::1:80", "[x]:80",
+        ] {
             let error = text.parse::<ConnectGrant>().unwrap_err().to_string();
             assert!(error.contains("write HOST:PORT"), "{text}: {error}");
         }

@@ -2,6 +2,7 @@
 //! be instantiated.
 
 use crate::contract::{Contract, Dispatch, Incompatible};
+use crate::guest::State;
 use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerPre};
 use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerPre};
 use crate::guest::bindings::evented::{EventedHandler, EventedHandlerPre};
@@ -11,7 +12,6 @@ use crate::guest::engine::engine;
 use crate::guest::failure::{Failure, root_cause};
 use crate::guest::grants::{GrantError, Grants};
 use crate::guest::stdio::{GuestLog, Scope, Stream};
-use crate::guest::State;
 use crate::limits::Limits;
 use crate::sockets;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub enum HandlerError {
     #[error(transparent)]
     Grant(#[from] GrantError),
     /// wasmtime cannot be set up with these limits.
-    #[error("cannot set up the engine: {0}; lower --max-connections or --max-memory")]
+    #[error("cannot set up the engine: {0}")]
     Engine(String),
     /// wasmtime does not accept the component.
     #[error("{name}: cannot be compiled: {reason}")]

@@ -286,7 +286,10 @@ impl Connection {
             return;
         }
         let finish = async {
-            if std::future::poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
+            if std::future::poll_fn(|cx| self.poll_flush(cx))
+                .await
+                .is_err()
+            {
                 return;
             }
             loop {

@@ -315,4 +315,3 @@ struct Ready;
 impl Pollable for Ready {
     async fn ready(&mut self) {}
 }
-

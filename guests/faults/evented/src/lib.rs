@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use faults_p2::{Job, options};
-use faults_shared::{Fault, Mode, Request};
+use faults_shared::{FAILURE, Fault, Mode, Request};
 use shell_p2::evented::{
     Change, Connection, ConnectionId, Event, Handler, Interest, Opened, Readiness, Ready, Served,
+    fail,
 };
 
 struct Component;
@@ -34,6 +35,7 @@ struct Server {
 struct Peer {
     served: Served<Fault>,
     job: Option<Job>,
+    failed: bool,
 }
 
 impl Handler for Component {
@@ -73,6 +75,7 @@ impl Server {
         let mut peer = Peer {
             served: Served::new(connection, Fault::new(self.mode)),
             job: None,
+            failed: false,
         };
         if let Some(text) = options {
             peer.served.say(text.as_bytes());
@@ -134,9 +137,11 @@ impl Server {
         match next {
             Some(interest) => changes.extend(peer.served.connection.wait_for(id, interest)),
             None => {
-                let leak = self.mode == Mode::Leak;
+                let failed = peer.failed;
                 self.peers.remove(&id);
-                if !leak {
+                if failed {
+                    changes.push(fail(id, FAILURE));
+                } else if self.mode != Mode::Leak {
                     changes.push(Change::Close(id));
                 }
             }
@@ -149,7 +154,11 @@ impl Peer {
     /// connection waits for meanwhile, if that goes on.
     fn obey(&mut self) -> Option<Interest> {
         let job = match self.served.session.request.take()? {
-            Request::Fail | Request::Leak => return None,
+            Request::Fail => {
+                self.failed = true;
+                return None;
+            }
+            Request::Leak => return None,
             Request::Block => {
                 let _ = self.served.connection.input.blocking_read(1);
                 return None;

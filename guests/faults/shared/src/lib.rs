@@ -81,7 +81,7 @@ impl Mode {
 /// it differs between contracts.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// `err`: fail, if the contract has a way to.
+    /// `err`: fail.
     Fail,
     /// `block`: wait inside a turn.
     Block,

@@ -22,8 +22,8 @@ wit_bindgen::generate!({
 });
 
 pub use exports::sockserve::handler::evented::{
-    Change, ConnectionId, Event, Guest as Handler, Interest, InterestChange, Opened, Readiness,
-    Ready,
+    Change, ConnectionId, Event, Failure, Guest as Handler, Interest, InterestChange, Opened,
+    Readiness, Ready,
 };
 
 impl Readiness {
@@ -38,6 +38,14 @@ pub fn interest(connection: ConnectionId, interest: Interest) -> Change {
     Change::Interest(InterestChange {
         connection,
         interest,
+    })
+}
+
+/// The change that closes `connection` and has the host report why.
+pub fn fail(connection: ConnectionId, reason: &str) -> Change {
+    Change::Fail(Failure {
+        connection,
+        reason: reason.to_owned(),
     })
 }
 

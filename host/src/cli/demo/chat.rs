@@ -109,7 +109,12 @@ impl Member {
         let mut expected: HashMap<Vec<u8>, ()> = names
             .iter()
             .filter(|name| **name != self.name)
-            .map(|name| (format!("[{name}] round {round} of {name}\r\n").into_bytes(), ()))
+            .map(|name| {
+                (
+                    format!("[{name}] round {round} of {name}\r\n").into_bytes(),
+                    (),
+                )
+            })
             .collect();
         while !expected.is_empty() {
             let line = self.line().await.context("read")?;

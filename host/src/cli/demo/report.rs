@@ -160,7 +160,10 @@ pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
         if let Some(error) = &row.error {
             let [service, contract, dispatch, ..] = &row.cells;
             let mut stderr = std::io::stderr();
-            writeln!(stderr, "sockserve: {service} {contract} {dispatch}: {error:#}")?;
+            writeln!(
+                stderr,
+                "sockserve: {service} {contract} {dispatch}: {error:#}"
+            )?;
         }
     }
     Ok(())

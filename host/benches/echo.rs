@@ -1,0 +1,244 @@
+//! How fast an echo is, as a ratio to a native Tokio echo in the same run.
+//!
+//! `cargo bench` runs three loads against each server: ping-pong (64
+//! connections, 64 bytes a message), stream (8 connections, 64 KiB a write) and
+//! connect (connect, one round trip, close, on 16 clients). A server runs on one
+//! core and the clients on another, where there are two. Each load is run
+//! several times, native and served in turn, and the medians are compared: the
+//! absolute numbers say little on a busy machine.
+//!
+//! `cargo bench -- FILTER` runs the servers whose name contains `FILTER`.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// How long one load runs.
+const RUN: Duration = Duration::from_secs(2);
+const RUNS: usize = 3;
+/// Tells this program to be the native server.
+const NATIVE: &str = "--native-echo";
+
+const SERVED: [(&str, &str); 5] = [
+    ("echo-evented", "poll"),
+    ("echo-blocking", "poll"),
+    ("echo-blocking", "threaded"),
+    ("echo-concurrent", "poll"),
+    ("echo-concurrent", "threaded"),
+];
+
+#[derive(Clone, Copy)]
+enum Load {
+    PingPong,
+    Stream,
+    Connect,
+}
+
+const LOADS: [Load; 3] = [Load::PingPong, Load::Stream, Load::Connect];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == NATIVE) {
+        return native();
+    }
+    // Cargo's own `--bench` is not a filter.
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let clients = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    println!(
+        "{:<26} {:>10} {:>10} {:>10}",
+        "ratio to native", "ping-pong", "stream", "connect"
+    );
+    for (component, dispatch) in SERVED {
+        let name = format!("{component} {dispatch}");
+        if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
+            continue;
+        }
+        let mut cells = Vec::new();
+        for load in LOADS {
+            cells.push(compare(&clients, load, component, dispatch)?);
+        }
+        println!("{name:<26} {}", cells.join(" "));
+    }
+    Ok(())
+}
+
+/// Runs a load against both servers in turn; the ratio of the medians.
+fn compare(clients: &Runtime, load: Load, component: &str, dispatch: &str) -> Result<String> {
+    let mut native = Command::new(std::env::current_exe()?);
+    native.arg(NATIVE);
+    let native = Server::start(&mut native)?;
+    let mut served = Command::new(env!("CARGO_BIN_EXE_sockserve"));
+    served.args(["serve", &format!("builtin:{component}"), "--dispatch", dispatch]);
+    served.args(["--listen", "tcp://127.0.0.1:0", "--workers", "1"]);
+    let served = Server::start(&mut served)?;
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        for (server, rates) in [&native, &served].into_iter().zip(&mut rates) {
+            rates.push(clients.block_on(load.run(server.address))?);
+        }
+    }
+    let [native, served] = rates.map(median);
+    Ok(format!("{:>10.2}", served / native))
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+impl Load {
+    /// The rate: messages, bytes or connections a second.
+    async fn run(self, address: SocketAddr) -> Result<f64> {
+        let until = Instant::now() + RUN;
+        let clients = match self {
+            Self::PingPong => 64,
+            Self::Stream => 8,
+            Self::Connect => 16,
+        };
+        let mut tasks = JoinSet::new();
+        for _ in 0..clients {
+            tasks.spawn(async move {
+                let count = match self {
+                    Self::PingPong => ping_pong(address, until).await,
+                    Self::Stream => stream(address, until).await,
+                    Self::Connect => connect(address, until).await,
+                };
+                count.map_err(|error| error.to_string())
+            });
+        }
+        let mut total = 0;
+        while let Some(count) = tasks.join_next().await {
+            total += count??;
+        }
+        Ok(f64::from(u32::try_from(total / 1024)?) * 1024.0 / RUN.as_secs_f64())
+    }
+}
+
+async fn ping_pong(address: SocketAddr, until: Instant) -> std::io::Result<usize> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (message, mut answer) = ([7; 64], [0; 64]);
+    let mut count = 0;
+    while Instant::now() < until {
+        stream.write_all(&message).await?;
+        stream.read_exact(&mut answer).await?;
+        // Weighed so that the sum survives the rounding in `run`.
+        count += 1024;
+    }
+    Ok(count)
+}
+
+async fn stream(address: SocketAddr, until: Instant) -> std::io::Result<usize> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut reading, mut writing) = stream.into_split();
+    let sending = tokio::spawn(async move {
+        let block = vec![7; 64 << 10];
+        while Instant::now() < until {
+            writing.write_all(&block).await?;
+        }
+        writing.shutdown().await
+    });
+    let mut buffer = vec![0; 64 << 10];
+    let mut count = 0;
+    loop {
+        let read = reading.read(&mut buffer).await?;
+        if read == 0 {
+            break;
+        }
+        count += read;
+    }
+    sending.await??;
+    Ok(count)
+}
+
+async fn connect(address: SocketAddr, until: Instant) -> std::io::Result<usize> {
+    let (message, mut answer) = ([7; 64], [0; 64]);
+    let mut count = 0;
+    while Instant::now() < until {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(&message).await?;
+        stream.read_exact(&mut answer).await?;
+        // No TIME_WAIT on this side, or the ports run out.
+        stream.set_zero_linger()?;
+        count += 1024;
+    }
+    Ok(count)
+}
+
+/// A server on the first core; the clients are on the second.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(command: &mut Command) -> Result<Self> {
+        pin(0)?;
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        pin(1)?;
+        let mut ready = String::new();
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        BufReader::new(stdout).read_line(&mut ready)?;
+        let address = ready
+            .strip_prefix("listening tcp://")
+            .and_then(|rest| rest.split_whitespace().next())
+            .ok_or_else(|| format!("not ready: {ready}"))?
+            .parse()?;
+        Ok(Self { child, address })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps this thread, and the processes that it starts, on one core.
+fn pin(core: usize) -> Result<()> {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    // Where there is one core only, nothing is pinned.
+    let _ = rustix::thread::sched_setaffinity(None, &cores);
+    Ok(())
+}
+
+/// The peer to compare with: a task a connection, a buffer of 64 KiB.
+fn native() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening tcp://{}", listener.local_addr()?);
+        loop {
+            let (mut stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    let Some(bytes) = buffer.get(..read) else {
+                        return;
+                    };
+                    if stream.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    })
+}

@@ -1,0 +1,159 @@
+//! A peer on the wire.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+use super::{PATIENCE, text};
+
+/// A connection to a server. Every read and write has a deadline.
+pub(crate) struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    #[track_caller]
+    pub(crate) fn connect(address: SocketAddr) -> Client {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => Client::new(stream),
+            Err(error) => panic!("cannot connect to {address}: {error}"),
+        }
+    }
+
+    /// A peer with little room for what it has not read, so that the kernel does
+    /// not take it all.
+    #[track_caller]
+    pub(crate) fn connect_narrow(address: SocketAddr) -> Client {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let socket = rustix::net::socket(family, SocketType::STREAM, None).unwrap();
+        // Before it connects, as the window is agreed on then.
+        sockopt::set_socket_recv_buffer_size(&socket, 4096).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        Client::new(socket.into())
+    }
+
+    fn new(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream }
+    }
+
+    /// The same connection once more, to write on one thread and read on
+    /// another.
+    pub(crate) fn another(&self) -> Client {
+        Client {
+            stream: self.stream.try_clone().unwrap(),
+        }
+    }
+
+    /// Its own address, which is what the server calls it.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        if let Err(error) = self.stream.write_all(bytes.as_ref()) {
+            panic!("cannot send: {error}");
+        }
+    }
+
+    /// Sends as much as it can, to a server that may close or never read.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Sends FIN.
+    #[track_caller]
+    pub(crate) fn finish_sending(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Closes with RST.
+    pub(crate) fn reset(self) {
+        sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn read_exact(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let mut filled = 0;
+        while filled < count {
+            match self.stream.read(&mut bytes[filled..]) {
+                Ok(0) => panic!("end of file after {}", text(&bytes[..filled])),
+                Ok(read) => filled += read,
+                Err(error) => panic!("{error} after {}", text(&bytes[..filled])),
+            }
+        }
+        bytes
+    }
+
+    /// Reads these bytes and no others.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, expected: impl AsRef<[u8]>) {
+        let expected = expected.as_ref();
+        let read = self.read_exact(expected.len());
+        assert_eq!(text(read), text(expected));
+    }
+
+    /// Sends bytes and reads them back.
+    #[track_caller]
+    pub(crate) fn check_echo(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        self.send(bytes);
+        self.expect(bytes);
+    }
+
+    /// Reads to the end of a line, which is part of it.
+    #[track_caller]
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            line.extend(self.read_exact(1));
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Reads to the end of file.
+    #[track_caller]
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Err(error) = self.stream.read_to_end(&mut bytes) {
+            let end = bytes.len().saturating_sub(100);
+            panic!("{error} after ...{}", text(&bytes[end..]));
+        }
+        bytes
+    }
+
+    /// Reads to the end of file, and nothing comes before it.
+    #[track_caller]
+    pub(crate) fn expect_eof(&mut self) {
+        assert_eq!(text(self.read_to_end()), "");
+    }
+
+    /// Reads to the end of the connection, in whatever way it ends.
+    #[track_caller]
+    pub(crate) fn drain(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match self.stream.read_to_end(&mut bytes) {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                panic!("{error} after {} bytes", bytes.len());
+            }
+            _ => bytes,
+        }
+    }
+
+    /// Whether nothing has come that was not read.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let result = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+}

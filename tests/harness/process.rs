@@ -1,0 +1,74 @@
+//! A child process whose output is collected, and which does not outlive the
+//! test.
+
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::log::Log;
+
+/// A running process. Dropping it kills it, and prints what it said if the test
+/// has failed.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) stdout: Log,
+    pub(crate) stderr: Log,
+}
+
+impl Process {
+    /// Starts `command` with nothing on standard input.
+    #[track_caller]
+    pub(crate) fn start(command: &mut Command) -> Process {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("{command:?}: {error}"),
+        };
+        let stdout = Log::collect(child.stdout.take().unwrap());
+        let stderr = Log::collect(child.stderr.take().unwrap());
+        Process {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        // Its outputs end with it, and unlike a child they are waited for with a
+        // deadline.
+        self.stdout.wait_for_end();
+        self.stderr.wait_for_end();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            for (name, log) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+                let lines = log.lines();
+                // A test with a thousand connections has a long log.
+                let skipped = lines.len().saturating_sub(200);
+                eprintln!(
+                    "--- {name} of {} ({skipped} lines skipped)",
+                    self.child.id()
+                );
+                for line in &lines[skipped..] {
+                    eprintln!("{line}");
+                }
+            }
+        }
+    }
+}

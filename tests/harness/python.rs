@@ -1,0 +1,56 @@
+//! CPython's own modules as servers, to compare with.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use super::process::Process;
+use super::{Client, tools};
+
+/// A server from `tests/python/`.
+pub(crate) struct Python {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Python {
+    /// Starts a script that prints its port, unless there is no Python.
+    #[track_caller]
+    pub(crate) fn start(script: &str) -> Option<Python> {
+        if !tools::have("python3", &["--version"]) {
+            return None;
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/python")
+            .join(script);
+        let mut command = Command::new("python3");
+        command.arg("-u").arg(path).env("TZ", "UTC");
+        let process = Process::start(&mut command);
+        let port = process.stdout.wait_until("the script's port", |lines| {
+            lines.first().map(|line| line.parse().unwrap())
+        });
+        Some(Python {
+            process,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has printed so many lines after its port, and gives them.
+    #[track_caller]
+    pub(crate) fn printed(&self, count: usize) -> Vec<String> {
+        self.process
+            .stdout
+            .wait_until(format!("{count} lines"), |lines| {
+                (lines.len() > count).then(|| lines[1..].to_vec())
+            })
+    }
+}

@@ -1,0 +1,197 @@
+//! `sockserve serve` as a process.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus};
+
+use rustix::process::Signal;
+
+use super::Client;
+use super::guests::Guest;
+use super::log::Event;
+use super::process::Process;
+
+/// How to start a server.
+pub(crate) struct Serve {
+    command: Command,
+    listen: Vec<String>,
+}
+
+impl Serve {
+    /// A component, by path or builtin name. It logs everything, as JSON.
+    pub(crate) fn component(component: impl AsRef<OsStr>) -> Serve {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockserve"));
+        command
+            .args(["--log-level", "debug", "--log-format", "json", "serve"])
+            .arg(component);
+        Serve {
+            command,
+            listen: Vec::new(),
+        }
+    }
+
+    /// A guest under a dispatch.
+    pub(crate) fn guest(guest: Guest, dispatch: &str) -> Serve {
+        Serve::component(guest.path()).args(["--dispatch", dispatch])
+    }
+
+    pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Serve {
+        self.command.args(args);
+        self
+    }
+
+    /// An environment variable of the guest: `NAME=VALUE`.
+    pub(crate) fn env(self, variable: &str) -> Serve {
+        self.args(["--env", variable])
+    }
+
+    /// Another place to listen; without any it is any port of 127.0.0.1.
+    pub(crate) fn listen(mut self, url: &str) -> Serve {
+        self.listen.push(url.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Server {
+        if self.listen.is_empty() {
+            self.listen.push("tcp://127.0.0.1:0".to_owned());
+        }
+        for url in &self.listen {
+            self.command.args(["--listen", url]);
+        }
+        let process = Process::start(&mut self.command);
+        let count = self.listen.len();
+        let ready = process.stdout.wait_until("the ready lines", |lines| {
+            (lines.len() == count).then(|| lines.to_vec())
+        });
+        let addresses = ready.iter().map(|line| address(line)).collect();
+        Server {
+            process,
+            ready,
+            addresses,
+        }
+    }
+}
+
+/// The address in a ready line.
+#[track_caller]
+fn address(ready: &str) -> SocketAddr {
+    ready
+        .strip_prefix("listening tcp://")
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|address| address.parse().ok())
+        .unwrap_or_else(|| panic!("not a ready line: {ready}"))
+}
+
+/// A server that listens.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    /// Its ready lines.
+    pub(crate) ready: Vec<String>,
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Its first address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address().port()
+    }
+
+    /// Connects to its first address.
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// Waits for a line of the log.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, what: &str, mut wanted: impl FnMut(&Event) -> bool) -> Event {
+        let mut seen = 0;
+        self.process.stderr.wait_until(what, |lines| {
+            let new = &lines[seen..];
+            seen = lines.len();
+            new.iter()
+                .filter_map(|line| Event::parse(line))
+                .find(&mut wanted)
+        })
+    }
+
+    /// Waits until so many connections have been closed, and their permits are
+    /// back.
+    #[track_caller]
+    pub(crate) fn wait_for_closed(&self, count: usize) {
+        self.process
+            .stderr
+            .wait_until("closed connections", |lines| {
+                let closed = |line: &&String| line.contains(r#""message":"connection closed""#);
+                (lines.iter().filter(closed).count() >= count).then_some(())
+            });
+    }
+
+    /// Waits until it has logged that the client's connection is open.
+    #[track_caller]
+    pub(crate) fn wait_for_open(&self, client: &Client) -> Event {
+        let peer = client.local().to_string();
+        self.wait_for_log("the client's connection", |event| {
+            event.message() == "connection opened" && event.str("peer") == peer
+        })
+    }
+
+    /// Asks it to end, as an operator would.
+    pub(crate) fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Asks it to end, waits until it has, and checks that it was content.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Finished {
+        self.terminate();
+        let finished = self.finish();
+        assert_eq!(finished.status.code(), Some(0));
+        finished
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Finished {
+        let status = self.process.wait();
+        assert_eq!(self.process.stdout.lines(), self.ready, "standard output");
+        let parse = |line: &String| {
+            Event::parse(line).unwrap_or_else(|| panic!("not a line of the log: {line}"))
+        };
+        let log = self.process.stderr.lines().iter().map(parse).collect();
+        Finished { status, log }
+    }
+}
+
+/// A server that has ended.
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    /// Its whole log.
+    pub(crate) log: Vec<Event>,
+}
+
+impl Finished {
+    /// All warnings and errors.
+    pub(crate) fn alarms(&self) -> Vec<&Event> {
+        self.log.iter().filter(|event| event.is_alarm()).collect()
+    }
+
+    /// Checks that nothing went wrong.
+    #[track_caller]
+    pub(crate) fn check_no_alarm(&self) {
+        let alarms = self.alarms();
+        assert!(alarms.is_empty(), "{alarms:#?}");
+    }
+
+    /// What guests have printed, line by line.
+    pub(crate) fn guest_lines(&self) -> Vec<&str> {
+        let guest = self.log.iter().filter(|event| event.is_guest());
+        guest.map(Event::message).collect()
+    }
+}

@@ -1,0 +1,265 @@
+//! The time family: T1, T2, T5, T6 and T7, in every contract under every
+//! dispatch, and T3 and T4, which are T2 under a dispatch.
+
+use crate::harness::ctime::{self, LENGTH};
+use crate::harness::guests::{pairs, time_blocking, time_concurrent, time_evented};
+use crate::harness::python::Python;
+use crate::harness::{Client, Guest, Serve, Server, text};
+
+const TIME: [Guest; 3] = [time_blocking, time_evented, time_concurrent];
+
+/// Starts each time guest under each dispatch with these options, and gives the
+/// server to `check`. Nothing may go wrong in any of them.
+#[track_caller]
+fn each(options: &[&str], check: impl Fn(&Server)) {
+    for (guest, dispatch) in pairs(&TIME) {
+        println!("{options:?}: {} under {dispatch}", guest.name);
+        let mut serve = Serve::guest(guest, dispatch);
+        for option in options {
+            serve = serve.env(option);
+        }
+        let server = serve.start();
+        check(&server);
+        server.stop().check_no_alarm();
+    }
+}
+
+/// Reads one answer.
+#[track_caller]
+fn expect_time(client: &mut Client, earliest: u64) {
+    ctime::check(&client.read_exact(LENGTH), earliest);
+}
+
+/// Reads one answer, and the end of file after it.
+#[track_caller]
+fn expect_only_time(client: &mut Client, earliest: u64) {
+    ctime::check(&client.read_to_end(), earliest);
+}
+
+/// T1, which is the default.
+#[test]
+fn daytime_tells_the_time_and_closes() {
+    for options in [&["MODE=daytime"][..], &[]] {
+        each(options, |server| {
+            let now = ctime::now();
+            expect_only_time(&mut server.connect(), now);
+            // What a peer sends does not destroy the answer.
+            let mut client = server.connect();
+            client.send_some(&[b'x'; 100_000]);
+            expect_only_time(&mut client, now);
+        });
+    }
+}
+
+/// T2.
+#[test]
+fn request_is_logged_and_answered() {
+    for (guest, dispatch) in pairs(&TIME) {
+        let server = Serve::guest(guest, dispatch).env("MODE=request").start();
+        let now = ctime::now();
+        let mut client = server.connect();
+        client.send("What time is it?\r\n");
+        expect_only_time(&mut client, now);
+        let mut client = server.connect();
+        client.finish_sending();
+        expect_only_time(&mut client, now);
+        let finished = server.stop();
+        finished.check_no_alarm();
+        assert_eq!(finished.guest_lines()[0], "What time is it?");
+    }
+}
+
+/// T3: a peer that says nothing holds up the next one.
+#[test]
+fn sequential_serves_one_after_the_other() {
+    for guest in [time_blocking, time_concurrent] {
+        let server = Serve::guest(guest, "sequential").env("MODE=request").start();
+        let now = ctime::now();
+        let mut silent = server.connect();
+        server.wait_for_open(&silent);
+        let mut next = server.connect();
+        next.send("next");
+        assert!(next.is_silent());
+        silent.send("silent no more");
+        expect_only_time(&mut silent, now);
+        expect_only_time(&mut next, now);
+        // That `next` was not answered before is in the order of the log.
+        let finished = server.stop();
+        let log = &finished.log;
+        let place = |connection, message: &str| {
+            log.iter()
+                .position(|event| {
+                    event.connection() == Some(connection) && event.message() == message
+                })
+                .unwrap()
+        };
+        assert!(place(1, "silent no more") < place(2, "connection opened"));
+        assert_eq!(finished.guest_lines(), ["silent no more", "next"]);
+    }
+}
+
+/// T4, and what the poll dispatch does with one thread.
+#[test]
+fn a_silent_peer_holds_up_nobody_else() {
+    for (guest, dispatch) in pairs(&TIME) {
+        if dispatch == "sequential" {
+            continue;
+        }
+        let server = Serve::guest(guest, dispatch)
+            .env("MODE=request")
+            // With a single worker it must be so as well.
+            .args(["--workers", "1"])
+            .start();
+        let now = ctime::now();
+        let mut silent: Vec<Client> = (0..10).map(|_| server.connect()).collect();
+        for client in &silent {
+            server.wait_for_open(client);
+        }
+        for _ in 0..3 {
+            let mut next = server.connect();
+            next.send("next");
+            expect_only_time(&mut next, now);
+        }
+        for client in &mut silent {
+            assert!(client.is_silent());
+            client.send("at last");
+            expect_only_time(client, now);
+        }
+        server.stop().check_no_alarm();
+    }
+}
+
+/// T5.
+#[test]
+fn line_answers_every_chunk_with_a_line_ending() {
+    each(&["MODE=line"], |server| {
+        let now = ctime::now();
+        let mut client = server.connect();
+        client.send("a\r\n");
+        expect_time(&mut client, now);
+        client.send("two\r\nlines\r\nand a half");
+        expect_time(&mut client, now);
+        client.send("\r\n");
+        expect_time(&mut client, now);
+        client.send("torn\r");
+        client.send("\n");
+        expect_time(&mut client, now);
+        client.send("no line ending\n");
+        client.finish_sending();
+        client.expect_eof();
+    });
+}
+
+/// What T5's client sends, and how many answers it waits for each time.
+const LINES: [(&str, usize); 6] = [
+    ("what time is it?\r\n", 1),
+    ("\r\n", 1),
+    ("one\r\ntwo\r\nthree\r\n", 1),
+    ("no line ending", 0),
+    ("now there is\r\n", 1),
+    ("\n\n\r", 0),
+];
+
+#[test]
+fn line_is_what_socketserver_does() {
+    let Some(python) = Python::start("time_by_line.py") else {
+        return;
+    };
+    let earliest = ctime::now();
+    let transcript = |mut client: Client| {
+        let mut transcript = Vec::new();
+        for (line, answers) in LINES {
+            transcript.push(line);
+            client.send(line);
+            for _ in 0..answers {
+                expect_time(&mut client, earliest);
+                transcript.push("<time>");
+            }
+        }
+        client.finish_sending();
+        (transcript, text(client.read_to_end()))
+    };
+    let theirs = transcript(python.connect());
+    for (guest, dispatch) in pairs(&TIME) {
+        let server = Serve::guest(guest, dispatch).env("MODE=line").start();
+        assert_eq!(transcript(server.connect()), theirs);
+    }
+}
+
+/// T6.
+#[test]
+fn event_answers_every_chunk() {
+    each(&["MODE=event"], |server| {
+        let now = ctime::now();
+        let mut client = server.connect();
+        for chunk in ["a", "b\r\n", "\0"] {
+            client.send(chunk);
+            expect_time(&mut client, now);
+        }
+        client.finish_sending();
+        client.expect_eof();
+    });
+}
+
+/// T7 with one kind of terminator: `request` is in pieces of which only the last
+/// completes it.
+#[track_caller]
+fn check_terminator(options: &[&str], request: &[&str]) {
+    each(options, |server| {
+        let now = ctime::now();
+        let mut client = server.connect();
+        let (last, first) = request.split_last().unwrap();
+        for piece in first {
+            client.send(piece);
+        }
+        assert!(client.is_silent());
+        client.send(last);
+        expect_only_time(&mut client, now);
+        // An unfinished request has no answer.
+        let mut client = server.connect();
+        client.send(first.concat());
+        client.finish_sending();
+        client.expect_eof();
+    });
+}
+
+#[test]
+fn terminator_is_an_empty_line_by_default() {
+    let request = ["GET / HTTP/1.0\r\n", "\r", "\r\n\r", "\nignored"];
+    check_terminator(&["MODE=terminator"], &request);
+}
+
+#[test]
+fn terminator_may_be_any_text() {
+    let options = ["MODE=terminator", r"TERMINATOR=\x45ND\n"];
+    check_terminator(&options, &["BEGIN\nEN", "END", "\n"]);
+}
+
+#[test]
+fn terminator_may_be_a_count() {
+    let options = ["MODE=terminator", "TERMINATOR=count:5000"];
+    check_terminator(&options, &[&"x".repeat(4999), "y"]);
+}
+
+#[test]
+fn terminator_may_be_none() {
+    each(&["MODE=terminator", "TERMINATOR=none"], |server| {
+        let mut client = server.connect();
+        client.send("\r\n\r\n".repeat(1000));
+        client.finish_sending();
+        client.expect_eof();
+    });
+}
+
+#[test]
+fn a_wrong_terminator_is_told() {
+    for (guest, dispatch) in pairs(&TIME) {
+        let server = Serve::guest(guest, dispatch).env("TERMINATOR=count:0").start();
+        server.connect().expect_eof();
+        let finished = server.stop();
+        let told = finished.log.iter().filter(|event| {
+            event.message().contains("TERMINATOR=count:0: expected a number of bytes")
+        });
+        assert_eq!(told.count(), 1, "{:#?}", finished.log);
+    }
+}
