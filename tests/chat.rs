@@ -192,6 +192,7 @@ fn a_member_that_does_not_read_is_dropped() {
         reader.send("still here\n");
         talker.expect(said(&reader, "still here\n"));
 
+        drop((reader, slow, talker));
         let finished = server.stop();
         finished.check_no_alarm();
         let told = finished.guest_lines().iter().filter(|line| **line == slow_left.trim_end()).count();
@@ -206,25 +207,31 @@ fn the_chat_is_what_select_does() {
     let Some(python) = Python::start("chat.py") else {
         return;
     };
-    let (heard, logged) = conversation(|| python.connect());
-    let names = |lines: Vec<String>| {
-        lines.iter().map(|line| line.replace("Python", "sockserve")).collect::<Vec<_>>()
-    };
-    let theirs = (names(heard), logged(python.printed(10)));
+    let (heard, names) = conversation(|| python.connect());
+    let heard = heard.map(|lines| lines.replace("Python", "sockserve"));
+    let theirs = (anonymous(&heard, &names), anonymous(&python.printed(10), &names));
     for guest in CHAT {
         let server = Serve::guest(guest, "poll").start();
-        let (heard, logged) = conversation(|| server.connect());
+        let (heard, names) = conversation(|| server.connect());
         let finished = server.stop();
-        let lines = finished.guest_lines().iter().map(|line| (*line).to_owned()).collect();
-        assert_eq!((heard, logged(lines)), theirs);
+        let log = anonymous(&finished.guest_lines(), &names);
+        assert_eq!((anonymous(&heard, &names), log), theirs);
     }
 }
 
-/// What each of three clients hears, and how to make a log comparable: with a
-/// member's number in the place of its address.
-fn conversation(
-    connect: impl Fn() -> Client,
-) -> (Vec<String>, impl Fn(Vec<String>) -> Vec<String>) {
+/// With a member's number in the place of its name.
+fn anonymous(lines: &[impl AsRef<str>], names: &[String]) -> Vec<String> {
+    let hide = |line: &str| {
+        let numbered = names.iter().enumerate();
+        numbered.fold(line.to_owned(), |line, (number, name)| {
+            line.replace(name, &format!("<{number}>"))
+        })
+    };
+    lines.iter().map(|line| hide(line.as_ref())).collect()
+}
+
+/// What each of three clients hears, and their names.
+fn conversation(connect: impl Fn() -> Client) -> ([String; 3], Vec<String>) {
     let mut heard = [String::new(), String::new(), String::new()];
     let mut members: Vec<Client> = Vec::new();
     // Everybody present hears of each join, and only then comes the next.
@@ -247,7 +254,7 @@ fn conversation(
     say(&mut members, &mut heard, 1, "hello yourself\r\n");
     say(&mut members, &mut heard, 2, "\r\n");
     say(&mut members, &mut heard, 0, "that was all\n");
-    let addresses: Vec<String> = members.iter().map(|it| it.local().to_string()).collect();
+    let names: Vec<String> = members.iter().map(|it| it.local().to_string()).collect();
     while let Some(mut leaving) = members.pop() {
         leaving.finish_sending();
         heard[members.len()].push_str(&String::from_utf8(leaving.read_to_end()).unwrap());
@@ -255,14 +262,5 @@ fn conversation(
             heard.push_str(&member.line());
         }
     }
-    let anonymous = move |lines: Vec<String>| {
-        let hide = |line: &String| {
-            let named = addresses.iter().enumerate();
-            named.fold(line.clone(), |line, (number, address)| {
-                line.replace(address, &format!("<{number}>"))
-            })
-        };
-        lines.iter().map(hide).collect()
-    };
-    (anonymous(heard.to_vec()), anonymous)
+    (heard, names)
 }

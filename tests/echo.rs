@@ -73,9 +73,7 @@ fn stream_echoes_until_the_peer_half_closes() {
 fn once_echoes_a_single_read_of_at_most_a_hundred_bytes() {
     each("MODE=once", |server| {
         let check = |sent: &[u8], expected: &[u8]| {
-            let mut client = server.connect();
-            client.send(sent);
-            assert_eq!(text(client.read_to_end()), text(expected));
+            assert_eq!(ask(server.connect(), sent), text(expected));
         };
         check(b"hello", b"hello");
         check(&[b'x'; 100], &[b'x'; 100]);
@@ -97,19 +95,22 @@ const UPPER: [(&[u8], &[u8]); 7] = [
     (b" \t\r\n", b""),
 ];
 
+/// Sends a question, and gives the whole answer.
+#[track_caller]
+fn ask(mut client: Client, question: &[u8]) -> String {
+    client.send(question);
+    text(client.read_to_end())
+}
+
 /// E3.
 #[test]
 fn upper_answers_the_stripped_text_in_upper_case() {
     for (guest, dispatch) in pairs(&ECHO) {
         let server = Serve::guest(guest, dispatch).env("MODE=upper").start();
         for (sent, expected) in UPPER {
-            let mut client = server.connect();
-            client.send(sent);
-            assert_eq!(text(client.read_to_end()), text(expected));
+            assert_eq!(ask(server.connect(), sent), text(expected));
         }
-        let mut client = server.connect();
-        client.send([b'x'; 3000]);
-        assert_eq!(text(client.read_to_end()), "X".repeat(1024));
+        assert_eq!(ask(server.connect(), &[b'x'; 3000]), "X".repeat(1024));
         let finished = server.stop();
         finished.check_no_alarm();
         let lines = finished.guest_lines();
@@ -129,10 +130,6 @@ fn upper_answers_the_stripped_text_in_upper_case() {
 fn upper_is_what_socketserver_does() {
     let Some(python) = Python::start("upper.py") else {
         return;
-    };
-    let ask = |mut client: Client, question: &[u8]| {
-        client.send(question);
-        text(client.read_to_end())
     };
     let theirs = UPPER.map(|(sent, _)| ask(python.connect(), sent));
     for (guest, dispatch) in pairs(&ECHO) {
@@ -162,8 +159,7 @@ fn hello_greets_and_closes() {
 fn a_wrong_option_is_told() {
     for (guest, dispatch) in pairs(&ECHO) {
         let server = Serve::guest(guest, dispatch).env("MODE=shout").start();
-        let mut client = server.connect();
-        client.expect_eof();
+        server.connect().expect_eof();
         let finished = server.stop();
         let expected = "MODE=shout: expected stream, once, upper or hello";
         let told = finished

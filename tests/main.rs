@@ -24,3 +24,4 @@ mod harness;
 mod chat;
 mod echo;
 mod time;
+mod transport;

@@ -60,9 +60,10 @@ fn request_is_logged_and_answered() {
         let mut client = server.connect();
         client.send("What time is it?\r\n");
         expect_only_time(&mut client, now);
-        let mut client = server.connect();
+        client = server.connect();
         client.finish_sending();
         expect_only_time(&mut client, now);
+        drop(client);
         let finished = server.stop();
         finished.check_no_alarm();
         assert_eq!(finished.guest_lines()[0], "What time is it?");
@@ -83,6 +84,7 @@ fn sequential_serves_one_after_the_other() {
         silent.send("silent no more");
         expect_only_time(&mut silent, now);
         expect_only_time(&mut next, now);
+        drop((silent, next));
         // That `next` was not answered before is in the order of the log.
         let finished = server.stop();
         let log = &finished.log;

@@ -1,0 +1,29 @@
+# Every recipe is a plain command; nothing needs just.
+
+# Serve the embedded components to real clients and check every byte.
+demo *args:
+    cargo run -- demo {{args}}
+
+# All tests: the protocols, the host, and the binary over loopback.
+test *args:
+    cargo test {{args}}
+
+# Build the guests by themselves, as files in target/guests.
+guests:
+    cd guests && cargo build --release --locked --target wasm32-wasip2 --target-dir ../target/guests
+
+# Formatting, clippy and docs, with warnings denied.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    cd guests && cargo fmt --all --check
+    cd guests && cargo clippy --release --target wasm32-wasip2 --target-dir ../target/guests -- -D warnings
+
+# Ratios to a native echo.
+bench *args:
+    cargo bench --bench echo -- {{args}}
+
+# What runs on every change.
+ci:
+    bash .ci/run
