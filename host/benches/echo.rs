@@ -78,7 +78,12 @@ fn compare(clients: &Runtime, load: Load, component: &str, dispatch: &str) -> Re
     native.arg(NATIVE);
     let native = Server::start(&mut native)?;
     let mut served = Command::new(env!("CARGO_BIN_EXE_sockserve"));
-    served.args(["serve", &format!("builtin:{component}"), "--dispatch", dispatch]);
+    served.args([
+        "serve",
+        &format!("builtin:{component}"),
+        "--dispatch",
+        dispatch,
+    ]);
     served.args(["--listen", "tcp://127.0.0.1:0", "--workers", "1"]);
     let served = Server::start(&mut served)?;
     let mut rates = [Vec::new(), Vec::new()];

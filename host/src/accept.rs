@@ -123,20 +123,25 @@ pub(crate) async fn run(
         result = accepting => return result,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
-    if turn.is_some() {
-        // One at a time: nobody could take them on.
-        return Ok(());
-    }
+    let mut waiting = Vec::new();
     while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
         let Ok((socket, peer)) = accept_now(listener.get_ref()) else {
             break;
         };
-        let incoming = Incoming {
+        waiting.push(Incoming {
             socket,
             peer,
             permit,
+        });
+    }
+    // Nobody else gets in, though `turn` may keep those in `waiting` for a while.
+    drop(listener);
+    for incoming in waiting {
+        let turn = match &turn {
+            Some(turn) => Some(acquire(turn).await?),
+            None => None,
         };
-        deliver(incoming, None);
+        deliver(incoming, turn);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod builtins;
 mod demo;
+mod files;
 mod inspect;
 mod log;
 mod serve;
@@ -81,6 +82,7 @@ pub fn main() -> ExitCode {
         _ => LevelFilter::INFO,
     };
     cli.log.start(default_level);
+    files::raise_limit();
     let result = match cli.command {
         Command::Serve(options) => serve::run(&options),
         Command::Demo(options) => demo::run(&options),

@@ -1,7 +1,7 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
-use super::Failure;
 use super::signals::Signals;
+use super::{Failure, files};
 use crate::builtin;
 use crate::{
     ConnectGrant, Contract, DirGrant, Dispatch, Grants, Handler, HandlerError, Limits,
@@ -154,6 +154,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         HandlerError::Incompatible(_) | HandlerError::Grant(_) => Failure::usage(error),
         error => error.into(),
     })?;
+    files::warn_if_low(options.limits.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()

@@ -127,39 +127,46 @@ enum Wake {
     Ready,
     Incoming(Option<Incoming>),
     Tick,
-    Abort,
 }
 
 impl Turns<'_> {
-    /// Serves until nothing more comes, or the instance dies.
+    /// Serves until nothing more comes, the service aborts, or the instance
+    /// dies.
     async fn run(
         &mut self,
         first: Incoming,
         incoming: &mut mpsc::UnboundedReceiver<Incoming>,
     ) -> Result<(), Ended> {
+        // Before the instance is made, so that its failure is this peer's too.
+        let first = self.admit(first)?;
+        let service = self.service;
+        tokio::select! {
+            biased;
+            () = service.reached(Phase::Aborting) => Err(Failure::Aborted.into()),
+            result = self.serve(first, incoming) => result,
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        first: ConnectionId,
+        incoming: &mut mpsc::UnboundedReceiver<Incoming>,
+    ) -> Result<(), Ended> {
         let handler = &self.service.handler;
         let (mut store, clock) = handler.store(self.service.scope(None))?;
-        // Before the instance is made, so that its failure is this peer's too.
-        let id = self.admit(first)?;
         let instance = handler.evented(&mut store, &clock).await?;
-        self.push_opened(&mut store, id)?;
+        self.push_opened(&mut store, first)?;
         let mut more = true;
         loop {
             self.turn(&instance, &mut store, &clock).await?;
-            if !more && self.open.is_empty() {
-                return Ok(());
-            }
             while self.events.is_empty() {
+                if !more && self.open.is_empty() {
+                    return Ok(());
+                }
                 match self.wait(incoming, more).await? {
                     Wake::Ready => {}
                     Wake::Tick => self.events.push(Event::Tick),
-                    Wake::Abort => return Err(Failure::Aborted.into()),
-                    Wake::Incoming(None) => {
-                        more = false;
-                        if self.open.is_empty() {
-                            return Ok(());
-                        }
-                    }
+                    Wake::Incoming(None) => more = false,
                     Wake::Incoming(Some(next)) => {
                         let id = self.admit(next)?;
                         self.push_opened(&mut store, id)?;
@@ -191,7 +198,6 @@ impl Turns<'_> {
         };
         let ready = tokio::select! {
             biased;
-            () = self.service.reached(Phase::Aborting) => return Ok(Wake::Abort),
             () = tick => {
                 self.tick_at = None;
                 return Ok(Wake::Tick);
@@ -304,7 +310,6 @@ impl Turns<'_> {
             Poll::Pending => tokio::select! {
                 biased;
                 result = &mut call => result,
-                () = self.service.reached(Phase::Aborting) => return Err(Failure::Aborted),
                 () = tokio::time::sleep(deadline) => {
                     return Err(DeadlineExceeded(deadline).into());
                 }
