@@ -22,6 +22,16 @@
 mod harness;
 
 mod chat;
+mod cli;
+mod clients;
+mod demo;
 mod echo;
+mod exhaustion;
+mod faults;
+mod lifecycle;
+mod many;
+mod readme;
+mod refusals;
 mod time;
 mod transport;
+mod wit;

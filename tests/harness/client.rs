@@ -1,6 +1,6 @@
 //! A peer on the wire.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use super::{PATIENCE, text};
 
 /// A connection to a server. Every read and write has a deadline.
 pub(crate) struct Client {
-    stream: TcpStream,
+    /// Both ways: what it is made of is written to as well.
+    reader: BufReader<TcpStream>,
 }
 
 impl Client {
@@ -41,43 +42,63 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream }
+        Client {
+            reader: BufReader::new(stream),
+        }
     }
 
     /// The same connection once more, to write on one thread and read on
     /// another.
     pub(crate) fn another(&self) -> Client {
+        assert!(self.reader.buffer().is_empty());
         Client {
-            stream: self.stream.try_clone().unwrap(),
+            reader: BufReader::new(self.stream().try_clone().unwrap()),
         }
+    }
+
+    fn stream(&self) -> &TcpStream {
+        self.reader.get_ref()
     }
 
     /// Its own address, which is what the server calls it.
     pub(crate) fn local(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.stream().local_addr().unwrap()
     }
 
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        if let Err(error) = self.stream.write_all(bytes.as_ref()) {
+        if let Err(error) = self.reader.get_mut().write_all(bytes.as_ref()) {
             panic!("cannot send: {error}");
         }
     }
 
     /// Sends as much as it can, to a server that may close or never read.
     pub(crate) fn send_some(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+        let _ = self.reader.get_mut().write_all(bytes);
+    }
+
+    /// Sends until nobody takes any more, and says how much that was. It depends
+    /// on the kernel, and on how soon a slow server is taken for a stuck one.
+    pub(crate) fn send_until_stuck(&mut self, bytes: &[u8]) -> usize {
+        let stuck = Duration::from_millis(200);
+        self.stream().set_write_timeout(Some(stuck)).unwrap();
+        let mut sent = 0;
+        while let Ok(count @ 1..) = self.reader.get_mut().write(&bytes[sent..]) {
+            sent += count;
+        }
+        self.stream().set_write_timeout(Some(PATIENCE)).unwrap();
+        sent
     }
 
     /// Sends FIN.
     #[track_caller]
     pub(crate) fn finish_sending(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Closes with RST.
     pub(crate) fn reset(self) {
-        sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
+        sockopt::set_socket_linger(self.stream(), Some(Duration::ZERO)).unwrap();
     }
 
     #[track_caller]
@@ -85,7 +106,7 @@ impl Client {
         let mut bytes = vec![0; count];
         let mut filled = 0;
         while filled < count {
-            match self.stream.read(&mut bytes[filled..]) {
+            match self.reader.read(&mut bytes[filled..]) {
                 Ok(0) => panic!("end of file after {}", text(&bytes[..filled])),
                 Ok(read) => filled += read,
                 Err(error) => panic!("{error} after {}", text(&bytes[..filled])),
@@ -113,18 +134,19 @@ impl Client {
     /// Reads to the end of a line, which is part of it.
     #[track_caller]
     pub(crate) fn line(&mut self) -> String {
-        let mut line = Vec::new();
-        while !line.ends_with(b"\n") {
-            line.extend(self.read_exact(1));
+        let mut line = String::new();
+        match self.reader.read_line(&mut line) {
+            Ok(_) if line.ends_with('\n') => line,
+            Ok(_) => panic!("end of file after {}", text(&line)),
+            Err(error) => panic!("{error} after {}", text(&line)),
         }
-        String::from_utf8(line).unwrap()
     }
 
     /// Reads to the end of file.
     #[track_caller]
     pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let Err(error) = self.stream.read_to_end(&mut bytes) {
+        if let Err(error) = self.reader.read_to_end(&mut bytes) {
             let end = bytes.len().saturating_sub(100);
             panic!("{error} after ...{}", text(&bytes[end..]));
         }
@@ -141,7 +163,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn drain(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        match self.stream.read_to_end(&mut bytes) {
+        match self.reader.read_to_end(&mut bytes) {
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
                 panic!("{error} after {} bytes", bytes.len());
             }
@@ -151,9 +173,12 @@ impl Client {
 
     /// Whether nothing has come that was not read.
     pub(crate) fn is_silent(&self) -> bool {
-        self.stream.set_nonblocking(true).unwrap();
-        let result = self.stream.peek(&mut [0]);
-        self.stream.set_nonblocking(false).unwrap();
+        if !self.reader.buffer().is_empty() {
+            return false;
+        }
+        self.stream().set_nonblocking(true).unwrap();
+        let result = self.stream().peek(&mut [0]);
+        self.stream().set_nonblocking(false).unwrap();
         result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }

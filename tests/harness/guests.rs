@@ -15,7 +15,7 @@ pub(crate) struct Guest {
 macro_rules! constants {
     ($($name:ident)*) => {
         $(
-            #[warn(dead_code, reason = "every guest is driven by some test")]
+            #[deny(dead_code, reason = "every guest is driven by some test")]
             #[allow(non_upper_case_globals, reason = "the name is the file's")]
             pub(crate) const $name: Guest = Guest { name: stringify!($name) };
         )*

@@ -63,6 +63,17 @@ impl Log {
             .clone()
     }
 
+    /// All lines, of a process that has ended.
+    pub(crate) fn lines_to_end(&self) -> Vec<String> {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self
+            .0
+            .changed
+            .wait_timeout_while(state, PATIENCE, |state| !state.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.lines.clone()
+    }
+
     /// Waits until `pick` finds something in the lines so far.
     #[track_caller]
     pub(crate) fn wait_until<T>(

@@ -13,7 +13,7 @@ pub(crate) mod tools;
 
 pub(crate) use client::Client;
 pub(crate) use guests::Guest;
-pub(crate) use server::{Finished, Serve, Server};
+pub(crate) use server::{Serve, Server};
 
 use std::time::Duration;
 

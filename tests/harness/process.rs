@@ -58,7 +58,7 @@ impl Drop for Process {
         let _ = self.child.wait();
         if std::thread::panicking() {
             for (name, log) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
-                let lines = log.lines();
+                let lines = log.lines_to_end();
                 // A test with a thousand connections has a long log.
                 let skipped = lines.len().saturating_sub(200);
                 eprintln!(

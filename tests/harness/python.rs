@@ -40,10 +40,6 @@ impl Python {
         Client::connect(self.address)
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Waits until it has printed so many lines after its port, and gives them.
     #[track_caller]
     pub(crate) fn printed(&self, count: usize) -> Vec<String> {

@@ -20,7 +20,24 @@ pub(crate) struct Serve {
 impl Serve {
     /// A component, by path or builtin name. It logs everything, as JSON.
     pub(crate) fn component(component: impl AsRef<OsStr>) -> Serve {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sockserve"));
+        Serve::by(Command::new(env!("CARGO_BIN_EXE_sockserve")), component)
+    }
+
+    /// A guest under a dispatch.
+    pub(crate) fn guest(guest: Guest, dispatch: &str) -> Serve {
+        Serve::component(guest.path()).args(["--dispatch", dispatch])
+    }
+
+    /// The same, in a shell that does something before.
+    pub(crate) fn guest_after(before: &str, guest: Guest, dispatch: &str) -> Serve {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("{before} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_sockserve"));
+        Serve::by(shell, guest.path()).args(["--dispatch", dispatch])
+    }
+
+    fn by(mut command: Command, component: impl AsRef<OsStr>) -> Serve {
         command
             .args(["--log-level", "debug", "--log-format", "json", "serve"])
             .arg(component);
@@ -28,11 +45,6 @@ impl Serve {
             command,
             listen: Vec::new(),
         }
-    }
-
-    /// A guest under a dispatch.
-    pub(crate) fn guest(guest: Guest, dispatch: &str) -> Serve {
-        Serve::component(guest.path()).args(["--dispatch", dispatch])
     }
 
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Serve {

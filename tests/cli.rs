@@ -1,0 +1,296 @@
+//! What the commands print: `builtins`, `inspect`, `--help`, and the log in both
+//! formats.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::command::sockserve;
+use crate::harness::guests::{echo_concurrent, pairs, time_blocking, time_evented};
+use crate::harness::process::Process;
+use crate::harness::{Client, Serve};
+
+const BUILTINS: [&str; 8] = [
+    "chat-concurrent",
+    "chat-evented",
+    "echo-blocking",
+    "echo-concurrent",
+    "echo-evented",
+    "time-blocking",
+    "time-concurrent",
+    "time-evented",
+];
+
+#[test]
+fn builtins_are_listed_with_their_sizes() {
+    let lines = sockserve(["builtins"]).printed();
+    let words: Vec<Vec<&str>> = lines
+        .iter()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let names: Vec<&str> = words.iter().map(|words| words[0]).collect();
+    assert_eq!(names, BUILTINS.map(|name| format!("builtin:{name}")));
+    for line in words {
+        assert!(line[1].parse::<u64>().unwrap() > 10_000, "{line:?}");
+        assert_eq!(line[2..], ["bytes"]);
+    }
+}
+
+#[test]
+fn builtins_are_written_as_files_that_can_be_served() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("written/builtins");
+    let _ = fs::remove_dir_all(&directory);
+    let lines = sockserve([
+        "builtins".as_ref(),
+        "--write".as_ref(),
+        directory.as_os_str(),
+    ])
+    .printed();
+    let paths = BUILTINS.map(|name| directory.join(format!("{name}.wasm")));
+    assert_eq!(
+        lines,
+        paths.each_ref().map(|path| path.display().to_string())
+    );
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), BUILTINS.len());
+    for path in paths {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let family = name.split('-').next().unwrap();
+        let server = Serve::component(&path).start();
+        let expected = format!(" service={family} ");
+        assert!(server.ready[0].contains(&expected), "{}", server.ready[0]);
+        if family == "echo" {
+            server.connect().check_echo("hello");
+        }
+    }
+    // Written once more over what is there.
+    sockserve([
+        "builtins".as_ref(),
+        "--write".as_ref(),
+        directory.as_os_str(),
+    ])
+    .printed();
+}
+
+#[test]
+fn inspect_says_what_a_component_is_and_needs() {
+    for (guest, dispatches) in [
+        (time_blocking, "sequential, threaded (default), poll"),
+        (time_evented, "poll (default)"),
+        (echo_concurrent, "sequential, threaded, poll (default)"),
+    ] {
+        let size = fs::metadata(guest.path()).unwrap().len();
+        let path = guest.path().display().to_string();
+        for component in [path, guest.builtin()] {
+            let lines = sockserve(["inspect", &component]).printed();
+            assert_eq!(
+                lines[..5],
+                [
+                    format!("component   {component}"),
+                    format!("size        {size} bytes"),
+                    format!("contract    {}", guest.contract()),
+                    format!("dispatches  {dispatches}"),
+                    "imports".to_owned(),
+                ]
+            );
+            // Every import, with what it takes.
+            let imports: Vec<_> = lines[5..]
+                .iter()
+                .map(|line| line.strip_prefix("  ").unwrap().split_once(' ').unwrap())
+                .map(|(import, need)| (import, need.trim_start()))
+                .collect();
+            assert!(
+                imports
+                    .iter()
+                    .all(|(import, _)| import.starts_with("wasi:")),
+                "{imports:?}"
+            );
+            let need = |name: &str| {
+                let found = imports.iter().find(|(import, _)| import.starts_with(name));
+                found
+                    .unwrap_or_else(|| panic!("no {name} in {imports:?}"))
+                    .1
+            };
+            assert_eq!(
+                need("wasi:cli/environment@"),
+                "provided; variables by --env NAME=VALUE"
+            );
+            assert_eq!(need("wasi:cli/stdout@"), "provided; goes to the log");
+            let sockets = match guest.contract() {
+                "concurrent" => "wasi:sockets/types@0.3.0",
+                _ => "wasi:sockets/tcp@0.2.12",
+            };
+            assert!(need(sockets).starts_with("provided for the accepted connection"));
+        }
+    }
+}
+
+/// The options of every command, and no others.
+#[test]
+fn help_has_every_option() {
+    let global = ["--help", "--log-level", "--log-format"];
+    let serve = [
+        "--listen",
+        "--dispatch",
+        "--name",
+        "--env",
+        "--dir",
+        "--allow-connect",
+        "--allow-lookup",
+        "--max-connections",
+        "--max-memory",
+        "--deadline",
+        "--workers",
+        "--backlog",
+        "--linger",
+        "--drain-timeout",
+    ];
+    let commands = ["serve", "demo", "builtins", "inspect"];
+    check_help(&["--help"], &global, &["--version"], &commands);
+    check_help(&["serve", "--help"], &global, &serve, &["<COMPONENT>"]);
+    let demo = ["--connections", "--round-trips", "--members"];
+    check_help(&["demo", "--help"], &global, &demo, &[]);
+    check_help(&["builtins", "--help"], &global, &["--write"], &[]);
+    check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
+    let version = sockserve(["--version"]).printed();
+    assert_eq!(
+        version,
+        [format!("sockserve {}", env!("CARGO_PKG_VERSION"))]
+    );
+}
+
+/// The help has these options and no others, and these words.
+#[track_caller]
+fn check_help(args: &[&str], global: &[&str], options: &[&str], words: &[&str]) {
+    let lines = sockserve(args).printed();
+    let is_option = |word: &&str| word.starts_with("--");
+    let mut listed: Vec<String> = lines
+        .iter()
+        .map(|line| line.trim_start())
+        .filter(|line| line.starts_with('-'))
+        .filter_map(|line| line.split_whitespace().find(is_option))
+        .map(str::to_owned)
+        .collect();
+    listed.sort();
+    let mut expected = [global, options].concat();
+    expected.sort_unstable();
+    assert_eq!(listed, expected, "{args:?}");
+    for word in words {
+        let found = lines
+            .iter()
+            .any(|line| line.split_whitespace().any(|it| it == *word));
+        assert!(found, "no {word} in {lines:#?}");
+    }
+}
+
+/// Every default that the documentation names is in the help.
+#[test]
+fn help_has_the_defaults() {
+    let help = sockserve(["serve", "--help"]).printed().join("\n");
+    let mut options = help.split("\n      --");
+    options.next();
+    let mut seen = 0;
+    for option in options {
+        let name = option.split_whitespace().next().unwrap();
+        let default = match name {
+            "max-connections" | "backlog" => "1024",
+            "max-memory" => "64",
+            "deadline" => "1s",
+            "linger" => "2s",
+            "drain-timeout" => "10s",
+            "workers" => "one a processor",
+            "log-level" => "info",
+            "log-format" => "text",
+            _ => continue,
+        };
+        let (_, given) = option
+            .split_once("[default: ")
+            .unwrap_or_else(|| panic!("{option}"));
+        assert!(
+            given.trim_start_matches('"').starts_with(default),
+            "{option}"
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, 9);
+}
+
+/// The fields of a line about a connection.
+#[test]
+fn the_log_is_json_on_request() {
+    for (guest, dispatch) in pairs(&[echo_concurrent, time_evented]) {
+        let server = Serve::guest(guest, dispatch).args(["--name", "it"]).start();
+        let mut client = server.connect();
+        let peer = client.local().to_string();
+        client.finish_sending();
+        client.read_to_end();
+        drop(client);
+        // Every line is an object: `stop` checks it.
+        let finished = server.stop();
+        for event in &finished.log {
+            assert!(!event.str("timestamp").is_empty(), "{event:?}");
+            assert!(!event.str("level").is_empty(), "{event:?}");
+            assert_eq!(event.str("service"), "it", "{event:?}");
+            assert!(!event.message().is_empty(), "{event:?}");
+        }
+        for message in ["connection opened", "connection closed"] {
+            let about: Vec<_> = finished
+                .log
+                .iter()
+                .filter(|event| event.message() == message)
+                .collect();
+            assert_eq!(about.len(), 1);
+            assert_eq!(about[0].connection(), Some(1));
+            assert_eq!(about[0].str("peer"), peer);
+        }
+    }
+}
+
+/// By default the log is text, without a line for each connection.
+#[test]
+fn the_log_is_text_by_default() {
+    let run = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockserve"));
+        command.args(["serve", "builtin:time-blocking", "--env", "MODE=request"]);
+        command
+            .args(["--listen", "tcp://127.0.0.1:0"])
+            .args(options);
+        let mut process = Process::start(&mut command);
+        let address = process.stdout.wait_until("the ready line", |lines| {
+            let line = lines.first()?.strip_prefix("listening tcp://")?;
+            line.split(' ').next()?.parse().ok()
+        });
+        let mut client = Client::connect(address);
+        client.send("What time is it?");
+        client.read_to_end();
+        let peer = client.local();
+        drop(client);
+        process.signal(rustix::process::Signal::TERM);
+        assert_eq!(process.wait().code(), Some(0));
+        (peer, process.stderr.lines())
+    };
+    let (peer, lines) = run(&[]);
+    let said = lines
+        .iter()
+        .find(|line| line.contains("What time is it?"))
+        .unwrap();
+    for part in [
+        "INFO",
+        "service=\"time\"",
+        "connection=1",
+        &format!("peer={peer}"),
+        "stdout",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    assert!(
+        !lines.iter().any(|line| line.contains("connection opened")),
+        "{lines:#?}"
+    );
+    let (_, lines) = run(&["--log-level", "off"]);
+    assert!(lines.is_empty(), "{lines:#?}");
+    let (_, lines) = run(&["--log-level", "debug"]);
+    assert!(
+        lines.iter().any(|line| line.contains("connection opened")),
+        "{lines:#?}"
+    );
+}

@@ -1,0 +1,51 @@
+//! `sockserve demo`, with few clients: every byte is right, and the table has
+//! every family in every contract under every dispatch that suits them.
+
+use crate::harness::command::sockserve;
+
+/// Connections and round trips of every row: 5 members of a chat, 20 clients of
+/// the others, 3 rounds each.
+const CHAT: &str = "5 15";
+const OTHERS: &str = "20 60";
+
+#[test]
+fn the_demo_is_right_in_every_row() {
+    let few = [
+        "--connections",
+        "20",
+        "--round-trips",
+        "3",
+        "--members",
+        "5",
+    ];
+    let outcome = sockserve([&["demo"][..], &few].concat());
+    assert_eq!(outcome.status, Some(0), "{outcome:#?}");
+    let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = outcome.stdout.iter().map(words).collect();
+    assert_eq!(
+        lines[0],
+        "service contract dispatch connections round trips p50 p99 wrong bytes"
+    );
+    let mut rows: Vec<(String, bool)> = lines[1..]
+        .iter()
+        .map(|line| {
+            let (counts, times) = line.split_at(line.match_indices(' ').nth(4).unwrap().0);
+            (counts.to_owned(), times.ends_with(" 0"))
+        })
+        .collect();
+    rows.sort();
+    let mut expected = Vec::new();
+    for contract in ["concurrent", "evented"] {
+        expected.push(format!("chat {contract} poll {CHAT}"));
+    }
+    for service in ["echo", "time"] {
+        for dispatch in ["poll", "threaded"] {
+            expected.push(format!("{service} blocking {dispatch} {OTHERS}"));
+            expected.push(format!("{service} concurrent {dispatch} {OTHERS}"));
+        }
+        expected.push(format!("{service} evented poll {OTHERS}"));
+    }
+    expected.sort();
+    let expected: Vec<_> = expected.into_iter().map(|row| (row, true)).collect();
+    assert_eq!(rows, expected);
+}

@@ -1,0 +1,215 @@
+//! What a guest can reach beyond its connection: nothing, until it is granted by
+//! name.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketType};
+
+use super::{FAULTS, serve};
+use crate::harness::guests::pairs;
+use crate::harness::{Client, Server, text};
+
+/// Starts each guest in this mode with these grants. What is granted is no matter
+/// of the dispatch, so one that suits them all will do.
+#[track_caller]
+fn each(mode: &str, grants: &[&str], check: impl Fn(&Server)) {
+    for guest in FAULTS {
+        let server = serve(guest, "poll", mode, 10).args(grants).start();
+        check(&server);
+        server.stop().check_no_alarm();
+    }
+}
+
+/// Sends a line, and gives the answer.
+#[track_caller]
+fn ask(server: &Server, question: &str) -> String {
+    let mut client = server.connect();
+    client.send(format!("{question}\n"));
+    text(client.read_to_end())
+}
+
+#[test]
+fn outbound_is_denied() {
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = place.local_addr().unwrap().to_string();
+    // What else is granted does not matter.
+    for grants in [
+        &[][..],
+        &["--allow-lookup"],
+        &["--env", "A=B", "--dir", "/tmp"],
+    ] {
+        each("MODE=outbound", grants, |server| {
+            assert_eq!(ask(server, &address), r"access-denied\r\n");
+            assert_eq!(ask(server, "[::1]:80"), r"access-denied\r\n");
+        });
+    }
+}
+
+#[test]
+fn outbound_goes_where_it_is_granted() {
+    let places = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [granted, other] = places.each_ref().map(|place| place.local_addr().unwrap());
+    // Bound and not listening: nobody else has this port, and nobody answers.
+    let silent = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&silent, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let refused = SocketAddr::try_from(rustix::net::getsockname(&silent).unwrap()).unwrap();
+    let names = [granted, refused].map(|address| address.to_string());
+    let grants = ["--allow-connect", &names[0], "--allow-connect", &names[1]];
+    each("MODE=outbound", &grants, |server| {
+        assert_eq!(ask(server, &granted.to_string()), r"connected\r\n");
+        assert_eq!(ask(server, &other.to_string()), r"access-denied\r\n");
+        assert_eq!(ask(server, &refused.to_string()), r"connection-refused\r\n");
+        let elsewhere = format!("127.0.0.2:{}", granted.port());
+        assert_eq!(ask(server, &elsewhere), r"access-denied\r\n");
+    });
+}
+
+#[test]
+fn outbound_grants_have_wildcards_and_names() {
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = place.local_addr().unwrap();
+    let port = address.port();
+    for grant in [
+        "*:*".to_owned(),
+        "127.0.0.1:*".to_owned(),
+        format!("localhost:{port}"),
+    ] {
+        each("MODE=outbound", &["--allow-connect", &grant], |server| {
+            assert_eq!(ask(server, &address.to_string()), r"connected\r\n");
+        });
+    }
+}
+
+#[test]
+fn lookup_is_denied() {
+    each("MODE=lookup", &["--allow-connect", "*:*"], |server| {
+        assert_eq!(ask(server, "localhost"), r"permanent-resolver-failure\r\n");
+    });
+}
+
+#[test]
+fn lookup_is_granted() {
+    each("MODE=lookup", &["--allow-lookup"], |server| {
+        let answer = ask(server, "localhost");
+        let found = [r"127.0.0.1\r\n", r"::1\r\n"]
+            .iter()
+            .any(|it| answer.contains(it));
+        assert!(found, "{answer}");
+    });
+}
+
+/// Nothing of the host's environment, and all that is granted.
+#[test]
+fn the_environment_is_what_is_granted() {
+    each(
+        "MODE=env",
+        &["--env", "A=1", "--env", "EMPTY=", "--env", "B=x=y z"],
+        |server| {
+            let answer = server.connect().read_to_end();
+            let answer = String::from_utf8(answer).unwrap();
+            let mut variables: Vec<&str> = answer.lines().collect();
+            variables.sort_unstable();
+            assert_eq!(variables, ["A=1", "B=x=y z", "EMPTY=", "MODE=env"]);
+        },
+    );
+}
+
+/// A directory with a file in it, and a file beside it.
+fn directory() -> PathBuf {
+    let outside = Path::new(env!("CARGO_TARGET_TMPDIR")).join("granted");
+    let inside = outside.join("inside");
+    fs::create_dir_all(&inside).unwrap();
+    fs::write(outside.join("secret"), "secret").unwrap();
+    fs::write(inside.join("file"), "content").unwrap();
+    inside
+}
+
+#[test]
+fn files_are_denied() {
+    let file = directory().join("file");
+    each("MODE=dir", &[], |server| {
+        let answer = ask(server, file.to_str().unwrap());
+        assert!(answer.starts_with("error: "), "{answer}");
+    });
+}
+
+#[test]
+fn files_are_granted_by_directory() {
+    let directory = directory();
+    let grant = format!("{}::/data", directory.display());
+    each("MODE=dir", &["--dir", &grant], |server| {
+        assert_eq!(ask(server, "/data/file"), "content");
+        for path in [
+            "/data/../secret",
+            "/data/none",
+            "/etc/passwd",
+            directory.to_str().unwrap(),
+        ] {
+            let answer = ask(server, path);
+            assert!(answer.starts_with("error: "), "{path}: {answer}");
+        }
+    });
+    // Under its own name.
+    each(
+        "MODE=dir",
+        &["--dir", directory.to_str().unwrap()],
+        |server| {
+            let file = directory.join("file");
+            assert_eq!(ask(server, file.to_str().unwrap()), "content");
+        },
+    );
+}
+
+/// What every contract answers for an accepted socket: options that stick, and
+/// calls that a connected socket refuses.
+const OPTIONS: [&str; 19] = [
+    "is-listening=false",
+    "set-keep-alive-enabled=ok",
+    "keep-alive-enabled=true",
+    "set-keep-alive-idle-time=ok",
+    "keep-alive-idle-time=30000000000",
+    "set-keep-alive-interval=ok",
+    "keep-alive-interval=5000000000",
+    "set-keep-alive-count=ok",
+    "keep-alive-count=4",
+    "set-hop-limit=ok",
+    "hop-limit=42",
+    "set-receive-buffer-size=ok",
+    "receive-buffer-size=65536",
+    "set-send-buffer-size=ok",
+    "send-buffer-size=65536",
+    "hop-limit-zero=invalid-argument",
+    "bind=invalid-state",
+    "connect=invalid-state",
+    "listen=invalid-state",
+];
+
+#[test]
+fn the_accepted_socket_is_a_real_one() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        let server = serve(guest, dispatch, "MODE=options", 1)
+            .listen("tcp://127.0.0.1:0")
+            .listen("tcp://[::1]:0")
+            .start();
+        for (address, family) in server.addresses.iter().zip(["ipv4", "ipv6"]) {
+            let mut client = Client::connect(*address);
+            let answer = String::from_utf8(client.read_to_end()).unwrap();
+            let mut expected: Vec<String> = OPTIONS.map(str::to_owned).to_vec();
+            expected.push(format!("family={family}"));
+            expected.push(format!("local-address={address}"));
+            expected.push(format!("remote-address={}", client.local()));
+            let more: &[&str] = match guest.contract() {
+                "concurrent" => &["receive-again=invalid-state", "send-again=invalid-state"],
+                _ => &["accept=invalid-state"],
+            };
+            expected.extend(more.iter().map(|line| (*line).to_owned()));
+            let mut lines: Vec<&str> = answer.lines().collect();
+            lines.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(lines, expected, "{}", guest.name);
+        }
+        server.stop().check_no_alarm();
+    }
+}

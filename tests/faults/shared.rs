@@ -1,0 +1,149 @@
+//! Faults where one instance serves all connections: it is replaced, and its
+//! connections, of which the log says how many, go with it.
+
+use super::{BLOCK, Death, FAULTS, HOG, SPIN, TRAP, TRAP_OPEN, TRIGGER, saying, serve};
+use crate::harness::guests::{faults_evented, pairs};
+use crate::harness::{Client, Guest};
+
+/// The guests under the dispatch with one instance for all.
+fn shared() -> impl Iterator<Item = (Guest, &'static str)> {
+    pairs(&FAULTS).filter(|(guest, dispatch)| guest.shares_instance(dispatch))
+}
+
+/// A fault on one of three connections: all get end of file, the next three are
+/// served by a new instance, and the log says it once.
+#[track_caller]
+fn check(guests: impl Iterator<Item = (Guest, &'static str)>, death: &Death) {
+    for (guest, dispatch) in guests {
+        let server = serve(guest, dispatch, death.mode, 3)
+            .args(death.options)
+            .start();
+        let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.check_echo("before");
+        }
+        clients[1].send(TRIGGER);
+        for client in &mut clients {
+            client.expect_eof();
+        }
+        drop(clients);
+        // All three permits are back.
+        let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.check_echo("after");
+        }
+        drop(clients);
+        let finished = server.stop();
+        let alarms = finished.alarms();
+        assert_eq!(alarms.len(), 1, "{alarms:#?}");
+        let expected = format!(
+            "instance died and its connections are closed: {}",
+            death.reason
+        );
+        assert_eq!(alarms[0].message(), expected);
+        assert_eq!(alarms[0].number("connections"), Some(3));
+        assert_eq!(alarms[0].str("fault"), "guest");
+        let counts = ["accepted", "handled", "failed"];
+        let last = finished.log.last().unwrap();
+        assert_eq!(counts.map(|field| last.number(field).unwrap()), [6, 3, 3]);
+    }
+}
+
+#[test]
+fn a_trap_ends_the_instance() {
+    check(shared(), &TRAP);
+}
+
+#[test]
+fn a_spin_past_the_deadline_ends_the_instance() {
+    check(shared(), &SPIN);
+}
+
+#[test]
+fn memory_past_the_limit_ends_the_instance() {
+    check(shared(), &HOG);
+}
+
+#[test]
+fn a_turn_that_waits_past_the_deadline_ends_the_instance() {
+    check([(faults_evented, "poll")].into_iter(), &BLOCK);
+}
+
+#[test]
+fn a_trap_at_the_start_is_told_each_time() {
+    for (guest, dispatch) in shared() {
+        let server = serve(guest, dispatch, TRAP_OPEN.mode, 1).start();
+        for _ in 0..5 {
+            server.connect().expect_eof();
+        }
+        let finished = server.stop();
+        let told: Vec<_> = saying(&finished.log, TRAP_OPEN.reason)
+            .iter()
+            .map(|event| event.number("connections"))
+            .collect();
+        assert_eq!(told, [Some(1); 5]);
+    }
+}
+
+/// What a guest returns, or tells with `fail`, is no death: the others on the
+/// instance go on.
+#[test]
+fn an_error_ends_one_connection() {
+    for (guest, dispatch) in shared() {
+        let server = serve(guest, dispatch, "MODE=err", 2).start();
+        let mut healthy = server.connect();
+        healthy.check_echo("before");
+        let mut faulty = server.connect();
+        let peer = faulty.local().to_string();
+        faulty.send(TRIGGER);
+        faulty.expect_eof();
+        drop(faulty);
+        healthy.check_echo("after");
+        server.connect().check_echo("next");
+        drop(healthy);
+        let finished = server.stop();
+        let alarms = finished.alarms();
+        assert_eq!(alarms.len(), 1, "{alarms:#?}");
+        assert_eq!(
+            alarms[0].message(),
+            "connection failed: the handler returned an error: deliberate failure"
+        );
+        assert_eq!(alarms[0].connection(), Some(2));
+        assert_eq!(alarms[0].str("peer"), peer);
+        assert_eq!(alarms[0].str("fault"), "guest");
+    }
+}
+
+/// Dropping socket and streams closes the connection as well as saying so.
+#[test]
+fn a_leak_ends_one_connection() {
+    let server = serve(faults_evented, "poll", "MODE=leak", 2).start();
+    let mut healthy = server.connect();
+    healthy.check_echo("before");
+    for _ in 0..3 {
+        let mut faulty = server.connect();
+        faulty.check_echo("still well");
+        faulty.send(TRIGGER);
+        faulty.expect_eof();
+    }
+    healthy.check_echo("after");
+    drop(healthy);
+    server.stop().check_no_alarm();
+}
+
+/// The timer of `evented`: it comes again as long as the guest asks for it.
+#[test]
+fn ticks_come_to_every_connection() {
+    let server = serve(faults_evented, "poll", "MODE=tick", 3).start();
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for _ in 0..3 {
+        for client in &mut clients {
+            client.expect("tick\r\n");
+        }
+    }
+    drop(clients);
+    // It has stopped with the last one, and starts with the next.
+    server.wait_for_closed(3);
+    server.connect().expect("tick\r\n");
+    server.stop();
+}

@@ -1,0 +1,179 @@
+//! How a service ends: SIGTERM, SIGINT, the drain and its timeout.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented, pairs};
+use crate::harness::{Client, Guest, Serve, Server};
+
+const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
+
+/// Gives a stream echo with these options, in each contract under each dispatch,
+/// to `check`.
+#[track_caller]
+fn each(options: &[&str], check: impl Fn(Server, &str)) {
+    for (guest, dispatch) in pairs(&ECHO) {
+        println!("{} under {dispatch}", guest.name);
+        check(
+            Serve::guest(guest, dispatch).args(options).start(),
+            dispatch,
+        );
+    }
+}
+
+#[test]
+fn a_service_without_connections_ends_at_once() {
+    for signal in [Signal::TERM, Signal::INT] {
+        // Past the patience of `finish`, so that no timeout helps.
+        each(&["--drain-timeout", "1h"], |server, _| {
+            server.process.signal(signal);
+            let finished = server.finish();
+            assert_eq!(finished.status.code(), Some(0));
+            finished.check_no_alarm();
+            let last = finished.log.last().unwrap();
+            assert_eq!(
+                (last.message(), last.number("accepted")),
+                ("stopped", Some(0))
+            );
+        });
+    }
+}
+
+/// Connects until nobody listens any more. Who gets in before is on its own.
+#[track_caller]
+fn wait_until_refused(server: &Server) {
+    for _ in 0..100_000 {
+        match TcpStream::connect(server.address()) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
+            // The listener was closed while this one was in its backlog.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("{error}"),
+            Ok(_) => std::thread::yield_now(),
+        }
+    }
+    panic!("it still listens");
+}
+
+#[test]
+fn open_connections_go_on_until_they_close() {
+    each(&["--drain-timeout", "1h"], |server, dispatch| {
+        let count = if dispatch == "sequential" { 1 } else { 3 };
+        let mut clients: Vec<Client> = (0..count).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.check_echo("before");
+        }
+        server.terminate();
+        server.wait_for_log("the drain", |event| event.message() == "draining");
+        wait_until_refused(&server);
+        for client in &mut clients {
+            client.check_echo("after");
+        }
+        for mut client in clients {
+            client.send("last");
+            client.finish_sending();
+            assert_eq!(client.read_to_end(), b"last");
+        }
+        let finished = server.finish();
+        assert_eq!(finished.status.code(), Some(0));
+        finished.check_no_alarm();
+    });
+}
+
+#[test]
+fn the_drain_timeout_closes_what_is_open() {
+    each(&["--drain-timeout", "300ms"], |server, dispatch| {
+        let count = if dispatch == "sequential" { 1 } else { 3 };
+        let mut clients: Vec<Client> = (0..count).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.check_echo("hello");
+        }
+        server.terminate();
+        for client in &mut clients {
+            client.expect_eof();
+        }
+        let finished = server.finish();
+        assert_eq!(finished.status.code(), Some(0));
+        let told: Vec<_> = finished
+            .log
+            .iter()
+            .filter(|event| event.message() == "drain timeout, closing what is open")
+            .collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].number("connections"), Some(count));
+    });
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    each(&["--drain-timeout", "1h"], |server, _| {
+        let mut client = server.connect();
+        client.check_echo("hello");
+        server.terminate();
+        server.wait_for_log("the drain", |event| event.message() == "draining");
+        server.terminate();
+        let finished = server.finish();
+        assert_eq!(finished.status.code(), Some(0));
+        assert!(client.drain().is_empty());
+    });
+}
+
+/// Whoever the kernel has connected before the signal has been promised service.
+#[test]
+fn what_waits_in_the_backlog_is_served() {
+    each(&["--drain-timeout", "1h"], |server, _| {
+        // A stopped process accepts nothing; its kernel does.
+        server.process.signal(Signal::STOP);
+        let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("early");
+            client.finish_sending();
+        }
+        server.terminate();
+        server.process.signal(Signal::CONT);
+        for client in &mut clients {
+            assert_eq!(client.read_to_end(), b"early");
+        }
+        drop(clients);
+        let finished = server.finish();
+        assert_eq!(finished.status.code(), Some(0));
+        finished.check_no_alarm();
+        let last = finished.log.last().unwrap();
+        assert_eq!(
+            (last.message(), last.number("handled")),
+            ("stopped", Some(20))
+        );
+    });
+}
+
+/// The log has the end of every connection, with what went over it.
+#[test]
+fn connections_are_counted() {
+    each(&[], |server, _| {
+        for _ in 0..3 {
+            server.connect().check_echo("hello");
+        }
+        server.wait_for_closed(3);
+        let finished = server.stop();
+        let mut closed: Vec<_> = finished
+            .log
+            .iter()
+            .filter(|event| event.message() == "connection closed")
+            .map(|event| {
+                let bytes = |field| event.number(field).unwrap();
+                (
+                    event.connection().unwrap(),
+                    bytes("bytes_in"),
+                    bytes("bytes_out"),
+                )
+            })
+            .collect();
+        // One that closes need not be gone before the next one is.
+        closed.sort_unstable();
+        assert_eq!(closed, [(1, 5, 5), (2, 5, 5), (3, 5, 5)]);
+        let last = finished.log.last().unwrap();
+        let counts = ["accepted", "handled", "failed"].map(|field| last.number(field).unwrap());
+        assert_eq!(counts, [3, 3, 0]);
+    });
+}

@@ -1,0 +1,301 @@
+//! What `sockserve` refuses: one line on standard error that says what was wrong
+//! and what would work, nothing on standard output, and an exit status.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use crate::harness::command::sockserve;
+use crate::harness::guests::{echo_evented, faults_import, faults_none};
+
+/// Wrong arguments.
+const USAGE: i32 = 2;
+/// It did not work.
+const FAILED: i32 = 1;
+
+const ANY: [&str; 2] = ["--listen", "tcp://127.0.0.1:0"];
+
+/// Runs a command that must be refused, in a line with all of `parts`.
+#[track_caller]
+fn check(args: &[&str], status: i32, parts: &[&str]) {
+    let outcome = sockserve(args);
+    let [line] = outcome.stderr.as_slice() else {
+        panic!("not one line: {outcome:#?}");
+    };
+    assert_eq!(outcome.status, Some(status), "{line}");
+    assert!(outcome.stdout.is_empty(), "{outcome:#?}");
+    assert!(line.starts_with("sockserve: "), "{line}");
+    for part in parts {
+        assert!(line.contains(part), "no {part:?} in: {line}");
+    }
+}
+
+/// `serve` of a component, on any port.
+#[track_caller]
+fn check_component(component: &str, parts: &[&str]) {
+    check(&[&["serve", component][..], &ANY].concat(), FAILED, parts);
+    check(&["inspect", component], FAILED, parts);
+}
+
+/// `serve builtin:echo-blocking` with more arguments.
+#[track_caller]
+fn check_option(args: &[&str], parts: &[&str]) {
+    let serve = ["serve", "builtin:echo-blocking"];
+    check(&[&serve[..], &ANY, args].concat(), USAGE, parts);
+}
+
+/// A file that lasts as long as the test binary's target directory.
+fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn wrong_components() {
+    let check = |name: &str, bytes: &[u8], parts: &[&str]| {
+        let path = file(name, bytes);
+        let path = path.to_str().unwrap();
+        check_component(path, &[&[path], parts].concat());
+    };
+    let core = b"\0asm\x01\0\0\0";
+    check(
+        "text.wasm",
+        b"#!/bin/sh\n",
+        &["not a WebAssembly component", "wasm32-wasip2"],
+    );
+    check("empty.wasm", b"", &["not a WebAssembly component"]);
+    check(
+        "core.wasm",
+        core,
+        &["a core module", "wasm-tools component new"],
+    );
+    check(
+        "nothing.wasm",
+        b"\0asm\x0d\0\x01\0",
+        &["exports none of sockserve:handler/blocking"],
+    );
+    check(
+        "damaged.wasm",
+        b"\0asm\x0d\0\x01\0\xff\xff",
+        &["a damaged component"],
+    );
+    let whole = fs::read(echo_evented.path()).unwrap();
+    check(
+        "cut.wasm",
+        &whole[..whole.len() / 2],
+        &["a damaged component"],
+    );
+}
+
+#[test]
+fn a_component_without_a_contract() {
+    let path = faults_none.path();
+    check_component(
+        path.to_str().unwrap(),
+        &[
+            "faults_none.wasm: exports none of",
+            "must export exactly one",
+        ],
+    );
+}
+
+/// `inspect` is there to say what it needs; `serve` refuses it.
+#[test]
+fn an_import_that_nobody_grants() {
+    let path = faults_import.path();
+    let path = path.to_str().unwrap();
+    let serve = [&["serve", path][..], &ANY].concat();
+    check(&serve, FAILED, &["imports acme:vault/secrets", "compose"]);
+    let lines = sockserve(["inspect", path]).printed();
+    let line = lines
+        .iter()
+        .find(|line| line.contains("acme:vault/secrets"))
+        .unwrap();
+    assert!(line.contains("not provided: compose"), "{line}");
+}
+
+#[test]
+fn components_that_are_not_there() {
+    check_component(
+        "nowhere.wasm",
+        &["nowhere.wasm: No such file", "builtin:NAME"],
+    );
+    check_component("/", &["/: Is a directory", "builtin:NAME"]);
+    check_component("builtin:", &["there is no builtin:;", "echo-blocking"]);
+    check_component(
+        "builtin:nothing",
+        &["there is no builtin:nothing;", "chat-evented"],
+    );
+    check_component(
+        "builtin:faults-blocking",
+        &["there is no builtin:faults-blocking;"],
+    );
+}
+
+#[test]
+fn wrong_addresses() {
+    for address in [
+        "127.0.0.1:0",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:65536",
+        "tcp://::1:0",
+        "udp://127.0.0.1:0",
+        "tcp://:7000",
+        "",
+    ] {
+        check(
+            &["serve", "builtin:echo-blocking", "--listen", address],
+            USAGE,
+            &["--listen", "tcp://HOST:PORT"],
+        );
+    }
+    // A name that can be looked up and is not there.
+    check(
+        &[
+            "serve",
+            "builtin:echo-blocking",
+            "--listen",
+            "tcp://nowhere.invalid:0",
+        ],
+        USAGE,
+        &["tcp://nowhere.invalid:0", "no address found"],
+    );
+}
+
+#[test]
+fn a_port_that_is_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", taken.local_addr().unwrap());
+    let parts = [&url, "in use", "port 0"].map(String::from);
+    let parts = parts.each_ref().map(String::as_str);
+    check(
+        &["serve", "builtin:echo-blocking", "--listen", &url],
+        FAILED,
+        &parts,
+    );
+    // Nothing is half started: the first listener does not accept either.
+    check(
+        &[
+            "serve",
+            "builtin:echo-evented",
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--listen",
+            &url,
+        ],
+        FAILED,
+        &parts,
+    );
+}
+
+#[test]
+fn an_address_of_another_machine() {
+    // RFC 5737: nobody has it.
+    check(
+        &[
+            "serve",
+            "builtin:echo-blocking",
+            "--listen",
+            "tcp://192.0.2.1:0",
+        ],
+        FAILED,
+        &["tcp://192.0.2.1:0", "not this machine's"],
+    );
+}
+
+#[test]
+fn a_dispatch_that_does_not_suit_the_contract() {
+    for builtin in ["echo-evented", "time-evented", "chat-evented"] {
+        for dispatch in ["threaded", "sequential"] {
+            let component = format!("builtin:{builtin}");
+            let serve = ["serve", &component, "--dispatch", dispatch];
+            let said = format!("contract evented cannot run under dispatch {dispatch}");
+            check(
+                &[&serve[..], &ANY].concat(),
+                USAGE,
+                &[&said, "use --dispatch poll"],
+            );
+        }
+    }
+    check_option(
+        &["--dispatch", "forking"],
+        &["--dispatch", "sequential, threaded or poll"],
+    );
+}
+
+#[test]
+fn wrong_grants() {
+    check_option(&["--env", "NAME"], &["--env", "write NAME=VALUE"]);
+    check_option(&["--env", "=value"], &["--env", "write NAME=VALUE"]);
+    check_option(&["--dir", "::/data"], &["--dir", "HOST_DIR::GUEST_DIR"]);
+    check_option(
+        &["--dir", "/nowhere/at/all"],
+        &["/nowhere/at/all", "name a directory"],
+    );
+    check_option(&["--dir", "/dev/null"], &["/dev/null", "name a directory"]);
+    for place in [
+        "localhost",
+        "localhost:",
+        ":80",
+        "::1:80",
+        "localhost:http",
+        "a/b:80",
+    ] {
+        check_option(
+            &["--allow-connect", place],
+            &["--allow-connect", "write HOST:PORT"],
+        );
+    }
+    check_option(
+        &["--allow-connect", "nowhere.invalid:80"],
+        &["--allow-connect", "nowhere.invalid:80", "no address found"],
+    );
+}
+
+#[test]
+fn wrong_limits() {
+    for (option, value, part) in [
+        ("--max-connections", "0", "1..=1000000"),
+        ("--max-connections", "many", "invalid"),
+        ("--max-memory", "1KiB", "between 64KiB and 4GiB"),
+        ("--max-memory", "5GiB", "between 64KiB and 4GiB"),
+        ("--max-memory", "much", "for example 64MiB"),
+        ("--deadline", "0s", "longer than zero"),
+        ("--deadline", "soon", "for example 500ms"),
+        ("--workers", "0", "from 1 to 1024"),
+        ("--workers", "2000", "from 1 to 1024"),
+        ("--backlog", "0", "0"),
+        ("--linger", "-1s", "--linger"),
+        ("--drain-timeout", "later", "--drain-timeout"),
+        ("--log-level", "loud", "--log-level"),
+        ("--log-format", "xml", "json"),
+    ] {
+        check_option(&[&format!("{option}={value}")], &[option, part]);
+    }
+}
+
+#[test]
+fn wrong_commands() {
+    check(&["dance"], USAGE, &["dance", "--help"]);
+    check(&["serve"], USAGE, &["--listen", "<COMPONENT>"]);
+    check(&["serve", "builtin:echo-blocking"], USAGE, &["--listen"]);
+    check(&[&["serve"][..], &ANY].concat(), USAGE, &["<COMPONENT>"]);
+    check(&["inspect"], USAGE, &["<COMPONENT>"]);
+    check(
+        &["inspect", "builtin:echo-blocking", "more"],
+        USAGE,
+        &["more"],
+    );
+    check(&["builtins", "--list"], USAGE, &["--list"]);
+    check_option(&["--allow-everything"], &["--allow-everything"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written() {
+    check(
+        &["builtins", "--write", "/dev/null/below"],
+        FAILED,
+        &["/dev/null/below", "cannot make the directory"],
+    );
+}
