@@ -44,7 +44,10 @@ fn said(member: &Client, line: &str) -> String {
 
 /// The lines as the log has them.
 fn logged(lines: &[&String]) -> Vec<String> {
-    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+    lines
+        .iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
 }
 
 #[test]
@@ -195,7 +198,11 @@ fn a_member_that_does_not_read_is_dropped() {
         drop((reader, slow, talker));
         let finished = server.stop();
         finished.check_no_alarm();
-        let told = finished.guest_lines().iter().filter(|line| **line == slow_left.trim_end()).count();
+        let told = finished
+            .guest_lines()
+            .iter()
+            .filter(|line| **line == slow_left.trim_end())
+            .count();
         assert_eq!(told, 1);
     }
 }
@@ -209,7 +216,10 @@ fn the_chat_is_what_select_does() {
     };
     let (heard, names) = conversation(|| python.connect());
     let heard = heard.map(|lines| lines.replace("Python", "sockserve"));
-    let theirs = (anonymous(&heard, &names), anonymous(&python.printed(10), &names));
+    let theirs = (
+        anonymous(&heard, &names),
+        anonymous(&python.printed(10), &names),
+    );
     for guest in CHAT {
         let server = Serve::guest(guest, "poll").start();
         let (heard, names) = conversation(|| server.connect());

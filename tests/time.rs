@@ -74,7 +74,9 @@ fn request_is_logged_and_answered() {
 #[test]
 fn sequential_serves_one_after_the_other() {
     for guest in [time_blocking, time_concurrent] {
-        let server = Serve::guest(guest, "sequential").env("MODE=request").start();
+        let server = Serve::guest(guest, "sequential")
+            .env("MODE=request")
+            .start();
         let now = ctime::now();
         let mut silent = server.connect();
         server.wait_for_open(&silent);
@@ -256,11 +258,15 @@ fn terminator_may_be_none() {
 #[test]
 fn a_wrong_terminator_is_told() {
     for (guest, dispatch) in pairs(&TIME) {
-        let server = Serve::guest(guest, dispatch).env("TERMINATOR=count:0").start();
+        let server = Serve::guest(guest, dispatch)
+            .env("TERMINATOR=count:0")
+            .start();
         server.connect().expect_eof();
         let finished = server.stop();
         let told = finished.log.iter().filter(|event| {
-            event.message().contains("TERMINATOR=count:0: expected a number of bytes")
+            event
+                .message()
+                .contains("TERMINATOR=count:0: expected a number of bytes")
         });
         assert_eq!(told.count(), 1, "{:#?}", finished.log);
     }

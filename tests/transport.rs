@@ -32,7 +32,12 @@ fn check_full_duplex(client: &mut Client, bytes: &[u8]) {
         client.read_to_end()
     });
     // No `assert_eq`, which would print it all.
-    assert!(echoed == bytes, "{} of {} bytes came back", echoed.len(), bytes.len());
+    assert!(
+        echoed == bytes,
+        "{} of {} bytes came back",
+        echoed.len(),
+        bytes.len()
+    );
 }
 
 #[test]
@@ -74,7 +79,12 @@ fn a_peer_that_reads_late_gets_everything() {
             // All buffers are full when it has to wait.
             client.wait_until_stuck(&bytes, || sending.is_finished());
             let echoed = client.read_to_end();
-            assert!(echoed == bytes, "{} of {} bytes came back", echoed.len(), bytes.len());
+            assert!(
+                echoed == bytes,
+                "{} of {} bytes came back",
+                echoed.len(),
+                bytes.len()
+            );
         });
     });
 }
@@ -107,7 +117,12 @@ fn a_peer_may_half_close_and_still_read() {
         client.send(&bytes);
         client.finish_sending();
         let answer = client.read_to_end();
-        assert!(answer == bytes, "{} of {} bytes came back", answer.len(), bytes.len());
+        assert!(
+            answer == bytes,
+            "{} of {} bytes came back",
+            answer.len(),
+            bytes.len()
+        );
         drop(client);
         server.stop().check_no_alarm();
     }
@@ -118,7 +133,9 @@ fn a_peer_may_half_close_and_still_read() {
 #[test]
 fn a_guest_may_half_close_and_still_read() {
     for (guest, dispatch) in pairs(&[faults_blocking]) {
-        let server = Serve::guest(guest, dispatch).env("MODE=shutdown-send").start();
+        let server = Serve::guest(guest, dispatch)
+            .env("MODE=shutdown-send")
+            .start();
         let mut client = server.connect();
         assert_eq!(client.read_to_end(), b"bye\r\n");
         client.send(noise(100_000));
@@ -136,7 +153,9 @@ fn a_peer_may_reset() {
     for (guest, dispatch) in pairs(&ECHO) {
         println!("{} under {dispatch}", guest.name);
         // With a single permit the next one waits until this one is over.
-        let server = Serve::guest(guest, dispatch).args(["--max-connections", "1"]).start();
+        let server = Serve::guest(guest, dispatch)
+            .args(["--max-connections", "1"])
+            .start();
         server.connect().reset();
         let mut client = server.connect();
         client.check_echo("hello");
@@ -151,7 +170,10 @@ fn a_peer_may_reset() {
         let finished = server.stop();
         // It may be told, as the peer's doing, but never as the end of more.
         for alarm in finished.alarms() {
-            assert!(alarm.message().starts_with("connection failed: "), "{alarm:?}");
+            assert!(
+                alarm.message().starts_with("connection failed: "),
+                "{alarm:?}"
+            );
             assert!(alarm.connection().is_some(), "{alarm:?}");
         }
     }
@@ -160,8 +182,14 @@ fn a_peer_may_reset() {
 #[test]
 fn ipv6_is_served() {
     for (guest, dispatch) in pairs(&ECHO) {
-        let server = Serve::guest(guest, dispatch).listen("tcp://[::1]:0").start();
-        assert!(server.ready[0].starts_with("listening tcp://[::1]:"), "{:?}", server.ready);
+        let server = Serve::guest(guest, dispatch)
+            .listen("tcp://[::1]:0")
+            .start();
+        assert!(
+            server.ready[0].starts_with("listening tcp://[::1]:"),
+            "{:?}",
+            server.ready
+        );
         let mut client = server.connect();
         client.check_echo("hello");
         server.wait_for_open(&client);
@@ -195,7 +223,9 @@ fn connections_are_limited() {
         if dispatch == "sequential" {
             continue;
         }
-        let server = Serve::guest(guest, dispatch).args(["--max-connections", "2"]).start();
+        let server = Serve::guest(guest, dispatch)
+            .args(["--max-connections", "2"])
+            .start();
         let mut first = server.connect();
         first.check_echo("first");
         let mut second = server.connect();
