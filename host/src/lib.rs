@@ -9,6 +9,7 @@
 //! - [`Handler`]: a component compiled and checked against its [`Grants`] and
 //!   [`Limits`].
 //! - [`Service`]: listeners with a handler and a [`Dispatch`], running.
+//! - [`Remote`]: asks a running service for its [`Status`], a swap, a rollback.
 //! - [`builtin`]: the components that are embedded in this crate.
 //! - [`cli`]: the `sockserve` command.
 //!
@@ -18,7 +19,7 @@
 //! # Example
 //!
 //! ```no_run
-//! use sockserve::{Component, Dispatch, Grants, Handler, Limits, Service};
+//! use sockserve::{Component, Dispatch, Grants, Handler, Limits, Service, ServiceOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let component = Component::from_file("echo.wasm".as_ref())?;
@@ -29,7 +30,12 @@
 //!     &Limits::default(),
 //!     Grants::default(),
 //! )?;
-//! let service = Service::start("echo", &["tcp://127.0.0.1:0".parse()?], handler)?;
+//! let options = ServiceOptions {
+//!     name: "echo".to_owned(),
+//!     listen: vec!["tcp://127.0.0.1:0".parse()?],
+//!     rollback: Default::default(),
+//! };
+//! let service = Service::start(options, handler)?;
 //! println!("{:?}", service.local_addresses());
 //! # Ok(())
 //! # }
@@ -40,11 +46,16 @@ mod address;
 pub mod builtin;
 pub mod cli;
 mod contract;
+pub mod control;
 mod dispatch;
 mod guest;
 mod limits;
+mod probe;
 mod service;
 mod sockets;
+mod status;
+mod swap;
+mod version;
 
 pub use address::{AddressError, ListenAddress};
 pub use contract::{Contract, Dispatch, Incompatible};
@@ -52,4 +63,8 @@ pub use guest::component::{Component, ComponentError};
 pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
 pub use guest::handler::{Handler, HandlerError};
 pub use limits::Limits;
-pub use service::{Counts, Service, StartError};
+pub use probe::{Probe, ProbeError};
+pub use service::{Remote, Service, ServiceOptions, StartError};
+pub use status::{ServiceState, Status, VersionState, VersionStatus};
+pub use swap::{Old, RollbackPolicy, SwapError, SwapOptions, Swapped};
+pub use version::FailureCounts;

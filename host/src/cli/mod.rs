@@ -6,12 +6,14 @@
 //! Exit status: 0 done, 1 failed, 2 wrong arguments.
 
 mod builtins;
+mod control;
 mod demo;
 mod files;
 mod inspect;
 mod log;
 mod serve;
 mod signals;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use std::fmt;
@@ -39,6 +41,16 @@ enum Command {
     Builtins(builtins::Options),
     /// Say what a component is and what it needs.
     Inspect(inspect::Options),
+    /// Say how the services of a running process are.
+    Status(control::StatusOptions),
+    /// Put a new version in the place of a service's handler.
+    Swap(control::SwapOptions),
+    /// Go back to the version before.
+    Rollback(control::ServiceOptions),
+    /// Let a service take no new connections and end with its last one.
+    Drain(control::ServiceOptions),
+    /// Drain every service of a running process.
+    Shutdown(control::StatusOptions),
 }
 
 /// How a command can fail, as far as the exit status tells.
@@ -88,6 +100,11 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Builtins(options) => builtins::run(&options),
         Command::Inspect(options) => inspect::run(&options),
+        Command::Status(options) => control::status(&options),
+        Command::Swap(options) => control::swap(&options),
+        Command::Rollback(options) => control::rollback(&options),
+        Command::Drain(options) => control::drain(&options),
+        Command::Shutdown(options) => control::shutdown(&options),
     };
     match result {
         Ok(status) => status,

@@ -1,16 +1,19 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
 use super::signals::Signals;
+use super::watch::Watch;
 use super::{Failure, files};
 use crate::builtin;
+use crate::control::server::ControlServer;
 use crate::{
     ConnectGrant, Contract, DirGrant, Dispatch, Grants, Handler, HandlerError, Limits,
-    ListenAddress, Service, StartError,
+    ListenAddress, RollbackPolicy, Service, ServiceOptions, StartError,
 };
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,6 +37,39 @@ pub(super) struct Options {
     grants: GrantOptions,
     #[command(flatten)]
     limits: LimitOptions,
+    #[command(flatten)]
+    control: ControlOptions,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Control")]
+struct ControlOptions {
+    /// Take requests (status, swap, rollback, drain, shutdown) on a Unix socket
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Swap the component's file in whenever it has changed
+    #[arg(long)]
+    watch: bool,
+    /// Go back to the version before when more than this share of a new
+    /// version's connections fail; over 100 is never
+    #[arg(long, value_name = "PERCENT", default_value_t = RollbackPolicy::default().percent)]
+    rollback_percent: u8,
+    /// Judge a new version when so many of its connections have ended
+    #[arg(long, value_name = "N", default_value_t = RollbackPolicy::default().least)]
+    rollback_least: u32,
+    /// Judge it no longer than this after the swap
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "60s")]
+    rollback_window: Duration,
+}
+
+impl ControlOptions {
+    fn rollback(&self) -> RollbackPolicy {
+        RollbackPolicy {
+            percent: self.rollback_percent,
+            least: self.rollback_least,
+            window: self.rollback_window,
+        }
+    }
 }
 
 /// What the component may do beyond its connections. Nothing by default.
@@ -156,41 +192,68 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     })?;
     files::warn_if_low(options.limits.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(async {
-        // Before the ready line: whoever reads it may send a signal at once.
-        let mut signals = Signals::new().context("cannot watch for signals")?;
-        let mut service =
-            Service::start(&name, &options.listen, handler).map_err(|error| match error {
-                StartError::Address(_) => Failure::usage(error),
-                error => error.into(),
-            })?;
-        print_ready(&service).context("cannot print the ready line")?;
-        let ended = tokio::select! {
-            ended = service.ended() => ended,
-            () = signals.next() => {
-                tracing::info!(service = service.name(), "draining");
-                service.drain();
-                tokio::select! {
-                    ended = service.ended() => ended,
-                    // Impatient: no more closing in order.
-                    () = signals.next() => return Ok(ExitCode::SUCCESS),
-                }
-            }
-        };
-        ended.context("the service ended")?;
-        let counts = service.counts();
-        tracing::info!(
-            service = service.name(),
-            accepted = counts.accepted,
-            handled = counts.handled,
-            failed = counts.failed,
-            "stopped"
-        );
-        Ok(ExitCode::SUCCESS)
-    })
+    runtime.block_on(serve(options, name, handler))
+}
+
+async fn serve(options: &Options, name: String, handler: Handler) -> Result<ExitCode, Failure> {
+    // Before the ready line: whoever reads it may send a signal at once.
+    let mut signals = Signals::new().context("cannot watch for signals")?;
+    let service_options = ServiceOptions {
+        name,
+        listen: options.listen.clone(),
+        rollback: options.control.rollback(),
+    };
+    let mut service = Service::start(service_options, handler).map_err(|error| match error {
+        StartError::Address(_) => Failure::usage(error),
+        error => error.into(),
+    })?;
+    let control = match &options.control.control {
+        Some(path) => Some(ControlServer::bind(path, vec![service.remote()])?),
+        None => None,
+    };
+    let controlling = async {
+        match &control {
+            Some(control) => control.run().await,
+            None => std::future::pending().await,
+        }
+    };
+    let watching = Watch::new(&options.component, service.remote());
+    let hang_ups = watching.at_hang_up().context("cannot watch for SIGHUP")?;
+    print_ready(&service).context("cannot print the ready line")?;
+    let remote = service.remote();
+    let draining = async {
+        signals.next().await;
+        tracing::info!(service = remote.name(), "draining");
+        remote.drain();
+        signals.next().await;
+    };
+    let changing = async {
+        if options.control.watch {
+            watching.at_change().await
+        } else {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        ended = service.ended() => ended.context("the service ended")?,
+        // The second signal: no more closing in order.
+        () = draining => return Ok(ExitCode::SUCCESS),
+        never = controlling => match never {},
+        never = hang_ups => match never {},
+        never = changing => match never {},
+    }
+    let status = service.remote().status();
+    tracing::info!(
+        service = status.name,
+        accepted = status.accepted,
+        handled = status.handled,
+        failed = status.failed.total(),
+        "stopped"
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One line a listener, for people and for scripts that wait for it.
@@ -251,9 +314,12 @@ mod tests {
         struct Only {
             #[command(flatten)]
             limits: LimitOptions,
+            #[command(flatten)]
+            control: ControlOptions,
         }
         let only = <Only as clap::Parser>::parse_from(["only"]);
         assert_eq!(only.limits.limits(), Limits::default());
+        assert_eq!(only.control.rollback(), RollbackPolicy::default());
     }
 
     #[test]

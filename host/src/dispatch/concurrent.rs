@@ -5,7 +5,6 @@
 //! with it every call; the connections are closed, and the next connection gets
 //! a new instance.
 
-use crate::accept::Incoming;
 use crate::dispatch::isolated::outcome;
 use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
@@ -13,53 +12,42 @@ use crate::guest::failure::Failure;
 use crate::service::{Admitted, Phase, Shared};
 use crate::sockets::connection::ConnectionId;
 use crate::sockets::push_socket;
+use crate::version::Version;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use wasmtime::component::Accessor;
 
-pub(super) async fn run(service: &Arc<Shared>, listeners: Vec<OwnedFd>) -> io::Result<()> {
-    // Bounded by the permits.
-    let (deliver, incoming) = mpsc::unbounded_channel();
-    let accepting = async {
-        let result = service
-            .accept(listeners, None, |incoming, _| {
-                // The receiver lives as long as this.
-                let _ = deliver.send(incoming);
-            })
-            .await;
-        drop(deliver);
-        result
-    };
+pub(super) async fn run(
+    service: Arc<Shared>,
+    version: Arc<Version>,
+    intake: mpsc::UnboundedReceiver<Admitted>,
+) {
     let serving = Serving {
         service,
-        open: RefCell::default(),
+        version,
+        open: Mutex::default(),
     };
-    let (result, ()) = tokio::join!(accepting, serving.run(incoming));
-    result
+    serving.run(intake).await;
 }
 
-struct Serving<'a> {
-    service: &'a Arc<Shared>,
-    /// The connections of the running instance. Not touched across a wait.
-    open: RefCell<HashMap<ConnectionId, Admitted>>,
+struct Serving {
+    service: Arc<Shared>,
+    version: Arc<Version>,
+    /// The connections of the running instance.
+    open: Mutex<HashMap<ConnectionId, Admitted>>,
 }
 
-impl Serving<'_> {
+impl Serving {
     /// Runs one instance after another until nothing more comes.
-    async fn run(&self, mut incoming: mpsc::UnboundedReceiver<Incoming>) {
+    async fn run(&self, mut intake: mpsc::UnboundedReceiver<Admitted>) {
         // An instance is made when there is somebody to serve.
-        while let Some(first) = incoming.recv().await {
-            let first = self.service.admit(first, None);
-            match self.run_instance(first, &mut incoming).await {
+        while let Some(first) = intake.recv().await {
+            match self.run_instance(first, &mut intake).await {
                 Ok(()) => return,
-                Err(failure) => self.fail_all(&failure),
+                Err(failure) => self.fail_all(failure),
             }
         }
     }
@@ -68,24 +56,27 @@ impl Serving<'_> {
     async fn run_instance(
         &self,
         first: Admitted,
-        incoming: &mut mpsc::UnboundedReceiver<Incoming>,
+        intake: &mut mpsc::UnboundedReceiver<Admitted>,
     ) -> Result<(), Failure> {
         let id = first.connection.id();
-        self.open.borrow_mut().insert(id, first);
-        let handler = &self.service.handler;
-        let (mut store, clock) = handler.store(self.service.scope(None))?;
-        let instance = handler.concurrent(&mut store, &clock).await?;
-        let serving = store
-            .run_concurrent(async |accessor| self.calls(accessor, &instance, id, incoming).await);
-        let mut serving = pin!(clock.count(serving));
-        let result = tokio::select! {
-            biased;
-            result = &mut serving => result,
-            () = self.service.reached(Phase::Aborting) => return Err(Failure::Aborted),
+        self.open().insert(id, first);
+        let serving = async {
+            let handler = &self.version.handler;
+            let (mut store, clock) = handler.store(self.service.scope(None))?;
+            let instance = handler.concurrent(&mut store, &clock).await?;
+            let serving = store.run_concurrent(async |accessor| {
+                let calls = self.calls(accessor, &instance, id, intake);
+                clock.between_calls(calls).await
+            });
+            match clock.count(serving).await {
+                Ok(result) => result,
+                Err(error) => Err(Failure::from_call(&error)),
+            }
         };
-        match result {
-            Ok(result) => result,
-            Err(error) => Err(Failure::from_call(&error)),
+        tokio::select! {
+            biased;
+            result = serving => result,
+            () = self.version.reached(Phase::Aborting) => Err(Failure::Aborted),
         }
     }
 
@@ -95,11 +86,11 @@ impl Serving<'_> {
         accessor: &Accessor<State>,
         instance: &ConcurrentHandler,
         first: ConnectionId,
-        incoming: &mut mpsc::UnboundedReceiver<Incoming>,
+        intake: &mut mpsc::UnboundedReceiver<Admitted>,
     ) -> Result<(), Failure> {
         let call = async |id: ConnectionId| {
             let socket = accessor.with(|mut access| {
-                let open = self.open.borrow();
+                let open = self.open();
                 let admitted = open
                     .get(&id)
                     .ok_or_else(|| wasmtime::format_err!("connection {id} is not open"))?;
@@ -127,11 +118,10 @@ impl Serving<'_> {
                     let result = result.map_err(|error| Failure::from_call(&error))?;
                     self.finish(id, outcome(Ok(result)));
                 }
-                next = incoming.recv(), if more => match next {
-                    Some(next) => {
-                        let admitted = self.service.admit(next, None);
+                next = intake.recv(), if more => match next {
+                    Some(admitted) => {
                         let id = admitted.connection.id();
-                        self.open.borrow_mut().insert(id, admitted);
+                        self.open().insert(id, admitted);
                         calls.push(call(id));
                     }
                     None => more = false,
@@ -142,16 +132,21 @@ impl Serving<'_> {
     }
 
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
-        let Some(admitted) = self.open.borrow_mut().remove(&id) else {
+        let Some(admitted) = self.open().remove(&id) else {
             return;
         };
-        let service = Arc::clone(self.service);
-        tokio::spawn(async move { service.finish(admitted, outcome).await });
+        let (service, version) = (Arc::clone(&self.service), Arc::clone(&self.version));
+        tokio::spawn(async move { service.finish(&version, admitted, outcome).await });
     }
 
     /// Ends every connection of an instance that is gone.
-    fn fail_all(&self, failure: &Failure) {
-        let open = std::mem::take(&mut *self.open.borrow_mut());
-        self.service.instance_died(open.into_values(), failure);
+    fn fail_all(&self, failure: Failure) {
+        let open = std::mem::take(&mut *self.open());
+        self.service
+            .instance_died(&self.version, open.into_values(), failure);
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<ConnectionId, Admitted>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,6 @@
 //! that waits or computes past the deadline, or traps, ends the instance; its
 //! connections are closed, and the next connection gets a new one.
 
-use crate::accept::Incoming;
 use crate::dispatch::poller::Poller;
 use crate::guest::State;
 use crate::guest::bindings::evented::EventedHandler;
@@ -18,10 +17,10 @@ use crate::service::{Admitted, Phase, Shared};
 use crate::sockets::attention::Attention;
 use crate::sockets::connection::ConnectionId;
 use crate::sockets::p2;
+use crate::version::Version;
 use rustix::event::epoll::EventFlags;
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,76 +32,33 @@ use wasmtime::Store;
 /// The most events of one turn. The contract says so.
 const MAX_EVENTS: usize = 1024;
 
-pub(super) async fn run(service: &Arc<Shared>, listeners: Vec<OwnedFd>) -> io::Result<()> {
-    // Bounded by the permits.
-    let (deliver, incoming) = mpsc::unbounded_channel();
-    let accepting = async {
-        let result = service
-            .accept(listeners, None, |incoming, _| {
-                // The receiver lives as long as this.
-                let _ = deliver.send(incoming);
-            })
-            .await;
-        drop(deliver);
-        result
-    };
-    let (accepted, served) = tokio::join!(accepting, serve(service, incoming));
-    accepted.and(served)
-}
-
 /// Runs one instance after another until nothing more comes.
-async fn serve(
-    service: &Arc<Shared>,
-    mut incoming: mpsc::UnboundedReceiver<Incoming>,
-) -> io::Result<()> {
+pub(super) async fn run(
+    service: Arc<Shared>,
+    version: Arc<Version>,
+    mut intake: mpsc::UnboundedReceiver<Admitted>,
+) {
     // An instance is made when there is somebody to serve.
-    while let Some(first) = incoming.recv().await {
-        let attention = Arc::<Attention>::default();
-        let mut turns = Turns {
-            service,
-            poller: Poller::new()?,
-            open: HashMap::new(),
-            events: Vec::new(),
-            asked: Vec::new(),
-            attention,
-            tick_at: None,
-        };
-        match turns.run(first, &mut incoming).await {
-            Ok(()) => return Ok(()),
-            Err(Ended::Instance(failure)) => {
-                service.instance_died(
-                    turns.open.into_values().map(|entry| entry.admitted),
-                    &failure,
-                );
+    while let Some(first) = intake.recv().await {
+        let failure = match Poller::new() {
+            Ok(poller) => {
+                let mut turns = Turns::new(&service, &version, poller);
+                match turns.run(first, &mut intake).await {
+                    Ok(()) => return,
+                    Err(failure) => turns.fail_all(failure),
+                }
+                continue;
             }
-            Err(Ended::Host(error)) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Why an instance serves no longer.
-enum Ended {
-    Instance(Failure),
-    /// The host's poller failed; there is no point in another instance.
-    Host(io::Error),
-}
-
-impl From<Failure> for Ended {
-    fn from(failure: Failure) -> Self {
-        Self::Instance(failure)
-    }
-}
-
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::Host(error)
+            Err(error) => Failure::from(error),
+        };
+        service.instance_died(&version, [first].into_iter(), failure);
     }
 }
 
 /// One instance and its connections.
 struct Turns<'a> {
     service: &'a Arc<Shared>,
+    version: &'a Arc<Version>,
     poller: Poller,
     open: HashMap<ConnectionId, Entry>,
     /// The next turn.
@@ -125,34 +81,47 @@ struct Entry {
 /// What goes on in a wait.
 enum Wake {
     Ready,
-    Incoming(Option<Incoming>),
+    Incoming(Option<Admitted>),
     Tick,
 }
 
-impl Turns<'_> {
+impl<'a> Turns<'a> {
+    fn new(service: &'a Arc<Shared>, version: &'a Arc<Version>, poller: Poller) -> Self {
+        Self {
+            service,
+            version,
+            poller,
+            open: HashMap::new(),
+            events: Vec::new(),
+            attention: Arc::default(),
+            asked: Vec::new(),
+            tick_at: None,
+        }
+    }
+
     /// Serves until nothing more comes, the service aborts, or the instance
     /// dies.
     async fn run(
         &mut self,
-        first: Incoming,
-        incoming: &mut mpsc::UnboundedReceiver<Incoming>,
-    ) -> Result<(), Ended> {
+        first: Admitted,
+        intake: &mut mpsc::UnboundedReceiver<Admitted>,
+    ) -> Result<(), Failure> {
         // Before the instance is made, so that its failure is this peer's too.
         let first = self.admit(first)?;
-        let service = self.service;
+        let version = self.version;
         tokio::select! {
             biased;
-            () = service.reached(Phase::Aborting) => Err(Failure::Aborted.into()),
-            result = self.serve(first, incoming) => result,
+            () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
+            result = self.serve(first, intake) => result,
         }
     }
 
     async fn serve(
         &mut self,
         first: ConnectionId,
-        incoming: &mut mpsc::UnboundedReceiver<Incoming>,
-    ) -> Result<(), Ended> {
-        let handler = &self.service.handler;
+        intake: &mut mpsc::UnboundedReceiver<Admitted>,
+    ) -> Result<(), Failure> {
+        let handler = &self.version.handler;
         let (mut store, clock) = handler.store(self.service.scope(None))?;
         let instance = handler.evented(&mut store, &clock).await?;
         self.push_opened(&mut store, first)?;
@@ -163,7 +132,7 @@ impl Turns<'_> {
                 if !more && self.open.is_empty() {
                     return Ok(());
                 }
-                match self.wait(incoming, more).await? {
+                match self.wait(intake, more).await? {
                     Wake::Ready => {}
                     Wake::Tick => self.events.push(Event::Tick),
                     Wake::Incoming(None) => more = false,
@@ -171,7 +140,7 @@ impl Turns<'_> {
                         let id = self.admit(next)?;
                         self.push_opened(&mut store, id)?;
                         while self.events.len() < MAX_EVENTS
-                            && let Ok(next) = incoming.try_recv()
+                            && let Ok(next) = intake.try_recv()
                         {
                             let id = self.admit(next)?;
                             self.push_opened(&mut store, id)?;
@@ -186,7 +155,7 @@ impl Turns<'_> {
     /// on the list.
     async fn wait(
         &mut self,
-        incoming: &mut mpsc::UnboundedReceiver<Incoming>,
+        intake: &mut mpsc::UnboundedReceiver<Admitted>,
         more: bool,
     ) -> io::Result<Wake> {
         let tick_at = self.tick_at;
@@ -202,7 +171,7 @@ impl Turns<'_> {
                 self.tick_at = None;
                 return Ok(Wake::Tick);
             }
-            next = incoming.recv(), if more => return Ok(Wake::Incoming(next)),
+            next = intake.recv(), if more => return Ok(Wake::Incoming(next)),
             ready = self.poller.wait() => ready?,
         };
         let mut at_rest = Vec::new();
@@ -231,20 +200,22 @@ impl Turns<'_> {
         Ok(Wake::Ready)
     }
 
-    fn admit(&mut self, incoming: Incoming) -> io::Result<ConnectionId> {
-        let attention = Some(Arc::clone(&self.attention));
-        let admitted = self.service.admit(incoming, attention);
+    fn admit(&mut self, admitted: Admitted) -> io::Result<ConnectionId> {
+        admitted
+            .connection
+            .set_attention(Arc::clone(&self.attention));
         let id = admitted.connection.id();
         let interest = Interest::READABLE;
         let watched = Some(EventFlags::IN);
-        self.poller.add(&admitted.connection, EventFlags::IN)?;
+        let added = self.poller.add(&admitted.connection, EventFlags::IN);
         let entry = Entry {
             admitted,
             interest,
             watched,
         };
+        // In any case, so that it is closed in order.
         self.open.insert(id, entry);
-        Ok(id)
+        added.map(|()| id)
     }
 
     fn push_opened(&mut self, store: &mut Store<State>, id: ConnectionId) -> Result<(), Failure> {
@@ -269,7 +240,7 @@ impl Turns<'_> {
         instance: &EventedHandler,
         store: &mut Store<State>,
         clock: &GuestClock,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), Failure> {
         let changes = self.call(instance, store, clock).await?;
         self.events.clear();
         for change in changes {
@@ -299,7 +270,7 @@ impl Turns<'_> {
         store: &mut Store<State>,
         clock: &GuestClock,
     ) -> Result<Vec<Change>, Failure> {
-        let deadline = self.service.handler.limits().deadline;
+        let deadline = self.version.handler.limits().deadline;
         let call = instance
             .sockserve_handler_evented()
             .call_turn(store, &self.events);
@@ -364,10 +335,17 @@ impl Turns<'_> {
     fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) -> io::Result<()> {
         self.watch_nothing(id)?;
         if let Some(entry) = self.open.remove(&id) {
-            let service = Arc::clone(self.service);
-            tokio::spawn(async move { service.finish(entry.admitted, outcome).await });
+            let (service, version) = (Arc::clone(self.service), Arc::clone(self.version));
+            tokio::spawn(async move { service.finish(&version, entry.admitted, outcome).await });
         }
         Ok(())
+    }
+
+    /// Ends every connection of an instance that is gone.
+    fn fail_all(self, failure: Failure) {
+        let connections = self.open.into_values().map(|entry| entry.admitted);
+        self.service
+            .instance_died(self.version, connections, failure);
     }
 }
 

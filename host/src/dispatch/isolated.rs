@@ -5,61 +5,62 @@
 //! suspended wherever the guest waits, so a slow peer costs memory and no
 //! thread. The instance lives as long as the call.
 
-use crate::contract::{Contract, Dispatch};
+use crate::contract::Contract;
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
-use crate::service::{Phase, Shared};
+use crate::guest::handler::Handler;
+use crate::service::{Admitted, Phase, Shared};
 use crate::sockets::connection::Connection;
 use crate::sockets::{p2, push_socket};
-use std::io;
-use std::os::fd::OwnedFd;
+use crate::version::Version;
 use std::pin::pin;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 
-pub(super) async fn run(service: &Arc<Shared>, listeners: Vec<OwnedFd>) -> io::Result<()> {
-    let turn = match service.handler.dispatch() {
-        Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
-        Dispatch::Threaded | Dispatch::Poll => None,
-    };
-    let deliver = |incoming, turn| {
-        let service = Arc::clone(service);
-        tokio::spawn(async move {
-            let admitted = service.admit(incoming, None);
-            let outcome = tokio::select! {
-                biased;
-                outcome = handle(&service, &admitted.connection) => outcome,
-                () = service.reached(Phase::Aborting) => Err(Failure::Aborted),
-            };
-            // The next connection need not wait for this one's closing.
-            drop(turn);
-            service.finish(admitted, outcome).await;
-        });
-    };
-    service.accept(listeners, turn, deliver).await
+pub(super) fn spawn(
+    service: &Arc<Shared>,
+    version: Arc<Version>,
+    admitted: Admitted,
+    turn: Option<OwnedSemaphorePermit>,
+) {
+    let service = Arc::clone(service);
+    tokio::spawn(async move {
+        let outcome = tokio::select! {
+            biased;
+            outcome = handle(&service, &version.handler, &admitted.connection) => outcome,
+            () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
+        };
+        // The next connection need not wait for this one's closing.
+        drop(turn);
+        service.finish(&version, admitted, outcome).await;
+    });
 }
 
 /// Calls the handler for one connection, in an instance of its own.
-async fn handle(service: &Shared, connection: &Arc<Connection>) -> Result<(), Failure> {
+async fn handle(
+    service: &Shared,
+    handler: &Handler,
+    connection: &Arc<Connection>,
+) -> Result<(), Failure> {
     let scope = service.scope(Some(connection));
-    let (store, clock) = service.handler.store(scope)?;
-    match service.handler.contract() {
-        Contract::Concurrent => concurrent(service, connection, store, &clock).await,
+    let (store, clock) = handler.store(scope)?;
+    match handler.contract() {
+        Contract::Concurrent => concurrent(handler, connection, store, &clock).await,
         Contract::Blocking | Contract::Evented => {
-            blocking(service, connection, store, &clock).await
+            blocking(handler, connection, store, &clock).await
         }
     }
 }
 
 async fn blocking(
-    service: &Shared,
+    handler: &Handler,
     connection: &Arc<Connection>,
     mut store: Store<State>,
     clock: &GuestClock,
 ) -> Result<(), Failure> {
-    let instance = service.handler.blocking(&mut store, clock).await?;
+    let instance = handler.blocking(&mut store, clock).await?;
     let call = async {
         let (socket, input, output) = p2::push(&mut store.data_mut().table, connection)?;
         instance
@@ -81,19 +82,19 @@ async fn blocking(
 }
 
 async fn concurrent(
-    service: &Shared,
+    handler: &Handler,
     connection: &Arc<Connection>,
     mut store: Store<State>,
     clock: &GuestClock,
 ) -> Result<(), Failure> {
-    let instance = service.handler.concurrent(&mut store, clock).await?;
+    let instance = handler.concurrent(&mut store, clock).await?;
     let socket = push_socket(&mut store.data_mut().table, connection)
         .map_err(|error| Failure::from_call(&error))?;
     let call = store.run_concurrent(async |accessor| {
-        instance
+        let handling = instance
             .sockserve_handler_concurrent()
-            .call_handle(accessor, socket)
-            .await
+            .call_handle(accessor, socket);
+        clock.between_calls(handling).await
     });
     outcome(clock.count(call).await.flatten())
 }

@@ -12,6 +12,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
@@ -25,14 +26,14 @@ const NO_WAIT: Timespec = Timespec {
 
 pub(super) struct Poller {
     epoll: AsyncFd<Arc<OwnedFd>>,
-    events: Vec<Event>,
+    ready: Vec<(ConnectionId, EventFlags)>,
 }
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: register(Arc::new(epoll::create(CreateFlags::CLOEXEC)?))?,
-            events: Vec::with_capacity(BATCH),
+            ready: Vec::with_capacity(BATCH),
         })
     }
 
@@ -67,15 +68,21 @@ impl Poller {
     ) -> io::Result<impl Iterator<Item = (ConnectionId, EventFlags)>> {
         loop {
             let mut ready = self.epoll.readable().await?;
-            let buffer = rustix::buffer::spare_capacity(&mut self.events);
-            match epoll::wait(ready.get_inner(), buffer, Some(&NO_WAIT)) {
+            match take(ready.get_inner(), &mut self.ready) {
                 Ok(0) => ready.clear_ready(),
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let events = self.events.drain(..);
-        Ok(events.map(|event| (event.data.u64(), event.flags)))
+        Ok(self.ready.drain(..))
     }
+}
+
+/// Moves what is ready now into `ready`, and says how much it is.
+fn take(epoll: &OwnedFd, ready: &mut Vec<(ConnectionId, EventFlags)>) -> Result<usize, Errno> {
+    let mut buffer = [const { MaybeUninit::<Event>::uninit() }; BATCH];
+    let (events, _) = epoll::wait(epoll, &mut buffer[..], Some(&NO_WAIT))?;
+    ready.extend(events.iter().map(|event| (event.data.u64(), event.flags)));
+    Ok(events.len())
 }

@@ -4,7 +4,8 @@
 //! A guest that reaches a new epoch calls back; the call gives the thread to
 //! others and, once the guest has used up its deadline, traps. Time is counted
 //! in ticks while the guest is being polled; a wait starts the count anew, and a
-//! yield forced by the epoch does not.
+//! yield forced by the epoch does not. In a store that has many calls at once,
+//! so does each step of its event loop.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -98,6 +99,20 @@ impl GuestClock {
         std::future::poll_fn(|cx| self.poll(future.as_mut(), cx)).await
     }
 
+    /// Starts the count anew whenever `future` is polled.
+    ///
+    /// For what a store's event loop polls between two calls into the guest:
+    /// many calls that are each short may well keep the loop busy for longer
+    /// than one of them may compute.
+    pub(crate) async fn between_calls<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        std::future::poll_fn(|cx| {
+            self.0.restart();
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
     /// Polls `future`, which calls the guest, on the clock.
     pub(crate) fn poll<F: Future>(
         &self,
@@ -105,12 +120,13 @@ impl GuestClock {
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
         let count = &*self.0;
-        if !count.yielded.swap(false, Ordering::Relaxed) {
-            count.carried.store(0, Ordering::Relaxed);
-        }
-        count
-            .started
-            .store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
+        let carried = if count.yielded.load(Ordering::Relaxed) {
+            count.carried.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        count.restart();
+        count.carried.store(carried, Ordering::Relaxed);
         let result = future.poll(cx);
         if count.yielded.load(Ordering::Relaxed) {
             count.carried.store(count.used(), Ordering::Relaxed);
@@ -120,6 +136,14 @@ impl GuestClock {
 }
 
 impl Count {
+    /// Begins to count from nothing.
+    fn restart(&self) {
+        self.yielded.store(false, Ordering::Relaxed);
+        self.carried.store(0, Ordering::Relaxed);
+        self.started
+            .store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     fn used(&self) -> u64 {
         let now = NOW.load(Ordering::Relaxed);
         let running = now.saturating_sub(self.started.load(Ordering::Relaxed));

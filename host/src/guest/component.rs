@@ -2,6 +2,7 @@
 //! and what an instance of it takes.
 
 use crate::contract::Contract;
+use std::fmt::Write as _;
 use std::path::Path;
 use wasmparser::{Encoding, Parser, Payload};
 
@@ -115,6 +116,17 @@ impl Component {
     /// The names of the component's imports, with their versions, in its order.
     pub fn imports(&self) -> &[String] {
         &self.imports
+    }
+
+    /// SHA-256 of the component file, in hexadecimal.
+    pub fn digest(&self) -> String {
+        use sha2::Digest as _;
+        let mut text = String::with_capacity(64);
+        for byte in sha2::Sha256::digest(&self.bytes) {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
     }
 
     /// The component file's bytes.

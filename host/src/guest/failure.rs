@@ -39,8 +39,11 @@ pub(crate) enum Failure {
     /// No instance could be made.
     #[error("cannot make an instance: {0}")]
     Instantiate(String),
-    /// The service is ending and would not wait any longer.
-    #[error("closed, because the service is ending")]
+    /// The host's poller failed.
+    #[error("the host's poller failed: {0}")]
+    Poller(#[from] std::io::Error),
+    /// The service or the version is ending and would not wait any longer.
+    #[error("closed, because the service or its version is ending")]
     Aborted,
 }
 
@@ -53,7 +56,7 @@ impl Failure {
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Guest(_) | Self::Trap(_) | Self::Deadline(_) | Self::Memory(_) => Fault::Guest,
-            Self::Instantiate(_) | Self::Aborted => Fault::Host,
+            Self::Instantiate(_) | Self::Poller(_) | Self::Aborted => Fault::Host,
         }
     }
 

@@ -26,6 +26,8 @@ const RESOURCES_PER_INSTANCE: usize = 1024;
 
 /// A handler component, ready to be instantiated for a service.
 pub struct Handler {
+    source: String,
+    digest: String,
     engine: Engine,
     pre: Pre,
     contract: Contract,
@@ -90,9 +92,10 @@ pub enum HandlerError {
 }
 
 impl Handler {
-    /// Compiles `component` for a service. `name` stands in errors.
+    /// Compiles `component` for a service. `source` says where it came from, in
+    /// errors and in the status.
     pub fn new(
-        name: &str,
+        source: &str,
         component: &Component,
         dispatch: Dispatch,
         limits: &Limits,
@@ -104,7 +107,7 @@ impl Handler {
         for import in component.imports() {
             if !is_provided(contract, import) {
                 return Err(HandlerError::Import {
-                    name: name.to_owned(),
+                    name: source.to_owned(),
                     import: import.clone(),
                 });
             }
@@ -113,17 +116,19 @@ impl Handler {
             .map_err(|error| HandlerError::Engine(root_cause(&error)))?;
         let compiled = wasmtime::component::Component::new(&engine, component.bytes());
         let compiled = compiled.map_err(|error| HandlerError::Compile {
-            name: name.to_owned(),
+            name: source.to_owned(),
             reason: root_cause(&error),
         })?;
         let pre = linker(&engine, contract)
             .and_then(|linker| linker.instantiate_pre(&compiled))
             .and_then(|pre| Pre::new(contract, pre))
             .map_err(|error| HandlerError::Mismatch {
-                name: name.to_owned(),
+                name: source.to_owned(),
                 reason: root_cause(&error),
             })?;
         Ok(Self {
+            source: source.to_owned(),
+            digest: component.digest(),
             engine,
             pre,
             contract,
@@ -143,6 +148,25 @@ impl Handler {
         self.dispatch
     }
 
+    /// Where the component came from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// SHA-256 of the component file, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The grants it was made with.
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    pub(crate) fn shares_instance(&self) -> bool {
+        self.dispatch.shares_instance(self.contract)
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -156,7 +180,7 @@ impl Handler {
             .map_err(|error| Failure::from_instantiation(&error))?;
         wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
         wasi.stderr(GuestLog::new(scope, Stream::Stderr));
-        let connections = if self.dispatch.shares_instance(self.contract) {
+        let connections = if self.shares_instance() {
             self.limits.max_connections as usize
         } else {
             1
@@ -171,7 +195,7 @@ impl Handler {
 
     /// Instantiates once and drops the instance, so that a component which
     /// cannot start is refused before it costs a connection.
-    pub(crate) async fn probe(&self, name: &str, scope: Scope) -> Result<(), HandlerError> {
+    pub(crate) async fn probe(&self, scope: Scope) -> Result<(), HandlerError> {
         let probe = async {
             let (mut store, clock) = self.store(scope)?;
             match self.contract {
@@ -183,7 +207,7 @@ impl Handler {
         probe
             .await
             .map_err(|failure: Failure| HandlerError::Instantiate {
-                name: name.to_owned(),
+                name: self.source.clone(),
                 reason: failure.to_string(),
             })
     }

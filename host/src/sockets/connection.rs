@@ -10,6 +10,7 @@
 
 use crate::sockets::attention::Attention;
 use crate::sockets::poller::register;
+use crate::sockets::traffic::Traffic;
 use bytes::{Bytes, BytesMut};
 use rustix::buffer::{Buffer, spare_capacity};
 use rustix::io::Errno;
@@ -45,9 +46,10 @@ pub(crate) struct Connection {
     /// How many resources the guest holds: socket, input, output.
     guest_holds: AtomicU8,
     /// Where to say that this connection needs the `evented` dispatch.
-    attention: Option<Arc<Attention>>,
+    attention: Mutex<Option<Arc<Attention>>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    traffic: Arc<Traffic>,
 }
 
 /// The sending side.
@@ -77,7 +79,7 @@ impl Connection {
         id: ConnectionId,
         socket: OwnedFd,
         peer: SocketAddr,
-        attention: Option<Arc<Attention>>,
+        traffic: Arc<Traffic>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -87,9 +89,10 @@ impl Connection {
             output: Mutex::default(),
             read_closed: AtomicBool::new(false),
             guest_holds: AtomicU8::new(0),
-            attention,
+            attention: Mutex::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            traffic,
         })
     }
 
@@ -164,6 +167,7 @@ impl Connection {
             self.read_closed.store(true, Ordering::Relaxed);
         }
         self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
+        self.traffic.add_in(count);
         Ok(count)
     }
 
@@ -361,11 +365,22 @@ impl Connection {
         self.guest_holds.load(Ordering::Relaxed) == 0
     }
 
+    /// Where this connection asks for attention from now on.
+    pub(crate) fn set_attention(&self, attention: Arc<Attention>) {
+        *self.attention() = Some(attention);
+    }
+
     /// Has the `evented` dispatch look at this connection again.
     pub(crate) fn ask_for_attention(&self) {
-        if let Some(attention) = &self.attention {
+        if let Some(attention) = &*self.attention() {
             attention.ask(self.id);
         }
+    }
+
+    fn attention(&self) -> MutexGuard<'_, Option<Arc<Attention>>> {
+        self.attention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
@@ -402,6 +417,7 @@ impl Connection {
         match result {
             Ok(count) => {
                 self.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
+                self.traffic.add_out(count);
                 Ok(count)
             }
             Err(Errno::AGAIN) => Err(Errno::AGAIN),

@@ -15,6 +15,7 @@
 //! | `p2` | WASI 0.2: `tcp-socket` and its two streams |
 //! | `p3` | WASI 0.3: `tcp-socket`, `send` and `receive` |
 //! | `poller` | the runtime's poller |
+//! | `traffic` | how many bytes a service has moved |
 
 /// Properties of a socket: answered by the connection if it is ours, by
 /// wasmtime-wasi if the guest created the socket. Used inside the implementation
@@ -42,6 +43,7 @@ mod options;
 pub(crate) mod p2;
 pub(crate) mod p3;
 pub(crate) mod poller;
+pub(crate) mod traffic;
 
 use connection::{Connection, Held};
 use std::sync::Arc;

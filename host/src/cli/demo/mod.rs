@@ -10,7 +10,7 @@ mod report;
 
 use super::Failure;
 use super::signals::Signals;
-use crate::{Dispatch, Grants, Handler, Limits, Service, builtin};
+use crate::{Dispatch, Grants, Handler, Limits, RollbackPolicy, Service, ServiceOptions, builtin};
 use anyhow::Context as _;
 use clap::Args;
 use report::{Meter, Row};
@@ -129,7 +129,12 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
     };
     let handler = Handler::new(&source, &component, plan.dispatch, &limits, grants)?;
     let any_port = "tcp://127.0.0.1:0".parse()?;
-    let mut service = Service::start(name, &[any_port], handler)?;
+    let service_options = ServiceOptions {
+        name: name.to_owned(),
+        listen: vec![any_port],
+        rollback: RollbackPolicy::default(),
+    };
+    let mut service = Service::start(service_options, handler)?;
     let address = *service
         .local_addresses()
         .first()

@@ -96,7 +96,7 @@ impl Row {
     pub(super) fn new(service: &Service, meter: &Meter, result: anyhow::Result<()>) -> Self {
         meter.with(|measured| {
             measured.times.sort_unstable();
-            let failed = service.counts().failed;
+            let failed = service.remote().status().failed.total();
             let error = match result {
                 Err(error) => Some(error),
                 Ok(()) if failed > 0 => Some(anyhow::anyhow!("{failed} connections failed")),

@@ -1,0 +1,63 @@
+//! The control plane: HTTP and JSON over a Unix socket.
+//!
+//! | request | what it does |
+//! | --- | --- |
+//! | `GET /v1/status` | every service, as `{"services": [...]}` |
+//! | `GET /v1/services/NAME` | one service |
+//! | `POST /v1/services/NAME/swap` | a new version; the body is a [`SwapRequest`] |
+//! | `POST /v1/services/NAME/rollback` | the version before |
+//! | `POST /v1/services/NAME/drain` | no new connections; the service ends with its last one |
+//! | `POST /v1/shutdown` | the same for all services |
+//!
+//! An answer is JSON; a refusal is `{"error": "one line"}` with a status of 400
+//! (not understood), 404 (no such service or request), 405 (another method),
+//! 409 (not now), or 422 (the new version is not fit). The socket has the mode
+//! 0600, and peers of another user are refused.
+
+pub mod client;
+pub mod server;
+
+use crate::status::Status;
+use crate::swap::Old;
+use serde::{Deserialize, Serialize};
+
+/// How to swap, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SwapRequest {
+    /// A component file, by its absolute path, or `builtin:NAME`.
+    pub component: String,
+    /// What becomes of the old version's connections.
+    #[serde(default)]
+    pub old: Old,
+    /// How long they may drain, for example `30s`. By default the service's
+    /// drain timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<String>,
+    /// A connection to try first: `send=TEXT,expect=TEXT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
+}
+
+/// Every service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StatusReply {
+    /// In the order they were started.
+    pub services: Vec<Status>,
+}
+
+/// A request that is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DrainReply {
+    /// The services that drain now.
+    pub draining: Vec<String>,
+}
+
+/// Why a request was refused, on one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    /// The line.
+    pub error: String,
+}

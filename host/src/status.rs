@@ -1,0 +1,168 @@
+//! What a service says of itself.
+
+use crate::service::{Phase, Remote};
+use crate::version::{FailureCounts, Version};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A service, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Where it listens, as `tcp://HOST:PORT`.
+    pub listeners: Vec<String>,
+    /// The contract of its current version.
+    pub contract: String,
+    /// Its dispatch.
+    pub dispatch: String,
+    /// Whether it accepts.
+    pub state: ServiceState,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections open, those being closed included.
+    pub open: u64,
+    /// Connections whose handler ended well.
+    pub handled: u64,
+    /// Connections closed before their handler ran, because no instance could
+    /// be made.
+    pub refused: u64,
+    /// Connections that failed, by reason.
+    pub failed: FailureCounts,
+    /// Bytes read from peers.
+    pub bytes_in: u64,
+    /// Bytes sent to peers.
+    pub bytes_out: u64,
+    /// The current version and those that still have connections, oldest first.
+    pub versions: Vec<VersionStatus>,
+    /// Why a version was last rolled back, if one was.
+    pub rolled_back: Option<String>,
+}
+
+/// Whether a service accepts connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// It does.
+    Serving,
+    /// It lets open ones finish.
+    Draining,
+    /// It closes open ones.
+    Aborting,
+}
+
+/// A version of a service's handler.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VersionStatus {
+    /// Counts up from 1.
+    pub number: u32,
+    /// Whether new connections go to it.
+    pub state: VersionState,
+    /// Where its component came from.
+    pub source: String,
+    /// SHA-256 of its component file, in hexadecimal.
+    pub sha256: String,
+    /// Its contract.
+    pub contract: String,
+    /// When it was loaded, in RFC 3339.
+    pub loaded_at: String,
+    /// Connections on it, those being closed included.
+    pub connections: u64,
+    /// Connections whose handler ended well.
+    pub handled: u64,
+    /// Connections that failed, by reason.
+    pub failed: FailureCounts,
+    /// Why it is no longer current, if that was a rollback.
+    pub reason: Option<String>,
+}
+
+/// Whether new connections go to a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionState {
+    /// They do.
+    Current,
+    /// It has old ones only.
+    Draining,
+}
+
+impl From<Phase> for ServiceState {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Serving => Self::Serving,
+            Phase::Draining => Self::Draining,
+            Phase::Aborting => Self::Aborting,
+        }
+    }
+}
+
+impl VersionStatus {
+    fn new(version: &Version, state: VersionState) -> Self {
+        Self {
+            number: version.number,
+            state,
+            source: version.handler.source().to_owned(),
+            sha256: version.handler.digest().to_owned(),
+            contract: version.handler.contract().to_string(),
+            loaded_at: humantime::format_rfc3339_seconds(version.loaded_at).to_string(),
+            connections: version.open(),
+            handled: version.handled(),
+            failed: version.failures(),
+            reason: version.ended_because(),
+        }
+    }
+}
+
+impl Remote {
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// How the service is now.
+    pub fn status(&self) -> Status {
+        let service = &self.shared;
+        let versions = service.versions();
+        let current = service.current.load_full();
+        let history = service.history();
+        let (mut handled, mut failed) = (history.handled, history.failures);
+        for version in &versions {
+            handled += version.handled();
+            failed.add(&version.failures());
+        }
+        let open = versions.iter().map(|version| version.open()).sum();
+        let versions = versions
+            .iter()
+            .map(|version| {
+                let state = if Arc::ptr_eq(version, &current) {
+                    VersionState::Current
+                } else {
+                    VersionState::Draining
+                };
+                VersionStatus::new(version, state)
+            })
+            .collect();
+        Status {
+            name: service.name.to_string(),
+            listeners: service
+                .local_addresses
+                .iter()
+                .map(|address| format!("tcp://{address}"))
+                .collect(),
+            contract: current.handler.contract().to_string(),
+            dispatch: service.dispatch.to_string(),
+            state: service.phase().into(),
+            accepted: service.accepted(),
+            open,
+            handled,
+            refused: failed.instantiate,
+            failed,
+            bytes_in: service.traffic.bytes_in(),
+            bytes_out: service.traffic.bytes_out(),
+            versions,
+            rolled_back: history.rolled_back.clone(),
+        }
+    }
+}

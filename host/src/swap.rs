@@ -1,0 +1,382 @@
+//! Changing a service's handler while it runs.
+//!
+//! A swap compiles and tries the new component beside the old version, and only
+//! then makes it current, for the next accept. Whatever fails before leaves the
+//! old version serving. The old version's connections drain or are closed. A
+//! rollback makes the component before current again, as a new version; it
+//! happens on request, and by itself when a swapped-in version fails too many
+//! connections.
+
+use crate::builtin::{self, LoadError};
+use crate::guest::handler::{Handler, HandlerError};
+use crate::probe::{Probe, ProbeError};
+use crate::service::{Phase, Remote, Shared};
+use crate::version::{FailureCounts, Origin, Version};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// When a swapped-in version is taken back by itself.
+///
+/// Looked at whenever a connection of it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RollbackPolicy {
+    /// Failed connections, in percent of those that have ended, that are too
+    /// many. By default 50. Over 100 switches it off.
+    pub percent: u8,
+    /// Connections that must have ended before it is judged. By default 5.
+    pub least: u32,
+    /// How long after the swap it is judged. By default 60 seconds.
+    pub window: Duration,
+}
+
+impl Default for RollbackPolicy {
+    fn default() -> Self {
+        Self {
+            percent: 50,
+            least: 5,
+            window: Duration::from_secs(60),
+        }
+    }
+}
+
+impl RollbackPolicy {
+    fn condemns(&self, handled: u64, failed: u64, age: Duration) -> bool {
+        let ended = handled + failed;
+        age <= self.window
+            && ended >= u64::from(self.least)
+            && failed * 100 > ended * u64::from(self.percent)
+    }
+}
+
+/// What becomes of the connections of the version before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Old {
+    /// They finish; what is open at the drain timeout is closed.
+    #[default]
+    Drain,
+    /// They are closed.
+    Abort,
+}
+
+/// How to swap.
+#[derive(Clone, Debug, Default)]
+pub struct SwapOptions {
+    /// What becomes of the old version's connections. By default they drain.
+    pub old: Old,
+    /// How long they may drain. By default the service's drain timeout.
+    pub drain_timeout: Option<Duration>,
+    /// A connection to drive through the new version first. By default none.
+    pub probe: Option<Probe>,
+}
+
+/// What a swap came to.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Swapped {
+    /// The version that is current now.
+    pub version: u32,
+    /// False if the service had this very component already and nothing was
+    /// done.
+    pub changed: bool,
+    /// SHA-256 of its component file, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Why the old version goes on. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// Another swap is under way.
+    #[error("a swap of {0} is under way; try again when it is done")]
+    Busy(String),
+    /// The service is ending.
+    #[error("{0} is draining and takes no new version")]
+    Ending(String),
+    /// There is no component.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It cannot be a handler of this service.
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
+    /// The probe failed.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// There is nothing to go back to.
+    #[error("{0} has no version before this one to go back to")]
+    NoPrevious(String),
+    /// The host failed.
+    #[error("the swap failed: {0}")]
+    Host(String),
+}
+
+/// The versions that are not current.
+#[derive(Default)]
+pub(crate) struct History {
+    /// The handler to go back to.
+    previous: Option<Arc<Handler>>,
+    /// Versions that still have connections.
+    retired: Vec<Arc<Version>>,
+    /// What versions that are gone have done.
+    pub(crate) handled: u64,
+    pub(crate) failures: FailureCounts,
+    /// Why the last rollback happened, and of which version.
+    pub(crate) rolled_back: Option<String>,
+}
+
+impl Remote {
+    /// Puts the component that `source` names (a file, or `builtin:NAME`) in the
+    /// place of the current one.
+    ///
+    /// Returns when it is current, or with the reason why it is not. The swap
+    /// goes on if the caller gives up waiting.
+    pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
+        let (service, source) = (Arc::clone(&self.shared), source.to_owned());
+        let name = service.name.to_string();
+        let Ok(guard) = service.swapping.clone().try_lock_owned() else {
+            return Err(SwapError::Busy(name));
+        };
+        // A task of its own, so that a caller who goes away leaves nothing half
+        // done.
+        let swapping = tokio::spawn(async move {
+            let result = service.swap(&source, options).await;
+            drop(guard);
+            result
+        });
+        match swapping.await {
+            Ok(result) => result,
+            Err(error) => Err(SwapError::Host(error.to_string())),
+        }
+    }
+
+    /// Makes the component before the current one current again.
+    pub fn rollback(&self) -> Result<Swapped, SwapError> {
+        let name = self.shared.name.to_string();
+        let Ok(_guard) = self.shared.swapping.try_lock() else {
+            return Err(SwapError::Busy(name));
+        };
+        self.shared.roll_back("asked for")
+    }
+
+    /// Stops accepting and lets open connections finish.
+    pub fn drain(&self) {
+        self.shared.enter(Phase::Draining);
+    }
+}
+
+impl Shared {
+    async fn swap(
+        self: &Arc<Self>,
+        source: &str,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        self.check_serving()?;
+        let current = self.current.load_full();
+        let handler = {
+            let (source, handler) = (source.to_owned(), Arc::clone(&current.handler));
+            // Reading and compiling take a while, and the caller's thread may
+            // have others to answer.
+            tokio::task::spawn_blocking(move || load(&source, &handler))
+                .await
+                .map_err(|error| SwapError::Host(error.to_string()))??
+        };
+        let Some(handler) = handler else {
+            return Ok(Swapped {
+                version: current.number,
+                changed: false,
+                sha256: current.handler.digest().to_owned(),
+            });
+        };
+        let handler = Arc::new(handler);
+        handler.probe(self.scope(None)).await?;
+        if let Some(probe) = &options.probe {
+            probe.run(self, Arc::clone(&handler)).await?;
+        }
+        // It may have begun to end meanwhile.
+        self.check_serving()?;
+        let version = self.activate(handler, Origin::Swap, None);
+        self.end_old(&current, &options);
+        Ok(Swapped {
+            version: version.number,
+            changed: true,
+            sha256: version.handler.digest().to_owned(),
+        })
+    }
+
+    fn check_serving(&self) -> Result<(), SwapError> {
+        if self.phase() == Phase::Serving {
+            Ok(())
+        } else {
+            Err(SwapError::Ending(self.name.to_string()))
+        }
+    }
+
+    /// Makes `handler` current and retires the version before.
+    fn activate(
+        &self,
+        handler: Arc<Handler>,
+        origin: Origin,
+        reason: Option<&str>,
+    ) -> Arc<Version> {
+        let mut history = self.history();
+        let number = self.current.load().number + 1;
+        let version = Version::new(number, handler, origin);
+        let old = self.current.swap(Arc::clone(&version));
+        old.retire(reason);
+        tracing::info!(
+            service = &*self.name,
+            version = number,
+            source = version.handler.source(),
+            sha256 = version.handler.digest(),
+            reason,
+            "version activated"
+        );
+        history.previous = Some(Arc::clone(&old.handler));
+        history.retired.push(old);
+        history.forget_ended();
+        version
+    }
+
+    /// Sees to the connections of a version that is no longer current.
+    fn end_old(&self, old: &Arc<Version>, options: &SwapOptions) {
+        let timeout = options.drain_timeout.unwrap_or(self.limits.drain_timeout);
+        match options.old {
+            Old::Abort => old.abort(),
+            Old::Drain => {
+                let old = Arc::clone(old);
+                let name = Arc::clone(&self.name);
+                self.spawn_task(async move {
+                    tokio::time::sleep(timeout).await;
+                    let connections = old.open();
+                    if connections > 0 {
+                        tracing::warn!(
+                            service = &*name,
+                            version = old.number,
+                            connections,
+                            "drain timeout of the version, closing what is open"
+                        );
+                    }
+                    old.abort();
+                });
+            }
+        }
+    }
+
+    fn roll_back(&self, reason: &str) -> Result<Swapped, SwapError> {
+        self.check_serving()?;
+        let current = self.current.load_full();
+        let previous = self.history().previous.clone();
+        let previous = previous.ok_or_else(|| SwapError::NoPrevious(self.name.to_string()))?;
+        let said = format!("version {} was rolled back: {reason}", current.number);
+        let version = self.activate(previous, Origin::Rollback, Some(&said));
+        self.history().rolled_back = Some(said);
+        self.end_old(&current, &SwapOptions::default());
+        Ok(Swapped {
+            version: version.number,
+            changed: true,
+            sha256: version.handler.digest().to_owned(),
+        })
+    }
+
+    /// Takes `version` back if it is on trial and fails too often.
+    pub(crate) fn consider_rollback(&self, version: &Arc<Version>) {
+        if version.origin != Origin::Swap {
+            return;
+        }
+        let (handled, failed) = (version.handled(), version.failures().by_handler());
+        let age = version.activated().elapsed();
+        if !self.rollback.condemns(handled, failed, age) {
+            return;
+        }
+        // Whoever holds it is about to replace this version anyway.
+        let Ok(_guard) = self.swapping.try_lock() else {
+            return;
+        };
+        if !Arc::ptr_eq(version, &self.current.load()) {
+            return;
+        }
+        let reason = format!("{failed} of {} connections failed", handled + failed);
+        tracing::warn!(
+            service = &*self.name,
+            version = version.number,
+            reason,
+            "rolling back"
+        );
+        if let Err(error) = self.roll_back(&reason) {
+            tracing::warn!(service = &*self.name, %error, "cannot roll back");
+        }
+    }
+
+    /// All versions that may have connections, the current one last.
+    pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
+        let mut history = self.history();
+        history.forget_ended();
+        let mut versions = history.retired.clone();
+        versions.push(self.current.load_full());
+        versions
+    }
+
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl History {
+    /// Keeps the sums of versions that have no connections any more, and not
+    /// the versions.
+    fn forget_ended(&mut self) {
+        let (gone, kept) = std::mem::take(&mut self.retired)
+            .into_iter()
+            .partition(|version: &Arc<Version>| version.open() == 0);
+        self.retired = kept;
+        for version in gone {
+            self.handled += version.handled();
+            self.failures.add(&version.failures());
+        }
+    }
+}
+
+/// Compiles the component that `source` names for the service that `current`
+/// serves. Nothing if it is the same component.
+fn load(source: &str, current: &Handler) -> Result<Option<Handler>, SwapError> {
+    let component = builtin::load(source)?;
+    if component.digest() == current.digest() {
+        return Ok(None);
+    }
+    let handler = Handler::new(
+        source,
+        &component,
+        current.dispatch(),
+        current.limits(),
+        current.grants().clone(),
+    )?;
+    Ok(Some(handler))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_policy_is_as_documented() {
+        let policy = RollbackPolicy::default();
+        assert_eq!((policy.percent, policy.least), (50, 5));
+        assert_eq!(policy.window, Duration::from_secs(60));
+        assert_eq!(Old::default(), Old::Drain);
+    }
+
+    #[test]
+    fn a_version_is_condemned_by_its_share_of_failures_in_the_window() {
+        let policy = RollbackPolicy::default();
+        let now = Duration::from_secs(1);
+        assert!(!policy.condemns(0, 4, now), "too few");
+        assert!(policy.condemns(0, 5, now));
+        assert!(!policy.condemns(5, 5, now), "half is not more than half");
+        assert!(policy.condemns(5, 6, now));
+        assert!(!policy.condemns(0, 50, Duration::from_secs(61)), "too late");
+        let never = RollbackPolicy {
+            percent: 101,
+            ..policy
+        };
+        assert!(!never.condemns(0, 1000, now));
+    }
+}

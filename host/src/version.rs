@@ -1,0 +1,258 @@
+//! One version of a service's handler, from its activation to the end of its
+//! last connection.
+//!
+//! A connection belongs to the version that was current when it was accepted. A
+//! version that is no longer current drains; it may be told to abort.
+
+use crate::guest::failure::Failure;
+use crate::guest::handler::Handler;
+use crate::service::{Admitted, Phase};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+use tokio::sync::{mpsc, watch};
+
+/// How a version came to be current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Start,
+    Swap,
+    Rollback,
+}
+
+pub(crate) struct Version {
+    /// Counts up from 1 in each service.
+    pub(crate) number: u32,
+    pub(crate) handler: Arc<Handler>,
+    pub(crate) origin: Origin,
+    pub(crate) loaded_at: SystemTime,
+    activated: Instant,
+    phase: watch::Sender<Phase>,
+    /// Where a shared instance takes its connections from. Made with the first
+    /// one; gone when the version is no longer current.
+    intake: Mutex<Intake>,
+    open: AtomicU64,
+    handled: AtomicU64,
+    failures: Failures,
+    /// Why it is no longer current, if that was not asked for.
+    ended_because: Mutex<Option<String>>,
+}
+
+#[derive(Default)]
+enum Intake {
+    #[default]
+    NotStarted,
+    Open(mpsc::UnboundedSender<Admitted>),
+    Closed,
+}
+
+/// Failed connections, by reason.
+#[derive(Default)]
+pub(crate) struct Failures {
+    error: AtomicU64,
+    trap: AtomicU64,
+    deadline: AtomicU64,
+    memory: AtomicU64,
+    instantiate: AtomicU64,
+    aborted: AtomicU64,
+}
+
+/// Failed connections, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailureCounts {
+    /// The handler returned an error.
+    pub error: u64,
+    /// The guest trapped.
+    pub trap: u64,
+    /// The guest computed past its deadline.
+    pub deadline: u64,
+    /// The guest asked for more memory than it may have.
+    pub memory: u64,
+    /// No instance could be made: the connection was refused.
+    pub instantiate: u64,
+    /// The host closed the connection to end the version or the service.
+    pub aborted: u64,
+}
+
+impl Failures {
+    fn count(&self, failure: &Failure) {
+        let counter = match failure {
+            Failure::Guest(_) => &self.error,
+            Failure::Trap(_) => &self.trap,
+            Failure::Deadline(_) => &self.deadline,
+            Failure::Memory(_) => &self.memory,
+            Failure::Instantiate(_) | Failure::Poller(_) => &self.instantiate,
+            Failure::Aborted => &self.aborted,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> FailureCounts {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FailureCounts {
+            error: get(&self.error),
+            trap: get(&self.trap),
+            deadline: get(&self.deadline),
+            memory: get(&self.memory),
+            instantiate: get(&self.instantiate),
+            aborted: get(&self.aborted),
+        }
+    }
+}
+
+impl FailureCounts {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.by_handler() + self.aborted
+    }
+
+    /// Those that speak against the handler.
+    pub(crate) fn by_handler(&self) -> u64 {
+        self.error + self.trap + self.deadline + self.memory + self.instantiate
+    }
+
+    /// Adds another version's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.error += other.error;
+        self.trap += other.trap;
+        self.deadline += other.deadline;
+        self.memory += other.memory;
+        self.instantiate += other.instantiate;
+        self.aborted += other.aborted;
+    }
+}
+
+impl Version {
+    pub(crate) fn new(number: u32, handler: Arc<Handler>, origin: Origin) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            handler,
+            origin,
+            loaded_at: SystemTime::now(),
+            activated: Instant::now(),
+            phase: watch::Sender::new(Phase::Serving),
+            intake: Mutex::default(),
+            open: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            failures: Failures::default(),
+            ended_because: Mutex::default(),
+        })
+    }
+
+    /// When it became current.
+    pub(crate) fn activated(&self) -> Instant {
+        self.activated
+    }
+
+    /// Connections on it, those being closed included.
+    pub(crate) fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn failures(&self) -> FailureCounts {
+        self.failures.counts()
+    }
+
+    /// Counts a connection that begins on it. False, and nothing counted, if it
+    /// takes no more.
+    ///
+    /// Counting before looking is what lets a version that has ended be
+    /// forgotten: whoever sees it retired sees its connections too.
+    pub(crate) fn begin(&self) -> bool {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let takes_more = *self.phase.borrow() == Phase::Serving;
+        if !takes_more {
+            self.closed();
+        }
+        takes_more
+    }
+
+    /// Counts how a connection's handler ended.
+    pub(crate) fn count(&self, outcome: &Result<(), Failure>) {
+        match outcome {
+            Ok(()) => {
+                self.handled.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(failure) => self.failures.count(failure),
+        }
+    }
+
+    pub(crate) fn closed(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Gives a connection to the version's shared instance, which `start` sets
+    /// going for the first one. Gives it back if the version takes no more.
+    pub(crate) fn take_in(
+        &self,
+        admitted: Admitted,
+        start: impl FnOnce(mpsc::UnboundedReceiver<Admitted>),
+    ) -> Result<(), Admitted> {
+        let mut intake = self.intake();
+        if let Intake::NotStarted = *intake {
+            // Bounded by the permits.
+            let (sender, receiver) = mpsc::unbounded_channel();
+            start(receiver);
+            *intake = Intake::Open(sender);
+        }
+        match &*intake {
+            Intake::Open(sender) => {
+                self.open.fetch_add(1, Ordering::Relaxed);
+                sender.send(admitted).map_err(|refused| {
+                    self.closed();
+                    refused.0
+                })
+            }
+            Intake::NotStarted | Intake::Closed => Err(admitted),
+        }
+    }
+
+    /// No more connections; open ones finish.
+    pub(crate) fn retire(&self, reason: Option<&str>) {
+        *self.intake() = Intake::Closed;
+        if let Some(reason) = reason {
+            *self
+                .ended_because
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+        self.enter(Phase::Draining);
+    }
+
+    pub(crate) fn ended_because(&self) -> Option<String> {
+        self.ended_because
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Closes every connection.
+    pub(crate) fn abort(&self) {
+        *self.intake() = Intake::Closed;
+        self.enter(Phase::Aborting);
+    }
+
+    /// Waits until the version has come to `phase`.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        // The sender is ours, so the channel cannot be closed.
+        let _ = self
+            .phase
+            .subscribe()
+            .wait_for(|current| *current >= phase)
+            .await;
+    }
+
+    fn enter(&self, phase: Phase) {
+        Phase::advance(&self.phase, phase);
+    }
+
+    fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
