@@ -143,14 +143,29 @@ fn help_has_every_option() {
         "--backlog",
         "--linger",
         "--drain-timeout",
+        "--control",
+        "--watch",
+        "--rollback-percent",
+        "--rollback-least",
+        "--rollback-window",
     ];
-    let commands = ["serve", "demo", "builtins", "inspect"];
+    let commands = [
+        "serve", "demo", "builtins", "inspect", "status", "swap", "rollback", "drain", "shutdown",
+    ];
     check_help(&["--help"], &global, &["--version"], &commands);
     check_help(&["serve", "--help"], &global, &serve, &["<COMPONENT>"]);
     let demo = ["--connections", "--round-trips", "--members"];
     check_help(&["demo", "--help"], &global, &demo, &[]);
     check_help(&["builtins", "--help"], &global, &["--write"], &[]);
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
+    let control = ["--control", "--json"];
+    check_help(&["status", "--help"], &global, &control, &[]);
+    check_help(&["shutdown", "--help"], &global, &control, &[]);
+    check_help(&["rollback", "--help"], &global, &control, &["<SERVICE>"]);
+    check_help(&["drain", "--help"], &global, &control, &["<SERVICE>"]);
+    let swap = [&control[..], &["--old", "--drain-timeout", "--probe"]].concat();
+    let names = ["<SERVICE>", "<COMPONENT>"];
+    check_help(&["swap", "--help"], &global, &swap, &names);
     let version = sockserve(["--version"]).printed();
     assert_eq!(
         version,

@@ -1,6 +1,8 @@
 //! A server that has run out of descriptors: peers wait, nobody is turned away,
 //! and the listener survives.
 
+use rustix::process::Signal;
+
 use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented, pairs};
 use crate::harness::{Client, Guest, Serve};
 
@@ -19,7 +21,10 @@ fn peers_wait_for_a_descriptor() {
         println!("{} under {dispatch}", guest.name);
         let limit = format!("ulimit -n {DESCRIPTORS}");
         let server = Serve::guest_after(&limit, guest, dispatch).start();
+        // All are there at once when it begins to accept.
+        server.process.signal(Signal::STOP);
         let clients: Vec<Client> = (0..PEERS).map(|_| server.connect()).collect();
+        server.process.signal(Signal::CONT);
         server.wait_for_log("the lack of descriptors", |event| {
             event.message().starts_with("accept: out of resources")
         });

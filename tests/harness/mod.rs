@@ -3,11 +3,13 @@
 
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod control;
 pub(crate) mod ctime;
 pub(crate) mod guests;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod python;
+pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod tools;
 

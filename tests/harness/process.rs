@@ -5,7 +5,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::log::Log;
+use super::log::{Event, Log};
+
+/// How much of its output is shown when a test fails.
+const SHOWN: usize = 100;
 
 /// A running process. Dropping it kills it, and prints what it said if the test
 /// has failed.
@@ -60,14 +63,15 @@ impl Drop for Process {
             for (name, log) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
                 let lines = log.lines_to_end();
                 // A test with a thousand connections has a long log.
-                let skipped = lines.len().saturating_sub(200);
-                eprintln!(
-                    "--- {name} of {} ({skipped} lines skipped)",
-                    self.child.id()
-                );
-                for line in &lines[skipped..] {
-                    eprintln!("{line}");
+                let skipped = lines.len().saturating_sub(SHOWN);
+                eprintln!("--- {name} of {}", self.child.id());
+                for (number, line) in lines.iter().enumerate() {
+                    let is_alarm = Event::parse(line).is_none_or(|event| event.is_alarm());
+                    if number >= skipped || is_alarm {
+                        eprintln!("{line}");
+                    }
                 }
+                eprintln!("--- ({skipped} lines before the last {SHOWN} only if alarms)");
             }
         }
     }

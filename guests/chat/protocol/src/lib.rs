@@ -1,19 +1,27 @@
 //! The chat family: one room, in which every line that a member sends goes to
 //! all others (C1 to C5).
 //!
-//! No I/O. The room holds what waits for each member up to a limit; a shell
-//! carries it to the connection and says how much has gone out. What the members
-//! see, and what happens to one that does not read, is all decided here.
+//! No I/O. The room holds what waits for each member up to a limit, and up to
+//! another for all of them together; a shell carries it to the connections, says
+//! how much has gone out, and reads no more while the room is rather full. What
+//! the members see, and what happens to one that does not read, is all decided
+//! here.
 
+mod fill;
+mod limits;
 mod lines;
+mod queue;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::str::FromStr;
+use std::rc::Rc;
 
-use protocol::Queue;
+pub use fill::HoldId;
+pub use limits::{QueueLimit, RoomLimit};
 
+use fill::Fill;
 use lines::Lines;
+use queue::Queue;
 
 /// What a newcomer reads first.
 pub const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
@@ -22,30 +30,9 @@ pub const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
 /// every member, as each line, however short, has its sender's address added.
 pub const READ_LIMIT: usize = 1024;
 
-/// How many bytes may begin to wait for all members together before a shell should
-/// write. Ten thousand members with a small share each are a lot of memory.
-const BURST_LIMIT: usize = 16 * 1024 * 1024;
-
-/// The option `QUEUE_LIMIT`: how many bytes may wait for one member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueLimit(usize);
-
-impl Default for QueueLimit {
-    fn default() -> QueueLimit {
-        QueueLimit(256 * 1024)
-    }
-}
-
-impl FromStr for QueueLimit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<QueueLimit, String> {
-        match text.parse() {
-            Ok(limit) if limit > 0 => Ok(QueueLimit(limit)),
-            _ => Err("a number of bytes of at least 1".to_owned()),
-        }
-    }
-}
+/// How long a shell holds back at most, a second. Who reads has had its chance
+/// then, and the rest may wait for peers that never will.
+pub const PATIENCE_NANOSECONDS: u64 = 1_000_000_000;
 
 /// Names a member. Chosen by the shell, and never used twice.
 pub type MemberId = u64;
@@ -55,6 +42,8 @@ pub type MemberId = u64;
 pub struct Room {
     members: BTreeMap<MemberId, Member>,
     queue_limit: usize,
+    /// What is in all queues together.
+    fill: Fill,
     /// Bytes broadcast since the shell last asked whom to write to.
     burst: usize,
     waiting: Vec<MemberId>,
@@ -71,11 +60,13 @@ struct Member {
 }
 
 impl Room {
-    /// An empty room, in which at most `limit` bytes wait for each member.
-    pub fn new(limit: QueueLimit) -> Room {
+    /// An empty room, in which so many bytes may wait for each member, and for all
+    /// of them together.
+    pub fn new(queue_limit: QueueLimit, room_limit: RoomLimit) -> Room {
         Room {
             members: BTreeMap::new(),
-            queue_limit: limit.0,
+            queue_limit: queue_limit.0,
+            fill: Fill::new(room_limit.0),
             burst: 0,
             waiting: Vec::new(),
             dropped: Vec::new(),
@@ -93,30 +84,46 @@ impl Room {
         let announcement = format!("Client joined {}\r\n", member.name);
         // The welcome goes out whatever the limit is, which is for those who
         // have had time to read.
-        member.queue.push(WELCOME.as_bytes());
+        member.queue.push(WELCOME.as_bytes().into());
+        self.fill.add(WELCOME.len());
         self.members.insert(id, member);
         self.waiting.push(id);
         self.broadcast(announcement.as_bytes(), id);
     }
 
     /// A member has sent a chunk: every line that is complete goes to all others.
-    pub fn receive(&mut self, id: MemberId, chunk: &[u8]) {
-        let Some(member) = self.members.get_mut(&id) else {
-            return;
-        };
-        let prefix = format!("[{}] ", member.name);
-        for line in member.lines.feed(chunk) {
-            if !self.is_member(id) {
-                break;
+    ///
+    /// Stops after the line with which a [`hold`](Room::hold) begins, and says how
+    /// much it has taken; the shell keeps the rest. At least one line is taken.
+    pub fn receive(&mut self, id: MemberId, chunk: &[u8]) -> usize {
+        let mut taken = 0;
+        for part in chunk.split_inclusive(|&byte| byte == b'\n') {
+            if taken > 0 && self.hold().is_some() {
+                return taken;
             }
-            self.broadcast(&[prefix.as_bytes(), &line].concat(), id);
+            taken += part.len();
+            let Some(member) = self.members.get_mut(&id) else {
+                return chunk.len();
+            };
+            let lines = member.lines.feed(part);
+            if lines.is_empty() {
+                continue;
+            }
+            let prefix = format!("[{}] ", member.name);
+            for line in lines {
+                if !self.is_member(id) {
+                    break;
+                }
+                self.broadcast(&[prefix.as_bytes(), &line].concat(), id);
+            }
         }
+        taken
     }
 
     /// A member has gone: what it left unfinished is sent, and all others are
     /// told.
     pub fn leave(&mut self, id: MemberId) {
-        let Some(mut member) = self.members.remove(&id) else {
+        let Some(mut member) = self.remove(id) else {
             return;
         };
         if let Some(line) = member.lines.end() {
@@ -131,8 +138,15 @@ impl Room {
         self.members.contains_key(&id)
     }
 
+    /// Whether something waits for a member.
+    pub fn has_pending(&self, id: MemberId) -> bool {
+        self.members
+            .get(&id)
+            .is_some_and(|member| !member.queue.is_empty())
+    }
+
     /// What waits for a member, at most `limit` bytes from the front.
-    pub fn pending(&self, id: MemberId, limit: usize) -> &[u8] {
+    pub fn pending(&self, id: MemberId, limit: usize) -> Vec<u8> {
         self.members
             .get(&id)
             .map(|member| member.queue.front(limit))
@@ -142,15 +156,31 @@ impl Room {
     /// So many bytes of what waited for a member have gone out.
     pub fn sent(&mut self, id: MemberId, count: usize) {
         if let Some(member) = self.members.get_mut(&id) {
-            member.queue.consume(count);
+            self.fill.remove(member.queue.consume(count));
         }
     }
 
     /// Whether so much was broadcast that the shell should write before it reads
-    /// on, lest members that do read run over, or the queues fill the memory.
+    /// on, lest members that do read run over.
     pub fn is_busy(&self) -> bool {
-        self.burst > self.queue_limit / 4
-            || self.burst.saturating_mul(self.members.len()) > BURST_LIMIT
+        self.burst > self.queue_limit / 4 || self.hold().is_some()
+    }
+
+    /// While there is a hold the shell should write only, and read from nobody.
+    ///
+    /// One begins when more than half of the room's limit is taken, so that a burst
+    /// of members who all read costs none of them its place, and ends when no more
+    /// than a quarter is. [`end_hold`](Room::end_hold) ends it too.
+    pub fn hold(&self) -> Option<HoldId> {
+        self.fill.hold()
+    }
+
+    /// A hold has lasted for [`PATIENCE_NANOSECONDS`]. What waits may be for peers
+    /// that never read, and so the limits are to decide who has to go: no other
+    /// hold begins until the room has become as empty as ends one. Nothing if
+    /// `hold` is over.
+    pub fn end_hold(&mut self, hold: HoldId) {
+        self.fill.end_hold(hold);
     }
 
     /// The members for whom something began to wait since the last call.
@@ -170,9 +200,9 @@ impl Room {
         std::mem::take(&mut self.log)
     }
 
-    /// Queues a line for all members but its sender, and drops those whose queue
-    /// would run over. That somebody was dropped is broadcast too and may cost
-    /// others their place, so this goes on until nobody more is dropped.
+    /// Queues a line for all members but its sender, and drops those whom a limit
+    /// costs their place. That somebody was dropped is broadcast too and may cost
+    /// others theirs, so this goes on until nobody more is dropped.
     fn broadcast(&mut self, line: &[u8], sender: MemberId) {
         let mut dropped = self.queue_for_all(line, Some(sender));
         while let Some(name) = dropped.pop_front() {
@@ -180,29 +210,61 @@ impl Room {
         }
     }
 
-    /// Gives the names of those whose queue would have run over.
+    /// Gives the names of those whom it has dropped.
     fn queue_for_all(&mut self, line: &[u8], but: Option<MemberId>) -> VecDeque<String> {
-        let mut dropped = VecDeque::new();
         let text = String::from_utf8_lossy(line);
         self.log
             .push(text.trim_end_matches(['\r', '\n']).to_owned());
         self.burst += line.len();
+        let mut dropped = self.make_room(line.len(), but);
+        let line: Rc<[u8]> = line.into();
         self.members.retain(|&id, member| {
             if Some(id) == but {
                 return true;
             }
-            if member.queue.len() + line.len() > self.queue_limit {
+            let queued = member.queue.len();
+            if queued + line.len() > self.queue_limit {
+                self.fill.remove(queued);
                 self.dropped.push(id);
                 dropped.push_back(std::mem::take(&mut member.name));
                 return false;
             }
-            if member.queue.is_empty() {
+            if queued == 0 {
                 self.waiting.push(id);
             }
-            member.queue.push(line);
+            member.queue.push(line.clone());
+            self.fill.add(line.len());
             true
         });
         dropped
+    }
+
+    /// Drops members, the longest queue first, until a line of so many bytes may be
+    /// queued for all that are left. Gives their names.
+    fn make_room(&mut self, length: usize, but: Option<MemberId>) -> VecDeque<String> {
+        let mut dropped = VecDeque::new();
+        loop {
+            let sender = but.is_some_and(|id| self.is_member(id));
+            let receivers = self.members.len() - usize::from(sender);
+            if self.fill.fits(length.saturating_mul(receivers)) {
+                return dropped;
+            }
+            let queues = self.members.iter();
+            let longest = queues.max_by_key(|(_, member)| member.queue.len());
+            let Some(member) = longest.and_then(|(&id, _)| {
+                self.dropped.push(id);
+                self.remove(id)
+            }) else {
+                return dropped;
+            };
+            dropped.push_back(member.name);
+        }
+    }
+
+    fn remove(&mut self, id: MemberId) -> Option<Member> {
+        let member = self.members.remove(&id)?;
+        self.fill.remove(member.queue.len());
+        Some(member)
     }
 }
 

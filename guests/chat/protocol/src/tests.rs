@@ -5,7 +5,7 @@ const BOB: MemberId = 2;
 const EVE: MemberId = 3;
 
 fn room(limit: usize) -> Room {
-    Room::new(QueueLimit(limit))
+    Room::new(QueueLimit(limit), RoomLimit::default())
 }
 
 fn join(room: &mut Room, id: MemberId) {
@@ -28,9 +28,17 @@ fn room_of(limit: usize, members: &[MemberId]) -> Room {
     room
 }
 
+/// A room whose queues have no limit of their own.
+fn room_with_limit(limit: usize, members: &[MemberId]) -> Room {
+    let mut room = room_of(usize::MAX, members);
+    room.fill = Fill::new(limit);
+    room
+}
+
 /// All that waits for a member.
 fn read(room: &mut Room, id: MemberId) -> String {
-    let bytes = room.pending(id, usize::MAX).to_vec();
+    let bytes = room.pending(id, usize::MAX);
+    assert_eq!(room.has_pending(id), !bytes.is_empty());
     room.sent(id, bytes.len());
     String::from_utf8(bytes).unwrap()
 }
@@ -178,17 +186,142 @@ fn a_burst_makes_the_room_busy_until_it_is_written() {
     assert!(!room.is_busy());
 }
 
+/// A line is 28 bytes for each who hears it.
+const LINE: &[u8] = b"0123456789\n";
+
 #[test]
-fn limits() {
+fn the_room_may_be_filled_to_its_limit() {
+    let mut room = room_with_limit(84, &[ANN, BOB, EVE]);
+    room.receive(ANN, LINE);
+    room.receive(BOB, b"\n");
+    room.receive(BOB, b"");
+    // 28 for two, and 18 more for Eve and for Ann, are 92.
+    assert_eq!(room.take_dropped(), [EVE]);
+
+    let mut room = room_with_limit(92, &[ANN, BOB, EVE]);
+    room.receive(ANN, LINE);
+    room.receive(BOB, b"\n");
+    assert_eq!(room.take_dropped(), []);
+    // What goes out makes room again.
+    assert_eq!(read(&mut room, EVE).len(), 46);
+    room.receive(EVE, b"\n");
+    assert_eq!(room.take_dropped(), []);
+    room.receive(EVE, b"\n");
+    assert_eq!(room.take_dropped(), [BOB]);
+}
+
+#[test]
+fn who_has_the_longest_queue_is_dropped_for_the_room() {
     #[track_caller]
-    fn check(text: &str, expected: Option<usize>) {
-        assert_eq!(text.parse().ok(), expected.map(QueueLimit), "{text:?}");
+    fn check(readers: &[MemberId], sender: MemberId, dropped: MemberId) {
+        let mut room = room_with_limit(170, &[ANN, BOB, EVE]);
+        for _ in 0..2 {
+            room.receive(sender, LINE);
+            for &id in readers {
+                read(&mut room, id);
+            }
+        }
+        let mut lines = 2;
+        while room.take_dropped().is_empty() {
+            room.receive(sender, LINE);
+            lines += 1;
+            assert!(lines < 10);
+        }
+        assert!(!room.is_member(dropped));
+        assert_eq!(room.members.len(), 2);
+        for &id in room.members.keys() {
+            let told = room.pending(id, usize::MAX);
+            assert!(told.ends_with(format!("Client left 127.0.0.1:500{dropped}\r\n").as_bytes()));
+        }
     }
-    assert_eq!(QueueLimit::default(), QueueLimit(262_144));
-    check("1", Some(1));
-    check("65536", Some(65536));
-    check("0", None);
-    check("", None);
-    check("64k", None);
-    check("-1", None);
+    check(&[BOB], ANN, EVE);
+    check(&[EVE], ANN, BOB);
+    check(&[ANN], BOB, EVE);
+    // The newest of equals.
+    check(&[], ANN, EVE);
+}
+
+/// Who does not read but talks has the longest queue, too.
+#[test]
+fn a_sender_may_be_dropped_for_the_room() {
+    let mut room = room_with_limit(170, &[ANN, BOB, EVE]);
+    for _ in 0..3 {
+        room.receive(BOB, LINE);
+        read(&mut room, EVE);
+    }
+    assert_eq!(room.pending(ANN, usize::MAX).len(), 84);
+    // Three lines of 28 for two are too much with the 84.
+    let taken = room.receive(ANN, b"0123456789\n0123456789\n0123456789\nunheard\n");
+    assert_eq!(taken, 33);
+    room.receive(ANN, LINE);
+    assert_eq!(room.take_dropped(), [ANN]);
+    assert!(read(&mut room, EVE).ends_with("Client left 127.0.0.1:5001\r\n"));
+    assert_eq!(room.receive(ANN, b"gone\ngone\n"), 10);
+    assert_eq!(read(&mut room, EVE), "");
+}
+
+/// Where even an empty room takes no line for so many, some have to go.
+#[test]
+fn a_room_is_never_filled_above_its_limit() {
+    let members: Vec<MemberId> = (1..=20).collect();
+    let mut room = room_with_limit(300, &members);
+    for _ in 0..10 {
+        room.receive(1, LINE);
+        let queued: usize = members
+            .iter()
+            .map(|&id| room.pending(id, usize::MAX).len())
+            .sum();
+        assert!(queued <= 300, "{queued}");
+        assert_eq!(room.fill.fits(300 - queued), true);
+        assert_eq!(room.fill.fits(301 - queued), false);
+    }
+    assert!(room.members.len() < 11);
+    for id in members {
+        room.leave(id);
+    }
+    assert!(room.fill.fits(300));
+}
+
+#[test]
+fn a_chunk_is_taken_until_a_hold_begins() {
+    let mut room = room_with_limit(168, &[ANN, BOB]);
+    let chunk = LINE.repeat(6);
+    // Half of the limit is three lines.
+    assert_eq!(room.receive(ANN, &chunk), 44);
+    let hold = room.hold().unwrap();
+    assert!(room.is_busy());
+    // No less than a line, whatever a shell does.
+    assert_eq!(room.receive(ANN, &chunk[44..]), 11);
+    room.sent(BOB, 97);
+    assert_eq!(room.hold(), Some(hold));
+    room.sent(BOB, 1);
+    assert_eq!(room.hold(), None);
+    assert_eq!(room.receive(ANN, &chunk[55..]), 11);
+    assert_eq!(room.hold(), None);
+    assert!(room.take_dropped().is_empty());
+}
+
+#[test]
+fn after_a_hold_that_was_ended_the_limit_decides() {
+    let mut room = room_with_limit(168, &[ANN, BOB]);
+    assert_eq!(room.receive(ANN, &LINE.repeat(6)), 44);
+    let hold = room.hold().unwrap();
+    room.end_hold(hold);
+    assert_eq!(room.hold(), None);
+    // The two that are left over, and one too many.
+    assert_eq!(room.receive(ANN, &LINE.repeat(3)), 33);
+    assert_eq!(room.take_dropped(), [BOB]);
+    assert_eq!(read(&mut room, ANN), "Client left 127.0.0.1:5002\r\n");
+}
+
+#[test]
+fn who_leaves_ends_a_hold() {
+    let mut room = room_with_limit(168, &[ANN, BOB, EVE]);
+    assert_eq!(room.receive(ANN, LINE), 11);
+    assert_eq!(room.receive(ANN, LINE), 11);
+    assert!(room.hold().is_some());
+    read(&mut room, EVE);
+    room.leave(BOB);
+    // Only that Bob has left waits, for Ann and for Eve.
+    assert_eq!(room.hold(), None);
 }

@@ -1,0 +1,317 @@
+//! A service's handler is swapped while it runs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::harness::control::Controlled;
+use crate::harness::guests::{
+    chat_concurrent, chat_evented, echo_blocking, echo_concurrent, echo_evented, faults_blocking,
+    faults_concurrent, faults_evented, faults_import, faults_none, pairs, time_blocking,
+};
+use crate::harness::{Client, Guest, ctime};
+
+const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
+/// Past the patience of a test, so that no timeout helps.
+const NEVER: &str = "1h";
+
+#[test]
+fn a_live_connection_goes_on_and_the_next_is_the_new_versions() {
+    for (guest, dispatch) in pairs(&ECHO) {
+        println!("{} under {dispatch}", guest.name);
+        let controlled = Controlled::start(guest, dispatch, &["--drain-timeout", NEVER]);
+        let mut old = controlled.server.connect();
+        old.check_echo("before\n");
+        let time = guest.builtin().replace("echo", "time");
+        assert_eq!(controlled.swap(&time, &[]), 2);
+        old.check_echo("after\n");
+        if dispatch != "sequential" {
+            ctime::check(&controlled.server.connect().read_to_end(), 0);
+        }
+        old.finish_sending();
+        old.expect_eof();
+        ctime::check(&controlled.server.connect().read_to_end(), 0);
+        controlled.server.stop().check_no_alarm();
+    }
+}
+
+#[test]
+fn a_swap_may_change_the_contract_where_the_dispatch_can_run_both() {
+    let controlled = Controlled::start(echo_evented, "poll", &[]);
+    let mut clients = vec![controlled.server.connect()];
+    for guest in [
+        chat_concurrent,
+        echo_blocking,
+        chat_evented,
+        echo_concurrent,
+    ] {
+        controlled.swap(guest.builtin(), &[]);
+        let mut client = controlled.server.connect();
+        if guest.family() == "chat" {
+            client.expect("You're connected to the sockserve chatserver\r\n");
+        } else {
+            clients.push(client);
+        }
+    }
+    for client in &mut clients {
+        client.check_echo("each on its own version\n");
+    }
+    let status = controlled.status();
+    assert_eq!(status["contract"], "concurrent");
+    assert_eq!(status["accepted"], 5);
+
+    let controlled = Controlled::start(echo_blocking, "threaded", &[]);
+    let why = controlled.swap_refused("builtin:echo-evented", &[]);
+    assert!(
+        why.contains("contract evented cannot run under dispatch threaded"),
+        "{why}"
+    );
+    controlled.server.connect().check_echo("still\n");
+}
+
+/// Peers that come, talk and go without pause while versions change.
+#[test]
+fn no_line_is_lost_and_no_connect_refused_while_versions_change() {
+    const SWAPS: u8 = 20;
+    for (guest, dispatch) in pairs(&ECHO) {
+        if dispatch == "sequential" {
+            continue;
+        }
+        println!("{} under {dispatch}", guest.name);
+        let controlled = Controlled::start(guest, dispatch, &["--drain-timeout", NEVER]);
+        let builds = [1, 2].map(|number| controlled.scratch.build(guest, number));
+        let done = AtomicBool::new(false);
+        let address = controlled.server.address();
+        thread::scope(|scope| {
+            for peer in 0..20 {
+                let done = &done;
+                scope.spawn(move || {
+                    let mut round = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let mut client = Client::connect(address);
+                        for line in 0..10 {
+                            client.check_echo(format!("peer {peer} round {round} line {line}\n"));
+                        }
+                        client.finish_sending();
+                        client.expect_eof();
+                        round += 1;
+                    }
+                });
+            }
+            for swap in 0..SWAPS {
+                let version = controlled.swap(&builds[usize::from(swap % 2)], &[]);
+                assert_eq!(version, u64::from(swap) + 2);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let finished = controlled.server.stop();
+        finished.check_no_alarm();
+    }
+}
+
+#[test]
+fn what_is_not_fit_leaves_the_old_version_serving() {
+    for (guest, dispatch) in [(echo_blocking, "threaded"), (echo_evented, "poll")] {
+        let controlled = Controlled::start(guest, dispatch, &[]);
+        let mut old = controlled.server.connect();
+        let check = |component: &str, expected: &str| {
+            let why = controlled.swap_refused(component, &[]);
+            assert!(why.contains(expected), "{why}");
+        };
+        check("builtin:nothing", "there is no builtin:nothing; there are");
+        check(
+            controlled.scratch.path("gone.wasm").to_str().unwrap(),
+            "No such file",
+        );
+        check(file!(), "No such file");
+        check(faults_none.path().to_str().unwrap(), "exports none of");
+        check(
+            faults_import.path().to_str().unwrap(),
+            "imports acme:vault/secrets",
+        );
+        let text = controlled.scratch.path("text.wasm");
+        std::fs::write(&text, "no component").unwrap();
+        check(text.to_str().unwrap(), "not a WebAssembly component");
+        old.check_echo("still\n");
+        controlled.server.connect().check_echo("still\n");
+        let status = controlled.status();
+        assert_eq!(status["versions"].as_array().unwrap().len(), 1);
+        assert_eq!(status["versions"][0]["number"], 1);
+    }
+}
+
+#[test]
+fn the_same_component_is_not_swapped() {
+    let controlled = Controlled::start(echo_blocking, "poll", &[]);
+    // The embedded one is the same file.
+    let outcome = controlled.command(["swap", "echo", "builtin:echo-blocking"]);
+    assert_eq!(outcome.status, Some(0));
+    assert_eq!(
+        outcome.stdout,
+        ["echo stays at version 1, which is this component"]
+    );
+}
+
+#[test]
+fn a_probe_decides_before_any_user_does() {
+    for (guest, dispatch) in pairs(&ECHO) {
+        let controlled = Controlled::start(guest, dispatch, &[]);
+        let build = controlled.scratch.build(guest, 1);
+        let why = controlled.swap_refused(&build, &["--probe", r"send=a\,b\n,expect=no"]);
+        assert!(
+            why.contains(r#"the probe failed: expected "no", and "#)
+                && why.ends_with(r#"answered "a,b ""#),
+            "{why}"
+        );
+        assert_eq!(controlled.status()["versions"][0]["number"], 1);
+        controlled.swap(&build, &["--probe", r"send=a\,b\n,expect=a\,b\x0a"]);
+        controlled.server.connect().check_echo("hello\n");
+        // The probe is nobody's connection.
+        assert_eq!(controlled.status()["accepted"], 1);
+    }
+}
+
+#[test]
+fn a_probe_finds_a_version_that_traps() {
+    for (guest, dispatch) in [
+        (faults_blocking, "threaded"),
+        (faults_evented, "poll"),
+        (faults_concurrent, "poll"),
+    ] {
+        let controlled = Controlled::start(guest, dispatch, &["--env", "MODE=trap"]);
+        let build = controlled.scratch.build(guest, 1);
+        let why = controlled.swap_refused(&build, &["--probe", r"send=fault\n,expect=x"]);
+        assert!(why.contains("the probe failed"), "{why}");
+        assert_eq!(controlled.status()["versions"][0]["number"], 1);
+        controlled.server.connect().check_echo("hello\n");
+    }
+}
+
+#[test]
+fn old_connections_are_closed_at_the_drain_timeout_or_at_once() {
+    for (guest, dispatch) in pairs(&ECHO) {
+        if dispatch == "sequential" {
+            continue;
+        }
+        println!("{} under {dispatch}", guest.name);
+        let controlled = Controlled::start(guest, dispatch, &["--drain-timeout", NEVER]);
+        let mut client = controlled.server.connect();
+        client.check_echo("first\n");
+        controlled.swap(
+            controlled.scratch.build(guest, 1),
+            &["--drain-timeout", "100ms"],
+        );
+        client.expect_eof();
+        let mut client = controlled.server.connect();
+        client.check_echo("second\n");
+        controlled.swap(controlled.scratch.build(guest, 2), &["--old", "abort"]);
+        client.expect_eof();
+        controlled.server.connect().check_echo("third\n");
+        let status = controlled.status();
+        assert_eq!(status["failed"]["aborted"], 2);
+    }
+}
+
+#[test]
+fn a_rollback_brings_back_the_version_before() {
+    let controlled = Controlled::start(echo_blocking, "threaded", &[]);
+    let rollback = || controlled.command(["rollback", "echo"]);
+    let why = crate::harness::control::refusal(&rollback());
+    assert!(why.contains("echo has no version before this one"), "{why}");
+    let file = controlled.scratch.path("time.wasm");
+    std::fs::copy(time_blocking.path(), &file).unwrap();
+    controlled.swap(&file, &[]);
+    ctime::check(&controlled.server.connect().read_to_end(), 0);
+    let outcome = rollback();
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    assert!(outcome.stdout[0].starts_with("echo is at version 3, sha256 "));
+    controlled.server.connect().check_echo("echo again\n");
+    assert_eq!(
+        controlled.status()["rolled-back"],
+        "version 2 was rolled back: asked for"
+    );
+    // And forth, though the file is gone: the component is still in memory.
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(rollback().status, Some(0));
+    ctime::check(&controlled.server.connect().read_to_end(), 0);
+}
+
+#[test]
+fn a_version_that_fails_too_often_is_taken_back() {
+    for (guest, dispatch) in [
+        (faults_blocking, "threaded"),
+        (faults_blocking, "poll"),
+        (faults_evented, "poll"),
+        (faults_concurrent, "poll"),
+    ] {
+        println!("{} under {dispatch}", guest.name);
+        let options = [
+            "--env",
+            "MODE=trap",
+            "--rollback-least",
+            "3",
+            "--rollback-window",
+            NEVER,
+        ];
+        let controlled = Controlled::start(guest, dispatch, &options);
+        controlled.swap(controlled.scratch.build(guest, 1), &[]);
+        for _ in 0..3 {
+            let mut client = controlled.server.connect();
+            client.send("fault\n");
+            client.expect_eof();
+        }
+        let event = controlled.server.wait_for_log("the rollback", |event| {
+            event.message() == "version activated" && event.number("version") == Some(3)
+        });
+        assert_eq!(
+            event.str("reason"),
+            "version 2 was rolled back: 3 of 3 connections failed"
+        );
+        let status = controlled.status();
+        assert_eq!(status["rolled-back"], event.str("reason"));
+        assert_eq!(status["failed"]["trap"], 3);
+        // What was gone back to is on no trial: it is all there is.
+        for _ in 0..4 {
+            let mut client = controlled.server.connect();
+            client.send("fault\n");
+            client.expect_eof();
+        }
+        assert_eq!(controlled.status()["versions"][0]["number"], 3);
+    }
+}
+
+#[test]
+fn one_swap_at_a_time_and_none_while_draining() {
+    let options = ["--env", "MODE=never-read", "--drain-timeout", NEVER];
+    let controlled = Controlled::start(faults_blocking, "threaded", &options);
+    let held = controlled.server.connect();
+    controlled.server.wait_for_open(&held);
+    let builds = [1, 2].map(|number| controlled.scratch.build(faults_blocking, number));
+    thread::scope(|scope| {
+        // Its probe waits for an answer that never comes.
+        let first = scope.spawn(|| controlled.swap_refused(&builds[0], &["--probe", "expect=x"]));
+        controlled
+            .server
+            .wait_for_log("the probe's connection", |event| {
+                event.message() == "connection opened"
+                    && event.str("peer") != held.local().to_string()
+            });
+        let why = controlled.swap_refused(&builds[1], &[]);
+        assert!(why.contains("a swap of faults is under way"), "{why}");
+        let why = first.join().unwrap();
+        assert!(why.contains("no answer within 5s"), "{why}");
+    });
+    let outcome = controlled.command(["drain", "faults"]);
+    assert_eq!(outcome.stdout, ["faults is draining"]);
+    let why = controlled.swap_refused(&builds[1], &[]);
+    assert!(
+        why.contains("faults is draining and takes no new version"),
+        "{why}"
+    );
+    assert_eq!(controlled.status()["state"], "draining");
+    // The guest would never end it: the second signal does.
+    controlled.server.terminate();
+    controlled.server.wait_for_log("the drain", |event| event.message() == "draining");
+    controlled.server.terminate();
+    controlled.server.finish();
+    drop(held);
+}
