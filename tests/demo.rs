@@ -26,7 +26,8 @@ fn the_demo_is_right_in_every_row() {
         lines[0],
         "service contract dispatch connections round trips p50 p99 wrong bytes"
     );
-    let mut rows: Vec<(String, bool)> = lines[1..]
+    let (rows, swap) = lines.split_at(lines.iter().position(String::is_empty).unwrap());
+    let mut rows: Vec<(String, bool)> = rows[1..]
         .iter()
         .map(|line| {
             let (counts, times) = line.split_at(line.match_indices(' ').nth(4).unwrap().0);
@@ -48,4 +49,11 @@ fn the_demo_is_right_in_every_row() {
     expected.sort();
     let expected: Vec<_> = expected.into_iter().map(|row| (row, true)).collect();
     assert_eq!(rows, expected);
+    let [_, title, before, after, new] = swap else {
+        panic!("{swap:#?}");
+    };
+    assert!(title.starts_with("live swap: builtin:echo-concurrent "));
+    assert_eq!(before, r#"an open connection "typed before the swap\n""#);
+    assert_eq!(after, r#"the same connection "typed after the swap\n""#);
+    assert!(new.starts_with("the next connection \""), "{new}");
 }

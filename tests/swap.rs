@@ -310,7 +310,9 @@ fn one_swap_at_a_time_and_none_while_draining() {
     assert_eq!(controlled.status()["state"], "draining");
     // The guest would never end it: the second signal does.
     controlled.server.terminate();
-    controlled.server.wait_for_log("the drain", |event| event.message() == "draining");
+    controlled
+        .server
+        .wait_for_log("the drain", |event| event.message() == "draining");
     controlled.server.terminate();
     controlled.server.finish();
     drop(held);

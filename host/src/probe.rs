@@ -69,8 +69,9 @@ impl Probe {
         let (mut client, incoming) = connect().await?;
         let version = Version::new(0, handler, Origin::Start);
         let admitted = service.take_on(incoming);
-        let (running, serving) = (Arc::clone(service), Arc::clone(&version));
-        service.spawn_task(async move { dispatch::deliver_to(&running, &serving, admitted) });
+        dispatch::start(service, &version)?;
+        // A version that has not ended takes it.
+        let _ = dispatch::give(service, &version, admitted, &mut None);
         let mut answer = Vec::new();
         let talk = async {
             client.write_all(&self.send).await?;

@@ -12,7 +12,7 @@ use crate::accept::{self, Incoming};
 use crate::address::{AddressError, ListenAddress};
 use crate::contract::{Contract, Dispatch};
 use crate::dispatch;
-use crate::guest::failure::Failure;
+use crate::guest::failure::{Failure, Fault};
 use crate::guest::handler::{Handler, HandlerError};
 use crate::guest::stdio::Scope;
 use crate::limits::Limits;
@@ -274,6 +274,12 @@ impl Shared {
                 let version = service.current.load_full();
                 let probe = version.handler.probe(service.scope(None));
                 let probed = runtime.block_on(probe).map_err(StartError::from);
+                let probed = probed.and_then(|()| {
+                    dispatch::start(&service, &version).map_err(|error| {
+                        let name = service.name.to_string();
+                        StartError::System { name, error }
+                    })
+                });
                 let failed = probed.is_err();
                 if starting.send(probed).is_err() || failed {
                     return;
@@ -377,20 +383,27 @@ impl Shared {
         admitted: Admitted,
         outcome: Result<(), Failure>,
     ) {
+        let outcome = outcome.map_err(|failure| match failure {
+            // The guest reports what the peer did to it.
+            Failure::Guest(text) if admitted.connection.is_lost() => Failure::Peer(text),
+            other => other,
+        });
         if let Err(failure) = &outcome {
-            let fault = failure.fault();
-            let peer = admitted.connection.peer();
-            tracing::warn!(
-                service = &*self.name,
-                version = version.number,
-                connection = admitted.connection.id(),
-                %peer,
-                %fault,
-                "connection failed: {failure}"
-            );
+            self.report(version, &admitted.connection, failure);
         }
         self.count(version, &outcome);
         self.close(version, admitted).await;
+    }
+
+    fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
+        let (service, version) = (&*self.name, version.number);
+        let (id, peer, fault) = (connection.id(), connection.peer(), failure.fault());
+        if fault == Fault::Peer {
+            // Peers come and go; nobody has to look into it.
+            tracing::info!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
+        } else {
+            tracing::warn!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
+        }
     }
 
     fn count(self: &Arc<Self>, version: &Arc<Version>, outcome: &Result<(), Failure>) {
@@ -455,6 +468,14 @@ impl Shared {
             let (service, version) = (Arc::clone(self), Arc::clone(version));
             self.spawn_task(async move { service.close(&version, admitted).await });
         }
+    }
+
+    /// Calls `make` where it can put things into the service's poller.
+    pub(crate) fn in_runtime<R>(&self, make: impl FnOnce() -> R) -> io::Result<R> {
+        let runtime = self.runtime.get();
+        let runtime = runtime.ok_or(io::ErrorKind::NotConnected)?;
+        let _entered = runtime.enter();
+        Ok(make())
     }
 
     /// Runs a task on the service's threads.

@@ -8,6 +8,7 @@
 //! connections.
 
 use crate::builtin::{self, LoadError};
+use crate::dispatch;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::probe::{Probe, ProbeError};
 use crate::service::{Phase, Remote, Shared};
@@ -193,7 +194,7 @@ impl Shared {
         }
         // It may have begun to end meanwhile.
         self.check_serving()?;
-        let version = self.activate(handler, Origin::Swap, None);
+        let version = self.activate(handler, Origin::Swap, None)?;
         self.end_old(&current, &options);
         Ok(Swapped {
             version: version.number,
@@ -212,14 +213,15 @@ impl Shared {
 
     /// Makes `handler` current and retires the version before.
     fn activate(
-        &self,
+        self: &Arc<Self>,
         handler: Arc<Handler>,
         origin: Origin,
         reason: Option<&str>,
-    ) -> Arc<Version> {
+    ) -> Result<Arc<Version>, SwapError> {
         let mut history = self.history();
         let number = self.current.load().number + 1;
         let version = Version::new(number, handler, origin);
+        dispatch::start(self, &version).map_err(|error| SwapError::Host(error.to_string()))?;
         let old = self.current.swap(Arc::clone(&version));
         old.retire(reason);
         tracing::info!(
@@ -233,7 +235,7 @@ impl Shared {
         history.previous = Some(Arc::clone(&old.handler));
         history.retired.push(old);
         history.forget_ended();
-        version
+        Ok(version)
     }
 
     /// Sees to the connections of a version that is no longer current.
@@ -261,13 +263,13 @@ impl Shared {
         }
     }
 
-    fn roll_back(&self, reason: &str) -> Result<Swapped, SwapError> {
+    fn roll_back(self: &Arc<Self>, reason: &str) -> Result<Swapped, SwapError> {
         self.check_serving()?;
         let current = self.current.load_full();
         let previous = self.history().previous.clone();
         let previous = previous.ok_or_else(|| SwapError::NoPrevious(self.name.to_string()))?;
         let said = format!("version {} was rolled back: {reason}", current.number);
-        let version = self.activate(previous, Origin::Rollback, Some(&said));
+        let version = self.activate(previous, Origin::Rollback, Some(&said))?;
         self.history().rolled_back = Some(said);
         self.end_old(&current, &SwapOptions::default());
         Ok(Swapped {
@@ -278,7 +280,7 @@ impl Shared {
     }
 
     /// Takes `version` back if it is on trial and fails too often.
-    pub(crate) fn consider_rollback(&self, version: &Arc<Version>) {
+    pub(crate) fn consider_rollback(self: &Arc<Self>, version: &Arc<Version>) {
         if version.origin != Origin::Swap {
             return;
         }

@@ -29,22 +29,14 @@ pub(crate) struct Version {
     pub(crate) loaded_at: SystemTime,
     activated: Instant,
     phase: watch::Sender<Phase>,
-    /// Where a shared instance takes its connections from. Made with the first
-    /// one; gone when the version is no longer current.
-    intake: Mutex<Intake>,
+    /// Where a shared instance takes its connections from. Gone when the version
+    /// is no longer current.
+    intake: Mutex<Option<mpsc::UnboundedSender<Admitted>>>,
     open: AtomicU64,
     handled: AtomicU64,
     failures: Failures,
     /// Why it is no longer current, if that was not asked for.
     ended_because: Mutex<Option<String>>,
-}
-
-#[derive(Default)]
-enum Intake {
-    #[default]
-    NotStarted,
-    Open(mpsc::UnboundedSender<Admitted>),
-    Closed,
 }
 
 /// Failed connections, by reason.
@@ -55,6 +47,7 @@ pub(crate) struct Failures {
     deadline: AtomicU64,
     memory: AtomicU64,
     instantiate: AtomicU64,
+    peer: AtomicU64,
     aborted: AtomicU64,
 }
 
@@ -72,6 +65,8 @@ pub struct FailureCounts {
     pub memory: u64,
     /// No instance could be made: the connection was refused.
     pub instantiate: u64,
+    /// The peer reset the connection, or the network lost it.
+    pub peer: u64,
     /// The host closed the connection to end the version or the service.
     pub aborted: u64,
 }
@@ -84,6 +79,7 @@ impl Failures {
             Failure::Deadline(_) => &self.deadline,
             Failure::Memory(_) => &self.memory,
             Failure::Instantiate(_) | Failure::Poller(_) => &self.instantiate,
+            Failure::Peer(_) => &self.peer,
             Failure::Aborted => &self.aborted,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -97,6 +93,7 @@ impl Failures {
             deadline: get(&self.deadline),
             memory: get(&self.memory),
             instantiate: get(&self.instantiate),
+            peer: get(&self.peer),
             aborted: get(&self.aborted),
         }
     }
@@ -105,7 +102,7 @@ impl Failures {
 impl FailureCounts {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.by_handler() + self.aborted
+        self.by_handler() + self.peer + self.aborted
     }
 
     /// Those that speak against the handler.
@@ -120,6 +117,7 @@ impl FailureCounts {
         self.deadline += other.deadline;
         self.memory += other.memory;
         self.instantiate += other.instantiate;
+        self.peer += other.peer;
         self.aborted += other.aborted;
     }
 }
@@ -187,35 +185,31 @@ impl Version {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Gives a connection to the version's shared instance, which `start` sets
-    /// going for the first one. Gives it back if the version takes no more.
-    pub(crate) fn take_in(
-        &self,
-        admitted: Admitted,
-        start: impl FnOnce(mpsc::UnboundedReceiver<Admitted>),
-    ) -> Result<(), Admitted> {
-        let mut intake = self.intake();
-        if let Intake::NotStarted = *intake {
-            // Bounded by the permits.
-            let (sender, receiver) = mpsc::unbounded_channel();
-            start(receiver);
-            *intake = Intake::Open(sender);
-        }
-        match &*intake {
-            Intake::Open(sender) => {
-                self.open.fetch_add(1, Ordering::Relaxed);
-                sender.send(admitted).map_err(|refused| {
-                    self.closed();
-                    refused.0
-                })
-            }
-            Intake::NotStarted | Intake::Closed => Err(admitted),
-        }
+    /// Opens the way to the version's shared instance.
+    pub(crate) fn open_intake(&self) -> mpsc::UnboundedReceiver<Admitted> {
+        // Bounded by the permits.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.intake() = Some(sender);
+        receiver
+    }
+
+    /// Gives a connection to the version's shared instance, or back if the
+    /// version takes no more.
+    pub(crate) fn take_in(&self, admitted: Admitted) -> Result<(), Admitted> {
+        let intake = self.intake();
+        let Some(intake) = &*intake else {
+            return Err(admitted);
+        };
+        self.open.fetch_add(1, Ordering::Relaxed);
+        intake.send(admitted).map_err(|refused| {
+            self.closed();
+            refused.0
+        })
     }
 
     /// No more connections; open ones finish.
     pub(crate) fn retire(&self, reason: Option<&str>) {
-        *self.intake() = Intake::Closed;
+        *self.intake() = None;
         if let Some(reason) = reason {
             *self
                 .ended_because
@@ -234,7 +228,7 @@ impl Version {
 
     /// Closes every connection.
     pub(crate) fn abort(&self) {
-        *self.intake() = Intake::Closed;
+        *self.intake() = None;
         self.enter(Phase::Aborting);
     }
 
@@ -252,7 +246,7 @@ impl Version {
         Phase::advance(&self.phase, phase);
     }
 
-    fn intake(&self) -> MutexGuard<'_, Intake> {
+    fn intake(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<Admitted>>> {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,21 +37,15 @@ pub(super) async fn run(
     service: Arc<Shared>,
     version: Arc<Version>,
     mut intake: mpsc::UnboundedReceiver<Admitted>,
+    mut poller: Poller,
 ) {
     // An instance is made when there is somebody to serve.
     while let Some(first) = intake.recv().await {
-        let failure = match Poller::new() {
-            Ok(poller) => {
-                let mut turns = Turns::new(&service, &version, poller);
-                match turns.run(first, &mut intake).await {
-                    Ok(()) => return,
-                    Err(failure) => turns.fail_all(failure),
-                }
-                continue;
-            }
-            Err(error) => Failure::from(error),
-        };
-        service.instance_died(&version, [first].into_iter(), failure);
+        let mut turns = Turns::new(&service, &version, &mut poller);
+        match turns.run(first, &mut intake).await {
+            Ok(()) => return,
+            Err(failure) => turns.fail_all(failure),
+        }
     }
 }
 
@@ -59,7 +53,7 @@ pub(super) async fn run(
 struct Turns<'a> {
     service: &'a Arc<Shared>,
     version: &'a Arc<Version>,
-    poller: Poller,
+    poller: &'a mut Poller,
     open: HashMap<ConnectionId, Entry>,
     /// The next turn.
     events: Vec<Event>,
@@ -86,7 +80,7 @@ enum Wake {
 }
 
 impl<'a> Turns<'a> {
-    fn new(service: &'a Arc<Shared>, version: &'a Arc<Version>, poller: Poller) -> Self {
+    fn new(service: &'a Arc<Shared>, version: &'a Arc<Version>, poller: &'a mut Poller) -> Self {
         Self {
             service,
             version,
@@ -343,6 +337,11 @@ impl<'a> Turns<'a> {
 
     /// Ends every connection of an instance that is gone.
     fn fail_all(self, failure: Failure) {
+        for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
+            // The poller outlives the instance, and closing takes a while. A
+            // connection that cannot be removed is not in it.
+            let _ = self.poller.remove(&entry.admitted.connection);
+        }
         let connections = self.open.into_values().map(|entry| entry.admitted);
         self.service
             .instance_died(self.version, connections, failure);

@@ -25,8 +25,9 @@ pub(super) fn spawn(
     admitted: Admitted,
     turn: Option<OwnedSemaphorePermit>,
 ) {
-    let service = Arc::clone(service);
-    tokio::spawn(async move {
+    let serving = Arc::clone(service);
+    service.spawn_task(async move {
+        let service = serving;
         let outcome = tokio::select! {
             biased;
             outcome = handle(&service, &version.handler, &admitted.connection) => outcome,

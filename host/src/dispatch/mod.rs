@@ -16,66 +16,73 @@ mod isolated;
 mod poller;
 
 use crate::contract::Contract;
+use crate::dispatch::poller::Poller;
 use crate::service::{Admitted, Shared};
 use crate::version::Version;
+use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
+/// Makes a version ready to be given connections.
+///
+/// What a shared instance needs of the system it gets here, before anybody
+/// depends on it; the instance itself is made when there is somebody to serve.
+pub(crate) fn start(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result<()> {
+    if !version.handler.shares_instance() {
+        return Ok(());
+    }
+    let (serving, served) = (Arc::clone(service), Arc::clone(version));
+    match version.handler.contract() {
+        Contract::Evented => {
+            let poller = service.in_runtime(Poller::new)??;
+            let intake = version.open_intake();
+            service.spawn_task(evented::run(serving, served, intake, poller));
+        }
+        Contract::Concurrent | Contract::Blocking => {
+            let intake = version.open_intake();
+            service.spawn_task(concurrent::run(serving, served, intake));
+        }
+    }
+    Ok(())
+}
+
 /// Gives a connection to the version that is current.
 ///
-/// `turn` is what `sequential` lets the next connection in by. Called on the
-/// service's threads.
+/// `turn` is what `sequential` lets the next connection in by.
 pub(crate) fn deliver(
     service: &Arc<Shared>,
     mut admitted: Admitted,
-    turn: Option<OwnedSemaphorePermit>,
+    mut turn: Option<OwnedSemaphorePermit>,
 ) {
     loop {
         let version = service.current.load_full();
-        if !version.handler.shares_instance() {
-            if version.begin() {
-                isolated::spawn(service, version, admitted, turn);
-                return;
-            }
-        } else {
-            match give(service, &version, admitted) {
-                Ok(()) => return,
-                Err(refused) => admitted = refused,
-            }
+        match give(service, &version, admitted, &mut turn) {
+            Ok(()) => return,
+            Err(refused) => admitted = refused,
         }
         // A swap came between, and the new version takes it; or the service is
         // ending, and nobody does.
         if Arc::ptr_eq(&version, &service.current.load()) {
-            let service = Arc::clone(service);
-            tokio::spawn(async move { service.close_unserved(admitted).await });
+            let ending = Arc::clone(service);
+            service.spawn_task(async move { ending.close_unserved(admitted).await });
             return;
         }
     }
 }
 
-/// Gives a connection to a version of a handler that nobody else uses.
-pub(crate) fn deliver_to(service: &Arc<Shared>, version: &Arc<Version>, admitted: Admitted) {
-    if !version.handler.shares_instance() {
-        if version.begin() {
-            isolated::spawn(service, Arc::clone(version), admitted, None);
-        }
-    } else {
-        // Refused only if the version has ended already.
-        let _ = give(service, version, admitted);
+/// Gives a connection to a version, or back if it takes no more.
+pub(crate) fn give(
+    service: &Arc<Shared>,
+    version: &Arc<Version>,
+    admitted: Admitted,
+    turn: &mut Option<OwnedSemaphorePermit>,
+) -> Result<(), Admitted> {
+    if version.handler.shares_instance() {
+        return version.take_in(admitted);
     }
-}
-
-/// Gives a connection to the shared instance of a version, or back.
-fn give(service: &Arc<Shared>, version: &Arc<Version>, admitted: Admitted) -> Result<(), Admitted> {
-    version.take_in(admitted, |intake| {
-        let (service, version) = (Arc::clone(service), Arc::clone(version));
-        match version.handler.contract() {
-            Contract::Evented => {
-                tokio::spawn(evented::run(service, version, intake));
-            }
-            Contract::Concurrent | Contract::Blocking => {
-                tokio::spawn(concurrent::run(service, version, intake));
-            }
-        }
-    })
+    if !version.begin() {
+        return Err(admitted);
+    }
+    isolated::spawn(service, Arc::clone(version), admitted, turn.take());
+    Ok(())
 }

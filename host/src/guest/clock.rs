@@ -88,7 +88,12 @@ impl GuestClock {
                 return Err(DeadlineExceeded(deadline).into());
             }
             count.yielded.store(true, Ordering::Relaxed);
-            Ok(UpdateDeadline::Yield(1))
+            // Tokio's own yield lets the runtime look at its sockets before this
+            // guest goes on; a plain wake would be served first, over and over.
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
         });
         clock
     }

@@ -10,6 +10,7 @@ use wasmtime_wasi::I32Exit;
 pub(crate) enum Fault {
     Guest,
     Host,
+    Peer,
 }
 
 impl fmt::Display for Fault {
@@ -17,6 +18,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Guest => "guest",
             Self::Host => "host",
+            Self::Peer => "peer",
         })
     }
 }
@@ -27,6 +29,10 @@ pub(crate) enum Failure {
     /// The handler returned `err`.
     #[error("the handler returned an error: {}", one_line(.0))]
     Guest(String),
+    /// The handler returned `err` on a connection that the peer had reset or the
+    /// network had lost.
+    #[error("the connection was lost, and the handler returned: {}", one_line(.0))]
+    Peer(String),
     /// The guest died.
     #[error("the guest trapped: {0}")]
     Trap(String),
@@ -56,6 +62,7 @@ impl Failure {
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Guest(_) | Self::Trap(_) | Self::Deadline(_) | Self::Memory(_) => Fault::Guest,
+            Self::Peer(_) => Fault::Peer,
             Self::Instantiate(_) | Self::Poller(_) | Self::Aborted => Fault::Host,
         }
     }

@@ -43,6 +43,9 @@ pub(crate) struct Connection {
     output: Mutex<Output>,
     /// No read after `shutdown(receive)` or the end of file.
     read_closed: AtomicBool,
+    /// A read or a write has failed for good: the peer reset the connection, or
+    /// the network lost it.
+    lost: AtomicBool,
     /// How many resources the guest holds: socket, input, output.
     guest_holds: AtomicU8,
     /// Where to say that this connection needs the `evented` dispatch.
@@ -88,6 +91,7 @@ impl Connection {
             registration: OnceLock::new(),
             output: Mutex::default(),
             read_closed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             guest_holds: AtomicU8::new(0),
             attention: Mutex::default(),
             bytes_in: AtomicU64::new(0),
@@ -106,6 +110,11 @@ impl Connection {
 
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         Ok(rustix::net::getsockname(&self.socket)?.try_into()?)
+    }
+
+    /// Whether a read or a write has failed for good, which no handler causes.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Bytes read from the peer so far.
@@ -336,8 +345,14 @@ impl Connection {
         // Non-blocking, so never interrupted. For a buffer of uninitialised
         // memory the first of the two results is the part that was filled; the
         // second is the count in any case.
-        let (_, count) = rustix::net::recv(&self.socket, buffer, RecvFlags::empty())?;
-        Ok(count)
+        match rustix::net::recv(&self.socket, buffer, RecvFlags::empty()) {
+            Ok((_, count)) => Ok(count),
+            Err(Errno::AGAIN) => Err(Errno::AGAIN.into()),
+            Err(error) => {
+                self.lost.store(true, Ordering::Relaxed);
+                Err(error.into())
+            }
+        }
     }
 
     fn poll_input(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -422,6 +437,7 @@ impl Connection {
             }
             Err(Errno::AGAIN) => Err(Errno::AGAIN),
             Err(error) => {
+                self.lost.store(true, Ordering::Relaxed);
                 output.broken = Some(error);
                 output.unsent = Bytes::new();
                 Err(error)

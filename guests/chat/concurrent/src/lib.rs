@@ -3,18 +3,19 @@
 //!
 //! A call reads what its member says and, at the same time, writes to it what the
 //! others have said. Whoever puts something into the room wakes the calls of
-//! those it is for.
+//! those it is for. Nobody puts anything into a room that is rather full, until
+//! what is in it has been written or it has been waited for long enough.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use chat_protocol::{MemberId, QueueLimit, READ_LIMIT, Room};
+use chat_protocol::{HoldId, MemberId, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use futures_util::future::select;
 use shell_p3::{Handler, Streams, peer};
+use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::{StreamReader, StreamResult, StreamWriter};
 
@@ -24,8 +25,12 @@ shell_p3::export!(Component);
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        let limit = shell::option("QUEUE_LIMIT")?;
-        let member = Membership::new(peer(&socket)?, limit);
+        let limits = (shell::option("QUEUE_LIMIT")?, shell::option("ROOM_LIMIT")?);
+        let address = peer(&socket)?;
+        let member = Membership::new(|| Room::new(limits.0, limits.1));
+        // That somebody joins is broadcast as well.
+        member.hold_back().await;
+        with_room(|room| room.join(member.id, address));
         let mut streams = Streams::new(&socket);
         // Whichever ends first takes the others with it: a write to a member who
         // does not read is given up as soon as the room has dropped the member.
@@ -66,7 +71,12 @@ async fn read(member: &Membership, input: &mut StreamReader<u8>) {
         if result == StreamResult::Dropped {
             return;
         }
-        with_room(|room| room.receive(member.id, &chunk));
+        let mut rest = chunk.as_slice();
+        while !rest.is_empty() {
+            member.hold_back().await;
+            let taken = with_room(|room| room.receive(member.id, rest));
+            rest = rest.get(taken..).unwrap_or_default();
+        }
         // The next chunk may be there already. The others write this one first,
         // or a member who sends much would have them all dropped.
         wit_bindgen::yield_async().await;
@@ -75,26 +85,40 @@ async fn read(member: &Membership, input: &mut StreamReader<u8>) {
     }
 }
 
-/// A place in the room, given up when it is dropped.
+/// A place in the room, kept for a member before it joins, and given up when it is
+/// dropped.
 struct Membership {
     id: MemberId,
 }
 
 impl Membership {
-    fn new(address: SocketAddr, limit: QueueLimit) -> Membership {
+    /// The first of them all makes the room.
+    fn new(room: impl FnOnce() -> Room) -> Membership {
         let id = SERVER.with_borrow_mut(|server| {
-            let server = server.get_or_insert_with(|| Server::new(limit));
+            let server = server.get_or_insert_with(|| Server::new(room()));
             server.last_member += 1;
             server.last_member
         });
-        with_room(|room| room.join(id, address));
         Membership { id }
+    }
+
+    /// Waits for the end of a hold, and of the next if there is one by then.
+    async fn hold_back(&self) {
+        while let Some(hold) = with_room(|room| room.hold()) {
+            // Each who waits has a time of its own, as any of them may go.
+            select(
+                pin!(poll_fn(|context| self.poll_released(context, hold))),
+                pin!(wait_for(PATIENCE_NANOSECONDS)),
+            )
+            .await;
+            with_room(|room| room.end_hold(hold));
+        }
     }
 
     /// What waits for the member, once something does.
     fn poll_pending(&self, context: &mut Context<'_>) -> Poll<Vec<u8>> {
         self.wake_on_change(context);
-        let piece = with_room(|room| room.pending(self.id, WRITE_LIMIT).to_vec());
+        let piece = with_room(|room| room.pending(self.id, WRITE_LIMIT));
         if piece.is_empty() {
             return Poll::Pending;
         }
@@ -105,6 +129,15 @@ impl Membership {
     fn poll_dropped(&self, context: &mut Context<'_>) -> Poll<()> {
         self.wake_on_change(context);
         if with_room(|room| room.is_member(self.id)) {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when `hold` is over.
+    fn poll_released(&self, context: &mut Context<'_>, hold: HoldId) -> Poll<()> {
+        self.wake_on_change(context);
+        if with_room(|room| room.hold()) == Some(hold) {
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -141,9 +174,9 @@ struct Server {
 }
 
 impl Server {
-    fn new(limit: QueueLimit) -> Server {
+    fn new(room: Room) -> Server {
         Server {
-            room: Room::new(limit),
+            room,
             last_member: 0,
             wakers: BTreeMap::new(),
         }
@@ -155,16 +188,21 @@ fn with_server<R: Default>(act: impl FnOnce(&mut Server) -> R) -> R {
 }
 
 /// Does something in the room, prints what was broadcast by that, and wakes those
-/// whom it concerns.
+/// whom it concerns: everybody if it has ended a hold.
 fn with_room<R: Default>(act: impl FnOnce(&mut Room) -> R) -> R {
     let (result, mut log, wakers) = with_server(|server| {
+        let hold = server.room.hold();
         let result = act(&mut server.room);
         let mut concerned = server.room.take_waiting();
         concerned.extend(server.room.take_dropped());
-        let wakers: Vec<Waker> = concerned
-            .iter()
-            .filter_map(|id| server.wakers.remove(id))
-            .collect();
+        let wakers: Vec<Waker> = if hold.is_some() && server.room.hold() != hold {
+            std::mem::take(&mut server.wakers).into_values().collect()
+        } else {
+            concerned
+                .iter()
+                .filter_map(|id| server.wakers.remove(id))
+                .collect()
+        };
         (result, server.room.take_log(), wakers)
     });
     shell::print_log(&mut log);

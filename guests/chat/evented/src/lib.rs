@@ -1,10 +1,14 @@
 //! The chat room under the contract `evented`: one instance holds the room, and
 //! writes to a member only what its connection takes at once.
+//!
+//! While there is a hold nobody is read from. Whoever has something to say by then
+//! is put at rest, and goes on when the hold is over: because enough was written,
+//! or by a tick.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use chat_protocol::{READ_LIMIT, Room};
+use chat_protocol::{HoldId, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Opened};
 use shell_p2::{CHUNK, peer};
 use wasi::io::streams::StreamError;
@@ -15,8 +19,13 @@ shell_p2::evented::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server {
-        room: Room::new(shell::option_or_trap("QUEUE_LIMIT")),
-        connections: BTreeMap::new(),
+        room: Room::new(
+            shell::option_or_trap("QUEUE_LIMIT"),
+            shell::option_or_trap("ROOM_LIMIT"),
+        ),
+        members: BTreeMap::new(),
+        held_back: VecDeque::new(),
+        timed: None,
         changes: Vec::new(),
     });
 }
@@ -24,8 +33,20 @@ thread_local! {
 /// A connection is a member of the room by its own identifier.
 struct Server {
     room: Room,
-    connections: BTreeMap<ConnectionId, Connection>,
+    members: BTreeMap<ConnectionId, Member>,
+    /// Those at rest because of a hold, the first of them first. Some may have been
+    /// closed meanwhile.
+    held_back: VecDeque<ConnectionId>,
+    /// The hold that the next tick is to end.
+    timed: Option<HoldId>,
     changes: Vec<Change>,
+}
+
+struct Member {
+    connection: Connection,
+    held_back: bool,
+    /// What was read before a hold and is not in the room yet.
+    unsaid: Vec<u8>,
 }
 
 impl Handler for Component {
@@ -39,7 +60,8 @@ impl Handler for Component {
                     server.deliver();
                 }
             }
-            server.deliver();
+            server.go_on();
+            server.set_timer();
             shell::print_log(&mut server.room.take_log());
             std::mem::take(&mut server.changes)
         })
@@ -57,7 +79,11 @@ impl Server {
                 }
                 self.write(id);
             }
-            Event::Tick => {}
+            Event::Tick => {
+                if let Some(hold) = self.timed {
+                    self.room.end_hold(hold);
+                }
+            }
         }
     }
 
@@ -65,7 +91,12 @@ impl Server {
         let id = opened.connection;
         match peer(&opened.socket) {
             Ok(address) => {
-                self.connections.insert(id, Connection::from(opened));
+                let member = Member {
+                    connection: Connection::from(opened),
+                    held_back: false,
+                    unsaid: Vec::new(),
+                };
+                self.members.insert(id, member);
                 self.room.join(id, address);
             }
             // It has gone already.
@@ -76,11 +107,18 @@ impl Server {
     /// Reads one chunk. The rest comes as another event, when what this one has
     /// made wait has been written.
     fn receive(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else {
+        let Some(member) = self.members.get_mut(&id) else {
             return;
         };
-        match connection.input.read(READ_LIMIT as u64) {
-            Ok(chunk) => self.room.receive(id, &chunk),
+        // One that hangs up is reported even so, until the hold is over.
+        if member.held_back {
+            return;
+        }
+        if self.room.hold().is_some() {
+            return self.hold_back(id, &[]);
+        }
+        match member.connection.input.read(READ_LIMIT as u64) {
+            Ok(chunk) => self.say(id, &chunk),
             // End of file and a reset are all the same to a chat.
             Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => {
                 // One that says nothing and ends at once is welcomed all the same.
@@ -88,6 +126,61 @@ impl Server {
                 self.close(id);
             }
         }
+    }
+
+    /// Puts a chunk into the room, writing where that makes a hold. What a hold
+    /// leaves of it is kept.
+    fn say(&mut self, id: ConnectionId, chunk: &[u8]) {
+        let mut rest = chunk;
+        loop {
+            let taken = self.room.receive(id, rest);
+            rest = rest.get(taken..).unwrap_or_default();
+            if rest.is_empty() {
+                return;
+            }
+            self.deliver();
+            if self.room.hold().is_some() {
+                return self.hold_back(id, rest);
+            }
+        }
+    }
+
+    fn hold_back(&mut self, id: ConnectionId, unsaid: &[u8]) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.held_back = true;
+            member.unsaid = unsaid.to_vec();
+            self.held_back.push_back(id);
+        }
+    }
+
+    /// Writes, and lets those who were held back go on, each in its turn, for as
+    /// long as there is no hold.
+    fn go_on(&mut self) {
+        loop {
+            self.deliver();
+            if self.room.hold().is_some() || self.held_back.is_empty() {
+                return;
+            }
+            while !self.room.is_busy()
+                && let Some(id) = self.held_back.pop_front()
+            {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.held_back = false;
+                    let unsaid = std::mem::take(&mut member.unsaid);
+                    self.say(id, &unsaid);
+                    self.write(id);
+                }
+            }
+        }
+    }
+
+    /// Sees to it that every hold comes to an end.
+    fn set_timer(&mut self) {
+        let hold = self.room.hold();
+        if hold.is_some() && hold != self.timed {
+            self.changes.push(Change::TickAfter(PATIENCE_NANOSECONDS));
+        }
+        self.timed = hold;
     }
 
     /// Writes to everybody for whom something began to wait, until nothing new
@@ -111,29 +204,33 @@ impl Server {
     /// Writes what waits for a member as far as its connection permits it, and
     /// waits for more permission only if something is left.
     fn write(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(member) = self.members.get_mut(&id) else {
             return;
         };
-        let interest = loop {
-            let pending = self.room.pending(id, CHUNK);
-            if pending.is_empty() {
-                break Interest::READABLE;
-            }
+        let connection = &mut member.connection;
+        let mut interest = Interest::READABLE;
+        while self.room.has_pending(id) {
             let written = connection.permit().and_then(|permit| {
-                let piece = pending.get(..permit).unwrap_or(pending);
-                connection.output.write(piece).map(|()| piece.len())
+                let piece = self.room.pending(id, permit.min(CHUNK));
+                connection.output.write(&piece).map(|()| piece.len())
             });
             match written {
-                Ok(0) => break Interest::READABLE | Interest::WRITABLE,
+                Ok(0) => {
+                    interest |= Interest::WRITABLE;
+                    break;
+                }
                 Ok(count) => self.room.sent(id, count),
                 Err(_) => return self.close(id),
             }
-        };
+        }
+        if member.held_back {
+            interest -= Interest::READABLE;
+        }
         self.changes.extend(connection.wait_for(id, interest));
     }
 
     fn close(&mut self, id: ConnectionId) {
-        if self.connections.remove(&id).is_some() {
+        if self.members.remove(&id).is_some() {
             self.room.leave(id);
             self.changes.push(Change::Close(id));
         }

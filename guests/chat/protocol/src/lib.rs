@@ -251,13 +251,11 @@ impl Room {
             }
             let queues = self.members.iter();
             let longest = queues.max_by_key(|(_, member)| member.queue.len());
-            let Some(member) = longest.and_then(|(&id, _)| {
-                self.dropped.push(id);
-                self.remove(id)
-            }) else {
+            let Some((&id, _)) = longest else {
                 return dropped;
             };
-            dropped.push_back(member.name);
+            self.dropped.push(id);
+            dropped.extend(self.remove(id).map(|member| member.name));
         }
     }
 

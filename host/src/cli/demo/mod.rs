@@ -1,5 +1,6 @@
 //! `sockserve demo`: serves the embedded components on free loopback ports,
-//! drives each with real clients, and checks every byte.
+//! drives each with real clients, checks every byte, and swaps a handler under
+//! an open connection.
 //!
 //! The clients run on one thread and the services on theirs, in this process.
 //! All traffic is TCP over loopback.
@@ -7,6 +8,7 @@
 mod chat;
 mod line;
 mod report;
+mod swap;
 
 use super::Failure;
 use super::signals::Signals;
@@ -95,7 +97,10 @@ async fn run_all(options: &Options) -> Result<ExitCode, Failure> {
         }
     }
     report::print(&rows).context("cannot print the table")?;
-    let wrong = rows.iter().any(Row::is_wrong);
+    let swapped = tokio::time::timeout(PATIENCE, swap::show())
+        .await
+        .context("the live swap took too long")??;
+    let wrong = rows.iter().any(Row::is_wrong) || !swapped;
     Ok(if wrong {
         ExitCode::FAILURE
     } else {
@@ -128,13 +133,7 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
         ..Grants::default()
     };
     let handler = Handler::new(&source, &component, plan.dispatch, &limits, grants)?;
-    let any_port = "tcp://127.0.0.1:0".parse()?;
-    let service_options = ServiceOptions {
-        name: name.to_owned(),
-        listen: vec![any_port],
-        rollback: RollbackPolicy::default(),
-    };
-    let mut service = Service::start(service_options, handler)?;
+    let mut service = Service::start(service_options(name)?, handler)?;
     let address = *service
         .local_addresses()
         .first()
@@ -152,6 +151,15 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
     service.ended().await.context("the service ended")?;
     let row = Row::new(&service, &meter, result);
     Ok(Some(row))
+}
+
+/// A service on any port of the loopback.
+fn service_options(name: &str) -> anyhow::Result<ServiceOptions> {
+    Ok(ServiceOptions {
+        name: name.to_owned(),
+        listen: vec!["tcp://127.0.0.1:0".parse()?],
+        rollback: RollbackPolicy::default(),
+    })
 }
 
 async fn drive(

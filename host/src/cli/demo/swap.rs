@@ -1,0 +1,69 @@
+//! The live swap at the end of the demo: what a connection that is open, and
+//! the next one, see of it.
+
+use super::line::connect;
+use super::service_options;
+use crate::{Dispatch, Grants, Handler, Limits, Service, SwapOptions, builtin};
+use anyhow::Context as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+
+const OLD: &str = "builtin:echo-concurrent";
+const NEW: &str = "builtin:time-evented";
+
+/// Swaps echo for time under an open connection, and prints what is said.
+/// False if anything was not as it has to be.
+pub(super) async fn show() -> anyhow::Result<bool> {
+    let component = builtin::load(OLD)?;
+    let handler = Handler::new(
+        OLD,
+        &component,
+        Dispatch::Poll,
+        &Limits::default(),
+        Grants::default(),
+    )?;
+    let mut service = Service::start(service_options("echo")?, handler)?;
+    let address = *service
+        .local_addresses()
+        .first()
+        .context("the service has no address")?;
+    let mut old = Peer::connect(address).await?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "\nlive swap: {OLD} → {NEW}")?;
+    let mut say = |who: &str, answer: &str| writeln!(stdout, "  {who:<22} {answer:?}");
+    let before = old.ask("typed before the swap\n").await?;
+    say("an open connection", &before)?;
+    let swapped = service.remote().swap(NEW, SwapOptions::default()).await?;
+    let after = old.ask("typed after the swap\n").await?;
+    say("the same connection", &after)?;
+    let new = Peer::connect(address).await?.line().await?;
+    say("the next connection", &new)?;
+    drop(old);
+    service.drain();
+    service.ended().await.context("the service ended")?;
+    Ok(before == "typed before the swap\n"
+        && after == "typed after the swap\n"
+        && new.ends_with("\r\n")
+        && swapped.version == 2)
+}
+
+struct Peer(BufReader<TcpStream>);
+
+impl Peer {
+    async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self(BufReader::new(connect(address).await?)))
+    }
+
+    async fn ask(&mut self, question: &str) -> anyhow::Result<String> {
+        self.0.get_mut().write_all(question.as_bytes()).await?;
+        self.line().await
+    }
+
+    async fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await?;
+        Ok(line)
+    }
+}
