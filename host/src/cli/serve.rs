@@ -1,7 +1,7 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
 use super::signals::Signals;
-use super::watch::Watch;
+use super::watch::{Stamp, Watch};
 use super::{Failure, files};
 use crate::builtin;
 use crate::control::server::ControlServer;
@@ -171,6 +171,7 @@ impl LimitOptions {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let loaded = Stamp::of(&options.component);
     let component = builtin::load(&options.component)?;
     let dispatch = options
         .dispatch
@@ -195,10 +196,15 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(serve(options, name, handler))
+    runtime.block_on(serve(options, name, handler, loaded))
 }
 
-async fn serve(options: &Options, name: String, handler: Handler) -> Result<ExitCode, Failure> {
+async fn serve(
+    options: &Options,
+    name: String,
+    handler: Handler,
+    loaded: Option<Stamp>,
+) -> Result<ExitCode, Failure> {
     // Before the ready line: whoever reads it may send a signal at once.
     let mut signals = Signals::new().context("cannot watch for signals")?;
     let service_options = ServiceOptions {
@@ -220,7 +226,7 @@ async fn serve(options: &Options, name: String, handler: Handler) -> Result<Exit
             None => std::future::pending().await,
         }
     };
-    let watching = Watch::new(&options.component, service.remote());
+    let watching = Watch::new(&options.component, loaded, service.remote());
     let hang_ups = watching.at_hang_up().context("cannot watch for SIGHUP")?;
     print_ready(&service).context("cannot print the ready line")?;
     let remote = service.remote();

@@ -15,12 +15,14 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) struct Watch {
     source: String,
+    /// The file as it was before it was loaded.
+    loaded: Option<Stamp>,
     service: Remote,
 }
 
 /// What tells one state of a file from another.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -29,7 +31,7 @@ struct Stamp {
 
 impl Stamp {
     /// Nothing if there is no such file now.
-    fn of(path: &str) -> Option<Self> {
+    pub(super) fn of(path: &str) -> Option<Self> {
         let data = std::fs::metadata(path).ok()?;
         Some(Self {
             device: data.dev(),
@@ -41,9 +43,11 @@ impl Stamp {
 }
 
 impl Watch {
-    pub(super) fn new(source: &str, service: Remote) -> Self {
+    /// `loaded` was taken before the component was, so that no change is missed.
+    pub(super) fn new(source: &str, loaded: Option<Stamp>, service: Remote) -> Self {
         Self {
             source: source.to_owned(),
+            loaded,
             service,
         }
     }
@@ -69,7 +73,7 @@ impl Watch {
             // It cannot change.
             return std::future::pending().await;
         }
-        let mut seen = Stamp::of(&self.source);
+        let mut seen = self.loaded;
         let mut before = seen;
         let mut complained = None;
         loop {
