@@ -5,7 +5,7 @@ use super::Failure;
 use crate::builtin;
 use crate::control::client::ask;
 use crate::control::{DrainReply, StatusReply, SwapRequest};
-use crate::swap::{Old, Swapped};
+use crate::service::swap::{Old, Swapped};
 use crate::{Status, VersionState};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};

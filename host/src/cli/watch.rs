@@ -1,7 +1,7 @@
 //! Swapping a component's file in when it has changed: by itself, or at SIGHUP.
 
 use crate::service::Remote;
-use crate::swap::SwapOptions;
+use crate::service::swap::SwapOptions;
 use crate::{Component, builtin};
 use std::convert::Infallible;
 use std::io;

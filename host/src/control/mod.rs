@@ -17,8 +17,8 @@
 pub mod client;
 pub mod server;
 
-use crate::status::Status;
-use crate::swap::Old;
+use crate::service::status::Status;
+use crate::service::swap::Old;
 use serde::{Deserialize, Serialize};
 
 /// How to swap, as JSON.

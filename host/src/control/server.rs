@@ -2,7 +2,7 @@
 
 use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest};
 use crate::service::Remote;
-use crate::swap::{SwapError, SwapOptions};
+use crate::service::swap::{SwapError, SwapOptions};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;

@@ -13,11 +13,11 @@ use crate::guest::bindings::evented::exports::sockserve::handler::evented::{
 };
 use crate::guest::clock::{DeadlineExceeded, GuestClock};
 use crate::guest::failure::Failure;
+use crate::service::version::Version;
 use crate::service::{Admitted, Phase, Shared};
 use crate::sockets::attention::Attention;
 use crate::sockets::connection::ConnectionId;
 use crate::sockets::p2;
-use crate::version::Version;
 use rustix::event::epoll::EventFlags;
 use std::collections::HashMap;
 use std::io;

@@ -17,8 +17,8 @@ mod poller;
 
 use crate::contract::Contract;
 use crate::dispatch::poller::Poller;
+use crate::service::version::Version;
 use crate::service::{Admitted, Shared};
-use crate::version::Version;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;

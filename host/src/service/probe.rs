@@ -5,7 +5,7 @@ use crate::dispatch;
 use crate::guest::failure::one_line;
 use crate::guest::handler::Handler;
 use crate::service::Shared;
-use crate::version::{Origin, Version};
+use crate::service::version::{Origin, Version};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};

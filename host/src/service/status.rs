@@ -1,7 +1,7 @@
 //! What a service says of itself.
 
+use crate::service::version::{FailureCounts, Version};
 use crate::service::{Phase, Remote};
-use crate::version::{FailureCounts, Version};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -10,9 +10,9 @@
 use crate::builtin::{self, LoadError};
 use crate::dispatch;
 use crate::guest::handler::{Handler, HandlerError};
-use crate::probe::{Probe, ProbeError};
+use crate::service::probe::{Probe, ProbeError};
+use crate::service::version::{FailureCounts, Origin, Version};
 use crate::service::{Phase, Remote, Shared};
-use crate::version::{FailureCounts, Origin, Version};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 

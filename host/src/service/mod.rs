@@ -1,0 +1,298 @@
+//! A service: listeners, a handler, a dispatch, and its life from the first
+//! accept to the last close.
+//!
+//! [`Service::start`] binds first and starts a thread of its own, which runs the
+//! accept loops and, but under `threaded`, the guests. The handler has versions,
+//! of which one is current: each new connection goes to it (see `swap`).
+//!
+//! A service ends in two steps: draining stops accepting and lets open
+//! connections finish; aborting closes what is still open.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `run` | the service's thread, from its start to its end |
+//! | `connections` | connections: taken on, counted, reported, closed |
+//! | `version` | one version of the handler, to the end of its last connection |
+//! | `swap` | another version in its place, and back |
+//! | `probe` | a connection to try a version with |
+//! | `status` | what a service says of itself |
+
+mod connections;
+pub(crate) mod probe;
+mod run;
+pub(crate) mod status;
+pub(crate) mod swap;
+pub(crate) mod version;
+
+use crate::accept;
+use crate::address::{AddressError, ListenAddress};
+use crate::contract::{Contract, Dispatch};
+use crate::guest::handler::{Handler, HandlerError};
+use crate::guest::stdio::Scope;
+use crate::limits::Limits;
+use crate::service::swap::{History, RollbackPolicy};
+use crate::service::version::{Origin, Version};
+use crate::sockets::connection::Connection;
+use crate::sockets::traffic::Traffic;
+use arc_swap::ArcSwap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+/// A running service. Dropping it aborts it.
+pub struct Service {
+    pub(crate) shared: Arc<Shared>,
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+/// Asks a running service for things, from anywhere. Does not keep it running.
+#[derive(Clone)]
+pub struct Remote {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listen address cannot be resolved.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address}: {error}; {}", advice(.error))]
+    Bind {
+        /// The address as given.
+        address: ListenAddress,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The component cannot be started.
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
+    /// The system did not give a thread or a poller.
+    #[error("cannot start the service {name}: {error}")]
+    System {
+        /// The service's name.
+        name: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "choose another port, or port 0 for any free one",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "the address is not this machine's; 0.0.0.0 is any",
+        _ => "choose another address",
+    }
+}
+
+/// How far the end of a service, or of a version, has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// No new connections; open ones finish.
+    Draining,
+    /// Open connections are closed.
+    Aborting,
+}
+
+impl Phase {
+    /// Goes on to `phase`; never back.
+    pub(crate) fn advance(sender: &watch::Sender<Self>, phase: Self) {
+        sender.send_if_modified(|current| {
+            let later = phase > *current;
+            if later {
+                *current = phase;
+            }
+            later
+        });
+    }
+}
+
+/// What the parts of a service share.
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) limits: Limits,
+    pub(crate) rollback: RollbackPolicy,
+    pub(crate) local_addresses: Vec<SocketAddr>,
+    pub(crate) current: ArcSwap<Version>,
+    pub(crate) history: Mutex<History>,
+    /// Held by the swap that is under way.
+    pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) traffic: Arc<Traffic>,
+    /// Where the service's tasks run. Set before anybody can ask for one.
+    runtime: OnceLock<Handle>,
+    permits: Arc<Semaphore>,
+    phase: watch::Sender<Phase>,
+    accepted: AtomicU64,
+}
+
+/// What a service is made of, besides its handler.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    /// Its name, in the log and for commands.
+    pub name: String,
+    /// Where to listen; at least one address.
+    pub listen: Vec<ListenAddress>,
+    /// When to go back to the version before by itself.
+    pub rollback: RollbackPolicy,
+}
+
+impl Service {
+    /// Binds every address and starts serving `handler` on it.
+    ///
+    /// Returns when peers can connect. Nothing is left behind by a failure.
+    pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
+        let limits = handler.limits().clone();
+        let mut listeners = Vec::with_capacity(options.listen.len());
+        let mut local_addresses = Vec::with_capacity(options.listen.len());
+        for address in &options.listen {
+            let (listener, local) = accept::bind(address.resolve()?, limits.backlog)
+                .and_then(|listener| {
+                    let local = accept::local_address(&listener)?;
+                    Ok((listener, local))
+                })
+                .map_err(|error| StartError::Bind {
+                    address: address.clone(),
+                    error,
+                })?;
+            listeners.push(listener);
+            local_addresses.push(local);
+        }
+        let ServiceOptions { name, rollback, .. } = options;
+        let shared = Arc::new(Shared {
+            name: name.as_str().into(),
+            dispatch: handler.dispatch(),
+            rollback,
+            local_addresses,
+            current: ArcSwap::new(Version::new(1, Arc::new(handler), Origin::Start)),
+            history: Mutex::default(),
+            swapping: Arc::default(),
+            traffic: Arc::default(),
+            runtime: OnceLock::new(),
+            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            phase: watch::Sender::new(Phase::Serving),
+            accepted: AtomicU64::new(0),
+            limits,
+        });
+        let ended = Arc::clone(&shared).spawn(listeners)?;
+        Ok(Self { shared, ended })
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The contract of its current handler.
+    pub fn contract(&self) -> Contract {
+        self.shared.current.load().handler.contract()
+    }
+
+    /// Its dispatch.
+    pub fn dispatch(&self) -> Dispatch {
+        self.shared.dispatch
+    }
+
+    /// The addresses it listens on, in the order they were given.
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &self.shared.local_addresses
+    }
+
+    /// A way to ask it for things from elsewhere.
+    pub fn remote(&self) -> Remote {
+        Remote {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Stops accepting. The service ends when its last connection has, or at
+    /// the drain timeout.
+    pub fn drain(&self) {
+        self.shared.enter(Phase::Draining);
+    }
+
+    /// Closes every connection and ends.
+    pub fn abort(&self) {
+        self.shared.enter(Phase::Aborting);
+    }
+
+    /// Waits until the service has ended, by being told to or by a failure of a
+    /// listener.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        match (&mut self.ended).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("the service's thread is gone")),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+impl Shared {
+    /// Calls `make` where it can put things into the service's poller.
+    pub(crate) fn in_runtime<R>(&self, make: impl FnOnce() -> R) -> io::Result<R> {
+        let runtime = self.runtime.get();
+        let runtime = runtime.ok_or(io::ErrorKind::NotConnected)?;
+        let _entered = runtime.enter();
+        Ok(make())
+    }
+
+    /// Runs a task on the service's threads.
+    pub(crate) fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Under which name an instance's output is logged.
+    pub(crate) fn scope(&self, connection: Option<&Connection>) -> Scope {
+        Scope {
+            service: Arc::clone(&self.name),
+            connection: connection.map(|connection| (connection.id(), connection.peer())),
+        }
+    }
+
+    /// Waits until the service has come to `phase`.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        // The sender is ours, so the channel cannot be closed.
+        let _ = self
+            .phase
+            .subscribe()
+            .wait_for(|current| *current >= phase)
+            .await;
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections open, those being closed included. Not what the permits say:
+    /// an accept that waits has one too.
+    pub(crate) fn open(&self) -> u64 {
+        self.versions().iter().map(|version| version.open()).sum()
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        Phase::advance(&self.phase, phase);
+    }
+}
+
+/// A connection that counts, with the permit that it holds until it is closed.
+pub(crate) struct Admitted {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) permit: OwnedSemaphorePermit,
+}

@@ -1,0 +1,139 @@
+//! A service's thread: from its start to the end of its last connection.
+
+use super::{Phase, Shared, StartError};
+use crate::accept;
+use crate::contract::Dispatch;
+use crate::dispatch;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, oneshot};
+
+/// The threads of a service. `threaded` has its workers; the others run all on
+/// the thread that calls `block_on`.
+fn runtime(service: &Shared) -> io::Result<Runtime> {
+    let mut builder = match service.dispatch {
+        Dispatch::Threaded => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(service.limits.workers);
+            builder
+        }
+        Dispatch::Sequential | Dispatch::Poll => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder
+        .enable_io()
+        .enable_time()
+        .thread_name(format!("worker-{}", service.name))
+        .build()
+}
+
+impl Shared {
+    /// Starts the service's thread, and returns when its handler has been tried.
+    pub(super) fn spawn(
+        self: Arc<Self>,
+        listeners: Vec<OwnedFd>,
+    ) -> Result<oneshot::Receiver<io::Result<()>>, StartError> {
+        let system = |error| StartError::System {
+            name: self.name.to_string(),
+            error,
+        };
+        // The caller may be inside a runtime of its own, so the service's is
+        // made, used and dropped on the service's thread.
+        let (starting, started) = std::sync::mpsc::channel();
+        let (ending, ended) = oneshot::channel();
+        let service = Arc::clone(&self);
+        std::thread::Builder::new()
+            .name(format!("serve-{}", self.name))
+            .spawn(move || {
+                let runtime = match runtime(&service) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let name = service.name.to_string();
+                        let _ = starting.send(Err(StartError::System { name, error }));
+                        return;
+                    }
+                };
+                let _ = service.runtime.set(runtime.handle().clone());
+                let version = service.current.load_full();
+                let probe = version.handler.probe(service.scope(None));
+                let probed = runtime.block_on(probe).map_err(StartError::from);
+                let probed = probed.and_then(|()| {
+                    dispatch::start(&service, &version).map_err(|error| {
+                        let name = service.name.to_string();
+                        StartError::System { name, error }
+                    })
+                });
+                let failed = probed.is_err();
+                if starting.send(probed).is_err() || failed {
+                    return;
+                }
+                let result = runtime.block_on(service.run(listeners));
+                // A worker may be deep in a guest; it is not waited for.
+                runtime.shutdown_background();
+                let _ = ending.send(result);
+            })
+            .map_err(system)?;
+        started
+            .recv()
+            .unwrap_or_else(|_| Err(system(io::ErrorKind::BrokenPipe.into())))?;
+        Ok(ended)
+    }
+
+    /// Serves until the service is told to end or a listener fails, and until
+    /// the last connection is closed.
+    async fn run(self: Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
+        let serving = async {
+            let result = self.accept(listeners).await;
+            if let Err(error) = &result {
+                tracing::error!(service = &*self.name, %error, "the listener failed");
+                self.enter(Phase::Aborting);
+            }
+            self.current.load().retire(None);
+            let all = self.limits.max_connections;
+            let _ = self.permits.acquire_many(all).await;
+            result
+        };
+        let aborting = async {
+            self.reached(Phase::Aborting).await;
+            for version in self.versions() {
+                version.abort();
+            }
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        tokio::select! {
+            result = serving => result,
+            never = self.abort_after_drain_timeout() => match never {},
+            never = aborting => match never {},
+        }
+    }
+
+    async fn abort_after_drain_timeout(&self) -> std::convert::Infallible {
+        self.reached(Phase::Draining).await;
+        tokio::time::sleep(self.limits.drain_timeout).await;
+        let connections = self.open();
+        tracing::warn!(
+            service = &*self.name,
+            connections,
+            "drain timeout, closing what is open"
+        );
+        self.enter(Phase::Aborting);
+        std::future::pending().await
+    }
+
+    /// Accepts on every listener, and gives each connection to the version that
+    /// is current then.
+    async fn accept(self: &Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
+        let turn = match self.dispatch {
+            Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
+            Dispatch::Threaded | Dispatch::Poll => None,
+        };
+        let deliver = |incoming, turn| dispatch::deliver(self, self.admit(incoming), turn);
+        let loops = listeners.into_iter().map(|listener| {
+            let permits = Arc::clone(&self.permits);
+            let phase = self.phase.subscribe();
+            accept::run(listener, permits, turn.clone(), phase, &deliver)
+        });
+        futures_util::future::try_join_all(loops).await.map(drop)
+    }
+}

@@ -1,0 +1,171 @@
+//! An accepted connection, as the host holds it.
+//!
+//! [`Connection`] is what both WASI versions and all dispatches share: reading,
+//! writing, half-closing, readiness, and closing in order. Everything here is
+//! non-blocking and byte for byte: what a read returned is gone from the socket
+//! and nothing else is; what a write took is sent or, at the end, reported.
+//!
+//! It lives as long as the longest of: the guest's resources on it, the
+//! dispatch's entry for it, and its closing.
+
+mod closing;
+mod reading;
+mod writing;
+
+use crate::sockets::attention::Attention;
+use crate::sockets::poller::register;
+use crate::sockets::traffic::Traffic;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::io::unix::AsyncFd;
+use writing::Output;
+
+/// The most bytes that one guest call may move, either way.
+///
+/// The same cap as wasmtime-wasi's: a guest cannot make the host allocate more.
+pub(crate) const MAX_TRANSFER: usize = 64 * 1024;
+
+/// Names a connection in the log and in the `evented` contract. Unique in the
+/// process.
+pub(crate) type ConnectionId = u64;
+
+/// An accepted connection. See the module's documentation.
+pub(crate) struct Connection {
+    id: ConnectionId,
+    peer: SocketAddr,
+    socket: Arc<OwnedFd>,
+    registration: OnceLock<AsyncFd<Arc<OwnedFd>>>,
+    output: Mutex<Output>,
+    /// No read after `shutdown(receive)` or the end of file.
+    read_closed: AtomicBool,
+    /// A read or a write has failed for good: the peer reset the connection, or
+    /// the network lost it.
+    lost: AtomicBool,
+    /// How many resources the guest holds: socket, input, output.
+    guest_holds: AtomicU8,
+    /// Where to say that this connection needs the `evented` dispatch.
+    attention: Mutex<Option<Arc<Attention>>>,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    traffic: Arc<Traffic>,
+}
+
+impl Connection {
+    /// Takes over a connected, non-blocking socket.
+    pub(crate) fn new(
+        id: ConnectionId,
+        socket: OwnedFd,
+        peer: SocketAddr,
+        traffic: Arc<Traffic>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            peer,
+            socket: Arc::new(socket),
+            registration: OnceLock::new(),
+            output: Mutex::default(),
+            read_closed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            guest_holds: AtomicU8::new(0),
+            attention: Mutex::default(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            traffic,
+        })
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(rustix::net::getsockname(&self.socket)?.try_into()?)
+    }
+
+    /// Whether a read or a write has failed for good, which no handler causes.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Bytes read from the peer so far.
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// Counts a resource that the guest holds on this connection.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        self.guest_holds.fetch_add(1, Ordering::Relaxed);
+        Held(Arc::clone(self))
+    }
+
+    /// Whether the guest has dropped every resource on this connection.
+    pub(crate) fn is_released(&self) -> bool {
+        self.guest_holds.load(Ordering::Relaxed) == 0
+    }
+
+    /// Where this connection asks for attention from now on.
+    pub(crate) fn set_attention(&self, attention: Arc<Attention>) {
+        *self.attention() = Some(attention);
+    }
+
+    /// Has the `evented` dispatch look at this connection again.
+    pub(crate) fn ask_for_attention(&self) {
+        if let Some(attention) = &*self.attention() {
+            attention.ask(self.id);
+        }
+    }
+
+    fn attention(&self) -> MutexGuard<'_, Option<Arc<Attention>>> {
+        self.attention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place in the runtime's poller, taken at the first wait: a connection
+    /// that never waits, and one that the `evented` dispatch watches itself,
+    /// never needs one.
+    fn registration(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
+        if let Some(registration) = self.registration.get() {
+            return Ok(registration);
+        }
+        let registration = register(Arc::clone(&self.socket))?;
+        Ok(self.registration.get_or_init(|| registration))
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A guest's hold on a connection; dropped with the resource that has it.
+pub(crate) struct Held(Arc<Connection>);
+
+impl std::ops::Deref for Held {
+    type Target = Arc<Connection>;
+
+    fn deref(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.guest_holds.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.ask_for_attention();
+        }
+    }
+}

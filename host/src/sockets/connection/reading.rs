@@ -1,0 +1,102 @@
+//! Reading from a connection.
+
+use super::Connection;
+use rustix::buffer::{Buffer, spare_capacity};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use tokio::io::Interest;
+
+impl Connection {
+    /// Reads what is there into `buffer`, which must not be empty.
+    ///
+    /// `Ok(0)` is the end of file, for good. `WouldBlock` says that nothing is
+    /// there now.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len();
+        self.read_with(room, || self.receive(buffer))
+    }
+
+    /// Reads at most `room` bytes of what is there; otherwise as
+    /// [`try_read`](Self::try_read).
+    pub(crate) fn try_read_vec(&self, room: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(room);
+        self.read_with(room, || self.receive(spare_capacity(&mut bytes)))?;
+        Ok(bytes)
+    }
+
+    fn read_with(
+        &self,
+        room: usize,
+        receive: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.read_closed.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let count = match self.registration.get() {
+            None => receive()?,
+            // A short read has emptied the socket, so the next one would be
+            // refused: forget the readiness now and save that system call.
+            Some(registration) => {
+                let mut short = None;
+                let result = registration.try_io(Interest::READABLE, |_| {
+                    let count = receive()?;
+                    if count > 0 && count < room {
+                        short = Some(count);
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    Ok(count)
+                });
+                match short {
+                    Some(count) => count,
+                    None => result?,
+                }
+            }
+        };
+        if count == 0 {
+            self.read_closed.store(true, Ordering::Relaxed);
+        }
+        self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
+        self.traffic.add_in(count);
+        Ok(count)
+    }
+
+    /// Is ready when [`try_read`](Self::try_read) may have something to say.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.read_closed.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        self.poll_input(cx)
+    }
+
+    /// Later reads are at the end of the file.
+    ///
+    /// The kernel is not told: `close` still has to see the peer's FIN.
+    pub(crate) fn shutdown_receive(&self) {
+        self.read_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn receive(&self, buffer: impl Buffer<u8>) -> io::Result<usize> {
+        // Non-blocking, so never interrupted. For a buffer of uninitialised
+        // memory the first of the two results is the part that was filled; the
+        // second is the count in any case.
+        match rustix::net::recv(&self.socket, buffer, RecvFlags::empty()) {
+            Ok((_, count)) => Ok(count),
+            Err(Errno::AGAIN) => Err(Errno::AGAIN.into()),
+            Err(error) => {
+                self.lost.store(true, Ordering::Relaxed);
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) fn poll_input(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.registration() {
+            // A failure to wait is left to the next read to report.
+            Ok(registration) => registration.poll_read_ready(cx).map(|_| ()),
+            Err(_) => Poll::Ready(()),
+        }
+    }
+}
