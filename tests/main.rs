@@ -33,6 +33,7 @@ mod lifecycle;
 mod many;
 mod readme;
 mod refusals;
+mod regressions;
 mod swap;
 mod time;
 mod transport;

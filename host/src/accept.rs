@@ -1,8 +1,8 @@
 //! Listening and accepting.
 //!
-//! A permit is taken before each accept and moved into the connection, so that
-//! the number of open connections never passes the limit and further peers wait
-//! in the kernel's backlog. An accept error is never the end of the service,
+//! When somebody is there a permit is taken, before the accept, and moved into the
+//! connection, so that the number of open connections never passes the limit and
+//! further peers wait in the kernel's backlog. An accept error is never the end of the service,
 //! unless the listener itself is gone.
 
 use crate::service::Phase;
@@ -14,13 +14,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// The first pause after the process ran out of something.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// The longest; each pause is twice the one before.
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Transient errors in a row that are still taken for peers who are gone.
+const MAX_TRANSIENT: u32 = 100;
 
 /// An accepted connection that nobody has taken on yet.
 pub(crate) struct Incoming {
@@ -95,26 +97,29 @@ pub(crate) async fn run(
 ) -> io::Result<()> {
     let listener = register(Arc::new(listener))?;
     let accepting = async {
-        let mut backoff = FIRST_BACKOFF;
+        let mut trouble = Trouble::default();
         loop {
+            // Somebody is there before anything is taken for him: a listener
+            // that nobody comes to must not keep what another one needs.
+            let mut ready = listener.readable().await?;
             let turn = match &turn {
                 Some(turn) => Some(acquire(turn).await?),
                 None => None,
             };
             let permit = acquire(&permits).await?;
-            let (socket, peer) = loop {
-                match accept(&listener).await {
-                    Ok(accepted) => break accepted,
-                    Err(error) => survive(error, &mut backoff).await?,
+            match accept_now(listener.get_ref()) {
+                Ok((socket, peer)) => {
+                    trouble = Trouble::default();
+                    let incoming = Incoming {
+                        socket,
+                        peer,
+                        permit,
+                    };
+                    deliver(incoming, turn);
                 }
-            };
-            backoff = FIRST_BACKOFF;
-            let incoming = Incoming {
-                socket,
-                peer,
-                permit,
-            };
-            deliver(incoming, turn);
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(error) => trouble.survive(error).await?,
+            }
         }
     };
     tokio::select! {
@@ -125,14 +130,17 @@ pub(crate) async fn run(
     }
     let mut waiting = Vec::new();
     while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-        let Ok((socket, peer)) = accept_now(listener.get_ref()) else {
-            break;
-        };
-        waiting.push(Incoming {
-            socket,
-            peer,
-            permit,
-        });
+        match accept_now(listener.get_ref()) {
+            Ok((socket, peer)) => waiting.push(Incoming {
+                socket,
+                peer,
+                permit,
+            }),
+            // This one is gone; there may be others.
+            Err(error)
+                if error != Errno::AGAIN && AcceptError::from(error) == AcceptError::Transient => {}
+            Err(_) => break,
+        }
     }
     // Nobody else gets in, though `turn` may keep those in `waiting` for a while.
     drop(listener);
@@ -153,34 +161,41 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> io::Result<OwnedSemaphorePermit>
         .map_err(io::Error::other)
 }
 
-/// Says what is wrong and waits as long as it takes for another try to make
-/// sense; returns the error if none does.
-async fn survive(error: Errno, backoff: &mut Duration) -> io::Result<()> {
-    match AcceptError::from(error) {
-        AcceptError::Transient => {
-            tracing::debug!(%error, "accept: the peer is gone");
-            Ok(())
-        }
-        AcceptError::Exhausted => {
-            // Once an episode.
-            if *backoff == FIRST_BACKOFF {
-                tracing::warn!(%error, "accept: out of resources, waiting; raise the limit on open files (ulimit -n) or lower --max-connections");
-            }
-            tokio::time::sleep(*backoff).await;
-            *backoff = (*backoff * 2).min(LAST_BACKOFF);
-            Ok(())
-        }
-        AcceptError::Fatal => Err(error.into()),
-    }
+/// Accepts that failed, since one that did not.
+#[derive(Default)]
+struct Trouble {
+    count: u32,
+    backoff: Option<Duration>,
 }
 
-async fn accept(listener: &AsyncFd<Arc<OwnedFd>>) -> Result<(OwnedFd, SocketAddr), Errno> {
-    loop {
-        let mut ready = listener.readable().await.map_err(|_| Errno::BADF)?;
-        match accept_now(listener.get_ref()) {
-            Err(Errno::AGAIN) => ready.clear_ready(),
-            result => return result,
+impl Trouble {
+    /// Waits as long as it takes for another try to make sense; returns the
+    /// error if none does.
+    async fn survive(&mut self, error: Errno) -> io::Result<()> {
+        self.count = self.count.saturating_add(1);
+        match AcceptError::from(error) {
+            AcceptError::Fatal => return Err(error.into()),
+            AcceptError::Transient if self.count <= MAX_TRANSIENT => {
+                tracing::debug!(%error, "accept: the peer is gone");
+                return Ok(());
+            }
+            AcceptError::Transient | AcceptError::Exhausted => {}
         }
+        let backoff = match self.backoff {
+            Some(backoff) => (backoff * 2).min(LAST_BACKOFF),
+            // Once an episode.
+            None => {
+                tracing::warn!(
+                    %error,
+                    "accept fails, waiting; if descriptors are what is missing, raise the limit \
+                     on open files (ulimit -n) or lower --max-connections"
+                );
+                FIRST_BACKOFF
+            }
+        };
+        self.backoff = Some(backoff);
+        tokio::time::sleep(backoff).await;
+        Ok(())
     }
 }
 

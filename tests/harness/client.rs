@@ -60,6 +60,11 @@ impl Client {
         self.reader.get_ref()
     }
 
+    /// What it is made of, for calls that have no place here.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.stream()
+    }
+
     /// Its own address, which is what the server calls it.
     pub(crate) fn local(&self) -> SocketAddr {
         self.stream().local_addr().unwrap()
@@ -157,6 +162,16 @@ impl Client {
     #[track_caller]
     pub(crate) fn expect_eof(&mut self) {
         assert_eq!(text(self.read_to_end()), "");
+    }
+
+    /// Reads to an error, which comes before an end of file.
+    #[track_caller]
+    pub(crate) fn read_until_error(&mut self) -> io::Error {
+        let mut bytes = Vec::new();
+        match self.reader.read_to_end(&mut bytes) {
+            Err(error) => error,
+            Ok(_) => panic!("end of file after {} bytes", bytes.len()),
+        }
     }
 
     /// Reads to the end of the connection, in whatever way it ends.

@@ -198,13 +198,14 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
     if failed.total() > 0 {
         writeln!(
             out,
-            "  failed       error {}  trap {}  deadline {}  memory {}  instantiate {}  peer {}  \
-             aborted {}",
+            "  failed       error {}  trap {}  deadline {}  memory {}  instantiate {}  host {}  \
+             peer {}  aborted {}",
             failed.error,
             failed.trap,
             failed.deadline,
             failed.memory,
             failed.instantiate,
+            failed.host,
             failed.peer,
             failed.aborted,
         )?;

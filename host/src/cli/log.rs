@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use std::io::IsTerminal as _;
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::fmt;
 
 #[derive(Args)]
@@ -25,14 +26,21 @@ enum Format {
 }
 
 impl Options {
-    pub(super) fn start(&self, default: LevelFilter) {
+    /// Starts logging. What is still to be written is, when the guard goes.
+    ///
+    /// A thread of its own writes, and lines that it cannot get rid of are lost:
+    /// a reader that is slow or gone must not hold up a service.
+    pub(super) fn start(&self, default: LevelFilter) -> WorkerGuard {
+        let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
         let builder = fmt()
             .with_max_level(self.log_level.unwrap_or(default))
-            .with_writer(std::io::stderr)
+            .with_writer(writer)
+            .log_internal_errors(false)
             .with_ansi(std::io::stderr().is_terminal());
         match self.log_format {
             Format::Text => builder.init(),
             Format::Json => builder.json().flatten_event(true).init(),
         }
+        guard
     }
 }

@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
         Command::Demo(_) => LevelFilter::WARN,
         _ => LevelFilter::INFO,
     };
-    cli.log.start(default_level);
+    let _flushed_at_the_end = cli.log.start(default_level);
     files::raise_limit();
     let result = match cli.command {
         Command::Serve(options) => serve::run(&options),

@@ -177,7 +177,12 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         .dispatch
         .unwrap_or_else(|| component.contract().default_dispatch());
     let name = match &options.name {
-        Some(name) => name.clone(),
+        Some(name) if is_name(name) => name.clone(),
+        Some(name) => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "`{name}` is no service name: write letters, digits, `.`, `_` and `-`"
+            )));
+        }
         None => service_name(&options.component),
     };
     let handler = Handler::new(
@@ -196,7 +201,10 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(serve(options, name, handler, loaded))
+    let result = runtime.block_on(serve(options, name, handler, loaded));
+    // A swap may be compiling; it is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(
@@ -205,8 +213,10 @@ async fn serve(
     handler: Handler,
     loaded: Option<Stamp>,
 ) -> Result<ExitCode, Failure> {
-    // Before the ready line: whoever reads it may send a signal at once.
-    let mut signals = Signals::new().context("cannot watch for signals")?;
+    let control = match &options.control.control {
+        Some(path) => Some(ControlServer::bind(path)?),
+        None => None,
+    };
     let service_options = ServiceOptions {
         name,
         listen: options.listen.clone(),
@@ -216,13 +226,13 @@ async fn serve(
         StartError::Address(_) => Failure::usage(error),
         error => error.into(),
     })?;
-    let control = match &options.control.control {
-        Some(path) => Some(ControlServer::bind(path, vec![service.remote()])?),
-        None => None,
-    };
+    // After the start, which a signal may break off, and before the ready line:
+    // whoever reads it may send one at once.
+    let mut signals = Signals::new().context("cannot watch for signals")?;
+    let services = vec![service.remote()];
     let controlling = async {
         match &control {
-            Some(control) => control.run().await,
+            Some(control) => control.run(services).await,
             None => std::future::pending().await,
         }
     };
@@ -277,13 +287,24 @@ fn print_ready(service: &Service) -> std::io::Result<()> {
     stdout.flush()
 }
 
+/// Whether it can stand in a ready line and in a path.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_name_character)
+}
+
+fn is_name_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-')
+}
+
 /// `echo` for `builtin:echo-blocking`, `path/echo_blocking.wasm`, `echo.wasm`.
 fn service_name(component: &str) -> String {
     let name = component.strip_prefix(builtin::PREFIX).unwrap_or(component);
-    let name = std::path::Path::new(name).file_stem().map_or_else(
-        || name.to_owned(),
-        |stem| stem.to_string_lossy().into_owned(),
-    );
+    let stem = std::path::Path::new(name).file_stem();
+    let name: String = stem
+        .map_or_else(|| name.into(), |stem| stem.to_string_lossy())
+        .chars()
+        .map(|c| if is_name_character(c) { c } else { '-' })
+        .collect();
     for contract in Contract::ALL {
         for separator in ['-', '_'] {
             let suffix = format!("{separator}{contract}");
@@ -309,6 +330,7 @@ mod tests {
             ("echo.wasm", "echo"),
             ("my-handler.wasm", "my-handler"),
             ("-blocking.wasm", "-blocking"),
+            ("my handler/it is.wasm", "it-is"),
         ] {
             assert_eq!(service_name(component), name, "{component}");
         }

@@ -1,7 +1,7 @@
 //! Swapping a component's file in when it has changed: by itself, or at SIGHUP.
 
 use crate::service::Remote;
-use crate::service::swap::SwapOptions;
+use crate::service::swap::{SwapError, SwapOptions};
 use crate::{Component, builtin};
 use std::convert::Infallible;
 use std::io;
@@ -86,8 +86,9 @@ impl Watch {
             }
             match Component::from_file(Path::new(&self.source)) {
                 Ok(_) => {
-                    seen = now;
-                    self.swap().await;
+                    if self.swap().await {
+                        seen = now;
+                    }
                 }
                 Err(error) if complained != now => {
                     complained = now;
@@ -101,7 +102,8 @@ impl Watch {
         }
     }
 
-    async fn swap(&self) {
+    /// Says whether that was the last word on the file as it is.
+    async fn swap(&self) -> bool {
         match self
             .service
             .swap(&self.source, SwapOptions::default())
@@ -112,10 +114,12 @@ impl Watch {
                 service = self.service.name(),
                 "the component has not changed"
             ),
+            Err(SwapError::Busy(_)) => return false,
             Err(error) => tracing::warn!(
                 service = self.service.name(),
                 "not swapped, the version before goes on: {error}"
             ),
         }
+        true
     }
 }

@@ -26,7 +26,6 @@ const MAX_BODY: usize = 64 << 10;
 pub struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
-    services: Arc<[Remote]>,
 }
 
 /// Why a control socket could not be made.
@@ -46,8 +45,9 @@ pub enum ControlError {
 impl ControlServer {
     /// Makes the socket, and replaces one that a killed process left.
     ///
-    /// It must be called inside a runtime.
-    pub fn bind(path: &Path, services: Vec<Remote>) -> Result<Self, ControlError> {
+    /// It must be called inside a runtime, and before guests run: it changes the
+    /// process's umask for a moment.
+    pub fn bind(path: &Path) -> Result<Self, ControlError> {
         let system = |error| ControlError::System(path.to_owned(), error);
         match std::fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
@@ -70,15 +70,15 @@ impl ControlServer {
         Ok(Self {
             listener,
             path: path.to_owned(),
-            services: services.into(),
         })
     }
 
-    /// Answers requests, until it is dropped.
-    pub async fn run(&self) -> Infallible {
+    /// Answers requests about `services`, until it is dropped.
+    pub async fn run(&self, services: Vec<Remote>) -> Infallible {
+        let services: Arc<[Remote]> = services.into();
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => self.serve(stream),
+                Ok((stream, _)) => serve(stream, Arc::clone(&services)),
                 Err(error) => {
                     tracing::warn!(%error, "the control socket cannot accept");
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -86,25 +86,24 @@ impl ControlServer {
             }
         }
     }
+}
 
-    fn serve(&self, stream: UnixStream) {
-        let peer = socket_peercred(&stream).map(|peer| peer.uid);
-        if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
-            tracing::warn!("the control socket refused another user");
-            return;
-        }
-        let services = Arc::clone(&self.services);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let services = Arc::clone(&services);
-                async move { Ok::<_, Infallible>(answer(&services, request).await) }
-            });
-            // A client that hangs up in the middle concerns nobody else.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
+fn serve(stream: UnixStream, services: Arc<[Remote]>) {
+    let peer = socket_peercred(&stream).map(|peer| peer.uid);
+    if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
+        tracing::warn!("the control socket refused another user");
+        return;
     }
+    tokio::spawn(async move {
+        let service = service_fn(move |request| {
+            let services = Arc::clone(&services);
+            async move { Ok::<_, Infallible>(answer(&services, request).await) }
+        });
+        // A client that hangs up in the middle concerns nobody else.
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    });
 }
 
 impl Drop for ControlServer {

@@ -10,8 +10,8 @@ use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::failure::Failure;
 use crate::service::version::Version;
-use crate::service::{Admitted, Phase, Shared};
-use crate::sockets::connection::ConnectionId;
+use crate::service::{Phase, Shared};
+use crate::sockets::connection::{Connection, ConnectionId};
 use crate::sockets::push_socket;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -23,7 +23,7 @@ use wasmtime::component::Accessor;
 pub(super) async fn run(
     service: Arc<Shared>,
     version: Arc<Version>,
-    intake: mpsc::UnboundedReceiver<Admitted>,
+    intake: mpsc::UnboundedReceiver<Arc<Connection>>,
 ) {
     let serving = Serving {
         service,
@@ -37,12 +37,12 @@ struct Serving {
     service: Arc<Shared>,
     version: Arc<Version>,
     /// The connections of the running instance.
-    open: Mutex<HashMap<ConnectionId, Admitted>>,
+    open: Mutex<HashMap<ConnectionId, Arc<Connection>>>,
 }
 
 impl Serving {
     /// Runs one instance after another until nothing more comes.
-    async fn run(&self, mut intake: mpsc::UnboundedReceiver<Admitted>) {
+    async fn run(&self, mut intake: mpsc::UnboundedReceiver<Arc<Connection>>) {
         // An instance is made when there is somebody to serve.
         while let Some(first) = intake.recv().await {
             match self.run_instance(first, &mut intake).await {
@@ -55,14 +55,14 @@ impl Serving {
     /// Serves until nothing more comes, or the instance dies.
     async fn run_instance(
         &self,
-        first: Admitted,
-        intake: &mut mpsc::UnboundedReceiver<Admitted>,
+        first: Arc<Connection>,
+        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
     ) -> Result<(), Failure> {
-        let id = first.connection.id();
+        let id = first.id();
         self.open().insert(id, first);
         let serving = async {
             let handler = &self.version.handler;
-            let (mut store, clock) = handler.store(self.service.scope(None))?;
+            let (mut store, clock) = handler.store(self.service.scope(None), None)?;
             let instance = handler.concurrent(&mut store, &clock).await?;
             let serving = store.run_concurrent(async |accessor| {
                 let calls = self.calls(accessor, &instance, id, intake);
@@ -86,15 +86,15 @@ impl Serving {
         accessor: &Accessor<State>,
         instance: &ConcurrentHandler,
         first: ConnectionId,
-        intake: &mut mpsc::UnboundedReceiver<Admitted>,
+        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
     ) -> Result<(), Failure> {
         let call = async |id: ConnectionId| {
             let socket = accessor.with(|mut access| {
                 let open = self.open();
-                let admitted = open
+                let connection = open
                     .get(&id)
                     .ok_or_else(|| wasmtime::format_err!("connection {id} is not open"))?;
-                push_socket(&mut access.get().table, &admitted.connection)
+                push_socket(&mut access.get().table, connection)
             });
             let result = match socket {
                 Ok(socket) => {
@@ -119,9 +119,9 @@ impl Serving {
                     self.finish(id, outcome(Ok(result)));
                 }
                 next = intake.recv(), if more => match next {
-                    Some(admitted) => {
-                        let id = admitted.connection.id();
-                        self.open().insert(id, admitted);
+                    Some(connection) => {
+                        let id = connection.id();
+                        self.open().insert(id, connection);
                         calls.push(call(id));
                     }
                     None => more = false,
@@ -132,11 +132,11 @@ impl Serving {
     }
 
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
-        let Some(admitted) = self.open().remove(&id) else {
+        let Some(connection) = self.open().remove(&id) else {
             return;
         };
         let (service, version) = (Arc::clone(&self.service), Arc::clone(&self.version));
-        tokio::spawn(async move { service.finish(&version, admitted, outcome).await });
+        tokio::spawn(async move { service.finish(&version, connection, outcome).await });
     }
 
     /// Ends every connection of an instance that is gone.
@@ -146,7 +146,7 @@ impl Serving {
             .instance_died(&self.version, open.into_values(), failure);
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<ConnectionId, Admitted>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Connection>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,9 +14,9 @@ use crate::guest::bindings::evented::exports::sockserve::handler::evented::{
 use crate::guest::clock::{DeadlineExceeded, GuestClock};
 use crate::guest::failure::Failure;
 use crate::service::version::Version;
-use crate::service::{Admitted, Phase, Shared};
+use crate::service::{Phase, Shared};
 use crate::sockets::attention::Attention;
-use crate::sockets::connection::ConnectionId;
+use crate::sockets::connection::{Connection, ConnectionId};
 use crate::sockets::p2;
 use rustix::event::epoll::EventFlags;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ const MAX_EVENTS: usize = 1024;
 pub(super) async fn run(
     service: Arc<Shared>,
     version: Arc<Version>,
-    mut intake: mpsc::UnboundedReceiver<Admitted>,
+    mut intake: mpsc::UnboundedReceiver<Arc<Connection>>,
     mut poller: Poller,
 ) {
     // An instance is made when there is somebody to serve.
@@ -64,7 +64,7 @@ struct Turns<'a> {
 }
 
 struct Entry {
-    admitted: Admitted,
+    connection: Arc<Connection>,
     /// What the guest wants to be woken for.
     interest: Interest,
     /// What the poller watches for: the interest, and room for what the kernel
@@ -75,7 +75,7 @@ struct Entry {
 /// What goes on in a wait.
 enum Wake {
     Ready,
-    Incoming(Option<Admitted>),
+    Incoming(Option<Arc<Connection>>),
     Tick,
 }
 
@@ -97,8 +97,8 @@ impl<'a> Turns<'a> {
     /// dies.
     async fn run(
         &mut self,
-        first: Admitted,
-        intake: &mut mpsc::UnboundedReceiver<Admitted>,
+        first: Arc<Connection>,
+        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
     ) -> Result<(), Failure> {
         // Before the instance is made, so that its failure is this peer's too.
         let first = self.admit(first)?;
@@ -113,10 +113,10 @@ impl<'a> Turns<'a> {
     async fn serve(
         &mut self,
         first: ConnectionId,
-        intake: &mut mpsc::UnboundedReceiver<Admitted>,
+        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
     ) -> Result<(), Failure> {
         let handler = &self.version.handler;
-        let (mut store, clock) = handler.store(self.service.scope(None))?;
+        let (mut store, clock) = handler.store(self.service.scope(None), None)?;
         let instance = handler.evented(&mut store, &clock).await?;
         self.push_opened(&mut store, first)?;
         let mut more = true;
@@ -149,7 +149,7 @@ impl<'a> Turns<'a> {
     /// on the list.
     async fn wait(
         &mut self,
-        intake: &mut mpsc::UnboundedReceiver<Admitted>,
+        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
         more: bool,
     ) -> io::Result<Wake> {
         let tick_at = self.tick_at;
@@ -194,16 +194,14 @@ impl<'a> Turns<'a> {
         Ok(Wake::Ready)
     }
 
-    fn admit(&mut self, admitted: Admitted) -> io::Result<ConnectionId> {
-        admitted
-            .connection
-            .set_attention(Arc::clone(&self.attention));
-        let id = admitted.connection.id();
+    fn admit(&mut self, connection: Arc<Connection>) -> io::Result<ConnectionId> {
+        connection.set_attention(Arc::clone(&self.attention));
+        let id = connection.id();
         let interest = Interest::READABLE;
         let watched = Some(EventFlags::IN);
-        let added = self.poller.add(&admitted.connection, EventFlags::IN);
+        let added = self.poller.add(&connection, EventFlags::IN);
         let entry = Entry {
-            admitted,
+            connection,
             interest,
             watched,
         };
@@ -217,8 +215,8 @@ impl<'a> Turns<'a> {
             return Ok(());
         };
         let table = &mut store.data_mut().table;
-        let (socket, input, output) = p2::push(table, &entry.admitted.connection)
-            .map_err(|error| Failure::from_call(&error))?;
+        let (socket, input, output) =
+            p2::push(table, &entry.connection).map_err(|error| Failure::from_call(&error))?;
         self.events.push(Event::Opened(Opened {
             connection: id,
             socket,
@@ -289,7 +287,7 @@ impl<'a> Turns<'a> {
         self.attention.take(&mut asked);
         for id in asked.drain(..) {
             match self.open.get(&id) {
-                Some(entry) if entry.admitted.connection.is_released() => {
+                Some(entry) if entry.connection.is_released() => {
                     self.close(id, Ok(()))?;
                 }
                 Some(_) => self.watch(id)?,
@@ -306,7 +304,7 @@ impl<'a> Turns<'a> {
             return Ok(());
         };
         let wanted = entry.wanted();
-        let connection = &entry.admitted.connection;
+        let connection = &entry.connection;
         match entry.watched {
             Some(watched) if watched == wanted => return Ok(()),
             Some(_) => self.poller.modify(connection, wanted)?,
@@ -320,7 +318,7 @@ impl<'a> Turns<'a> {
         if let Some(entry) = self.open.get_mut(&id)
             && entry.watched.take().is_some()
         {
-            self.poller.remove(&entry.admitted.connection)?;
+            self.poller.remove(&entry.connection)?;
         }
         Ok(())
     }
@@ -330,7 +328,7 @@ impl<'a> Turns<'a> {
         self.watch_nothing(id)?;
         if let Some(entry) = self.open.remove(&id) {
             let (service, version) = (Arc::clone(self.service), Arc::clone(self.version));
-            tokio::spawn(async move { service.finish(&version, entry.admitted, outcome).await });
+            tokio::spawn(async move { service.finish(&version, entry.connection, outcome).await });
         }
         Ok(())
     }
@@ -340,9 +338,9 @@ impl<'a> Turns<'a> {
         for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
             // The poller outlives the instance, and closing takes a while. A
             // connection that cannot be removed is not in it.
-            let _ = self.poller.remove(&entry.admitted.connection);
+            let _ = self.poller.remove(&entry.connection);
         }
-        let connections = self.open.into_values().map(|entry| entry.admitted);
+        let connections = self.open.into_values().map(|entry| entry.connection);
         self.service
             .instance_died(self.version, connections, failure);
     }
@@ -355,7 +353,7 @@ impl Entry {
         if self.interest.contains(Interest::READABLE) {
             flags |= EventFlags::IN;
         }
-        if self.interest.contains(Interest::WRITABLE) || self.admitted.connection.has_unsent() {
+        if self.interest.contains(Interest::WRITABLE) || self.connection.has_unsent() {
             flags |= EventFlags::OUT;
         }
         flags
@@ -371,7 +369,7 @@ impl Entry {
             readiness |= Readiness::READABLE;
         }
         if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
-            let connection = &self.admitted.connection;
+            let connection = &self.connection;
             let had_unsent = connection.has_unsent();
             let sent = !had_unsent || connection.flush_now();
             if sent && flags.contains(EventFlags::OUT) {

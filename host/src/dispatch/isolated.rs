@@ -11,7 +11,7 @@ use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
 use crate::service::version::Version;
-use crate::service::{Admitted, Phase, Shared};
+use crate::service::{Phase, Shared};
 use crate::sockets::connection::Connection;
 use crate::sockets::{p2, push_socket};
 use std::pin::pin;
@@ -22,7 +22,7 @@ use wasmtime::Store;
 pub(super) fn spawn(
     service: &Arc<Shared>,
     version: Arc<Version>,
-    admitted: Admitted,
+    connection: Arc<Connection>,
     turn: Option<OwnedSemaphorePermit>,
 ) {
     let serving = Arc::clone(service);
@@ -30,12 +30,12 @@ pub(super) fn spawn(
         let service = serving;
         let outcome = tokio::select! {
             biased;
-            outcome = handle(&service, &version.handler, &admitted.connection) => outcome,
+            outcome = handle(&service, &version.handler, &connection) => outcome,
             () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
         };
         // The next connection need not wait for this one's closing.
         drop(turn);
-        service.finish(&version, admitted, outcome).await;
+        service.finish(&version, connection, outcome).await;
     });
 }
 
@@ -46,7 +46,7 @@ async fn handle(
     connection: &Arc<Connection>,
 ) -> Result<(), Failure> {
     let scope = service.scope(Some(connection));
-    let (store, clock) = handler.store(scope)?;
+    let (store, clock) = handler.store(scope, Some(connection))?;
     match handler.contract() {
         Contract::Concurrent => concurrent(handler, connection, store, &clock).await,
         Contract::Blocking | Contract::Evented => {

@@ -17,8 +17,9 @@ mod poller;
 
 use crate::contract::Contract;
 use crate::dispatch::poller::Poller;
+use crate::service::Shared;
 use crate::service::version::Version;
-use crate::service::{Admitted, Shared};
+use crate::sockets::connection::Connection;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -51,20 +52,20 @@ pub(crate) fn start(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result
 /// `turn` is what `sequential` lets the next connection in by.
 pub(crate) fn deliver(
     service: &Arc<Shared>,
-    mut admitted: Admitted,
+    mut connection: Arc<Connection>,
     mut turn: Option<OwnedSemaphorePermit>,
 ) {
     loop {
         let version = service.current.load_full();
-        match give(service, &version, admitted, &mut turn) {
+        match give(service, &version, connection, &mut turn) {
             Ok(()) => return,
-            Err(refused) => admitted = refused,
+            Err(refused) => connection = refused,
         }
         // A swap came between, and the new version takes it; or the service is
         // ending, and nobody does.
         if Arc::ptr_eq(&version, &service.current.load()) {
             let ending = Arc::clone(service);
-            service.spawn_task(async move { ending.close_unserved(admitted).await });
+            service.spawn_task(async move { ending.close_unserved(connection).await });
             return;
         }
     }
@@ -74,15 +75,15 @@ pub(crate) fn deliver(
 pub(crate) fn give(
     service: &Arc<Shared>,
     version: &Arc<Version>,
-    admitted: Admitted,
+    connection: Arc<Connection>,
     turn: &mut Option<OwnedSemaphorePermit>,
-) -> Result<(), Admitted> {
+) -> Result<(), Arc<Connection>> {
     if version.handler.shares_instance() {
-        return version.take_in(admitted);
+        return version.take_in(connection);
     }
     if !version.begin() {
-        return Err(admitted);
+        return Err(connection);
     }
-    isolated::spawn(service, Arc::clone(version), admitted, turn.take());
+    isolated::spawn(service, Arc::clone(version), connection, turn.take());
     Ok(())
 }

@@ -3,9 +3,9 @@
 //! One ticker for the process advances the epoch of every engine each [`TICK`].
 //! A guest that reaches a new epoch calls back; the call gives the thread to
 //! others and, once the guest has used up its deadline, traps. Time is counted
-//! in ticks while the guest is being polled; a wait starts the count anew, and a
-//! yield forced by the epoch does not. In a store that has many calls at once,
-//! so does each step of its event loop.
+//! in ticks while the guest is being polled. A wait starts the count anew, and so
+//! does a byte that was moved; a yield forced by the epoch does not. In a store
+//! that has many calls at once, each step of its event loop does.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -73,7 +73,14 @@ struct Count {
 
 impl GuestClock {
     /// Counts the time of `store`, whose guest traps after `deadline`.
-    pub(crate) fn install<T: 'static>(store: &mut Store<T>, deadline: Duration) -> Self {
+    ///
+    /// `moved` says how many bytes it has moved so far: a guest whose peer keeps
+    /// up never has to wait, and is busy and not stuck.
+    pub(crate) fn install<T: 'static>(
+        store: &mut Store<T>,
+        deadline: Duration,
+        moved: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
         let clock = Self(Arc::new(Count {
             started: AtomicU64::new(NOW.load(Ordering::Relaxed)),
             carried: AtomicU64::new(0),
@@ -83,7 +90,12 @@ impl GuestClock {
         let limit = deadline.as_nanos().div_ceil(TICK.as_nanos());
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         store.set_epoch_deadline(1);
+        let mut moved_before = moved();
         store.epoch_deadline_callback(move |_| {
+            let moved_now = moved();
+            if std::mem::replace(&mut moved_before, moved_now) != moved_now {
+                count.restart();
+            }
             if count.used() > limit {
                 return Err(DeadlineExceeded(deadline).into());
             }

@@ -23,6 +23,15 @@ pub(crate) struct CoreCounts {
     pub(crate) tables: u32,
 }
 
+/// The most core instances, memories or tables of one component: wasmtime takes
+/// no more either.
+const MAX_CORE_ITEMS: u32 = 1000;
+
+/// What a section's header claims has not been checked by anybody yet.
+fn add(sum: &mut u32, claimed: u32) {
+    *sum = sum.saturating_add(claimed);
+}
+
 /// Why a file is no handler. One line each, with what would work.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
@@ -99,6 +108,18 @@ impl Component {
             name: name.to_owned(),
             reason: error.message().to_owned(),
         })?;
+        let CoreCounts {
+            instances,
+            memories,
+            tables,
+        } = sections.core;
+        let most = instances.max(memories).max(tables);
+        if most > MAX_CORE_ITEMS {
+            return Err(ComponentError::Damaged {
+                name: name.to_owned(),
+                reason: format!("{most} core items, and no more than {MAX_CORE_ITEMS} are taken"),
+            });
+        }
         let contract = sections.contract(name)?;
         Ok(Self {
             bytes,
@@ -167,9 +188,13 @@ impl Sections {
                         sections.imports.push(import?.name.name.to_owned());
                     }
                 }
-                Payload::InstanceSection(instances) => sections.core.instances += instances.count(),
-                Payload::MemorySection(memories) => sections.core.memories += memories.count(),
-                Payload::TableSection(tables) => sections.core.tables += tables.count(),
+                Payload::InstanceSection(instances) => {
+                    add(&mut sections.core.instances, instances.count())
+                }
+                Payload::MemorySection(memories) => {
+                    add(&mut sections.core.memories, memories.count())
+                }
+                Payload::TableSection(tables) => add(&mut sections.core.tables, tables.count()),
                 _ => {}
             }
         }
@@ -259,5 +284,8 @@ mod tests {
         check(b"\0asm\x0d\0\x01\0", "exports none of");
         check(b"\0asm\x0d\0\x01\0\xff", "a damaged component");
         check(b"\0asm", "a damaged component");
+        let claims = b"\0asm\x0d\0\x01\0\x02\x05\xff\xff\xff\xff\x0f";
+        check(claims, "a damaged component");
+        check(&[&claims[..], &claims[8..]].concat(), "a damaged component");
     }
 }

@@ -11,9 +11,10 @@ const WASM_STACK: usize = 512 << 10;
 /// The stack of a suspended call: the guest's and what the host needs above it.
 const CALL_STACK: usize = 1 << 20;
 
-/// Address space for guests' memories. Half of what a process has; nothing of
-/// it is used before a guest touches it.
-const ADDRESS_SPACE: u64 = 64 << 40;
+/// Address space for the memories of one version's guests. An eighth of what a
+/// process has, because several versions may be there at once; nothing of it is
+/// used before a guest touches it.
+const ADDRESS_SPACE: u64 = 16 << 40;
 /// What a memory is given if there is room: with 4 GiB and a guard behind it no
 /// guest address needs a check.
 const UNCHECKED_RESERVATION: u64 = 4 << 30;
@@ -139,8 +140,8 @@ mod tests {
     #[test]
     fn many_memories_get_less_address_space_each() {
         assert_eq!(reservation(64 << 20, 1024), UNCHECKED_RESERVATION);
-        assert_eq!(reservation(64 << 20, 10_000), UNCHECKED_RESERVATION);
-        assert_eq!(reservation(64 << 20, 100_000), 64 << 20);
-        assert_eq!(reservation(1, 100_000), 64 << 10);
+        assert_eq!(reservation(64 << 20, 4000), UNCHECKED_RESERVATION);
+        assert_eq!(reservation(64 << 20, 10_000), 64 << 20);
+        assert_eq!(reservation(1, 10_000), 64 << 10);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::guest::clock::DeadlineExceeded;
 use std::fmt;
-use wasmtime::Trap;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
 /// Whose fault a failure is.
@@ -45,9 +45,9 @@ pub(crate) enum Failure {
     /// No instance could be made.
     #[error("cannot make an instance: {0}")]
     Instantiate(String),
-    /// The host's poller failed.
-    #[error("the host's poller failed: {0}")]
-    Poller(#[from] std::io::Error),
+    /// The host has no room for another instance, or failed.
+    #[error("the host failed: {0}")]
+    Host(String),
     /// The service or the version is ending and would not wait any longer.
     #[error("closed, because the service or its version is ending")]
     Aborted,
@@ -58,12 +58,18 @@ pub(crate) enum Failure {
 #[error("memory past the limit of {0} bytes")]
 pub(crate) struct MemoryExceeded(pub(crate) u64);
 
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Host(error.to_string())
+    }
+}
+
 impl Failure {
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Guest(_) | Self::Trap(_) | Self::Deadline(_) | Self::Memory(_) => Fault::Guest,
             Self::Peer(_) => Fault::Peer,
-            Self::Instantiate(_) | Self::Poller(_) | Self::Aborted => Fault::Host,
+            Self::Instantiate(_) | Self::Host(_) | Self::Aborted => Fault::Host,
         }
     }
 
@@ -86,6 +92,9 @@ impl Failure {
 
     /// Sorts what wasmtime reports for an instantiation.
     pub(crate) fn from_instantiation(error: &wasmtime::Error) -> Self {
+        if error.is::<PoolConcurrencyLimitError>() {
+            return Self::Host(root_cause(error));
+        }
         match Self::from_call(error) {
             Self::Trap(reason) => Self::Instantiate(reason),
             Self::Deadline(deadline) => Self::Instantiate(deadline.to_string()),

@@ -14,7 +14,9 @@ use crate::guest::grants::{GrantError, Grants};
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::limits::Limits;
 use crate::sockets;
+use crate::sockets::connection::Connection;
 use std::sync::Arc;
+use std::time::Duration;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiCtx;
@@ -23,6 +25,10 @@ use wasmtime_wasi::WasiCtx;
 /// some of its own.
 const RESOURCES_PER_CONNECTION: usize = 16;
 const RESOURCES_PER_INSTANCE: usize = 1024;
+
+/// How long a component may take to start, with what it waits for. Its computing
+/// has the deadline besides.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A handler component, ready to be instantiated for a service.
 pub struct Handler {
@@ -172,8 +178,12 @@ impl Handler {
     }
 
     /// A new, empty store, for an instance whose output is logged under
-    /// `scope`.
-    pub(crate) fn store(&self, scope: Scope) -> Result<(Store<State>, GuestClock), Failure> {
+    /// `scope`. `connection` is the only one it will have, if there is just one.
+    pub(crate) fn store(
+        &self,
+        scope: Scope,
+        connection: Option<&Arc<Connection>>,
+    ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
         self.grants
             .apply(&mut wasi)
@@ -189,7 +199,13 @@ impl Handler {
         let state = State::new(wasi.build(), self.limits.max_memory_bytes, max_resources);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
-        let clock = GuestClock::install(&mut store, self.limits.deadline);
+        let connection = connection.cloned();
+        let moved = move || match &connection {
+            Some(connection) => connection.bytes_in() + connection.bytes_out(),
+            // Each call, or turn, has the deadline to itself.
+            None => 0,
+        };
+        let clock = GuestClock::install(&mut store, self.limits.deadline, moved);
         Ok((store, clock))
     }
 
@@ -197,7 +213,7 @@ impl Handler {
     /// cannot start is refused before it costs a connection.
     pub(crate) async fn probe(&self, scope: Scope) -> Result<(), HandlerError> {
         let probe = async {
-            let (mut store, clock) = self.store(scope)?;
+            let (mut store, clock) = self.store(scope, None)?;
             match self.contract {
                 Contract::Blocking => self.blocking(&mut store, &clock).await.map(drop),
                 Contract::Evented => self.evented(&mut store, &clock).await.map(drop),
@@ -223,10 +239,16 @@ macro_rules! instantiate {
                 clock: &GuestClock,
             ) -> Result<$instance, Failure> {
                 match &self.pre {
-                    Pre::$variant(pre) => clock
-                        .count(pre.instantiate_async(store))
-                        .await
-                        .map_err(|error| Failure::from_instantiation(&error)),
+                    Pre::$variant(pre) => {
+                        let instantiating = clock.count(pre.instantiate_async(store));
+                        match tokio::time::timeout(START_TIMEOUT, instantiating).await {
+                            Ok(Ok(instance)) => Ok(instance),
+                            Ok(Err(error)) => Err(Failure::from_instantiation(&error)),
+                            Err(_) => Err(Failure::Instantiate(format!(
+                                "it waits for longer than {START_TIMEOUT:?} before it can be called"
+                            ))),
+                        }
+                    }
                     _ => Err(Failure::Instantiate(format!(
                         "the contract is {}",
                         self.contract

@@ -41,7 +41,11 @@ impl State {
         Self {
             wasi,
             table,
-            memory: MemoryLimit { max_memory_bytes },
+            memory: MemoryLimit {
+                max_memory_bytes,
+                used: 0,
+                last_growth: 0,
+            },
         }
     }
 
@@ -71,6 +75,9 @@ impl WasiView for State {
 /// abort without a reason; the trap names it.
 struct MemoryLimit {
     max_memory_bytes: u64,
+    /// Of all memories of the instance.
+    used: u64,
+    last_growth: u64,
 }
 
 /// The most elements of a table. The same as wasmtime's pooling default.
@@ -79,14 +86,25 @@ const MAX_TABLE_ELEMENTS: usize = 20_000;
 impl ResourceLimiter for MemoryLimit {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired as u64 > self.max_memory_bytes {
+        let growth = desired.saturating_sub(current) as u64;
+        let used = self.used.saturating_add(growth);
+        if used > self.max_memory_bytes {
             return Err(MemoryExceeded(self.max_memory_bytes).into());
         }
+        self.used = used;
+        self.last_growth = growth;
         Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.used = self
+            .used
+            .saturating_sub(std::mem::take(&mut self.last_growth));
+        Ok(())
     }
 
     fn table_growing(

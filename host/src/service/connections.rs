@@ -1,23 +1,24 @@
 //! A service's connections: taken on, counted, reported, closed.
 
-use super::version::Version;
-use super::{Admitted, Phase, Shared};
+use super::version::{PROBE, Version};
+use super::{Phase, Shared};
 use crate::accept::Incoming;
 use crate::guest::failure::{Failure, Fault};
 use crate::sockets::connection::{Connection, ConnectionId};
+use crate::sockets::traffic::Traffic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 impl Shared {
     /// Counts and logs a new connection.
-    pub(super) fn admit(&self, incoming: Incoming) -> Admitted {
+    pub(super) fn admit(&self, incoming: Incoming) -> Arc<Connection> {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.take_on(incoming)
+        self.take_on(incoming, &self.traffic)
     }
 
     /// Logs a new connection and gives it its number.
-    pub(crate) fn take_on(&self, incoming: Incoming) -> Admitted {
+    pub(crate) fn take_on(&self, incoming: Incoming, traffic: &Arc<Traffic>) -> Arc<Connection> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id: ConnectionId = NEXT.fetch_add(1, Ordering::Relaxed);
         let Incoming {
@@ -26,37 +27,33 @@ impl Shared {
             permit,
         } = incoming;
         tracing::debug!(service = &*self.name, connection = id, %peer, "connection opened");
-        let traffic = Arc::clone(&self.traffic);
-        Admitted {
-            connection: Connection::new(id, socket, peer, traffic),
-            permit,
-        }
+        Connection::new(id, socket, peer, permit, Arc::clone(traffic))
     }
 
     /// Counts and logs how the handler of a connection ended, and closes it.
     pub(crate) async fn finish(
         self: &Arc<Self>,
         version: &Arc<Version>,
-        admitted: Admitted,
+        connection: Arc<Connection>,
         outcome: Result<(), Failure>,
     ) {
         let outcome = outcome.map_err(|failure| match failure {
             // The guest reports what the peer did to it.
-            Failure::Guest(text) if admitted.connection.is_lost() => Failure::Peer(text),
+            Failure::Guest(text) if connection.is_lost() => Failure::Peer(text),
             other => other,
         });
         if let Err(failure) = &outcome {
-            self.report(version, &admitted.connection, failure);
+            self.report(version, &connection, failure);
         }
         self.count(version, &outcome);
-        self.close(version, admitted).await;
+        self.close(version, connection).await;
     }
 
     fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
         let (service, version) = (&*self.name, version.number);
         let (id, peer, fault) = (connection.id(), connection.peer(), failure.fault());
-        if fault == Fault::Peer {
-            // Peers come and go; nobody has to look into it.
+        if version == PROBE || fault == Fault::Peer {
+            // Peers come and go, and whoever asked for a probe gets its result.
             tracing::info!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
         } else {
             tracing::warn!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
@@ -71,14 +68,23 @@ impl Shared {
     }
 
     /// Closes a connection in order, and gives its permit back.
-    async fn close(&self, version: &Version, admitted: Admitted) {
-        let Admitted { connection, permit } = admitted;
-        tokio::select! {
+    async fn close(&self, version: &Version, connection: Arc<Connection>) {
+        let unsent = tokio::select! {
             biased;
-            () = connection.close(self.limits.linger) => {}
+            unsent = connection.close(self.limits.linger) => unsent,
             () = self.reached(Phase::Aborting) => connection.close(Duration::ZERO).await,
-        }
+        };
         let peer = connection.peer();
+        if unsent > 0 {
+            tracing::info!(
+                service = &*self.name,
+                version = version.number,
+                connection = connection.id(),
+                %peer,
+                unsent,
+                "connection reset, because the peer did not take all in time"
+            );
+        }
         tracing::debug!(
             service = &*self.name,
             version = version.number,
@@ -88,27 +94,28 @@ impl Shared {
             bytes_out = connection.bytes_out(),
             "connection closed"
         );
-        // The descriptor goes first, so that the permit stands for it.
         drop(connection);
         version.closed();
-        drop(permit);
+        if version.has_ended() {
+            self.history().forget_ended();
+        }
     }
 
     /// Closes a connection that no version takes any more.
-    pub(crate) async fn close_unserved(&self, admitted: Admitted) {
+    pub(crate) async fn close_unserved(&self, connection: Arc<Connection>) {
         tracing::debug!(
             service = &*self.name,
-            connection = admitted.connection.id(),
+            connection = connection.id(),
             "closed unserved, because the service is ending"
         );
-        admitted.connection.close(Duration::ZERO).await;
+        connection.close(Duration::ZERO).await;
     }
 
     /// Ends the connections of a shared instance that died.
     pub(crate) fn instance_died(
         self: &Arc<Self>,
         version: &Arc<Version>,
-        connections: impl ExactSizeIterator<Item = Admitted>,
+        connections: impl ExactSizeIterator<Item = Arc<Connection>>,
         failure: Failure,
     ) {
         let fault = failure.fault();
@@ -120,10 +127,10 @@ impl Shared {
             "instance died and its connections are closed: {failure}"
         );
         let outcome = Err(failure);
-        for admitted in connections {
+        for connection in connections {
             self.count(version, &outcome);
             let (service, version) = (Arc::clone(self), Arc::clone(version));
-            self.spawn_task(async move { service.close(&version, admitted).await });
+            self.spawn_task(async move { service.close(&version, connection).await });
         }
     }
 }

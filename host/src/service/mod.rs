@@ -40,7 +40,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// A running service. Dropping it aborts it.
 pub struct Service {
@@ -289,10 +289,4 @@ impl Shared {
     pub(crate) fn enter(&self, phase: Phase) {
         Phase::advance(&self.phase, phase);
     }
-}
-
-/// A connection that counts, with the permit that it holds until it is closed.
-pub(crate) struct Admitted {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) permit: OwnedSemaphorePermit,
 }

@@ -5,7 +5,7 @@ use crate::dispatch;
 use crate::guest::failure::one_line;
 use crate::guest::handler::Handler;
 use crate::service::Shared;
-use crate::service::version::{Origin, Version};
+use crate::service::version::{Origin, PROBE, Version};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -67,11 +67,12 @@ impl Probe {
     ) -> Result<(), ProbeError> {
         let source_name = handler.source().to_owned();
         let (mut client, incoming) = connect().await?;
-        let version = Version::new(0, handler, Origin::Start);
-        let admitted = service.take_on(incoming);
+        let version = Version::new(PROBE, handler, Origin::Start);
+        // Its bytes are nobody's.
+        let connection = service.take_on(incoming, &Arc::default());
         dispatch::start(service, &version)?;
         // A version that has not ended takes it.
-        let _ = dispatch::give(service, &version, admitted, &mut None);
+        let _ = dispatch::give(service, &version, connection, &mut None);
         let mut answer = Vec::new();
         let talk = async {
             client.write_all(&self.send).await?;
@@ -88,6 +89,13 @@ impl Probe {
         let talked = tokio::time::timeout(self.timeout, talk).await;
         drop(client);
         version.abort();
+        // Its instance takes room that the first user's may need.
+        let gone = async {
+            while version.open() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let _ = tokio::time::timeout(service.limits.linger, gone).await;
         match talked {
             _ if answer.starts_with(&self.expect) => Ok(()),
             Err(_) => Err(ProbeError::Timeout(self.timeout, text(&answer))),

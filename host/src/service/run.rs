@@ -68,6 +68,8 @@ impl Shared {
                 if starting.send(probed).is_err() || failed {
                     return;
                 }
+                // It must not live as long as the service.
+                drop(version);
                 let result = runtime.block_on(service.run(listeners));
                 // A worker may be deep in a guest; it is not waited for.
                 runtime.shutdown_background();

@@ -26,7 +26,7 @@ pub struct Status {
     /// Connections whose handler ended well.
     pub handled: u64,
     /// Connections closed before their handler ran, because no instance could
-    /// be made.
+    /// be made; they are among the failed ones.
     pub refused: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
@@ -124,9 +124,10 @@ impl Remote {
     /// How the service is now.
     pub fn status(&self) -> Status {
         let service = &self.shared;
-        let versions = service.versions();
+        // Under one guard, so that no version is counted twice or missed.
+        let mut history = service.history();
+        let versions = service.versions_in(&mut history);
         let current = service.current.load_full();
-        let history = service.history();
         let (mut handled, mut failed) = (history.handled, history.failures);
         for version in &versions {
             handled += version.handled();
@@ -157,7 +158,7 @@ impl Remote {
             accepted: service.accepted(),
             open,
             handled,
-            refused: failed.instantiate,
+            refused: failed.instantiate + failed.host,
             failed,
             bytes_in: service.traffic.bytes_in(),
             bytes_out: service.traffic.bytes_out(),

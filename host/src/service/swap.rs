@@ -224,6 +224,10 @@ impl Shared {
         dispatch::start(self, &version).map_err(|error| SwapError::Host(error.to_string()))?;
         let old = self.current.swap(Arc::clone(&version));
         old.retire(reason);
+        history.previous = Some(Arc::clone(&old.handler));
+        history.retired.push(old);
+        history.forget_ended();
+        drop(history);
         tracing::info!(
             service = &*self.name,
             version = number,
@@ -232,9 +236,6 @@ impl Shared {
             reason,
             "version activated"
         );
-        history.previous = Some(Arc::clone(&old.handler));
-        history.retired.push(old);
-        history.forget_ended();
         Ok(version)
     }
 
@@ -244,10 +245,14 @@ impl Shared {
         match options.old {
             Old::Abort => old.abort(),
             Old::Drain => {
-                let old = Arc::clone(old);
+                // Does not keep it: it is gone with its last connection.
+                let old = Arc::downgrade(old);
                 let name = Arc::clone(&self.name);
                 self.spawn_task(async move {
                     tokio::time::sleep(timeout).await;
+                    let Some(old) = old.upgrade() else {
+                        return;
+                    };
                     let connections = old.open();
                     if connections > 0 {
                         tracing::warn!(
@@ -310,7 +315,10 @@ impl Shared {
 
     /// All versions that may have connections, the current one last.
     pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
-        let mut history = self.history();
+        self.versions_in(&mut self.history())
+    }
+
+    pub(crate) fn versions_in(&self, history: &mut History) -> Vec<Arc<Version>> {
         history.forget_ended();
         let mut versions = history.retired.clone();
         versions.push(self.current.load_full());
@@ -325,7 +333,7 @@ impl Shared {
 impl History {
     /// Keeps the sums of versions that have no connections any more, and not
     /// the versions.
-    fn forget_ended(&mut self) {
+    pub(crate) fn forget_ended(&mut self) {
         let (gone, kept) = std::mem::take(&mut self.retired)
             .into_iter()
             .partition(|version: &Arc<Version>| version.open() == 0);

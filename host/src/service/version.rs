@@ -6,12 +6,16 @@
 
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
-use crate::service::{Admitted, Phase};
+use crate::service::Phase;
+use crate::sockets::connection::Connection;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
+
+/// The number of a version that is only tried.
+pub(crate) const PROBE: u32 = 0;
 
 /// How a version came to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub(crate) struct Version {
     phase: watch::Sender<Phase>,
     /// Where a shared instance takes its connections from. Gone when the version
     /// is no longer current.
-    intake: Mutex<Option<mpsc::UnboundedSender<Admitted>>>,
+    intake: Mutex<Option<mpsc::UnboundedSender<Arc<Connection>>>>,
     open: AtomicU64,
     handled: AtomicU64,
     failures: Failures,
@@ -47,6 +51,7 @@ pub(crate) struct Failures {
     deadline: AtomicU64,
     memory: AtomicU64,
     instantiate: AtomicU64,
+    host: AtomicU64,
     peer: AtomicU64,
     aborted: AtomicU64,
 }
@@ -65,6 +70,9 @@ pub struct FailureCounts {
     pub memory: u64,
     /// No instance could be made: the connection was refused.
     pub instantiate: u64,
+    /// The host had no room for an instance, or failed: the connection was
+    /// refused.
+    pub host: u64,
     /// The peer reset the connection, or the network lost it.
     pub peer: u64,
     /// The host closed the connection to end the version or the service.
@@ -78,7 +86,8 @@ impl Failures {
             Failure::Trap(_) => &self.trap,
             Failure::Deadline(_) => &self.deadline,
             Failure::Memory(_) => &self.memory,
-            Failure::Instantiate(_) | Failure::Poller(_) => &self.instantiate,
+            Failure::Instantiate(_) => &self.instantiate,
+            Failure::Host(_) => &self.host,
             Failure::Peer(_) => &self.peer,
             Failure::Aborted => &self.aborted,
         };
@@ -93,6 +102,7 @@ impl Failures {
             deadline: get(&self.deadline),
             memory: get(&self.memory),
             instantiate: get(&self.instantiate),
+            host: get(&self.host),
             peer: get(&self.peer),
             aborted: get(&self.aborted),
         }
@@ -102,7 +112,7 @@ impl Failures {
 impl FailureCounts {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.by_handler() + self.peer + self.aborted
+        self.by_handler() + self.host + self.peer + self.aborted
     }
 
     /// Those that speak against the handler.
@@ -117,6 +127,7 @@ impl FailureCounts {
         self.deadline += other.deadline;
         self.memory += other.memory;
         self.instantiate += other.instantiate;
+        self.host += other.host;
         self.peer += other.peer;
         self.aborted += other.aborted;
     }
@@ -181,12 +192,17 @@ impl Version {
         }
     }
 
+    /// Whether it takes no more connections and has none.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.open() == 0 && *self.phase.borrow() != Phase::Serving
+    }
+
     pub(crate) fn closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Opens the way to the version's shared instance.
-    pub(crate) fn open_intake(&self) -> mpsc::UnboundedReceiver<Admitted> {
+    pub(crate) fn open_intake(&self) -> mpsc::UnboundedReceiver<Arc<Connection>> {
         // Bounded by the permits.
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.intake() = Some(sender);
@@ -195,13 +211,13 @@ impl Version {
 
     /// Gives a connection to the version's shared instance, or back if the
     /// version takes no more.
-    pub(crate) fn take_in(&self, admitted: Admitted) -> Result<(), Admitted> {
+    pub(crate) fn take_in(&self, connection: Arc<Connection>) -> Result<(), Arc<Connection>> {
         let intake = self.intake();
         let Some(intake) = &*intake else {
-            return Err(admitted);
+            return Err(connection);
         };
         self.open.fetch_add(1, Ordering::Relaxed);
-        intake.send(admitted).map_err(|refused| {
+        intake.send(connection).map_err(|refused| {
             self.closed();
             refused.0
         })
@@ -246,7 +262,7 @@ impl Version {
         Phase::advance(&self.phase, phase);
     }
 
-    fn intake(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<Admitted>>> {
+    fn intake(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<Arc<Connection>>>> {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,62 +1,88 @@
 //! Closing a connection so that the peer gets all that was written.
 
 use super::Connection;
+use rustix::net::sockopt;
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::Interest;
 
+/// Reads of a closing connection at one go, so that a peer that sends for ever
+/// does not hold the thread.
+const READS: usize = 64;
+
+/// What is left of the peer's sending side.
+enum Input {
+    /// It has ended, with FIN or otherwise.
+    Ended,
+    /// There may be more at once.
+    More,
+    /// There is nothing now.
+    Nothing,
+}
+
 impl Connection {
-    /// Closes in order: sends what is unsent, then FIN, then reads and drops
-    /// what the peer still sends until its FIN.
+    /// Closes in order: sends what is unsent, then FIN, and reads and drops what
+    /// the peer still sends until its FIN.
     ///
     /// A close with unread input makes the kernel send RST, which can overtake
     /// and destroy the answer on its way to the peer. Takes no longer than
-    /// `linger`.
-    pub(crate) async fn close(&self, linger: Duration) {
+    /// `linger`. Says how many bytes were not sent: if there are any, the
+    /// connection is reset, because FIN would tell the peer that it has all.
+    pub(crate) async fn close(&self, linger: Duration) -> usize {
         self.shutdown_send();
-        if self.discard_now() {
-            return;
+        // Most peers have gone first, and then no timer is needed.
+        if self.has_unsent() || !matches!(self.discard(), Input::Ended) {
+            let closing = poll_fn(|cx| self.poll_close(cx));
+            let _ = tokio::time::timeout(linger, closing).await;
         }
-        let finish = async {
-            if std::future::poll_fn(|cx| self.poll_flush(cx))
-                .await
-                .is_err()
-            {
-                return;
-            }
-            loop {
-                std::future::poll_fn(|cx| self.poll_input(cx)).await;
-                if self.discard_now() {
-                    return;
+        let unsent = self.unsent_bytes();
+        if unsent > 0 {
+            let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
+        }
+        unsent
+    }
+
+    fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let flushed = match self.poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Pending => false,
+        };
+        loop {
+            match self.discard() {
+                Input::Ended if flushed => return Poll::Ready(()),
+                // The waker is with the output.
+                Input::Ended => return Poll::Pending,
+                Input::Nothing => ready!(self.poll_input(cx)),
+                Input::More => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
             }
-        };
-        let _ = tokio::time::timeout(linger, finish).await;
+        }
     }
 
-    /// Reads and drops what is there. Says whether the connection is over.
-    fn discard_now(&self) -> bool {
-        if self.has_unsent() {
-            return false;
-        }
+    /// Reads and drops what is there.
+    fn discard(&self) -> Input {
         let mut scratch = [0; 4096];
-        // Bounded, so that a peer that sends for ever does not hold the thread.
-        for _ in 0..64 {
-            match self.discard(&mut scratch) {
-                Ok(0) => return true,
+        for _ in 0..READS {
+            let read = match self.registration.get() {
+                None => self.receive(&mut scratch),
+                Some(registration) => {
+                    registration.try_io(Interest::READABLE, |_| self.receive(&mut scratch))
+                }
+            };
+            match read {
+                Ok(0) => return Input::Ended,
                 Ok(_) => {}
-                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Input::Nothing;
+                }
+                Err(_) => return Input::Ended,
             }
         }
-        false
-    }
-
-    fn discard(&self, scratch: &mut [u8]) -> io::Result<usize> {
-        match self.registration.get() {
-            None => self.receive(scratch),
-            Some(registration) => {
-                registration.try_io(Interest::READABLE, |_| self.receive(scratch))
-            }
-        }
+        Input::More
     }
 }

@@ -15,12 +15,14 @@ mod writing;
 use crate::sockets::attention::Attention;
 use crate::sockets::poller::register;
 use crate::sockets::traffic::Traffic;
+use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
 use writing::Output;
 
 /// The most bytes that one guest call may move, either way.
@@ -36,14 +38,19 @@ pub(crate) type ConnectionId = u64;
 pub(crate) struct Connection {
     id: ConnectionId,
     peer: SocketAddr,
-    socket: Arc<OwnedFd>,
     registration: OnceLock<AsyncFd<Arc<OwnedFd>>>,
+    socket: Arc<OwnedFd>,
+    /// After the descriptor, for which it stands: whoever holds the connection
+    /// holds both.
+    _permit: OwnedSemaphorePermit,
     output: Mutex<Output>,
     /// No read after `shutdown(receive)` or the end of file.
     read_closed: AtomicBool,
-    /// A read or a write has failed for good: the peer reset the connection, or
-    /// the network lost it.
-    lost: AtomicBool,
+    /// Why a read or a write has failed for good: the peer reset the connection,
+    /// or the network lost it.
+    lost: OnceLock<Errno>,
+    /// Why the runtime's poller did not take it.
+    unwaitable: OnceLock<Errno>,
     /// How many resources the guest holds: socket, input, output.
     guest_holds: AtomicU8,
     /// Where to say that this connection needs the `evented` dispatch.
@@ -59,16 +66,19 @@ impl Connection {
         id: ConnectionId,
         socket: OwnedFd,
         peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
         traffic: Arc<Traffic>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
             peer,
             socket: Arc::new(socket),
+            _permit: permit,
             registration: OnceLock::new(),
             output: Mutex::default(),
             read_closed: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
+            lost: OnceLock::new(),
+            unwaitable: OnceLock::new(),
             guest_holds: AtomicU8::new(0),
             attention: Mutex::default(),
             bytes_in: AtomicU64::new(0),
@@ -91,7 +101,7 @@ impl Connection {
 
     /// Whether a read or a write has failed for good, which no handler causes.
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        self.lost.get().is_some()
     }
 
     /// Bytes read from the peer so far.

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 
 impl Connection {
@@ -15,47 +15,37 @@ impl Connection {
     /// `Ok(0)` is the end of file, for good. `WouldBlock` says that nothing is
     /// there now.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = buffer.len();
-        self.read_with(room, || self.receive(buffer))
+        self.read_with(|| self.receive(buffer))
     }
 
     /// Reads at most `room` bytes of what is there; otherwise as
     /// [`try_read`](Self::try_read).
     pub(crate) fn try_read_vec(&self, room: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(room);
-        self.read_with(room, || self.receive(spare_capacity(&mut bytes)))?;
+        self.read_with(|| self.receive(spare_capacity(&mut bytes)))?;
         Ok(bytes)
     }
 
-    fn read_with(
-        &self,
-        room: usize,
-        receive: impl FnOnce() -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    fn read_with(&self, receive: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         if self.read_closed.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        let count = match self.registration.get() {
-            None => receive()?,
-            // A short read has emptied the socket, so the next one would be
-            // refused: forget the readiness now and save that system call.
-            Some(registration) => {
-                let mut short = None;
-                let result = registration.try_io(Interest::READABLE, |_| {
-                    let count = receive()?;
-                    if count > 0 && count < room {
-                        short = Some(count);
-                        return Err(io::ErrorKind::WouldBlock.into());
-                    }
-                    Ok(count)
-                });
-                match short {
-                    Some(count) => count,
-                    None => result?,
-                }
+        let result = match self.registration.get() {
+            None => receive(),
+            Some(registration) => registration.try_io(Interest::READABLE, |_| receive()),
+        };
+        let count = match result {
+            // Who cannot wait for more must not go on trying.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(self.unwaitable.get().map_or(error, |error| (*error).into()));
             }
+            result => result?,
         };
         if count == 0 {
+            // The kernel tells an error once, and a write may have met it first.
+            if let Some(error) = self.lost.get().filter(|error| **error != Errno::PIPE) {
+                return Err((*error).into());
+            }
             self.read_closed.store(true, Ordering::Relaxed);
         }
         self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
@@ -86,17 +76,23 @@ impl Connection {
             Ok((_, count)) => Ok(count),
             Err(Errno::AGAIN) => Err(Errno::AGAIN.into()),
             Err(error) => {
-                self.lost.store(true, Ordering::Relaxed);
+                let _ = self.lost.set(error);
                 Err(error.into())
             }
         }
     }
 
     pub(super) fn poll_input(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.registration() {
-            // A failure to wait is left to the next read to report.
-            Ok(registration) => registration.poll_read_ready(cx).map(|_| ()),
-            Err(_) => Poll::Ready(()),
+        let ready = match self.registration() {
+            Ok(registration) => ready!(registration.poll_read_ready(cx)).map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ready {
+            // The next read reports it.
+            let _ = self
+                .unwaitable
+                .set(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         }
+        Poll::Ready(())
     }
 }

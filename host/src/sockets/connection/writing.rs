@@ -90,6 +90,18 @@ impl Connection {
         !self.output().unsent.is_empty()
     }
 
+    /// How much the kernel has still to take, unless nothing can be sent any
+    /// more.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.output().unsent.len()
+    }
+
+    /// Is ready when the kernel takes something.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.output().check_open()?;
+        self.poll_output(cx)
+    }
+
     /// Sends what is unsent, and the FIN if it was asked for.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -169,7 +181,7 @@ impl Connection {
             }
             Err(Errno::AGAIN) => Err(Errno::AGAIN),
             Err(error) => {
-                self.lost.store(true, Ordering::Relaxed);
+                let _ = self.lost.set(error);
                 output.broken = Some(error);
                 output.unsent = Bytes::new();
                 Err(error)

@@ -133,7 +133,7 @@ impl StreamConsumer<State> for Send {
         let bytes = source.remaining();
         // A write of nothing asks for readiness.
         let result = if bytes.is_empty() {
-            connection.poll_flush(cx).map_ok(|()| 0)
+            connection.poll_writable(cx).map_ok(|()| 0)
         } else {
             connection.poll_write(cx, bytes)
         };
