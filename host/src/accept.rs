@@ -173,23 +173,23 @@ impl Trouble {
     /// error if none does.
     async fn survive(&mut self, error: Errno) -> io::Result<()> {
         self.count = self.count.saturating_add(1);
-        match AcceptError::from(error) {
+        let advice = match AcceptError::from(error) {
             AcceptError::Fatal => return Err(error.into()),
             AcceptError::Transient if self.count <= MAX_TRANSIENT => {
                 tracing::debug!(%error, "accept: the peer is gone");
                 return Ok(());
             }
-            AcceptError::Transient | AcceptError::Exhausted => {}
-        }
+            AcceptError::Transient => "accept: it fails again and again, waiting",
+            AcceptError::Exhausted => {
+                "accept: out of resources, waiting; raise the limit on open files (ulimit -n) or \
+                 lower --max-connections"
+            }
+        };
         let backoff = match self.backoff {
             Some(backoff) => (backoff * 2).min(LAST_BACKOFF),
             // Once an episode.
             None => {
-                tracing::warn!(
-                    %error,
-                    "accept fails, waiting; if descriptors are what is missing, raise the limit \
-                     on open files (ulimit -n) or lower --max-connections"
-                );
+                tracing::warn!(%error, "{advice}");
                 FIRST_BACKOFF
             }
         };

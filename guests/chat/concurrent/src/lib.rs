@@ -105,13 +105,14 @@ impl Membership {
     /// Waits for the end of a hold, and of the next if there is one by then.
     async fn hold_back(&self) {
         while let Some(hold) = with_room(|room| room.hold()) {
-            // Each who waits has a time of its own, as any of them may go.
-            select(
-                pin!(poll_fn(|context| self.poll_released(context, hold))),
-                pin!(wait_for(PATIENCE_NANOSECONDS)),
-            )
-            .await;
-            with_room(|room| room.end_hold(hold));
+            let released = poll_fn(|context| self.poll_released(context, hold));
+            if with_server(|server| *server.timekeeper.get_or_insert(self.id) == self.id) {
+                select(pin!(released), pin!(wait_for(PATIENCE_NANOSECONDS))).await;
+                with_room(|room| room.end_hold(hold));
+                with_server(|server| server.timekeeper = None);
+            } else {
+                released.await;
+            }
         }
     }
 
@@ -134,10 +135,11 @@ impl Membership {
         Poll::Ready(())
     }
 
-    /// Ready when `hold` is over.
+    /// Ready when `hold` is over, or when the member is to time it.
     fn poll_released(&self, context: &mut Context<'_>, hold: HoldId) -> Poll<()> {
         self.wake_on_change(context);
-        if with_room(|room| room.hold()) == Some(hold) {
+        let timed = with_server(|server| server.timekeeper.is_some());
+        if timed && with_room(|room| room.hold()) == Some(hold) {
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -157,7 +159,16 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         with_room(|room| room.leave(self.id));
-        with_server(|server| server.wakers.remove(&self.id));
+        let wakers = with_server(|server| {
+            server.wakers.remove(&self.id);
+            if server.timekeeper != Some(self.id) {
+                return Vec::new();
+            }
+            // Another is to do it.
+            server.timekeeper = None;
+            server.take_wakers()
+        });
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -171,6 +182,9 @@ struct Server {
     last_member: MemberId,
     /// The calls that wait for something to happen to their member.
     wakers: BTreeMap<MemberId, Waker>,
+    /// Who sees to it that a hold comes to an end. A timer for each of those who
+    /// wait would be a thousand at a time.
+    timekeeper: Option<MemberId>,
 }
 
 impl Server {
@@ -179,7 +193,12 @@ impl Server {
             room,
             last_member: 0,
             wakers: BTreeMap::new(),
+            timekeeper: None,
         }
+    }
+
+    fn take_wakers(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakers).into_values().collect()
     }
 }
 
@@ -196,7 +215,7 @@ fn with_room<R: Default>(act: impl FnOnce(&mut Room) -> R) -> R {
         let mut concerned = server.room.take_waiting();
         concerned.extend(server.room.take_dropped());
         let wakers: Vec<Waker> = if hold.is_some() && server.room.hold() != hold {
-            std::mem::take(&mut server.wakers).into_values().collect()
+            server.take_wakers()
         } else {
             concerned
                 .iter()

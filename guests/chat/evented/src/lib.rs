@@ -1,12 +1,11 @@
 //! The chat room under the contract `evented`: one instance holds the room, and
 //! writes to a member only what its connection takes at once.
 //!
-//! While there is a hold nobody is read from. Whoever has something to say by then
-//! is put at rest, and goes on when the hold is over: because enough was written,
-//! or by a tick.
+//! While there is a hold nobody is read from: who has something to say is put at
+//! rest until the hold is over, because enough was written or by a tick.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chat_protocol::{HoldId, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Opened};
@@ -23,8 +22,10 @@ thread_local! {
             shell::option_or_trap("QUEUE_LIMIT"),
             shell::option_or_trap("ROOM_LIMIT"),
         ),
-        members: BTreeMap::new(),
-        held_back: VecDeque::new(),
+        connections: BTreeMap::new(),
+        skipped: None,
+        held_back: BTreeSet::new(),
+        unsaid: None,
         timed: None,
         changes: Vec::new(),
     });
@@ -33,33 +34,31 @@ thread_local! {
 /// A connection is a member of the room by its own identifier.
 struct Server {
     room: Room,
-    members: BTreeMap<ConnectionId, Member>,
-    /// Those at rest because of a hold, the first of them first. Some may have been
-    /// closed meanwhile.
-    held_back: VecDeque<ConnectionId>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// The first who was ready in the last turn and not read from.
+    skipped: Option<ConnectionId>,
+    /// Those at rest because of a hold.
+    held_back: BTreeSet<ConnectionId>,
+    /// What was read when a hold began and is not in the room yet.
+    unsaid: Option<(ConnectionId, Vec<u8>)>,
     /// The hold that the next tick is to end.
     timed: Option<HoldId>,
     changes: Vec<Change>,
 }
 
-struct Member {
-    connection: Connection,
-    held_back: bool,
-    /// What was read before a hold and is not in the room yet.
-    unsaid: Vec<u8>,
-}
-
 impl Handler for Component {
     fn turn(events: Vec<Event>) -> Vec<Change> {
         SERVER.with_borrow_mut(|server| {
+            let mut readable = Vec::new();
             for event in events {
-                server.event(event);
-                // Writing once a turn is best, but a turn may bring in more than
-                // fits the queues.
+                readable.extend(server.event(event));
+                // Many may join in one turn.
                 if server.room.is_busy() {
                     server.deliver();
                 }
             }
+            server.go_on();
+            server.receive_from(readable);
             server.go_on();
             server.set_timer();
             shell::print_log(&mut server.room.take_log());
@@ -69,15 +68,14 @@ impl Handler for Component {
 }
 
 impl Server {
-    fn event(&mut self, event: Event) {
+    /// Does all but reading, and says from whom that remains to be done.
+    fn event(&mut self, event: Event) -> Option<ConnectionId> {
         match event {
             Event::Opened(opened) => self.open(opened),
             Event::Ready(ready) => {
                 let id = ready.connection;
-                if ready.readiness.can_read() {
-                    self.receive(id);
-                }
                 self.write(id);
+                return ready.readiness.can_read().then_some(id);
             }
             Event::Tick => {
                 if let Some(hold) = self.timed {
@@ -85,18 +83,14 @@ impl Server {
                 }
             }
         }
+        None
     }
 
     fn open(&mut self, opened: Opened) {
         let id = opened.connection;
         match peer(&opened.socket) {
             Ok(address) => {
-                let member = Member {
-                    connection: Connection::from(opened),
-                    held_back: false,
-                    unsaid: Vec::new(),
-                };
-                self.members.insert(id, member);
+                self.connections.insert(id, Connection::from(opened));
                 self.room.join(id, address);
             }
             // It has gone already.
@@ -104,20 +98,43 @@ impl Server {
         }
     }
 
+    /// Reads from these until it is time to write, which also keeps a turn short.
+    /// The others will be ready in the next turn still, and the first of them comes
+    /// first then.
+    fn receive_from(&mut self, mut readable: Vec<ConnectionId>) {
+        if self.is_held() {
+            for id in readable {
+                self.held_back.insert(id);
+                self.write(id);
+            }
+            return;
+        }
+        let skipped = self.skipped.take();
+        let first = readable.iter().position(|&id| Some(id) == skipped);
+        readable.rotate_left(first.unwrap_or_default());
+        let mut readable = readable.into_iter();
+        while let Some(id) = readable.next() {
+            self.receive(id);
+            self.write(id);
+            if self.is_held() || self.room.is_busy() {
+                self.skipped = readable.next();
+                return;
+            }
+        }
+    }
+
+    /// Whether nobody is to be read from.
+    fn is_held(&self) -> bool {
+        self.room.hold().is_some() || self.unsaid.is_some()
+    }
+
     /// Reads one chunk. The rest comes as another event, when what this one has
     /// made wait has been written.
     fn receive(&mut self, id: ConnectionId) {
-        let Some(member) = self.members.get_mut(&id) else {
+        let Some(connection) = self.connections.get(&id) else {
             return;
         };
-        // One that hangs up is reported even so, until the hold is over.
-        if member.held_back {
-            return;
-        }
-        if self.room.hold().is_some() {
-            return self.hold_back(id, &[]);
-        }
-        match member.connection.input.read(READ_LIMIT as u64) {
+        match connection.input.read(READ_LIMIT as u64) {
             Ok(chunk) => self.say(id, &chunk),
             // End of file and a reset are all the same to a chat.
             Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => {
@@ -128,56 +145,40 @@ impl Server {
         }
     }
 
-    /// Puts a chunk into the room, writing where that makes a hold. What a hold
-    /// leaves of it is kept.
+    /// Puts a chunk into the room. What is left of it when a hold begins is kept.
     fn say(&mut self, id: ConnectionId, chunk: &[u8]) {
-        let mut rest = chunk;
-        loop {
-            let taken = self.room.receive(id, rest);
-            rest = rest.get(taken..).unwrap_or_default();
-            if rest.is_empty() {
-                return;
-            }
-            self.deliver();
-            if self.room.hold().is_some() {
-                return self.hold_back(id, rest);
-            }
+        let taken = self.room.receive(id, chunk);
+        if let Some(rest @ [_, ..]) = chunk.get(taken..) {
+            self.unsaid = Some((id, rest.to_vec()));
+            self.held_back.insert(id);
         }
     }
 
-    fn hold_back(&mut self, id: ConnectionId, unsaid: &[u8]) {
-        if let Some(member) = self.members.get_mut(&id) {
-            member.held_back = true;
-            member.unsaid = unsaid.to_vec();
-            self.held_back.push_back(id);
-        }
-    }
-
-    /// Writes, and lets those who were held back go on, each in its turn, for as
-    /// long as there is no hold.
+    /// Writes, and where there is no hold, or no longer, lets those who were held
+    /// back go on.
     fn go_on(&mut self) {
-        loop {
+        self.deliver();
+        if self.room.hold().is_none()
+            && let Some((id, unsaid)) = self.unsaid.take()
+        {
+            self.say(id, &unsaid);
             self.deliver();
-            if self.room.hold().is_some() || self.held_back.is_empty() {
-                return;
+        }
+        if !self.is_held() {
+            for id in std::mem::take(&mut self.held_back) {
+                self.write(id);
             }
-            while !self.room.is_busy()
-                && let Some(id) = self.held_back.pop_front()
-            {
-                if let Some(member) = self.members.get_mut(&id) {
-                    member.held_back = false;
-                    let unsaid = std::mem::take(&mut member.unsaid);
-                    self.say(id, &unsaid);
-                    self.write(id);
-                }
-            }
+            self.deliver();
         }
     }
 
-    /// Sees to it that every hold comes to an end.
+    /// Sees to it that a hold comes to an end, and that what is unsaid without one
+    /// is said in the next turn.
     fn set_timer(&mut self) {
         let hold = self.room.hold();
-        if hold.is_some() && hold != self.timed {
+        if hold.is_none() && self.unsaid.is_some() {
+            self.changes.push(Change::TickAfter(0));
+        } else if hold.is_some() && hold != self.timed {
             self.changes.push(Change::TickAfter(PATIENCE_NANOSECONDS));
         }
         self.timed = hold;
@@ -204,10 +205,9 @@ impl Server {
     /// Writes what waits for a member as far as its connection permits it, and
     /// waits for more permission only if something is left.
     fn write(&mut self, id: ConnectionId) {
-        let Some(member) = self.members.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        let connection = &mut member.connection;
         let mut interest = Interest::READABLE;
         while self.room.has_pending(id) {
             let written = connection.permit().and_then(|permit| {
@@ -223,14 +223,14 @@ impl Server {
                 Err(_) => return self.close(id),
             }
         }
-        if member.held_back {
+        if self.held_back.contains(&id) {
             interest -= Interest::READABLE;
         }
         self.changes.extend(connection.wait_for(id, interest));
     }
 
     fn close(&mut self, id: ConnectionId) {
-        if self.members.remove(&id).is_some() {
+        if self.connections.remove(&id).is_some() {
             self.room.leave(id);
             self.changes.push(Change::Close(id));
         }

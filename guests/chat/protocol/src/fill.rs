@@ -9,16 +9,11 @@ pub type HoldId = u64;
 pub(crate) struct Fill {
     bytes: usize,
     limit: usize,
-    state: State,
+    /// What waits for those who do not read: the bytes that were left when a hold
+    /// was ended by time, or fewer since. Only the rest counts for a hold.
+    stuck: usize,
+    hold: Option<HoldId>,
     holds: HoldId,
-}
-
-#[derive(Debug)]
-enum State {
-    Reading,
-    Held(HoldId),
-    /// A hold has ended by time and not by what was written.
-    Overdue,
 }
 
 impl Fill {
@@ -26,7 +21,8 @@ impl Fill {
         Fill {
             bytes: 0,
             limit,
-            state: State::Reading,
+            stuck: 0,
+            hold: None,
             holds: 0,
         }
     }
@@ -37,30 +33,39 @@ impl Fill {
 
     pub(crate) fn add(&mut self, count: usize) {
         self.bytes += count;
-        if matches!(self.state, State::Reading) && self.bytes > self.limit / 2 {
+        // Holding back for the last eighth would be in vain for all but a few lines.
+        if self.hold.is_none() && self.is_tight() && self.rest() > self.limit / 8 {
             self.holds += 1;
-            self.state = State::Held(self.holds);
+            self.hold = Some(self.holds);
         }
     }
 
     pub(crate) fn remove(&mut self, count: usize) {
         self.bytes -= count;
+        self.stuck = self.stuck.min(self.bytes);
         // Well below where it began, or every line would wake all readers.
-        if self.bytes <= self.limit / 4 {
-            self.state = State::Reading;
+        if self.bytes - self.stuck <= self.rest() / 4 {
+            self.hold = None;
         }
+    }
+
+    /// Whether more than half is taken of what the stuck ones leave.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.bytes - self.stuck > self.rest() / 2
+    }
+
+    fn rest(&self) -> usize {
+        self.limit.saturating_sub(self.stuck)
     }
 
     pub(crate) fn hold(&self) -> Option<HoldId> {
-        match self.state {
-            State::Held(hold) => Some(hold),
-            State::Reading | State::Overdue => None,
-        }
+        self.hold
     }
 
     pub(crate) fn end_hold(&mut self, hold: HoldId) {
-        if self.hold() == Some(hold) {
-            self.state = State::Overdue;
+        if self.hold == Some(hold) {
+            self.hold = None;
+            self.stuck = self.bytes;
         }
     }
 }
@@ -105,15 +110,41 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_that_was_ended_is_not_repeated_before_the_room_is_emptier() {
+    fn what_is_stuck_does_not_count_for_a_hold() {
+        // Half and a quarter of the 40 that are left.
+        check(&[
+            (Add(60), Some(1)),
+            (End(1), None),
+            (Add(20), None),
+            (Add(1), Some(2)),
+            (Remove(10), Some(2)),
+            (Remove(1), None),
+            (Add(10), None),
+            (Add(1), Some(3)),
+        ]);
+        // What goes out even so was not stuck.
+        check(&[
+            (Add(60), Some(1)),
+            (End(1), None),
+            (Remove(60), None),
+            (Add(50), None),
+            (Add(1), Some(2)),
+        ]);
+    }
+
+    /// A room that is stuck goes on after a few holds, up to its limit.
+    #[test]
+    fn holds_are_few() {
         check(&[
             (Add(51), Some(1)),
             (End(1), None),
-            (Add(40), None),
-            (Remove(60), None),
-            (Add(40), None),
-            (Remove(46), None),
-            (Add(26), Some(2)),
+            (Add(25), Some(2)),
+            (End(2), None),
+            (Add(13), Some(3)),
+            (End(3), None),
+            (Add(11), None),
+            (Add(1), None),
+            (Remove(1), None),
         ]);
     }
 

@@ -161,9 +161,9 @@ impl Room {
     }
 
     /// Whether so much was broadcast that the shell should write before it reads
-    /// on, lest members that do read run over.
+    /// on, lest members that do read run over, or the room does.
     pub fn is_busy(&self) -> bool {
-        self.burst > self.queue_limit / 4 || self.hold().is_some()
+        self.burst > self.queue_limit / 4 || self.fill.is_tight() || self.hold().is_some()
     }
 
     /// While there is a hold the shell should write only, and read from nobody.
@@ -175,10 +175,11 @@ impl Room {
         self.fill.hold()
     }
 
-    /// A hold has lasted for [`PATIENCE_NANOSECONDS`]. What waits may be for peers
-    /// that never read, and so the limits are to decide who has to go: no other
-    /// hold begins until the room has become as empty as ends one. Nothing if
-    /// `hold` is over.
+    /// A hold has lasted for [`PATIENCE_NANOSECONDS`]. What waits still is for peers
+    /// that do not read, and reading goes on: from now on half and a quarter are of
+    /// what is left of the limit, and for the last eighth of it there are no holds.
+    /// Whoever does not read has the longest queue when the limit decides. Nothing
+    /// if `hold` is over.
     pub fn end_hold(&mut self, hold: HoldId) {
         self.fill.end_hold(hold);
     }
