@@ -18,8 +18,8 @@ pub struct Limits {
     /// An instance that asks for more traps. Under `poll` with `evented` or
     /// `concurrent` it is what all connections share.
     pub max_memory_bytes: u64,
-    /// Guest time without a wait, and the whole time of an `evented` turn. By
-    /// default one second; it is counted in steps of 10 ms.
+    /// Guest time without a wait and without a byte moved, and the whole time of
+    /// an `evented` turn. By default one second; it is counted in steps of 10 ms.
     pub deadline: Duration,
     /// Threads that run guests under `threaded`. By default one a processor.
     pub workers: usize,
@@ -28,7 +28,8 @@ pub struct Limits {
     pub backlog: u32,
     /// How long a closing connection may still take: to send what the guest has
     /// written, and to read and drop what the peer sends until its FIN, so that
-    /// no RST overtakes the answer. By default 2 seconds.
+    /// no RST overtakes the answer. By default 2 seconds; a peer that has not
+    /// taken all by then is reset.
     pub linger: Duration,
     /// How long open connections may go on after the service was told to stop.
     /// By default 10 seconds; what is open then is closed.

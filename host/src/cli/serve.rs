@@ -100,7 +100,8 @@ struct LimitOptions {
     /// Memory of one instance
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value_t = ByteSize(Limits::default().max_memory_bytes))]
     max_memory: ByteSize,
-    /// Guest time without a wait, and the whole time of an evented turn
+    /// Guest time without a wait or a byte moved, and the whole time of an
+    /// evented turn
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
     deadline: Duration,
     /// Threads that run guests under threaded [default: one a processor]
