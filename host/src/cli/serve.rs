@@ -98,7 +98,7 @@ struct LimitOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), default_value_t = Limits::default().max_connections)]
     max_connections: u32,
     /// Memory of one instance
-    #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value_t = ByteSize(Limits::default().max_memory_bytes))]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
     max_memory: ByteSize,
     /// Guest time without a wait or a byte moved, and the whole time of an
     /// evented turn
