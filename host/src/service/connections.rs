@@ -54,7 +54,7 @@ impl Shared {
         let (id, peer, fault) = (connection.id(), connection.peer(), failure.fault());
         if version == PROBE || fault == Fault::Peer {
             // Peers come and go, and whoever asked for a probe gets its result.
-            tracing::info!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
+            tracing::debug!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
         } else {
             tracing::warn!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
         }
