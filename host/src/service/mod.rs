@@ -101,6 +101,15 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Waits until `sender` has come to `phase`.
+    pub(crate) async fn reached(sender: &watch::Sender<Self>, phase: Self) {
+        // Whoever waits has the sender, so the channel cannot be closed.
+        let _ = sender
+            .subscribe()
+            .wait_for(|current| *current >= phase)
+            .await;
+    }
+
     /// Goes on to `phase`; never back.
     pub(crate) fn advance(sender: &watch::Sender<Self>, phase: Self) {
         sender.send_if_modified(|current| {
@@ -264,12 +273,7 @@ impl Shared {
 
     /// Waits until the service has come to `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
-        // The sender is ours, so the channel cannot be closed.
-        let _ = self
-            .phase
-            .subscribe()
-            .wait_for(|current| *current >= phase)
-            .await;
+        Phase::reached(&self.phase, phase).await;
     }
 
     pub(crate) fn phase(&self) -> Phase {

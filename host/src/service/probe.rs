@@ -90,12 +90,7 @@ impl Probe {
         drop(client);
         version.abort();
         // Its instance takes room that the first user's may need.
-        let gone = async {
-            while version.open() > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        let _ = tokio::time::timeout(service.limits.linger, gone).await;
+        let _ = tokio::time::timeout(service.limits.linger, version.emptied()).await;
         match talked {
             _ if answer.starts_with(&self.expect) => Ok(()),
             Err(_) => Err(ProbeError::Timeout(self.timeout, text(&answer))),

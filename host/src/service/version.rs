@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// The number of a version that is only tried.
 pub(crate) const PROBE: u32 = 0;
@@ -37,6 +37,8 @@ pub(crate) struct Version {
     /// is no longer current.
     intake: Mutex<Option<mpsc::UnboundedSender<Arc<Connection>>>>,
     open: AtomicU64,
+    /// Told when the last connection has closed.
+    emptied: Notify,
     handled: AtomicU64,
     failures: Failures,
     /// Why it is no longer current, if that was not asked for.
@@ -144,6 +146,7 @@ impl Version {
             phase: watch::Sender::new(Phase::Serving),
             intake: Mutex::default(),
             open: AtomicU64::new(0),
+            emptied: Notify::new(),
             handled: AtomicU64::new(0),
             failures: Failures::default(),
             ended_because: Mutex::default(),
@@ -198,7 +201,16 @@ impl Version {
     }
 
     pub(crate) fn closed(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Waits until it has no connections. For one waiter.
+    pub(crate) async fn emptied(&self) {
+        while self.open() > 0 {
+            self.emptied.notified().await;
+        }
     }
 
     /// Opens the way to the version's shared instance.
@@ -250,12 +262,7 @@ impl Version {
 
     /// Waits until the version has come to `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
-        // The sender is ours, so the channel cannot be closed.
-        let _ = self
-            .phase
-            .subscribe()
-            .wait_for(|current| *current >= phase)
-            .await;
+        Phase::reached(&self.phase, phase).await;
     }
 
     fn enter(&self, phase: Phase) {
