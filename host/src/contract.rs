@@ -53,6 +53,16 @@ impl Contract {
         }
     }
 
+    /// The interface by which a handler with this contract is told to hand its
+    /// connections over, without its version. `evented` needs none.
+    pub const fn draining(self) -> Option<&'static str> {
+        match self {
+            Self::Blocking => Some("sockserve:handler/blocking-draining"),
+            Self::Evented => None,
+            Self::Concurrent => Some("sockserve:handler/concurrent-draining"),
+        }
+    }
+
     /// The dispatch to use where none was asked for.
     pub const fn default_dispatch(self) -> Dispatch {
         match self {

@@ -62,5 +62,5 @@ pub use limits::Limits;
 pub use service::probe::{Probe, ProbeError};
 pub use service::status::{ServiceState, Status, VersionState, VersionStatus};
 pub use service::swap::{Old, RollbackPolicy, SwapError, SwapOptions, Swapped};
-pub use service::version::FailureCounts;
+pub use service::version::{FailureCounts, HandOverCounts};
 pub use service::{Remote, Service, ServiceOptions, StartError};

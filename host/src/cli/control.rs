@@ -6,7 +6,7 @@ use crate::builtin;
 use crate::control::client::ask;
 use crate::control::{DrainReply, StatusReply, SwapRequest};
 use crate::service::swap::{Old, Swapped};
-use crate::{Status, VersionState};
+use crate::{HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -45,10 +45,12 @@ pub(super) struct SwapOptions {
     service: String,
     /// A component file, or builtin:NAME
     component: String,
-    /// What becomes of the old version's connections
-    #[arg(long, value_enum, default_value = "drain")]
-    old: OldArgument,
-    /// How long they may drain [default: the service's drain timeout]
+    /// What becomes of the old version's connections [default: hand-over where
+    /// both versions can, else drain]
+    #[arg(long, value_enum)]
+    old: Option<OldArgument>,
+    /// How long they may go on with it [default: the service's drain timeout if
+    /// they drain, without limit if they are handed over]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     drain_timeout: Option<std::time::Duration>,
     /// A connection to try the new version with before any user's:
@@ -61,6 +63,8 @@ pub(super) struct SwapOptions {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum OldArgument {
+    /// They go on, on the new version; one that it refuses stays where it is
+    HandOver,
     /// They finish; what is open at the drain timeout is closed
     Drain,
     /// They are closed
@@ -108,10 +112,11 @@ pub(super) fn status(options: &StatusOptions) -> Result<ExitCode, Failure> {
 pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
     let request = SwapRequest {
         component: absolute(&options.component)?,
-        old: match options.old {
+        old: options.old.map(|old| match old {
+            OldArgument::HandOver => Old::HandOver,
             OldArgument::Drain => Old::Drain,
             OldArgument::Abort => Old::Abort,
-        },
+        }),
         drain_timeout: options
             .drain_timeout
             .map(|timeout| humantime::format_duration(timeout).to_string()),
@@ -157,8 +162,16 @@ fn print_swapped(
     let Swapped {
         version, sha256, ..
     } = swapped;
-    if swapped.changed {
-        writeln!(out, "{service} is at version {version}, sha256 {sha256}")
+    if let Some(old) = swapped.old {
+        let old = match old {
+            Old::HandOver => "are handed over",
+            Old::Drain => "drain",
+            Old::Abort => "are closed",
+        };
+        writeln!(
+            out,
+            "{service} is at version {version}, sha256 {sha256}; open connections {old}"
+        )
     } else {
         writeln!(
             out,
@@ -228,6 +241,14 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             version.sha256.get(..12).unwrap_or(&version.sha256),
             version.loaded_at,
             version.connections,
+        )?;
+    }
+    let moved = status.hand_overs;
+    if moved != HandOverCounts::default() {
+        writeln!(
+            out,
+            "  hand-overs   done {}  refused {}",
+            moved.handed_over, moved.refused
         )?;
     }
     if let Some(reason) = &status.rolled_back {

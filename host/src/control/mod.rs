@@ -27,11 +27,13 @@ use serde::{Deserialize, Serialize};
 pub struct SwapRequest {
     /// A component file, by its absolute path, or `builtin:NAME`.
     pub component: String,
-    /// What becomes of the old version's connections.
-    #[serde(default)]
-    pub old: Old,
-    /// How long they may drain, for example `30s`. By default the service's
-    /// drain timeout.
+    /// What becomes of the old version's connections: `hand-over`, `drain` or
+    /// `abort`. By default `hand-over` if both versions can, else `drain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Old>,
+    /// How long they may go on with it, for example `30s`. By default the
+    /// service's drain timeout if they drain, and without limit if they are
+    /// handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<String>,
     /// A connection to try first: `send=TEXT,expect=TEXT`.

@@ -121,9 +121,10 @@ impl From<SwapError> for Refused {
             SwapError::Busy(_) | SwapError::Ending(_) | SwapError::NoPrevious(_) => {
                 StatusCode::CONFLICT
             }
-            SwapError::Load(_) | SwapError::Handler(_) | SwapError::Probe(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            SwapError::Load(_)
+            | SwapError::Handler(_)
+            | SwapError::HandOver(..)
+            | SwapError::Probe(_) => StatusCode::UNPROCESSABLE_ENTITY,
             SwapError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())

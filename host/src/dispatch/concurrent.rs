@@ -3,69 +3,82 @@
 //!
 //! The calls run as tasks of one store's event loop. A trap ends the store and
 //! with it every call; the connections are closed, and the next connection gets
-//! a new instance.
+//! a new instance. When the connections are to be handed over, the calls are
+//! told, and what has returned is offered together.
 
-use crate::dispatch::isolated::outcome;
+mod leaving;
+
 use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::failure::Failure;
+use crate::guest::hand_over::{ConnectionState, Deadline, HandOver};
+use crate::guest::roster::{Open, Roster, Tenants};
+use crate::service::hand_over::Batch;
+use crate::service::intake::{Arrival, Intake, Registered};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
 use crate::sockets::connection::{Connection, ConnectionId};
 use crate::sockets::push_socket;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use leaving::Leaving;
+use std::sync::Arc;
+use tokio::sync::watch;
 use wasmtime::component::Accessor;
 
-pub(super) async fn run(
-    service: Arc<Shared>,
-    version: Arc<Version>,
-    intake: mpsc::UnboundedReceiver<Arc<Connection>>,
-) {
-    let serving = Serving {
-        service,
-        version,
-        open: Mutex::default(),
-    };
-    serving.run(intake).await;
+pub(super) async fn run(service: Arc<Shared>, version: Arc<Version>, mut intake: Intake) {
+    // An instance is made when there is somebody to serve.
+    while let Some(first) = intake.next_to_serve().await {
+        let serving = Serving {
+            service: Arc::clone(&service),
+            version: Arc::clone(&version),
+            open: Open::default(),
+            told: watch::Sender::new(0),
+        };
+        match serving.run(first, &mut intake).await {
+            Ok(()) => break,
+            Err(failure) => serving.fail_all(failure),
+        }
+    }
+    version.release_next_gate();
 }
 
+/// One instance and its connections.
 struct Serving {
     service: Arc<Shared>,
     version: Arc<Version>,
-    /// The connections of the running instance.
-    open: Mutex<HashMap<ConnectionId, Arc<Connection>>>,
+    open: Open,
+    /// The version that the guest was told to hand its connections over to.
+    told: watch::Sender<u32>,
+}
+
+/// What is called of the instance.
+struct Guest<'a> {
+    accessor: &'a Accessor<State>,
+    exports: &'a ConcurrentHandler,
+    hand_over: Option<&'a HandOver>,
+    deadline: Deadline,
 }
 
 impl Serving {
-    /// Runs one instance after another until nothing more comes.
-    async fn run(&self, mut intake: mpsc::UnboundedReceiver<Arc<Connection>>) {
-        // An instance is made when there is somebody to serve.
-        while let Some(first) = intake.recv().await {
-            match self.run_instance(first, &mut intake).await {
-                Ok(()) => return,
-                Err(failure) => self.fail_all(failure),
-            }
-        }
-    }
-
-    /// Serves until nothing more comes, or the instance dies.
-    async fn run_instance(
-        &self,
-        first: Arc<Connection>,
-        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
-    ) -> Result<(), Failure> {
-        let id = first.id();
-        self.open().insert(id, first);
+    /// Serves until nothing more comes, the version aborts, or the instance
+    /// dies.
+    async fn run(&self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
+        let first = self.register(first);
         let serving = async {
             let handler = &self.version.handler;
-            let (mut store, clock) = handler.store(self.service.scope(None), None)?;
-            let instance = handler.concurrent(&mut store, &clock).await?;
+            let tenants = Tenants::All(self.open.clone());
+            let roster = Roster::new(tenants, self.told.subscribe());
+            let (mut store, clock) = handler.store(self.service.scope(None), roster)?;
+            let (exports, hand_over) = handler.concurrent(&mut store, &clock).await?;
             let serving = store.run_concurrent(async |accessor| {
-                let calls = self.calls(accessor, &instance, id, intake);
+                let guest = Guest {
+                    accessor,
+                    exports: &exports,
+                    hand_over: hand_over.as_ref(),
+                    deadline: Deadline(handler.limits().deadline),
+                };
+                let calls = self.calls(&guest, first, intake);
                 clock.between_calls(calls).await
             });
             match clock.count(serving).await {
@@ -80,59 +93,125 @@ impl Serving {
         }
     }
 
-    /// The store's event loop: takes connections on and sees their calls end.
+    /// The store's event loop: takes connections on, sees their calls end, and
+    /// hands over what is to leave.
     async fn calls(
         &self,
-        accessor: &Accessor<State>,
-        instance: &ConcurrentHandler,
-        first: ConnectionId,
-        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
+        guest: &Guest<'_>,
+        first: Registered,
+        intake: &mut Intake,
     ) -> Result<(), Failure> {
-        let call = async |id: ConnectionId| {
-            let socket = accessor.with(|mut access| {
-                let open = self.open();
-                let connection = open
-                    .get(&id)
-                    .ok_or_else(|| wasmtime::format_err!("connection {id} is not open"))?;
-                push_socket(&mut access.get().table, connection)
-            });
-            let result = match socket {
-                Ok(socket) => {
-                    instance
-                        .sockserve_handler_concurrent()
-                        .call_handle(accessor, socket)
-                        .await
-                }
-                Err(error) => Err(error),
-            };
-            (id, result)
-        };
         let mut calls = FuturesUnordered::new();
-        calls.push(call(first));
-        let mut more = true;
-        while more || !calls.is_empty() {
+        let call = async |id| (id, self.call(guest, id).await);
+        calls.extend(self.admit(guest, first).await?.into_iter().map(&call));
+        let mut leaving = Leaving::default();
+        loop {
+            // Who is still on the way in, or not decided about, comes first.
+            let finished = intake.is_finished();
+            if finished && leaving.is_gathered() {
+                self.leave(guest, leaving.take(), intake).await?;
+                continue;
+            }
+            if finished && calls.is_empty() {
+                return Ok(());
+            }
+            let (offered_to, patience) = (leaving.to(), leaving.patience());
             tokio::select! {
                 biased;
                 Some((id, result)) = calls.next() => {
                     // A call that died took the instance with it.
-                    let result = result.map_err(|error| Failure::from_call(&error))?;
-                    self.finish(id, outcome(Ok(result)));
-                }
-                next = intake.recv(), if more => match next {
-                    Some(connection) => {
-                        let id = connection.id();
-                        self.open().insert(id, connection);
-                        calls.push(call(id));
+                    let returned = result?;
+                    leaving.returned(id);
+                    if returned.is_ok() && guest.hand_over.is_some() && self.was_told(id) {
+                        leaving.gather(id);
+                    } else {
+                        self.finish(id, returned.map_err(Failure::Guest));
                     }
-                    None => more = false,
-                },
+                }
+                arrival = intake.next(), if !finished => {
+                    if let Some(arrival) = arrival {
+                        let arrived = self.register(arrival);
+                        calls.extend(self.admit(guest, arrived).await?.into_iter().map(&call));
+                    }
+                }
+                to = self.version.asked_after(offered_to), if finished => {
+                    leaving.begin(to, &self.open);
+                    self.told.send_replace(to);
+                }
+                () = patience => leaving.lose_patience(),
             }
         }
-        Ok(())
+    }
+
+    async fn call(
+        &self,
+        guest: &Guest<'_>,
+        id: ConnectionId,
+    ) -> Result<Result<(), String>, Failure> {
+        let socket = guest.accessor.with(|mut access| {
+            let open = self.open.lock();
+            let connection = open
+                .get(&id)
+                .ok_or_else(|| wasmtime::format_err!("connection {id} is not open"))?;
+            push_socket(&mut access.get().table, connection)
+        });
+        let socket = socket.map_err(|error| Failure::from_call(&error))?;
+        guest
+            .exports
+            .sockserve_handler_concurrent()
+            .call_handle(guest.accessor, socket)
+            .await
+            .map_err(|error| Failure::from_call(&error))
+    }
+
+    fn register(&self, arrival: Arrival) -> Registered {
+        arrival.register(|connection| {
+            self.open.lock().insert(connection.id(), connection);
+        })
+    }
+
+    /// Has the guest take on what is not simply new, and returns those that are
+    /// to be served.
+    async fn admit(
+        &self,
+        guest: &Guest<'_>,
+        arrived: Registered,
+    ) -> Result<Vec<ConnectionId>, Failure> {
+        match arrived {
+            Registered::Nothing => Ok(Vec::new()),
+            Registered::Accepted(id) => Ok(vec![id]),
+            Registered::Offers(offers) => {
+                let mut batch = Batch::new(offers);
+                while let Some(handed) = batch.next() {
+                    let (id, state) = (handed.connection.id(), &handed.state);
+                    let decision = guest.accept(id, state).await;
+                    batch.decide(decision)?;
+                }
+                let enter = |connection: Arc<Connection>| {
+                    let id = connection.id();
+                    self.open.lock().insert(id, connection);
+                    id
+                };
+                Ok(batch.accept().map(enter).collect())
+            }
+            Registered::Returned(id, state) => match guest.accept(id, &state).await? {
+                Ok(()) => Ok(vec![id]),
+                Err(reason) => {
+                    self.finish(id, Err(Failure::Refused(reason)));
+                    Ok(Vec::new())
+                }
+            },
+        }
+    }
+
+    fn was_told(&self, id: ConnectionId) -> bool {
+        let open = self.open.lock();
+        open.get(&id)
+            .is_some_and(|connection| connection.was_told())
     }
 
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
-        let Some(connection) = self.open().remove(&id) else {
+        let Some(connection) = self.open.lock().remove(&id) else {
             return;
         };
         let (service, version) = (Arc::clone(&self.service), Arc::clone(&self.version));
@@ -141,12 +220,30 @@ impl Serving {
 
     /// Ends every connection of an instance that is gone.
     fn fail_all(&self, failure: Failure) {
-        let open = std::mem::take(&mut *self.open());
+        let open = std::mem::take(&mut *self.open.lock());
         self.service
             .instance_died(&self.version, open.into_values(), failure);
     }
+}
 
-    fn open(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Connection>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+impl Guest<'_> {
+    async fn accept(
+        &self,
+        id: ConnectionId,
+        state: &ConnectionState,
+    ) -> Result<Result<(), String>, Failure> {
+        let Some(hand_over) = self.hand_over else {
+            return Ok(Err("its component does not export hand-over".to_owned()));
+        };
+        hand_over
+            .accept_in(self.accessor, self.deadline, id, state)
+            .await
+    }
+
+    async fn give_up(&self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
+        let Some(hand_over) = self.hand_over else {
+            return Ok(None);
+        };
+        hand_over.give_up_in(self.accessor, self.deadline, id).await
     }
 }

@@ -3,7 +3,11 @@
 //!
 //! A turn costs by the connections in it and not by those that are open. A turn
 //! that waits or computes past the deadline, or traps, ends the instance; its
-//! connections are closed, and the next connection gets a new one.
+//! connections are closed, and the next connection gets a new one. Between two
+//! turns all of them can be handed over.
+
+mod entry;
+mod moving;
 
 use crate::dispatch::poller::Poller;
 use crate::guest::State;
@@ -13,19 +17,21 @@ use crate::guest::bindings::evented::exports::sockserve::handler::evented::{
 };
 use crate::guest::clock::{DeadlineExceeded, GuestClock};
 use crate::guest::failure::Failure;
+use crate::guest::hand_over::HandOver;
+use crate::guest::roster::Roster;
+use crate::service::intake::{Arrival, Intake, Registered};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
 use crate::sockets::attention::Attention;
-use crate::sockets::connection::{Connection, ConnectionId};
+use crate::sockets::connection::ConnectionId;
 use crate::sockets::p2;
-use rustix::event::epoll::EventFlags;
-use std::collections::HashMap;
+use entry::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wasmtime::Store;
 
@@ -36,17 +42,18 @@ const MAX_EVENTS: usize = 1024;
 pub(super) async fn run(
     service: Arc<Shared>,
     version: Arc<Version>,
-    mut intake: mpsc::UnboundedReceiver<Arc<Connection>>,
+    mut intake: Intake,
     mut poller: Poller,
 ) {
     // An instance is made when there is somebody to serve.
-    while let Some(first) = intake.recv().await {
+    while let Some(first) = intake.next_to_serve().await {
         let mut turns = Turns::new(&service, &version, &mut poller);
         match turns.run(first, &mut intake).await {
-            Ok(()) => return,
+            Ok(()) => break,
             Err(failure) => turns.fail_all(failure),
         }
     }
+    version.release_next_gate();
 }
 
 /// One instance and its connections.
@@ -55,27 +62,33 @@ struct Turns<'a> {
     version: &'a Arc<Version>,
     poller: &'a mut Poller,
     open: HashMap<ConnectionId, Entry>,
+    /// Connections that the guest is still to be told of.
+    coming: VecDeque<ConnectionId>,
     /// The next turn.
     events: Vec<Event>,
     attention: Arc<Attention>,
     /// Room for the list of those who asked for it.
     asked: Vec<ConnectionId>,
     tick_at: Option<Instant>,
+    /// The version that the connections were last offered to.
+    offered_to: u32,
 }
 
-struct Entry {
-    connection: Arc<Connection>,
-    /// What the guest wants to be woken for.
-    interest: Interest,
-    /// What the poller watches for: the interest, and room for what the kernel
-    /// has not taken yet. Nothing if the connection is not in the poller.
-    watched: Option<EventFlags>,
+/// What is called of the instance.
+struct Guest {
+    store: Store<State>,
+    clock: GuestClock,
+    exports: EventedHandler,
+    hand_over: Option<HandOver>,
+    deadline: Duration,
 }
 
 /// What goes on in a wait.
 enum Wake {
     Ready,
-    Incoming(Option<Arc<Connection>>),
+    Arrival(Option<Arrival>),
+    /// The connections are to go to the version with this number.
+    Leave(u32),
     Tick,
 }
 
@@ -86,22 +99,20 @@ impl<'a> Turns<'a> {
             version,
             poller,
             open: HashMap::new(),
+            coming: VecDeque::new(),
             events: Vec::new(),
             attention: Arc::default(),
             asked: Vec::new(),
             tick_at: None,
+            offered_to: 0,
         }
     }
 
     /// Serves until nothing more comes, the service aborts, or the instance
     /// dies.
-    async fn run(
-        &mut self,
-        first: Arc<Connection>,
-        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
-    ) -> Result<(), Failure> {
+    async fn run(&mut self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
         // Before the instance is made, so that its failure is this peer's too.
-        let first = self.admit(first)?;
+        let first = self.register(first);
         let version = self.version;
         tokio::select! {
             biased;
@@ -110,35 +121,39 @@ impl<'a> Turns<'a> {
         }
     }
 
-    async fn serve(
-        &mut self,
-        first: ConnectionId,
-        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
-    ) -> Result<(), Failure> {
+    async fn serve(&mut self, first: Registered, intake: &mut Intake) -> Result<(), Failure> {
         let handler = &self.version.handler;
-        let (mut store, clock) = handler.store(self.service.scope(None), None)?;
-        let instance = handler.evented(&mut store, &clock).await?;
-        self.push_opened(&mut store, first)?;
-        let mut more = true;
+        let scope = self.service.scope(None);
+        let (mut store, clock) = handler.store(scope, Roster::empty())?;
+        let (exports, hand_over) = handler.evented(&mut store, &clock).await?;
+        let mut guest = Guest {
+            store,
+            clock,
+            exports,
+            hand_over,
+            deadline: handler.limits().deadline,
+        };
+        self.admit(&mut guest, first).await?;
         loop {
-            self.turn(&instance, &mut store, &clock).await?;
-            while self.events.is_empty() {
-                if !more && self.open.is_empty() {
-                    return Ok(());
-                }
-                match self.wait(intake, more).await? {
-                    Wake::Ready => {}
-                    Wake::Tick => self.events.push(Event::Tick),
-                    Wake::Incoming(None) => more = false,
-                    Wake::Incoming(Some(next)) => {
-                        let id = self.admit(next)?;
-                        self.push_opened(&mut store, id)?;
-                        while self.events.len() < MAX_EVENTS
-                            && let Ok(next) = intake.try_recv()
-                        {
-                            let id = self.admit(next)?;
-                            self.push_opened(&mut store, id)?;
-                        }
+            self.tell_of_coming(&mut guest.store)?;
+            if !self.events.is_empty() {
+                self.turn(&mut guest).await?;
+                continue;
+            }
+            if intake.is_finished() && self.open.is_empty() {
+                return Ok(());
+            }
+            match self.wait(intake).await? {
+                Wake::Ready | Wake::Arrival(None) => {}
+                Wake::Tick => self.events.push(Event::Tick),
+                Wake::Leave(to) => self.leave(&mut guest, intake, to).await?,
+                Wake::Arrival(Some(arrival)) => {
+                    let arrived = self.register(arrival);
+                    self.admit(&mut guest, arrived).await?;
+                    while self.coming.len() < MAX_EVENTS
+                        && let Some(next) = intake.try_accepted()
+                    {
+                        self.enter(next);
                     }
                 }
             }
@@ -147,12 +162,10 @@ impl<'a> Turns<'a> {
 
     /// Waits for something to have a turn about. Events of connections are put
     /// on the list.
-    async fn wait(
-        &mut self,
-        intake: &mut mpsc::UnboundedReceiver<Arc<Connection>>,
-        more: bool,
-    ) -> io::Result<Wake> {
-        let tick_at = self.tick_at;
+    async fn wait(&mut self, intake: &mut Intake) -> io::Result<Wake> {
+        let (tick_at, offered_to) = (self.tick_at, self.offered_to);
+        // Who is still on the way in, or not decided about, comes first.
+        let finished = intake.is_finished();
         let tick = async {
             match tick_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -165,7 +178,8 @@ impl<'a> Turns<'a> {
                 self.tick_at = None;
                 return Ok(Wake::Tick);
             }
-            next = intake.recv(), if more => return Ok(Wake::Incoming(next)),
+            arrival = intake.next(), if !finished => return Ok(Wake::Arrival(arrival)),
+            to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
             ready = self.poller.wait() => ready?,
         };
         let mut at_rest = Vec::new();
@@ -194,46 +208,32 @@ impl<'a> Turns<'a> {
         Ok(Wake::Ready)
     }
 
-    fn admit(&mut self, connection: Arc<Connection>) -> io::Result<ConnectionId> {
-        connection.set_attention(Arc::clone(&self.attention));
-        let id = connection.id();
-        let interest = Interest::READABLE;
-        let watched = Some(EventFlags::IN);
-        let added = self.poller.add(&connection, EventFlags::IN);
-        let entry = Entry {
-            connection,
-            interest,
-            watched,
-        };
-        // In any case, so that it is closed in order.
-        self.open.insert(id, entry);
-        added.map(|()| id)
-    }
-
-    fn push_opened(&mut self, store: &mut Store<State>, id: ConnectionId) -> Result<(), Failure> {
-        let Some(entry) = self.open.get(&id) else {
-            return Ok(());
-        };
-        let table = &mut store.data_mut().table;
-        let (socket, input, output) =
-            p2::push(table, &entry.connection).map_err(|error| Failure::from_call(&error))?;
-        self.events.push(Event::Opened(Opened {
-            connection: id,
-            socket,
-            input,
-            output,
-        }));
+    /// Tells the guest of connections that have come, as many as a turn may have
+    /// events.
+    fn tell_of_coming(&mut self, store: &mut Store<State>) -> Result<(), Failure> {
+        while self.events.len() < MAX_EVENTS
+            && let Some(id) = self.coming.pop_front()
+        {
+            self.watch(id)?;
+            let Some(entry) = self.open.get(&id) else {
+                continue;
+            };
+            let table = &mut store.data_mut().table;
+            let (socket, input, output) =
+                p2::push(table, &entry.connection).map_err(|error| Failure::from_call(&error))?;
+            self.events.push(Event::Opened(Opened {
+                connection: id,
+                socket,
+                input,
+                output,
+            }));
+        }
         Ok(())
     }
 
     /// Calls the guest with the events on the list and does what it says.
-    async fn turn(
-        &mut self,
-        instance: &EventedHandler,
-        store: &mut Store<State>,
-        clock: &GuestClock,
-    ) -> Result<(), Failure> {
-        let changes = self.call(instance, store, clock).await?;
+    async fn turn(&mut self, guest: &mut Guest) -> Result<(), Failure> {
+        let changes = guest.turn(&self.events).await?;
         self.events.clear();
         for change in changes {
             match change {
@@ -254,31 +254,6 @@ impl<'a> Turns<'a> {
         }
         self.settle_asked()?;
         Ok(())
-    }
-
-    async fn call(
-        &self,
-        instance: &EventedHandler,
-        store: &mut Store<State>,
-        clock: &GuestClock,
-    ) -> Result<Vec<Change>, Failure> {
-        let deadline = self.version.handler.limits().deadline;
-        let call = instance
-            .sockserve_handler_evented()
-            .call_turn(store, &self.events);
-        let mut call = pin!(clock.count(call));
-        // Most turns are done at once and need no timer.
-        let result = match futures_util::poll!(&mut call) {
-            Poll::Ready(result) => result,
-            Poll::Pending => tokio::select! {
-                biased;
-                result = &mut call => result,
-                () = tokio::time::sleep(deadline) => {
-                    return Err(DeadlineExceeded(deadline).into());
-                }
-            },
-        };
-        result.map_err(|error| Failure::from_call(&error))
     }
 
     /// Sees to the connections that asked for attention.
@@ -346,47 +321,24 @@ impl<'a> Turns<'a> {
     }
 }
 
-impl Entry {
-    /// What the poller has to watch for.
-    fn wanted(&self) -> EventFlags {
-        let mut flags = EventFlags::empty();
-        if self.interest.contains(Interest::READABLE) {
-            flags |= EventFlags::IN;
-        }
-        if self.interest.contains(Interest::WRITABLE) || self.connection.has_unsent() {
-            flags |= EventFlags::OUT;
-        }
-        flags
-    }
-
-    /// What of the poller's flags the guest is to hear about.
-    ///
-    /// The host's own unsent output goes first: until it is gone the guest
-    /// could not write anyway.
-    fn readiness(&mut self, flags: EventFlags) -> Readiness {
-        let mut readiness = Readiness::empty();
-        if flags.contains(EventFlags::IN) && self.interest.contains(Interest::READABLE) {
-            readiness |= Readiness::READABLE;
-        }
-        if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
-            let connection = &self.connection;
-            let had_unsent = connection.has_unsent();
-            let sent = !had_unsent || connection.flush_now();
-            if sent && flags.contains(EventFlags::OUT) {
-                if self.interest.contains(Interest::WRITABLE) {
-                    readiness |= Readiness::WRITABLE;
-                } else if had_unsent {
-                    // The room was for us and is no longer needed.
-                    connection.ask_for_attention();
+impl Guest {
+    async fn turn(&mut self, events: &[Event]) -> Result<Vec<Change>, Failure> {
+        let call = self
+            .exports
+            .sockserve_handler_evented()
+            .call_turn(&mut self.store, events);
+        let mut call = pin!(self.clock.count(call));
+        // Most turns are done at once and need no timer.
+        let result = match futures_util::poll!(&mut call) {
+            Poll::Ready(result) => result,
+            Poll::Pending => tokio::select! {
+                biased;
+                result = &mut call => result,
+                () = tokio::time::sleep(self.deadline) => {
+                    return Err(DeadlineExceeded(self.deadline).into());
                 }
-            }
-        }
-        if flags.contains(EventFlags::HUP) {
-            readiness |= Readiness::HANG_UP;
-        }
-        if flags.contains(EventFlags::ERR) {
-            readiness |= Readiness::ERROR;
-        }
-        readiness
+            },
+        };
+        result.map_err(|error| Failure::from_call(&error))
     }
 }

@@ -18,11 +18,13 @@ mod poller;
 use crate::contract::Contract;
 use crate::dispatch::poller::Poller;
 use crate::service::Shared;
+use crate::service::hand_over::{self, Handed, Offer};
 use crate::service::version::Version;
 use crate::sockets::connection::Connection;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// Makes a version ready to be given connections.
 ///
@@ -86,4 +88,56 @@ pub(crate) fn give(
     }
     isolated::spawn(service, Arc::clone(version), connection, turn.take());
     Ok(())
+}
+
+/// Offers connections that `from` has given up to the version that is current.
+/// Those that it does not take return by `home`.
+pub(crate) fn offer(
+    service: &Arc<Shared>,
+    from: &Arc<Version>,
+    handed: Vec<Handed>,
+    home: &UnboundedSender<Handed>,
+) {
+    let mut fit = Vec::with_capacity(handed.len());
+    for handed in handed {
+        match hand_over::check(&handed.state) {
+            Ok(()) => fit.push(handed),
+            Err(reason) => hand_over::send_home(service, from, handed, home, 0, &reason),
+        }
+    }
+    while !fit.is_empty() {
+        let to = service.current.load_full();
+        let reason = if !to.is_serving() {
+            // A swap came between, and a later version takes them; or the
+            // service is ending.
+            if !Arc::ptr_eq(&to, &service.current.load()) {
+                continue;
+            }
+            "the service is ending"
+        } else if !to.handler.takes_over() {
+            "its component does not export hand-over"
+        } else {
+            let offers = fit
+                .drain(..)
+                .map(|handed| Offer::new(service, from, &to, handed, home))
+                .collect();
+            let refused = give_offers(service, &to, offers);
+            fit = refused.into_iter().filter_map(Offer::withdraw).collect();
+            continue;
+        };
+        for handed in fit.drain(..) {
+            hand_over::send_home(service, from, handed, home, to.number, reason);
+        }
+    }
+}
+
+/// Gives offers to a version, and returns them if it takes no more.
+fn give_offers(service: &Arc<Shared>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
+    if to.handler.shares_instance() {
+        return to.take_in_offers(offers).err().unwrap_or_default();
+    }
+    for offer in offers {
+        isolated::spawn_offered(service, Arc::clone(to), offer);
+    }
+    Vec::new()
 }

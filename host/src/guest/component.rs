@@ -11,8 +11,17 @@ use wasmparser::{Encoding, Parser, Payload};
 pub struct Component {
     bytes: Vec<u8>,
     contract: Contract,
+    takes_over: bool,
     imports: Vec<String>,
     pub(crate) core: CoreCounts,
+}
+
+/// What a component exports beside its contract to hand connections over.
+const HAND_OVER: &str = "sockserve:handler/hand-over";
+
+/// Whether the host speaks this version of the contracts.
+pub(crate) fn speaks(version: &str) -> bool {
+    version.starts_with("0.1.")
 }
 
 /// How many core items an instance of the component takes.
@@ -121,9 +130,11 @@ impl Component {
             });
         }
         let contract = sections.contract(name)?;
+        let takes_over = sections.takes_over(name)?;
         Ok(Self {
             bytes,
             contract,
+            takes_over,
             imports: sections.imports,
             core: sections.core,
         })
@@ -132,6 +143,24 @@ impl Component {
     /// The contract that the component exports.
     pub fn contract(&self) -> Contract {
         self.contract
+    }
+
+    /// Whether it can take on live connections of another version: it exports
+    /// `hand-over`.
+    pub fn takes_over(&self) -> bool {
+        self.takes_over
+    }
+
+    /// Whether it can pass its live connections on to another version: it
+    /// exports `hand-over`, and asks to be told where its contract takes that.
+    pub fn gives_up(&self) -> bool {
+        self.takes_over
+            && self.contract.draining().is_none_or(|draining| {
+                self.imports.iter().any(|import| {
+                    let interface = import.split('@').next().unwrap_or_default();
+                    interface == draining
+                })
+            })
     }
 
     /// The names of the component's imports, with their versions, in its order.
@@ -211,12 +240,7 @@ impl Sections {
             else {
                 continue;
             };
-            if !version.starts_with("0.1.") {
-                return Err(ComponentError::Version {
-                    name: name.to_owned(),
-                    export: export.clone(),
-                });
-            }
+            check_version(name, export, version)?;
             if let Some(first) = found.replace(contract) {
                 return Err(ComponentError::Ambiguous {
                     name: name.to_owned(),
@@ -227,6 +251,27 @@ impl Sections {
         }
         found.ok_or_else(|| ComponentError::NoContract(name.to_owned()))
     }
+
+    fn takes_over(&self, name: &str) -> Result<bool, ComponentError> {
+        for export in &self.exports {
+            let (interface, version) = export.split_once('@').unwrap_or((export, ""));
+            if interface == HAND_OVER {
+                check_version(name, export, version)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn check_version(name: &str, export: &str, version: &str) -> Result<(), ComponentError> {
+    if speaks(version) {
+        return Ok(());
+    }
+    Err(ComponentError::Version {
+        name: name.to_owned(),
+        export: export.to_owned(),
+    })
 }
 
 #[cfg(test)]

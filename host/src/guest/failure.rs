@@ -48,6 +48,12 @@ pub(crate) enum Failure {
     /// The host has no room for another instance, or failed.
     #[error("the host failed: {0}")]
     Host(String),
+    /// The handler gave the connection up, and would not have it back.
+    #[error("nobody took the connection over, and its own version refused it: {}", one_line(.0))]
+    Refused(String),
+    /// The handler gave the connection up, and ended before it came back.
+    #[error("nobody took the connection over, and its own version has ended")]
+    Homeless,
     /// The service or the version is ending and would not wait any longer.
     #[error("closed, because the service or its version is ending")]
     Aborted,
@@ -67,9 +73,26 @@ impl From<std::io::Error> for Failure {
 impl Failure {
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::Guest(_) | Self::Trap(_) | Self::Deadline(_) | Self::Memory(_) => Fault::Guest,
+            Self::Guest(_)
+            | Self::Trap(_)
+            | Self::Deadline(_)
+            | Self::Memory(_)
+            | Self::Refused(_) => Fault::Guest,
             Self::Peer(_) => Fault::Peer,
-            Self::Instantiate(_) | Self::Host(_) | Self::Aborted => Fault::Host,
+            Self::Instantiate(_) | Self::Host(_) | Self::Homeless | Self::Aborted => Fault::Host,
+        }
+    }
+
+    /// A handler gave a connection up and kept a resource of it.
+    pub(crate) fn still_held() -> Self {
+        Self::Guest("it gave the connection up and still holds it".to_owned())
+    }
+
+    /// What a call of a handler came to: what it returned, or why it died.
+    pub(crate) fn from_result(result: wasmtime::Result<Result<(), String>>) -> Result<(), Self> {
+        match result {
+            Ok(returned) => returned.map_err(Self::Guest),
+            Err(error) => Err(Self::from_call(&error)),
         }
     }
 

@@ -3,21 +3,23 @@
 
 use crate::contract::{Contract, Dispatch, Incompatible};
 use crate::guest::State;
-use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerPre};
-use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerPre};
-use crate::guest::bindings::evented::{EventedHandler, EventedHandlerPre};
+use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
+use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
+use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
 use crate::guest::clock::GuestClock;
-use crate::guest::component::Component;
+use crate::guest::component::{Component, speaks};
+use crate::guest::draining;
 use crate::guest::engine::engine;
 use crate::guest::failure::{Failure, root_cause};
 use crate::guest::grants::{GrantError, Grants};
+use crate::guest::hand_over::{HandOver, HandOverPre};
+use crate::guest::roster::Roster;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::limits::Limits;
 use crate::sockets;
-use crate::sockets::connection::Connection;
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::{Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiCtx;
 
@@ -35,17 +37,21 @@ pub struct Handler {
     source: String,
     digest: String,
     engine: Engine,
-    pre: Pre,
+    pre: InstancePre<State>,
+    exports: Exports,
+    hand_over: Option<HandOverPre>,
+    gives_up: bool,
     contract: Contract,
     dispatch: Dispatch,
     grants: Arc<Grants>,
     limits: Limits,
 }
 
-enum Pre {
-    Blocking(BlockingHandlerPre<State>),
-    Evented(EventedHandlerPre<State>),
-    Concurrent(ConcurrentHandlerPre<State>),
+/// Where to find the contract's functions in each instance.
+enum Exports {
+    Blocking(BlockingHandlerIndices),
+    Evented(EventedHandlerIndices),
+    Concurrent(ConcurrentHandlerIndices),
 }
 
 /// Why a component cannot be a service's handler. One line each.
@@ -125,18 +131,27 @@ impl Handler {
             name: source.to_owned(),
             reason: root_cause(&error),
         })?;
+        let mismatch = |error: wasmtime::Error| HandlerError::Mismatch {
+            name: source.to_owned(),
+            reason: root_cause(&error),
+        };
         let pre = linker(&engine, contract)
             .and_then(|linker| linker.instantiate_pre(&compiled))
-            .and_then(|pre| Pre::new(contract, pre))
-            .map_err(|error| HandlerError::Mismatch {
-                name: source.to_owned(),
-                reason: root_cause(&error),
-            })?;
+            .map_err(mismatch)?;
+        let exports = Exports::new(contract, &pre).map_err(mismatch)?;
+        let hand_over = match (component.takes_over(), contract) {
+            (false, _) => None,
+            (true, Contract::Concurrent) => Some(HandOverPre::p3(&pre).map_err(mismatch)?),
+            (true, _) => Some(HandOverPre::p2(&pre).map_err(mismatch)?),
+        };
         Ok(Self {
             source: source.to_owned(),
             digest: component.digest(),
             engine,
             pre,
+            exports,
+            hand_over,
+            gives_up: component.gives_up(),
             contract,
             dispatch,
             grants: Arc::new(grants),
@@ -152,6 +167,16 @@ impl Handler {
     /// The dispatch that the handler was made for.
     pub fn dispatch(&self) -> Dispatch {
         self.dispatch
+    }
+
+    /// Whether it can pass its live connections on to another version.
+    pub fn gives_up(&self) -> bool {
+        self.gives_up
+    }
+
+    /// Whether it can take on live connections of another version.
+    pub fn takes_over(&self) -> bool {
+        self.hand_over.is_some()
     }
 
     /// Where the component came from.
@@ -178,11 +203,11 @@ impl Handler {
     }
 
     /// A new, empty store, for an instance whose output is logged under
-    /// `scope`. `connection` is the only one it will have, if there is just one.
+    /// `scope`. `roster` has the connections that it serves.
     pub(crate) fn store(
         &self,
         scope: Scope,
-        connection: Option<&Arc<Connection>>,
+        roster: Roster,
     ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
         self.grants
@@ -196,10 +221,11 @@ impl Handler {
             1
         };
         let max_resources = RESOURCES_PER_INSTANCE + RESOURCES_PER_CONNECTION * connections;
-        let state = State::new(wasi.build(), self.limits.max_memory_bytes, max_resources);
+        let connection = roster.only().cloned();
+        let max_memory_bytes = self.limits.max_memory_bytes;
+        let state = State::new(wasi.build(), max_memory_bytes, max_resources, roster);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
-        let connection = connection.cloned();
         let moved = move || match &connection {
             Some(connection) => connection.bytes_in() + connection.bytes_out(),
             // Each call, or turn, has the deadline to itself.
@@ -213,7 +239,7 @@ impl Handler {
     /// cannot start is refused before it costs a connection.
     pub(crate) async fn probe(&self, scope: Scope) -> Result<(), HandlerError> {
         let probe = async {
-            let (mut store, clock) = self.store(scope, None)?;
+            let (mut store, clock) = self.store(scope, Roster::empty())?;
             match self.contract {
                 Contract::Blocking => self.blocking(&mut store, &clock).await.map(drop),
                 Contract::Evented => self.evented(&mut store, &clock).await.map(drop),
@@ -231,29 +257,30 @@ impl Handler {
 
 /// Makes the method that instantiates one contract.
 macro_rules! instantiate {
-    ($($method:ident, $variant:ident, $instance:ident;)*) => {
+    ($($method:ident, $variant:ident, $exports:ident;)*) => {
         impl Handler {$(
             pub(crate) async fn $method(
                 &self,
                 store: &mut Store<State>,
                 clock: &GuestClock,
-            ) -> Result<$instance, Failure> {
-                match &self.pre {
-                    Pre::$variant(pre) => {
-                        let instantiating = clock.count(pre.instantiate_async(store));
-                        match tokio::time::timeout(START_TIMEOUT, instantiating).await {
-                            Ok(Ok(instance)) => Ok(instance),
-                            Ok(Err(error)) => Err(Failure::from_instantiation(&error)),
-                            Err(_) => Err(Failure::Instantiate(format!(
-                                "it waits for longer than {START_TIMEOUT:?} before it can be called"
-                            ))),
-                        }
-                    }
-                    _ => Err(Failure::Instantiate(format!(
+            ) -> Result<($exports, Option<HandOver>), Failure> {
+                let Exports::$variant(indices) = &self.exports else {
+                    return Err(Failure::Instantiate(format!(
                         "the contract is {}",
                         self.contract
-                    ))),
-                }
+                    )));
+                };
+                let instance = self.instantiate(store, clock).await?;
+                let exports = indices.load(&mut *store, &instance);
+                let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
+                let hand_over = match &self.hand_over {
+                    Some(pre) => Some(
+                        pre.load(store, &instance)
+                            .map_err(|error| Failure::from_instantiation(&error))?,
+                    ),
+                    None => None,
+                };
+                Ok((exports, hand_over))
             }
         )*}
     };
@@ -265,12 +292,29 @@ instantiate! {
     concurrent, Concurrent, ConcurrentHandler;
 }
 
-impl Pre {
-    fn new(contract: Contract, pre: InstancePre<State>) -> wasmtime::Result<Self> {
+impl Handler {
+    async fn instantiate(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<Instance, Failure> {
+        let instantiating = clock.count(self.pre.instantiate_async(store));
+        match tokio::time::timeout(START_TIMEOUT, instantiating).await {
+            Ok(Ok(instance)) => Ok(instance),
+            Ok(Err(error)) => Err(Failure::from_instantiation(&error)),
+            Err(_) => Err(Failure::Instantiate(format!(
+                "it waits for longer than {START_TIMEOUT:?} before it can be called"
+            ))),
+        }
+    }
+}
+
+impl Exports {
+    fn new(contract: Contract, pre: &InstancePre<State>) -> wasmtime::Result<Self> {
         Ok(match contract {
-            Contract::Blocking => Self::Blocking(BlockingHandlerPre::new(pre)?),
-            Contract::Evented => Self::Evented(EventedHandlerPre::new(pre)?),
-            Contract::Concurrent => Self::Concurrent(ConcurrentHandlerPre::new(pre)?),
+            Contract::Blocking => Self::Blocking(BlockingHandlerIndices::new(pre)?),
+            Contract::Evented => Self::Evented(EventedHandlerIndices::new(pre)?),
+            Contract::Concurrent => Self::Concurrent(ConcurrentHandlerIndices::new(pre)?),
         })
     }
 }
@@ -286,11 +330,12 @@ fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Linker<State>
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         sockets::p3::add_to_linker(&mut linker)?;
     }
+    draining::add_to_linker(&mut linker, contract == Contract::Concurrent)?;
     Ok(linker)
 }
 
-/// Whether the host has `import`, as its package and version say. A 0.3
-/// component may use 0.2 as well: that is what Rust's standard library does.
+/// Whether the host has `import`, as its name and version say. A 0.3 component
+/// may use 0.2 as well: that is what Rust's standard library does.
 pub(crate) fn is_provided(contract: Contract, import: &str) -> bool {
     const PACKAGES: [&str; 6] = [
         "wasi:cli",
@@ -301,6 +346,9 @@ pub(crate) fn is_provided(contract: Contract, import: &str) -> bool {
         "wasi:sockets",
     ];
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    if contract.draining() == Some(interface) {
+        return speaks(version);
+    }
     let package = interface.split_once('/').map_or("", |(package, _)| package);
     let version = version.starts_with("0.2.")
         || (contract == Contract::Concurrent && version.starts_with("0.3."));
@@ -313,7 +361,7 @@ mod tests {
 
     #[test]
     fn imports_are_provided_by_package_and_version() {
-        let check = |contract, import, expected| {
+        let check = |contract, import: &str, expected| {
             assert_eq!(is_provided(contract, import), expected, "{import}");
         };
         check(Contract::Blocking, "wasi:sockets/tcp@0.2.12", true);
@@ -321,6 +369,10 @@ mod tests {
         check(Contract::Concurrent, "wasi:sockets/types@0.3.0", true);
         check(Contract::Concurrent, "wasi:cli/environment@0.2.6", true);
         check(Contract::Blocking, "wasi:http/types@0.2.12", false);
+        let draining = "sockserve:handler/blocking-draining";
+        check(Contract::Blocking, &format!("{draining}@0.1.0"), true);
+        check(Contract::Blocking, &format!("{draining}@0.2.0"), false);
+        check(Contract::Concurrent, &format!("{draining}@0.1.0"), false);
         check(Contract::Blocking, "acme:vault/secrets", false);
         check(Contract::Blocking, "plain", false);
     }

@@ -7,6 +7,9 @@
 //! | `engine` | how wasmtime is set up for a service |
 //! | `bindings` | the contracts, generated from `wit/` |
 //! | `grants` | what a guest may do beyond its connections |
+//! | `hand_over` | the calls that pass a connection on |
+//! | `draining` | how a guest learns that it is to do so |
+//! | `roster` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
 //! | `stdio` | a guest's output, in the log |
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
@@ -14,13 +17,17 @@
 pub(crate) mod bindings;
 pub(crate) mod clock;
 pub(crate) mod component;
+mod draining;
 mod engine;
 pub(crate) mod failure;
 pub(crate) mod grants;
+pub(crate) mod hand_over;
 pub(crate) mod handler;
+pub(crate) mod roster;
 pub(crate) mod stdio;
 
 use crate::guest::failure::MemoryExceeded;
+use crate::guest::roster::Roster;
 use crate::sockets::SocketsView;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
@@ -32,10 +39,11 @@ pub(crate) struct State {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     memory: MemoryLimit,
+    roster: Roster,
 }
 
 impl State {
-    fn new(wasi: WasiCtx, max_memory_bytes: u64, max_resources: usize) -> Self {
+    fn new(wasi: WasiCtx, max_memory_bytes: u64, max_resources: usize, roster: Roster) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(max_resources);
         Self {
@@ -46,6 +54,7 @@ impl State {
                 used: 0,
                 last_growth: 0,
             },
+            roster,
         }
     }
 

@@ -96,6 +96,11 @@ impl Shared {
         );
         drop(connection);
         version.closed();
+        self.forget_if_ended(version);
+    }
+
+    /// Keeps of a version that has ended its sums only.
+    pub(crate) fn forget_if_ended(&self, version: &Version) {
         if version.has_ended() {
             self.history().forget_ended();
         }

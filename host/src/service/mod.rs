@@ -13,11 +13,15 @@
 //! | `run` | the service's thread, from its start to its end |
 //! | `connections` | connections: taken on, counted, reported, closed |
 //! | `version` | one version of the handler, to the end of its last connection |
+//! | `intake` | how connections come to a shared instance |
+//! | `hand_over` | a connection on its way to another version |
 //! | `swap` | another version in its place, and back |
 //! | `probe` | a connection to try a version with |
 //! | `status` | what a service says of itself |
 
 mod connections;
+pub(crate) mod hand_over;
+pub(crate) mod intake;
 pub(crate) mod probe;
 mod run;
 pub(crate) mod status;

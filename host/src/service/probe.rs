@@ -71,6 +71,7 @@ impl Probe {
         // Its bytes are nobody's.
         let connection = service.take_on(incoming, &Arc::default());
         dispatch::start(service, &version)?;
+        version.open_gate();
         // A version that has not ended takes it.
         let _ = dispatch::give(service, &version, connection, &mut None);
         let mut answer = Vec::new();

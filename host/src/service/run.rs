@@ -64,6 +64,7 @@ impl Shared {
                         StartError::System { name, error }
                     })
                 });
+                version.open_gate();
                 let failed = probed.is_err();
                 if starting.send(probed).is_err() || failed {
                     return;

@@ -1,6 +1,6 @@
 //! What a service says of itself.
 
-use crate::service::version::{FailureCounts, Version};
+use crate::service::version::{FailureCounts, HandOverCounts, Version};
 use crate::service::{Phase, Remote};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Status {
     pub refused: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
+    /// Connections that went, or did not go, from one version to another.
+    pub hand_overs: HandOverCounts,
     /// Bytes read from peers.
     pub bytes_in: u64,
     /// Bytes sent to peers.
@@ -74,6 +76,8 @@ pub struct VersionStatus {
     pub handled: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
+    /// Connections that it has handed over, and ones that it refused.
+    pub hand_overs: HandOverCounts,
     /// Why it is no longer current, if that was a rollback.
     pub reason: Option<String>,
 }
@@ -110,6 +114,7 @@ impl VersionStatus {
             connections: version.open(),
             handled: version.handled(),
             failed: version.failures(),
+            hand_overs: version.hand_overs(),
             reason: version.ended_because(),
         }
     }
@@ -129,9 +134,11 @@ impl Remote {
         let versions = service.versions_in(&mut history);
         let current = service.current.load_full();
         let (mut handled, mut failed) = (history.handled, history.failures);
+        let mut hand_overs = history.hand_overs;
         for version in &versions {
             handled += version.handled();
             failed.add(&version.failures());
+            hand_overs.add(version.hand_overs());
         }
         let open = versions.iter().map(|version| version.open()).sum();
         let versions = versions
@@ -160,6 +167,7 @@ impl Remote {
             handled,
             refused: failed.instantiate + failed.host,
             failed,
+            hand_overs,
             bytes_in: service.traffic.bytes_in(),
             bytes_out: service.traffic.bytes_out(),
             versions,

@@ -2,7 +2,8 @@
 //!
 //! A swap compiles and tries the new component beside the old version, and only
 //! then makes it current, for the next accept. Whatever fails before leaves the
-//! old version serving. The old version's connections drain or are closed. A
+//! old version serving. The old version's connections are handed over to the new
+//! one, drain, or are closed. A
 //! rollback makes the component before current again, as a new version; it
 //! happens on request, and by itself when a swapped-in version fails too many
 //! connections.
@@ -11,7 +12,7 @@ use crate::builtin::{self, LoadError};
 use crate::dispatch;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::service::probe::{Probe, ProbeError};
-use crate::service::version::{FailureCounts, Origin, Version};
+use crate::service::version::{FailureCounts, HandOverCounts, Origin, Version};
 use crate::service::{Phase, Remote, Shared};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,11 +51,13 @@ impl RollbackPolicy {
 }
 
 /// What becomes of the connections of the version before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Old {
+    /// They go on, on the new version. One that cannot leave, or that the new
+    /// version refuses, goes on where it is.
+    HandOver,
     /// They finish; what is open at the drain timeout is closed.
-    #[default]
     Drain,
     /// They are closed.
     Abort,
@@ -63,12 +66,35 @@ pub enum Old {
 /// How to swap.
 #[derive(Clone, Debug, Default)]
 pub struct SwapOptions {
-    /// What becomes of the old version's connections. By default they drain.
-    pub old: Old,
-    /// How long they may drain. By default the service's drain timeout.
+    /// What becomes of the old version's connections. By default they are handed
+    /// over if both versions can do that, and drain otherwise.
+    pub old: Option<Old>,
+    /// How long they may go on with the old version. By default the service's
+    /// drain timeout if they drain, and without limit if they are handed over.
     pub drain_timeout: Option<Duration>,
     /// A connection to drive through the new version first. By default none.
     pub probe: Option<Probe>,
+}
+
+impl SwapOptions {
+    /// What is to become of the connections of `old`.
+    fn old_mode(&self, old: &Handler, new: &Handler) -> Result<Old, SwapError> {
+        let obstacle = if !old.gives_up() {
+            Some((old, "cannot give its connections up"))
+        } else if !new.takes_over() {
+            Some((new, "cannot take connections over"))
+        } else {
+            None
+        };
+        match (self.old, obstacle) {
+            (None, None) => Ok(Old::HandOver),
+            (None, Some(_)) => Ok(Old::Drain),
+            (Some(Old::HandOver), Some((handler, what))) => {
+                Err(SwapError::HandOver(handler.source().to_owned(), what))
+            }
+            (Some(mode), _) => Ok(mode),
+        }
+    }
 }
 
 /// What a swap came to.
@@ -80,6 +106,8 @@ pub struct Swapped {
     /// False if the service had this very component already and nothing was
     /// done.
     pub changed: bool,
+    /// What becomes of the connections of the version before, if it changed.
+    pub old: Option<Old>,
     /// SHA-256 of its component file, in hexadecimal.
     pub sha256: String,
 }
@@ -99,6 +127,9 @@ pub enum SwapError {
     /// It cannot be a handler of this service.
     #[error(transparent)]
     Handler(#[from] HandlerError),
+    /// One of the versions cannot hand connections over.
+    #[error("{0}: its component {1}; use --old drain or --old abort")]
+    HandOver(String, &'static str),
     /// The probe failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -120,6 +151,7 @@ pub(crate) struct History {
     /// What versions that are gone have done.
     pub(crate) handled: u64,
     pub(crate) failures: FailureCounts,
+    pub(crate) hand_overs: HandOverCounts,
     /// Why the last rollback happened, and of which version.
     pub(crate) rolled_back: Option<String>,
 }
@@ -184,21 +216,24 @@ impl Shared {
             return Ok(Swapped {
                 version: current.number,
                 changed: false,
+                old: None,
                 sha256: current.handler.digest().to_owned(),
             });
         };
         let handler = Arc::new(handler);
+        let old = options.old_mode(&current.handler, &handler)?;
         handler.probe(self.scope(None)).await?;
         if let Some(probe) = &options.probe {
             probe.run(self, Arc::clone(&handler)).await?;
         }
         // It may have begun to end meanwhile.
         self.check_serving()?;
-        let version = self.activate(handler, Origin::Swap, None)?;
-        self.end_old(&current, &options);
+        let version = self.activate(handler, Origin::Swap, None, old)?;
+        self.end_old(&current, old, options.drain_timeout);
         Ok(Swapped {
             version: version.number,
             changed: true,
+            old: Some(old),
             sha256: version.handler.digest().to_owned(),
         })
     }
@@ -217,16 +252,32 @@ impl Shared {
         handler: Arc<Handler>,
         origin: Origin,
         reason: Option<&str>,
+        mode: Old,
     ) -> Result<Arc<Version>, SwapError> {
         let mut history = self.history();
         let number = self.current.load().number + 1;
         let version = Version::new(number, handler, origin);
         dispatch::start(self, &version).map_err(|error| SwapError::Host(error.to_string()))?;
+        let hand_over = mode == Old::HandOver;
+        let dispatches = [&version, &*self.current.load()].map(|it| it.handler.shares_instance());
+        if hand_over && dispatches == [true, true] {
+            self.current.load().hold_gate_of(&version);
+        }
+        version.open_gate();
         let old = self.current.swap(Arc::clone(&version));
         old.retire(reason);
         history.previous = Some(Arc::clone(&old.handler));
-        history.retired.push(old);
+        history.retired.push(Arc::clone(&old));
         history.forget_ended();
+        if hand_over {
+            old.ask(number);
+        }
+        if version.handler.takes_over() {
+            // Those who stayed when they were asked before get another chance.
+            for earlier in history.retired.iter().filter(|it| it.asks_for() > 0) {
+                earlier.ask(number);
+            }
+        }
         drop(history);
         tracing::info!(
             service = &*self.name,
@@ -240,32 +291,32 @@ impl Shared {
     }
 
     /// Sees to the connections of a version that is no longer current.
-    fn end_old(&self, old: &Arc<Version>, options: &SwapOptions) {
-        let timeout = options.drain_timeout.unwrap_or(self.limits.drain_timeout);
-        match options.old {
-            Old::Abort => old.abort(),
-            Old::Drain => {
-                // Does not keep it: it is gone with its last connection.
-                let old = Arc::downgrade(old);
-                let name = Arc::clone(&self.name);
-                self.spawn_task(async move {
-                    tokio::time::sleep(timeout).await;
-                    let Some(old) = old.upgrade() else {
-                        return;
-                    };
-                    let connections = old.open();
-                    if connections > 0 {
-                        tracing::warn!(
-                            service = &*name,
-                            version = old.number,
-                            connections,
-                            "drain timeout of the version, closing what is open"
-                        );
-                    }
-                    old.abort();
-                });
+    fn end_old(&self, old: &Arc<Version>, mode: Old, timeout: Option<Duration>) {
+        let timeout = match (mode, timeout) {
+            (Old::Abort, _) => return old.abort(),
+            (_, Some(timeout)) => timeout,
+            (Old::Drain, None) => self.limits.drain_timeout,
+            (Old::HandOver, None) => return,
+        };
+        // Does not keep it: it is gone with its last connection.
+        let old = Arc::downgrade(old);
+        let name = Arc::clone(&self.name);
+        self.spawn_task(async move {
+            tokio::time::sleep(timeout).await;
+            let Some(old) = old.upgrade() else {
+                return;
+            };
+            let connections = old.open();
+            if connections > 0 {
+                tracing::warn!(
+                    service = &*name,
+                    version = old.number,
+                    connections,
+                    "drain timeout of the version, closing what is open"
+                );
             }
-        }
+            old.abort();
+        });
     }
 
     fn roll_back(self: &Arc<Self>, reason: &str) -> Result<Swapped, SwapError> {
@@ -274,12 +325,14 @@ impl Shared {
         let previous = self.history().previous.clone();
         let previous = previous.ok_or_else(|| SwapError::NoPrevious(self.name.to_string()))?;
         let said = format!("version {} was rolled back: {reason}", current.number);
-        let version = self.activate(previous, Origin::Rollback, Some(&said))?;
+        let old = SwapOptions::default().old_mode(&current.handler, &previous)?;
+        let version = self.activate(previous, Origin::Rollback, Some(&said), old)?;
         self.history().rolled_back = Some(said);
-        self.end_old(&current, &SwapOptions::default());
+        self.end_old(&current, old, None);
         Ok(Swapped {
             version: version.number,
             changed: true,
+            old: Some(old),
             sha256: version.handler.digest().to_owned(),
         })
     }
@@ -336,11 +389,12 @@ impl History {
     pub(crate) fn forget_ended(&mut self) {
         let (gone, kept) = std::mem::take(&mut self.retired)
             .into_iter()
-            .partition(|version: &Arc<Version>| version.open() == 0);
+            .partition(|version: &Arc<Version>| version.has_ended());
         self.retired = kept;
         for version in gone {
             self.handled += version.handled();
             self.failures.add(&version.failures());
+            self.hand_overs.add(version.hand_overs());
         }
     }
 }
@@ -371,7 +425,7 @@ mod tests {
         let policy = RollbackPolicy::default();
         assert_eq!((policy.percent, policy.least), (50, 5));
         assert_eq!(policy.window, Duration::from_secs(60));
-        assert_eq!(Old::default(), Old::Drain);
+        assert_eq!(SwapOptions::default().old, None);
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! One version of a service's handler, from its activation to the end of its
 //! last connection.
 //!
-//! A connection belongs to the version that was current when it was accepted. A
-//! version that is no longer current drains; it may be told to abort.
+//! A connection belongs to the version that was current when it was accepted,
+//! until it is handed over. A version that is no longer current drains; it may
+//! ask its connections to leave, and be told to abort.
 
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
 use crate::service::Phase;
+use crate::service::hand_over::Offer;
+use crate::service::intake::{self, Entrance, Gate, Intake};
 use crate::sockets::connection::Connection;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 /// The number of a version that is only tried.
 pub(crate) const PROBE: u32 = 0;
@@ -35,8 +38,19 @@ pub(crate) struct Version {
     phase: watch::Sender<Phase>,
     /// Where a shared instance takes its connections from. Gone when the version
     /// is no longer current.
-    intake: Mutex<Option<mpsc::UnboundedSender<Arc<Connection>>>>,
+    entrance: Mutex<Option<Entrance>>,
+    /// Keeps its accepted connections waiting, until the version before has
+    /// offered its own.
+    gate: Mutex<Option<Gate>>,
+    /// The gate of the version after, until it has offered its own.
+    next_gate: Mutex<Option<Gate>>,
+    /// The version that its connections are to go to, or 0.
+    asked: watch::Sender<u32>,
     open: AtomicU64,
+    /// Connections that it is offered.
+    expected: AtomicU64,
+    handed_over: AtomicU64,
+    refused: AtomicU64,
     /// Told when the last connection has closed.
     emptied: Notify,
     handled: AtomicU64,
@@ -81,15 +95,33 @@ pub struct FailureCounts {
     pub aborted: u64,
 }
 
+/// How often connections went, or did not go, from one version to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HandOverCounts {
+    /// Connections that it has handed over to a later version.
+    pub handed_over: u64,
+    /// Connections that it was offered by another version and refused.
+    pub refused: u64,
+}
+
+impl HandOverCounts {
+    /// Adds another version's.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.handed_over += other.handed_over;
+        self.refused += other.refused;
+    }
+}
+
 impl Failures {
     fn count(&self, failure: &Failure) {
         let counter = match failure {
-            Failure::Guest(_) => &self.error,
+            Failure::Guest(_) | Failure::Refused(_) => &self.error,
             Failure::Trap(_) => &self.trap,
             Failure::Deadline(_) => &self.deadline,
             Failure::Memory(_) => &self.memory,
             Failure::Instantiate(_) => &self.instantiate,
-            Failure::Host(_) => &self.host,
+            Failure::Host(_) | Failure::Homeless => &self.host,
             Failure::Peer(_) => &self.peer,
             Failure::Aborted => &self.aborted,
         };
@@ -144,8 +176,14 @@ impl Version {
             loaded_at: SystemTime::now(),
             activated: Instant::now(),
             phase: watch::Sender::new(Phase::Serving),
-            intake: Mutex::default(),
+            entrance: Mutex::default(),
+            gate: Mutex::default(),
+            next_gate: Mutex::default(),
+            asked: watch::Sender::new(0),
             open: AtomicU64::new(0),
+            expected: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             emptied: Notify::new(),
             handled: AtomicU64::new(0),
             failures: Failures::default(),
@@ -178,7 +216,7 @@ impl Version {
     /// forgotten: whoever sees it retired sees its connections too.
     pub(crate) fn begin(&self) -> bool {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let takes_more = *self.phase.borrow() == Phase::Serving;
+        let takes_more = self.is_serving();
         if !takes_more {
             self.closed();
         }
@@ -195,9 +233,11 @@ impl Version {
         }
     }
 
-    /// Whether it takes no more connections and has none.
+    /// Whether it takes no more connections, and has and expects none.
     pub(crate) fn has_ended(&self) -> bool {
-        self.open() == 0 && *self.phase.borrow() != Phase::Serving
+        // In this order: an arrival is counted as open before it is no longer
+        // expected.
+        !self.is_serving() && self.expected.load(Ordering::Acquire) == 0 && self.open() == 0
     }
 
     pub(crate) fn closed(&self) {
@@ -213,50 +253,138 @@ impl Version {
         }
     }
 
-    /// Opens the way to the version's shared instance.
-    pub(crate) fn open_intake(&self) -> mpsc::UnboundedReceiver<Arc<Connection>> {
-        // Bounded by the permits.
-        let (sender, receiver) = mpsc::unbounded_channel();
-        *self.intake() = Some(sender);
-        receiver
+    /// Opens the way to the version's shared instance. Its gate is shut.
+    pub(crate) fn open_intake(&self) -> Intake {
+        let (entrance, intake, gate) = intake::open();
+        *lock(&self.entrance) = Some(entrance);
+        *lock(&self.gate) = Some(gate);
+        intake
+    }
+
+    /// Lets accepted connections in, unless another version holds the gate too.
+    pub(crate) fn open_gate(&self) {
+        *lock(&self.gate) = None;
+    }
+
+    /// Holds the gate of `next` until it has offered its connections or has
+    /// ended.
+    pub(crate) fn hold_gate_of(&self, next: &Self) {
+        let gate = lock(&next.gate).clone();
+        *lock(&self.next_gate) = gate;
+    }
+
+    pub(crate) fn release_next_gate(&self) {
+        *lock(&self.next_gate) = None;
     }
 
     /// Gives a connection to the version's shared instance, or back if the
     /// version takes no more.
     pub(crate) fn take_in(&self, connection: Arc<Connection>) -> Result<(), Arc<Connection>> {
-        let intake = self.intake();
-        let Some(intake) = &*intake else {
+        let entrance = lock(&self.entrance);
+        let Some(entrance) = &*entrance else {
             return Err(connection);
         };
         self.open.fetch_add(1, Ordering::Relaxed);
-        intake.send(connection).map_err(|refused| {
-            self.closed();
-            refused.0
-        })
+        entrance.accepted(connection).inspect_err(|_| self.closed())
+    }
+
+    /// Gives offers to the version's shared instance, or back if the version
+    /// takes no more.
+    pub(crate) fn take_in_offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
+        match &*lock(&self.entrance) {
+            Some(entrance) => entrance.offers(offers),
+            None => Err(offers),
+        }
+    }
+
+    /// Whether new connections go to it.
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Counts a connection that it is offered.
+    pub(crate) fn expect(&self) {
+        self.expected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An offered connection was accepted.
+    pub(crate) fn arrived(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.gone();
+    }
+
+    /// An offered connection was refused.
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.gone();
+    }
+
+    /// An offered connection is offered no longer.
+    pub(crate) fn gone(&self) {
+        self.expected.fetch_sub(1, Ordering::Release);
+    }
+
+    /// A connection has gone to another version.
+    pub(crate) fn handed_over(&self) {
+        self.handed_over.fetch_add(1, Ordering::Relaxed);
+        self.closed();
+    }
+
+    /// Connections that have gone to another version, and ones that it was
+    /// offered and would not have.
+    pub(crate) fn hand_overs(&self) -> HandOverCounts {
+        HandOverCounts {
+            handed_over: self.handed_over.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Asks its connections to go to the version with the number `to`.
+    pub(crate) fn ask(&self, to: u32) {
+        self.asked.send_if_modified(|asked| {
+            let later = to > *asked;
+            *asked = to.max(*asked);
+            later
+        });
+    }
+
+    /// Where its connections are asked to go, or 0.
+    pub(crate) fn asks_for(&self) -> u32 {
+        *self.asked.borrow()
+    }
+
+    /// Waits until its connections are asked to go to a version later than
+    /// `after`.
+    pub(crate) async fn asked_after(&self, after: u32) -> u32 {
+        let mut asked = self.asked.subscribe();
+        let to = asked.wait_for(|to| *to > after).await.map(|to| *to);
+        match to {
+            Ok(to) => to,
+            // It has the sender, so the channel cannot be closed.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    pub(crate) fn asked(&self) -> watch::Receiver<u32> {
+        self.asked.subscribe()
     }
 
     /// No more connections; open ones finish.
     pub(crate) fn retire(&self, reason: Option<&str>) {
-        *self.intake() = None;
+        *lock(&self.entrance) = None;
         if let Some(reason) = reason {
-            *self
-                .ended_because
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+            *lock(&self.ended_because) = Some(reason.to_owned());
         }
         self.enter(Phase::Draining);
     }
 
     pub(crate) fn ended_because(&self) -> Option<String> {
-        self.ended_because
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.ended_because).clone()
     }
 
     /// Closes every connection.
     pub(crate) fn abort(&self) {
-        *self.intake() = None;
+        *lock(&self.entrance) = None;
         self.enter(Phase::Aborting);
     }
 
@@ -268,8 +396,8 @@ impl Version {
     fn enter(&self, phase: Phase) {
         Phase::advance(&self.phase, phase);
     }
+}
 
-    fn intake(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<Arc<Connection>>>> {
-        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

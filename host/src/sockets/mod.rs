@@ -83,7 +83,7 @@ impl Accepted {
 impl SocketsView<'_> {
     /// The accepted connection behind `socket`, or nothing if the guest
     /// created the socket itself.
-    fn accepted<T: 'static>(&self, socket: &Resource<T>) -> Option<&Held> {
+    pub(crate) fn accepted<T: 'static>(&self, socket: &Resource<T>) -> Option<&Held> {
         let socket = Resource::<Accepted>::new_borrow(socket.rep());
         self.0.table.get(&socket).ok().map(|it| &it.connection)
     }

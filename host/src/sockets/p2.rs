@@ -65,12 +65,13 @@ impl InputStream for Input {
 
     /// Reads first and waits second: what is there already costs no wait.
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let mut interrupted = false;
         loop {
             let bytes = self.read(size)?;
-            if !bytes.is_empty() || size == 0 {
+            if !bytes.is_empty() || size == 0 || interrupted {
                 return Ok(bytes);
             }
-            self.ready().await;
+            interrupted = self.wait().await;
         }
     }
 }
@@ -78,7 +79,15 @@ impl InputStream for Input {
 #[async_trait]
 impl Pollable for Input {
     async fn ready(&mut self) {
-        std::future::poll_fn(|cx| self.0.poll_readable(cx)).await;
+        self.wait().await;
+    }
+}
+
+impl Input {
+    /// Waits for something to read. True if the wait was interrupted.
+    async fn wait(&self) -> bool {
+        let readable = std::future::poll_fn(|cx| self.0.poll_readable(cx));
+        self.0.unless_told(readable).await
     }
 }
 
@@ -119,7 +128,8 @@ impl OutputStream for Output {
 impl Pollable for Output {
     async fn ready(&mut self) {
         // An error is for the next check-write to report.
-        let _ = std::future::poll_fn(|cx| self.connection.poll_flush(cx)).await;
+        let flushed = std::future::poll_fn(|cx| self.connection.poll_flush(cx).map(drop));
+        self.connection.unless_told(flushed).await;
     }
 }
 

@@ -9,6 +9,7 @@
 //! dispatch's entry for it, and its closing.
 
 mod closing;
+mod leaving;
 mod reading;
 mod writing;
 
@@ -19,10 +20,10 @@ use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use writing::Output;
 
 /// The most bytes that one guest call may move, either way.
@@ -55,6 +56,12 @@ pub(crate) struct Connection {
     guest_holds: AtomicU8,
     /// Where to say that this connection needs the `evented` dispatch.
     attention: Mutex<Option<Arc<Attention>>>,
+    /// Whether the guest knows that the connection is to be handed over.
+    told: AtomicBool,
+    /// The last version that would not have it; 0 if none was asked.
+    refused_by: AtomicU32,
+    /// What interrupts a wait for input, once.
+    interrupt: Mutex<Option<watch::Receiver<u32>>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     traffic: Arc<Traffic>,
@@ -81,6 +88,9 @@ impl Connection {
             unwaitable: OnceLock::new(),
             guest_holds: AtomicU8::new(0),
             attention: Mutex::default(),
+            told: AtomicBool::new(false),
+            refused_by: AtomicU32::new(0),
+            interrupt: Mutex::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             traffic,

@@ -34,16 +34,19 @@ enum Fin {
 impl Connection {
     /// Hands the kernel as much of `bytes` as it takes, which may be nothing.
     ///
-    /// For a caller that keeps what was not taken. Must not be mixed with
-    /// [`write`](Self::write).
+    /// For a caller that keeps what was not taken. What an instance before left
+    /// to be sent goes first.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             {
                 let mut output = self.output();
                 output.check_open()?;
-                match self.send(&mut output, bytes) {
-                    Err(Errno::AGAIN) => {}
-                    result => return Poll::Ready(result.map_err(Into::into)),
+                self.send_unsent(&mut output)?;
+                if output.unsent.is_empty() {
+                    match self.send(&mut output, bytes) {
+                        Err(Errno::AGAIN) => {}
+                        result => return Poll::Ready(result.map_err(Into::into)),
+                    }
                 }
             }
             ready!(self.poll_output(cx))?;

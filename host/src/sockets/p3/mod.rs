@@ -103,7 +103,11 @@ struct Send(Option<(Held, Ending)>);
 impl Send {
     fn end(&mut self, result: Result<(), ErrorCode>) -> StreamResult {
         if let Some((connection, ending)) = self.0.take() {
-            connection.shutdown_send();
+            // A handler that was told to hand the connection over lets go of the
+            // stream for that. Should it end instead, closing sends FIN.
+            if !connection.was_told() {
+                connection.shutdown_send();
+            }
             let _ = ending.send(result);
         }
         StreamResult::Dropped

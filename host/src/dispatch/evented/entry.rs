@@ -1,0 +1,69 @@
+//! A connection, as the dispatch has it.
+
+use crate::guest::bindings::evented::exports::sockserve::handler::evented::{Interest, Readiness};
+use crate::sockets::connection::Connection;
+use rustix::event::epoll::EventFlags;
+use std::sync::Arc;
+
+pub(super) struct Entry {
+    pub(super) connection: Arc<Connection>,
+    /// What the guest wants to be woken for.
+    pub(super) interest: Interest,
+    /// What the poller watches for: the interest, and room for what the kernel
+    /// has not taken yet. Nothing if the connection is not in the poller.
+    pub(super) watched: Option<EventFlags>,
+}
+
+impl Entry {
+    /// A connection that the guest has not been told of yet.
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self {
+            connection,
+            interest: Interest::READABLE,
+            watched: None,
+        }
+    }
+
+    /// What the poller has to watch for.
+    pub(super) fn wanted(&self) -> EventFlags {
+        let mut flags = EventFlags::empty();
+        if self.interest.contains(Interest::READABLE) {
+            flags |= EventFlags::IN;
+        }
+        if self.interest.contains(Interest::WRITABLE) || self.connection.has_unsent() {
+            flags |= EventFlags::OUT;
+        }
+        flags
+    }
+
+    /// What of the poller's flags the guest is to hear about.
+    ///
+    /// The host's own unsent output goes first: until it is gone the guest
+    /// could not write anyway.
+    pub(super) fn readiness(&mut self, flags: EventFlags) -> Readiness {
+        let mut readiness = Readiness::empty();
+        if flags.contains(EventFlags::IN) && self.interest.contains(Interest::READABLE) {
+            readiness |= Readiness::READABLE;
+        }
+        if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
+            let connection = &self.connection;
+            let had_unsent = connection.has_unsent();
+            let sent = !had_unsent || connection.flush_now();
+            if sent && flags.contains(EventFlags::OUT) {
+                if self.interest.contains(Interest::WRITABLE) {
+                    readiness |= Readiness::WRITABLE;
+                } else if had_unsent {
+                    // The room was for us and is no longer needed.
+                    connection.ask_for_attention();
+                }
+            }
+        }
+        if flags.contains(EventFlags::HUP) {
+            readiness |= Readiness::HANG_UP;
+        }
+        if flags.contains(EventFlags::ERR) {
+            readiness |= Readiness::ERROR;
+        }
+        readiness
+    }
+}

@@ -1,0 +1,135 @@
+//! Connections that come to an instance, and that leave it for another version.
+
+use super::entry::Entry;
+use super::{Guest, Turns};
+use crate::dispatch::offer;
+use crate::guest::failure::Failure;
+use crate::guest::hand_over::{ConnectionState, Deadline};
+use crate::service::hand_over::{Batch, Handed};
+use crate::service::intake::{Arrival, Intake, Registered};
+use crate::sockets::connection::{Connection, ConnectionId};
+use std::sync::Arc;
+
+impl Turns<'_> {
+    pub(super) fn register(&mut self, arrival: Arrival) -> Registered {
+        arrival.register(|connection| {
+            connection.set_attention(Arc::clone(&self.attention));
+            self.open.insert(connection.id(), Entry::new(connection));
+        })
+    }
+
+    /// Has the guest take on what is not simply new. It will be told of all that
+    /// it takes.
+    pub(super) async fn admit(
+        &mut self,
+        guest: &mut Guest,
+        arrived: Registered,
+    ) -> Result<(), Failure> {
+        match arrived {
+            Registered::Nothing => {}
+            Registered::Accepted(id) => self.coming.push_back(id),
+            Registered::Offers(offers) => {
+                let mut batch = Batch::new(offers);
+                while let Some(handed) = batch.next() {
+                    let (id, state) = (handed.connection.id(), &handed.state);
+                    let decision = guest.accept(id, state).await;
+                    batch.decide(decision)?;
+                }
+                batch.accept().for_each(|connection| self.enter(connection));
+            }
+            Registered::Returned(id, state) => match guest.accept(id, &state).await? {
+                Ok(()) => self.coming.push_back(id),
+                Err(reason) => self.close(id, Err(Failure::Refused(reason)))?,
+            },
+        }
+        Ok(())
+    }
+
+    /// Takes a connection on; the guest will be told of it.
+    pub(super) fn enter(&mut self, connection: Arc<Connection>) {
+        let id = connection.id();
+        self.register(Arrival::Accepted(connection));
+        self.coming.push_back(id);
+    }
+
+    /// Offers every connection that the guest gives up to the version with the
+    /// number `to`, or a later one.
+    pub(super) async fn leave(
+        &mut self,
+        guest: &mut Guest,
+        intake: &mut Intake,
+        to: u32,
+    ) -> Result<(), Failure> {
+        self.offered_to = to;
+        let mut handed = Vec::with_capacity(self.open.len());
+        let result = self.give_up_all(guest, to, &mut handed).await;
+        // What was given up before the guest died is safe.
+        offer(self.service, self.version, handed, &intake.home());
+        self.version.release_next_gate();
+        result
+    }
+
+    async fn give_up_all(
+        &mut self,
+        guest: &mut Guest,
+        to: u32,
+        handed: &mut Vec<Handed>,
+    ) -> Result<(), Failure> {
+        let asked: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, entry)| entry.connection.may_go_to(to))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in asked {
+            let Some(state) = guest.give_up(id).await? else {
+                // It stays, and is not asked again.
+                if let Some(entry) = self.open.get(&id) {
+                    entry.connection.refused_by(to);
+                }
+                continue;
+            };
+            self.watch_nothing(id)?;
+            let Some(Entry { mut connection, .. }) = self.open.remove(&id) else {
+                continue;
+            };
+            if connection.renew() {
+                handed.push(Handed {
+                    connection,
+                    state,
+                    turn: None,
+                });
+            } else {
+                self.open.insert(id, Entry::new(connection));
+                self.close(id, Err(Failure::still_held()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Guest {
+    async fn accept(
+        &mut self,
+        id: ConnectionId,
+        state: &ConnectionState,
+    ) -> Result<Result<(), String>, Failure> {
+        let Some(hand_over) = &self.hand_over else {
+            return Ok(Err("its component does not export hand-over".to_owned()));
+        };
+        let deadline = Deadline(self.deadline);
+        hand_over
+            .accept(&mut self.store, &self.clock, deadline, id, state)
+            .await
+    }
+
+    async fn give_up(&mut self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
+        let Some(hand_over) = &self.hand_over else {
+            return Ok(None);
+        };
+        let deadline = Deadline(self.deadline);
+        hand_over
+            .give_up(&mut self.store, &self.clock, deadline, id)
+            .await
+    }
+}

@@ -1,0 +1,88 @@
+//! `blocking-draining` and `concurrent-draining`: how a guest learns that a
+//! connection is to be handed over.
+
+use crate::guest::State;
+use crate::guest::bindings::draining::{p2, p3};
+use crate::sockets::connection::{Connection, ConnectionId};
+use std::future::pending;
+use std::sync::Arc;
+use tokio::sync::watch;
+use wasmtime::component::{Accessor, HasData, Linker, Resource};
+use wasmtime::{Result, format_err};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::bindings::sockets::tcp::TcpSocket as TcpSocket2;
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi::p3::bindings::sockets::types::TcpSocket as TcpSocket3;
+
+/// Names the store's data to the linker.
+struct Draining;
+
+impl HasData for Draining {
+    type Data<'a> = &'a mut State;
+}
+
+/// Provides both interfaces; a 0.3 component may have 0.2 streams as well.
+pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> Result<()> {
+    use p2::sockserve::handler::blocking_draining as blocking;
+    use p3::sockserve::handler::concurrent_draining;
+    if concurrent {
+        concurrent_draining::add_to_linker::<State, Draining>(linker, |state| state)
+    } else {
+        blocking::add_to_linker::<State, Draining>(linker, |state| state)
+    }
+}
+
+impl State {
+    fn connection_of<T: 'static>(&mut self, socket: &Resource<T>) -> Result<ConnectionId> {
+        match self.sockets().accepted(socket) {
+            Some(connection) => Ok(connection.id()),
+            None => Err(format_err!(
+                "connection: the guest created this socket itself"
+            )),
+        }
+    }
+}
+
+impl p2::sockserve::handler::blocking_draining::Host for State {
+    fn connection(&mut self, socket: Resource<TcpSocket2>) -> Result<ConnectionId> {
+        self.connection_of(&socket)
+    }
+
+    fn draining(&mut self, connection: ConnectionId) -> Result<Resource<DynPollable>> {
+        let found = self.roster.find(connection);
+        if let Some((connection, asked)) = &found {
+            connection.interrupt_by(asked.clone());
+        }
+        let due = self.table.push(Due(found))?;
+        subscribe(&mut self.table, due)
+    }
+}
+
+/// What the pollable of `draining` waits for.
+struct Due(Option<(Arc<Connection>, watch::Receiver<u32>)>);
+
+#[async_trait]
+impl Pollable for Due {
+    async fn ready(&mut self) {
+        match &self.0 {
+            Some((connection, asked)) => connection.told(asked.clone()).await,
+            None => pending().await,
+        }
+    }
+}
+
+impl p3::sockserve::handler::concurrent_draining::Host for State {
+    fn connection(&mut self, socket: Resource<TcpSocket3>) -> Result<ConnectionId> {
+        self.connection_of(&socket)
+    }
+}
+
+impl p3::sockserve::handler::concurrent_draining::HostWithStore<State> for Draining {
+    async fn draining(store: &Accessor<State, Self>, connection: ConnectionId) -> Result<()> {
+        match store.with(|mut access| access.get().roster.find(connection)) {
+            Some((connection, asked)) => connection.told(asked).await,
+            None => pending().await,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! The calls of `hand-over`, the interface that a component may export beside
+//! its contract.
+
+use crate::guest::State;
+use crate::guest::bindings::hand_over::{p2, p3};
+use crate::guest::clock::{DeadlineExceeded, GuestClock};
+use crate::guest::failure::Failure;
+use crate::sockets::connection::ConnectionId;
+use std::time::Duration;
+use wasmtime::component::{Accessor, Instance, InstancePre};
+use wasmtime::{Result, Store};
+
+/// The most bytes of a state, with its tag. The contract says so.
+pub(crate) const MAX_STATE: usize = 1 << 20;
+
+/// What a guest knows of a connection; it means nothing to the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConnectionState {
+    pub(crate) tag: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl ConnectionState {
+    pub(crate) fn size(&self) -> usize {
+        self.tag.len() + self.bytes.len()
+    }
+}
+
+/// Where to find the functions in each instance of a component.
+pub(crate) enum HandOverPre {
+    P2(p2::HandOverIndices),
+    P3(p3::HandOverIndices),
+}
+
+/// The functions of one instance.
+pub(crate) enum HandOver {
+    P2(p2::HandOver),
+    P3(p3::HandOver),
+}
+
+impl HandOverPre {
+    pub(crate) fn p2(pre: &InstancePre<State>) -> Result<Self> {
+        p2::HandOverIndices::new(pre).map(Self::P2)
+    }
+
+    pub(crate) fn p3(pre: &InstancePre<State>) -> Result<Self> {
+        p3::HandOverIndices::new(pre).map(Self::P3)
+    }
+
+    pub(crate) fn load(&self, store: &mut Store<State>, instance: &Instance) -> Result<HandOver> {
+        match self {
+            Self::P2(indices) => indices.load(store, instance).map(HandOver::P2),
+            Self::P3(indices) => indices.load(store, instance).map(HandOver::P3),
+        }
+    }
+}
+
+/// How long a call may take, computing and waiting.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline(pub(crate) Duration);
+
+impl Deadline {
+    async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
+        match tokio::time::timeout(self.0, call).await {
+            Ok(result) => result.map_err(|error| Failure::from_call(&error)),
+            Err(_) => Err(DeadlineExceeded(self.0).into()),
+        }
+    }
+}
+
+/// What a component without the interface answers.
+const NOT_EXPORTED: &str = "its component does not export hand-over";
+
+impl HandOver {
+    /// Has the guest give a connection up. Nothing if it does not.
+    pub(crate) async fn give_up(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+        deadline: Deadline,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionState>, Failure> {
+        let Self::P2(exports) = self else {
+            return Ok(None);
+        };
+        let guest = exports.sockserve_handler_hand_over();
+        let call = clock.count(guest.call_hand_over(store, id));
+        let state = deadline.hold(call).await?;
+        Ok(state.map(|state| ConnectionState {
+            tag: state.tag,
+            bytes: state.bytes,
+        }))
+    }
+
+    /// Has the guest take a connection on. The inner error is its reason not to.
+    pub(crate) async fn accept(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+        deadline: Deadline,
+        id: ConnectionId,
+        state: &ConnectionState,
+    ) -> Result<Result<(), String>, Failure> {
+        let Self::P2(exports) = self else {
+            return Ok(Err(NOT_EXPORTED.to_owned()));
+        };
+        let guest = exports.sockserve_handler_hand_over();
+        let state = p2::exports::sockserve::handler::hand_over::State {
+            tag: state.tag.clone(),
+            bytes: state.bytes.clone(),
+        };
+        let call = clock.count(guest.call_accept(store, id, &state));
+        deadline.hold(call).await
+    }
+
+    /// [`give_up`](Self::give_up), inside the event loop of a store.
+    pub(crate) async fn give_up_in(
+        &self,
+        accessor: &Accessor<State>,
+        deadline: Deadline,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionState>, Failure> {
+        let Self::P3(exports) = self else {
+            return Ok(None);
+        };
+        let guest = exports.sockserve_handler_hand_over();
+        let state = deadline.hold(guest.call_hand_over(accessor, id)).await?;
+        Ok(state.map(|state| ConnectionState {
+            tag: state.tag,
+            bytes: state.bytes,
+        }))
+    }
+
+    /// [`accept`](Self::accept), inside the event loop of a store.
+    pub(crate) async fn accept_in(
+        &self,
+        accessor: &Accessor<State>,
+        deadline: Deadline,
+        id: ConnectionId,
+        state: &ConnectionState,
+    ) -> Result<Result<(), String>, Failure> {
+        let Self::P3(exports) = self else {
+            return Ok(Err(NOT_EXPORTED.to_owned()));
+        };
+        let guest = exports.sockserve_handler_hand_over();
+        let state = p3::exports::sockserve::handler::hand_over::State {
+            tag: state.tag.clone(),
+            bytes: state.bytes.clone(),
+        };
+        deadline.hold(guest.call_accept(accessor, id, state)).await
+    }
+}

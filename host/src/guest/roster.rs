@@ -1,0 +1,64 @@
+//! The connections of an instance, and whether they are to leave it: what the
+//! guest's `draining` asks for.
+
+use crate::sockets::connection::{Connection, ConnectionId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// Connections by their names.
+pub(crate) type Connections = HashMap<ConnectionId, Arc<Connection>>;
+
+/// The connections of a shared instance.
+#[derive(Clone, Default)]
+pub(crate) struct Open(Arc<Mutex<Connections>>);
+
+impl Open {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom an instance serves.
+pub(crate) enum Tenants {
+    /// Nobody: the instance is only tried, or is told in another way.
+    None,
+    One(Arc<Connection>),
+    All(Open),
+}
+
+/// The connections of an instance, and the question whether they are to leave.
+pub(crate) struct Roster {
+    tenants: Tenants,
+    /// The number of the version that they are to go to, or 0.
+    asked: watch::Receiver<u32>,
+}
+
+impl Roster {
+    pub(crate) fn new(tenants: Tenants, asked: watch::Receiver<u32>) -> Self {
+        Self { tenants, asked }
+    }
+
+    /// An instance that serves nobody by name.
+    pub(crate) fn empty() -> Self {
+        Self::new(Tenants::None, watch::Sender::new(0).subscribe())
+    }
+
+    /// The only connection there will be, if there is just one.
+    pub(crate) fn only(&self) -> Option<&Arc<Connection>> {
+        match &self.tenants {
+            Tenants::One(connection) => Some(connection),
+            Tenants::None | Tenants::All(_) => None,
+        }
+    }
+
+    /// A connection by its name, and what tells it to leave.
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<(Arc<Connection>, watch::Receiver<u32>)> {
+        let connection = match &self.tenants {
+            Tenants::None => None,
+            Tenants::One(connection) => (connection.id() == id).then(|| Arc::clone(connection)),
+            Tenants::All(open) => open.lock().get(&id).cloned(),
+        };
+        connection.map(|connection| (connection, self.asked.clone()))
+    }
+}

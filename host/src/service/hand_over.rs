@@ -1,0 +1,204 @@
+//! A connection on its way from one version to another.
+//!
+//! The version that gives it up makes it [`Handed`]: nobody else has a hold on
+//! it. It is [`Offer`]ed to the version that is current. An offer that is not
+//! accepted, for whatever reason, goes back by itself to where it came from, so
+//! a connection is in exactly one place at any time, and none is dropped on the
+//! way.
+
+use crate::guest::failure::{Failure, one_line};
+use crate::guest::hand_over::{ConnectionState, MAX_STATE};
+use crate::service::Shared;
+use crate::service::version::Version;
+use crate::sockets::connection::Connection;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// How long a shared instance waits for its calls to return before it hands over
+/// those that have. The contract says so.
+pub(crate) const GATHER: Duration = Duration::from_secs(1);
+
+/// A connection that a version has given up, with what its handler knows of it.
+pub(crate) struct Handed {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) state: ConnectionState,
+    /// What lets the next connection in under `sequential`.
+    pub(crate) turn: Option<OwnedSemaphorePermit>,
+}
+
+/// A connection that a version is offered. Goes back if it is dropped.
+pub(crate) struct Offer {
+    handed: Option<Handed>,
+    /// Why it goes back.
+    reason: String,
+    service: Arc<Shared>,
+    from: Arc<Version>,
+    to: Arc<Version>,
+    home: UnboundedSender<Handed>,
+}
+
+impl Offer {
+    pub(crate) fn new(
+        service: &Arc<Shared>,
+        from: &Arc<Version>,
+        to: &Arc<Version>,
+        handed: Handed,
+        home: &UnboundedSender<Handed>,
+    ) -> Self {
+        to.expect();
+        Self {
+            handed: Some(handed),
+            reason: "the version ended".to_owned(),
+            service: Arc::clone(service),
+            from: Arc::clone(from),
+            to: Arc::clone(to),
+            home: home.clone(),
+        }
+    }
+
+    /// The connection and its state, unless they are gone.
+    pub(crate) fn handed(&self) -> Option<&Handed> {
+        self.handed.as_ref()
+    }
+
+    /// Takes the connection on.
+    pub(crate) fn accept(mut self) -> Option<(Arc<Connection>, Option<OwnedSemaphorePermit>)> {
+        let Handed {
+            connection, turn, ..
+        } = self.handed.take()?;
+        self.to.arrived();
+        self.from.handed_over();
+        tracing::debug!(
+            service = &*self.service.name,
+            connection = connection.id(),
+            from = self.from.number,
+            version = self.to.number,
+            "connection handed over"
+        );
+        self.service.forget_if_ended(&self.from);
+        Some((connection, turn))
+    }
+
+    /// Sends it back.
+    pub(crate) fn refuse(mut self, reason: &str) {
+        reason.clone_into(&mut self.reason);
+    }
+
+    /// Takes it back before the version has seen it.
+    pub(crate) fn withdraw(mut self) -> Option<Handed> {
+        self.to.gone();
+        self.handed.take()
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        let Some(handed) = self.handed.take() else {
+            return;
+        };
+        self.to.refused();
+        send_home(
+            &self.service,
+            &self.from,
+            handed,
+            &self.home,
+            self.to.number,
+            &self.reason,
+        );
+        self.service.forget_if_ended(&self.to);
+    }
+}
+
+/// Sends a connection back to where it came from, or closes it if nobody is
+/// there any more.
+pub(crate) fn send_home(
+    service: &Arc<Shared>,
+    from: &Arc<Version>,
+    handed: Handed,
+    home: &UnboundedSender<Handed>,
+    refused_by: u32,
+    reason: &str,
+) {
+    tracing::warn!(
+        service = &*service.name,
+        connection = handed.connection.id(),
+        version = refused_by,
+        goes_on_with = from.number,
+        "connection not handed over: {}",
+        one_line(reason)
+    );
+    // It is not offered to this one again, nor to the one it was asked to go to.
+    handed
+        .connection
+        .refused_by(refused_by.max(from.asks_for()));
+    if let Err(lost) = home.send(handed) {
+        let (service, from) = (Arc::clone(service), Arc::clone(from));
+        let runs_on = Arc::clone(&service);
+        runs_on.spawn_task(async move {
+            let failure = Err(Failure::Homeless);
+            service.finish(&from, lost.0.connection, failure).await;
+        });
+    }
+}
+
+/// Offers that belong together, while a guest decides about them.
+pub(crate) struct Batch {
+    waiting: VecDeque<Offer>,
+    accepted: Vec<Offer>,
+}
+
+impl Batch {
+    pub(crate) fn new(offers: Vec<Offer>) -> Self {
+        Self {
+            waiting: offers.into(),
+            accepted: Vec::new(),
+        }
+    }
+
+    /// The next one to decide about.
+    pub(crate) fn next(&self) -> Option<&Handed> {
+        self.waiting.front().and_then(Offer::handed)
+    }
+
+    /// What the guest says to the next one. If it has died, all go back.
+    pub(crate) fn decide(
+        &mut self,
+        decision: Result<Result<(), String>, Failure>,
+    ) -> Result<(), Failure> {
+        match decision {
+            Ok(Ok(())) => self.accepted.extend(self.waiting.pop_front()),
+            Ok(Err(reason)) => {
+                if let Some(offer) = self.waiting.pop_front() {
+                    offer.refuse(&reason);
+                }
+            }
+            Err(failure) => {
+                let reason = failure.to_string();
+                let all = self.accepted.drain(..).chain(self.waiting.drain(..));
+                all.for_each(|offer| offer.refuse(&reason));
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes on those that the guest has accepted.
+    pub(crate) fn accept(self) -> impl Iterator<Item = Arc<Connection>> {
+        let accepted = self.accepted.into_iter();
+        accepted.filter_map(|offer| offer.accept().map(|(connection, _)| connection))
+    }
+}
+
+/// Why a state is not offered to anybody.
+pub(crate) fn check(state: &ConnectionState) -> Result<(), String> {
+    let size = state.size();
+    if size > MAX_STATE {
+        return Err(format!(
+            "its state has {size} bytes, and no more than {MAX_STATE} are handed over"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! How connections come to a shared instance: accepted ones, ones that another
+//! version hands over, and ones that come back from where they were offered.
+
+use crate::guest::hand_over::ConnectionState;
+use crate::service::hand_over::{Handed, Offer};
+use crate::sockets::connection::{Connection, ConnectionId};
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+/// The driver's end.
+pub(crate) struct Intake {
+    accepted: UnboundedReceiver<Arc<Connection>>,
+    offers: UnboundedReceiver<Vec<Offer>>,
+    /// From the time connections are offered until each of them is taken or has
+    /// come back.
+    returns: Option<UnboundedReceiver<Handed>>,
+    gate: mpsc::Receiver<Infallible>,
+}
+
+/// The other end. The intake is closed when it is dropped.
+pub(crate) struct Entrance {
+    accepted: UnboundedSender<Arc<Connection>>,
+    offers: UnboundedSender<Vec<Offer>>,
+}
+
+/// While there is one, accepted connections wait.
+///
+/// The version before holds it until it has offered what it has, so that a room
+/// has all its old members before it has a new one.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    _sender: mpsc::Sender<Infallible>,
+}
+
+/// What comes.
+pub(crate) enum Arrival {
+    Accepted(Arc<Connection>),
+    /// These belong together: all are accepted before one is served.
+    Offers(Vec<Offer>),
+    Returned(Handed),
+    /// Every connection that was offered is taken or has returned.
+    Settled,
+}
+
+/// What has come, when its connection is on the books of the instance: what
+/// becomes of the instance becomes of it.
+pub(crate) enum Registered {
+    Accepted(ConnectionId),
+    Offers(Vec<Offer>),
+    Returned(ConnectionId, ConnectionState),
+    Nothing,
+}
+
+impl Arrival {
+    /// Puts a connection that is this version's already on the books.
+    pub(crate) fn register(self, enter: impl FnOnce(Arc<Connection>)) -> Registered {
+        match self {
+            Self::Accepted(connection) => {
+                let id = connection.id();
+                enter(connection);
+                Registered::Accepted(id)
+            }
+            Self::Offers(offers) => Registered::Offers(offers),
+            Self::Returned(Handed {
+                mut connection,
+                state,
+                ..
+            }) => {
+                let id = connection.id();
+                // Whoever was offered it has let go of it.
+                connection.renew();
+                enter(connection);
+                Registered::Returned(id, state)
+            }
+            Self::Settled => Registered::Nothing,
+        }
+    }
+}
+
+/// Makes both ends, and the gate, which is shut.
+pub(crate) fn open() -> (Entrance, Intake, Gate) {
+    // Bounded by the permits.
+    let (accepted, accepting) = mpsc::unbounded_channel();
+    let (offers, offering) = mpsc::unbounded_channel();
+    let (sender, gate) = mpsc::channel(1);
+    let entrance = Entrance { accepted, offers };
+    let intake = Intake {
+        accepted: accepting,
+        offers: offering,
+        returns: None,
+        gate,
+    };
+    (entrance, intake, Gate { _sender: sender })
+}
+
+impl Entrance {
+    pub(crate) fn accepted(&self, connection: Arc<Connection>) -> Result<(), Arc<Connection>> {
+        self.accepted.send(connection).map_err(|refused| refused.0)
+    }
+
+    pub(crate) fn offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
+        self.offers.send(offers).map_err(|refused| refused.0)
+    }
+}
+
+impl Intake {
+    /// Waits for the next arrival. Nothing is lost if the wait is given up.
+    ///
+    /// `None` if none comes any more, unless connections are offered.
+    pub(crate) async fn next(&mut self) -> Option<Arrival> {
+        let Self {
+            accepted,
+            offers,
+            returns,
+            gate,
+        } = self;
+        let accepting = async {
+            // Nothing is ever sent: it ends when the last gate is gone.
+            gate.recv().await;
+            accepted.recv().await
+        };
+        let returning = async {
+            let arrival = match returns.as_mut()?.recv().await {
+                Some(handed) => Arrival::Returned(handed),
+                None => {
+                    *returns = None;
+                    Arrival::Settled
+                }
+            };
+            Some(arrival)
+        };
+        tokio::select! {
+            biased;
+            Some(arrival) = returning => Some(arrival),
+            Some(offers) = offers.recv() => Some(Arrival::Offers(offers)),
+            Some(connection) = accepting => Some(Arrival::Accepted(connection)),
+            else => None,
+        }
+    }
+
+    /// The next arrival that is not only news.
+    pub(crate) async fn next_to_serve(&mut self) -> Option<Arrival> {
+        loop {
+            match self.next().await {
+                Some(Arrival::Settled) => {}
+                next => return next,
+            }
+        }
+    }
+
+    /// An accepted connection that is there already.
+    pub(crate) fn try_accepted(&mut self) -> Option<Arc<Connection>> {
+        // A connection came through, so the gate is open; but what is offered
+        // goes first.
+        if self.offers.is_empty() {
+            self.accepted.try_recv().ok()
+        } else {
+            None
+        }
+    }
+
+    /// Whether nobody comes in any more, but for those who return.
+    fn is_closed(&self) -> bool {
+        self.accepted.is_closed()
+            && self.accepted.is_empty()
+            && self.offers.is_closed()
+            && self.offers.is_empty()
+    }
+
+    /// Whether connections can be offered: nobody comes in any more, and earlier
+    /// offers are settled.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_closed() && self.returns.is_none()
+    }
+
+    /// Where connections that are offered now return to. To be called when it is
+    /// finished only.
+    pub(crate) fn home(&mut self) -> UnboundedSender<Handed> {
+        let (home, returns) = mpsc::unbounded_channel();
+        self.returns = Some(returns);
+        home
+    }
+}

@@ -1,0 +1,82 @@
+//! What a connection knows of being handed over to another version.
+
+use super::Connection;
+use std::future::pending;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+impl Connection {
+    /// Waits until its version asks its connections to go to one that has not
+    /// refused this one; then its guest has been told.
+    ///
+    /// `asked` is the number of the version to go to, or 0.
+    pub(crate) async fn told(&self, mut asked: watch::Receiver<u32>) {
+        if asked.wait_for(|to| self.may_go_to(*to)).await.is_err() {
+            // There is nobody left to ask.
+            pending::<()>().await;
+        }
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the guest has been told that it is to hand the connection over.
+    pub(crate) fn was_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// Whether the version with the number `to` may be asked to take it.
+    pub(crate) fn may_go_to(&self, to: u32) -> bool {
+        to > self.refused_by.load(Ordering::Relaxed)
+    }
+
+    /// It stays where it is, unless a version later than `by` asks.
+    pub(crate) fn refused_by(&self, by: u32) {
+        self.refused_by.fetch_max(by, Ordering::Relaxed);
+    }
+
+    /// From now on the question interrupts a wait for input, or for room to
+    /// write. It does so once.
+    pub(crate) fn interrupt_by(&self, asked: watch::Receiver<u32>) {
+        *self.interrupt() = Some(asked);
+    }
+
+    /// Waits for `wait`. True if the question came first.
+    pub(crate) async fn unless_told(&self, wait: impl Future<Output = ()>) -> bool {
+        let asked = self.interrupt().clone();
+        let Some(asked) = asked else {
+            wait.await;
+            return false;
+        };
+        tokio::select! {
+            biased;
+            () = wait => false,
+            () = self.told(asked) => {
+                *self.interrupt() = None;
+                true
+            }
+        }
+    }
+
+    /// Makes it as it was when it was accepted, but for what was read and
+    /// written, so that another instance can have it. False if somebody still
+    /// has a hold on it.
+    pub(crate) fn renew(self: &mut Arc<Self>) -> bool {
+        // Nobody else can touch it, and the compiler says so.
+        let Some(connection) = Arc::get_mut(self) else {
+            return false;
+        };
+        // The next dispatch may have a poller of its own.
+        connection.registration.take();
+        connection.unwaitable.take();
+        connection.told = false.into();
+        connection.interrupt = Default::default();
+        connection.attention = Default::default();
+        true
+    }
+
+    fn interrupt(&self) -> MutexGuard<'_, Option<watch::Receiver<u32>>> {
+        self.interrupt
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
