@@ -19,17 +19,12 @@
 //! # Example
 //!
 //! ```no_run
-//! use sockserve::{Component, Dispatch, Grants, Handler, Limits, Service, ServiceOptions};
+//! use sockserve::{Component, Dispatch, Handler, HandlerOptions, Service, ServiceOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let component = Component::from_file("echo.wasm".as_ref())?;
-//! let handler = Handler::new(
-//!     "echo",
-//!     &component,
-//!     Dispatch::Poll,
-//!     &Limits::default(),
-//!     Grants::default(),
-//! )?;
+//! let options = HandlerOptions::new(Dispatch::Poll);
+//! let handler = Handler::new("echo", &component, options)?;
 //! let options = ServiceOptions {
 //!     name: "echo".to_owned(),
 //!     listen: vec!["tcp://127.0.0.1:0".parse()?],
@@ -55,9 +50,10 @@ mod sockets;
 
 pub use address::{AddressError, ListenAddress};
 pub use contract::{Contract, Dispatch, Incompatible};
+pub use guest::cache::{CacheError, CompileCache};
 pub use guest::component::{Component, ComponentError};
 pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
-pub use guest::handler::{Handler, HandlerError};
+pub use guest::handler::{Handler, HandlerError, HandlerOptions};
 pub use limits::Limits;
 pub use service::probe::{Probe, ProbeError};
 pub use service::status::{ServiceState, Status, VersionState, VersionStatus};

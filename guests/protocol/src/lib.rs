@@ -3,10 +3,20 @@
 //!
 //! There is no I/O in here. A shell (`guests/shell`) reads from the peer, feeds
 //! the session, and delivers its output by whatever contract the component has.
+//! With the output, and with whether it goes on, a session is a [`Conversation`],
+//! which another version of the component can go on with.
 
+mod conversation;
+mod hand_over;
+mod lines;
 mod option;
 mod queue;
+#[cfg(feature = "testing")]
+pub mod testing;
 
+pub use conversation::{Conversation, Phase};
+pub use hand_over::{Protocol, Resume, Resumed, SessionState, State};
+pub use lines::{Lines, split_ending};
 pub use option::{parse_option, unescape};
 pub use queue::Queue;
 

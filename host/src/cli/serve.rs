@@ -6,8 +6,8 @@ use super::{Failure, files};
 use crate::builtin;
 use crate::control::server::ControlServer;
 use crate::{
-    ConnectGrant, Contract, DirGrant, Dispatch, Grants, Handler, HandlerError, Limits,
-    ListenAddress, RollbackPolicy, Service, ServiceOptions, StartError,
+    CompileCache, ConnectGrant, Contract, DirGrant, Dispatch, Grants, Handler, HandlerError,
+    HandlerOptions, Limits, ListenAddress, RollbackPolicy, Service, ServiceOptions, StartError,
 };
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -33,6 +33,10 @@ pub(super) struct Options {
     /// component's, without its contract
     #[arg(long)]
     name: Option<String>,
+    /// Keep compiled components in a directory, so that known ones start and
+    /// swap sooner. Whoever can write there can run code as you
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     #[command(flatten)]
     grants: GrantOptions,
     #[command(flatten)]
@@ -186,17 +190,19 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         }
         None => service_name(&options.component),
     };
-    let handler = Handler::new(
-        &options.component,
-        &component,
+    let cache = options.cache.as_deref().map(CompileCache::in_directory);
+    let handler_options = HandlerOptions {
         dispatch,
-        &options.limits.limits(),
-        options.grants.grants(),
-    )
-    .map_err(|error| match error {
-        HandlerError::Incompatible(_) | HandlerError::Grant(_) => Failure::usage(error),
-        error => error.into(),
-    })?;
+        limits: options.limits.limits(),
+        grants: options.grants.grants(),
+        cache: cache.transpose()?,
+    };
+    let handler = Handler::new(&options.component, &component, handler_options).map_err(
+        |error| match error {
+            HandlerError::Incompatible(_) | HandlerError::Grant(_) => Failure::usage(error),
+            error => error.into(),
+        },
+    )?;
     files::warn_if_low(options.limits.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -121,10 +121,10 @@ impl Serving {
                 Some((id, result)) = calls.next() => {
                     // A call that died took the instance with it.
                     let returned = result?;
-                    leaving.returned(id);
-                    if returned.is_ok() && guest.hand_over.is_some() && self.was_told(id) {
-                        leaving.gather(id);
-                    } else {
+                    let leaves =
+                        returned.is_ok() && guest.hand_over.is_some() && self.was_told(id);
+                    leaving.returned(id, leaves);
+                    if !leaves {
                         self.finish(id, returned.map_err(Failure::Guest));
                     }
                 }
@@ -135,7 +135,10 @@ impl Serving {
                     }
                 }
                 to = self.version.asked_after(offered_to), if finished => {
-                    leaving.begin(to, &self.open);
+                    let open = self.open.lock();
+                    let told = open.values().filter(|it| it.may_go_to(to));
+                    leaving.begin(to, told.map(|it| it.id()));
+                    drop(open);
                     self.told.send_replace(to);
                 }
                 () = patience => leaving.lose_patience(),

@@ -102,7 +102,9 @@ pub(crate) fn offer(
     for handed in handed {
         match hand_over::check(&handed.state) {
             Ok(()) => fit.push(handed),
-            Err(reason) => hand_over::send_home(service, from, handed, home, 0, &reason),
+            Err(reason) => {
+                hand_over::send_home(service, from, handed, home, from.asks_for(), &reason);
+            }
         }
     }
     while !fit.is_empty() {

@@ -3,7 +3,7 @@
 use crate::contract::{Contract, Dispatch};
 use crate::guest::clock;
 use crate::guest::component::CoreCounts;
-use crate::limits::Limits;
+use crate::guest::handler::HandlerOptions;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// The stack that a guest may use, in bytes.
@@ -28,8 +28,8 @@ const SHARED_INSTANCES: u32 = 4;
 /// with its initial image, its heap, and its guards.
 const MAPPINGS_PER_INSTANCE: u64 = 2;
 const MAPPINGS_PER_MEMORY: u64 = 4;
-/// Those of the process without instances.
-const MAPPINGS_OF_PROCESS: u64 = 2000;
+/// Those that the process may need besides.
+const MAPPINGS_TO_SPARE: u64 = 2000;
 
 /// The kernel gives a process fewer memory mappings than the instances need.
 ///
@@ -46,8 +46,14 @@ pub(super) struct TooManyMappings {
     allowed: u64,
 }
 
-fn check_mappings(instances: u32, memories: u32, allowed: u64) -> Result<(), TooManyMappings> {
-    let needed = MAPPINGS_OF_PROCESS
+fn check_mappings(
+    instances: u32,
+    memories: u32,
+    in_use: u64,
+    allowed: u64,
+) -> Result<(), TooManyMappings> {
+    let needed = in_use
+        + MAPPINGS_TO_SPARE
         + MAPPINGS_PER_INSTANCE * u64::from(instances)
         + MAPPINGS_PER_MEMORY * u64::from(memories);
     if needed > allowed {
@@ -60,6 +66,14 @@ fn check_mappings(instances: u32, memories: u32, allowed: u64) -> Result<(), Too
     Ok(())
 }
 
+/// Those of the process, with the instances of other versions: a swap has both
+/// at once. None where the system does not say.
+fn mappings_in_use() -> u64 {
+    let lines = std::fs::read("/proc/self/maps")
+        .map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
+    lines as u64
+}
+
 /// What the kernel allows; without limit where it does not say.
 fn allowed_mappings() -> u64 {
     std::fs::read_to_string("/proc/sys/vm/max_map_count")
@@ -70,10 +84,12 @@ fn allowed_mappings() -> u64 {
 
 pub(super) fn engine(
     contract: Contract,
-    dispatch: Dispatch,
-    limits: &Limits,
+    options: &HandlerOptions,
     core: CoreCounts,
 ) -> wasmtime::Result<Engine> {
+    let HandlerOptions {
+        dispatch, limits, ..
+    } = options;
     let instances = match dispatch {
         _ if dispatch.shares_instance(contract) => SHARED_INSTANCES,
         // The next one may begin before the last one is gone.
@@ -81,7 +97,7 @@ pub(super) fn engine(
         Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
     };
     let memories = instances.saturating_mul(core.memories.max(1));
-    check_mappings(instances, memories, allowed_mappings())?;
+    check_mappings(instances, memories, mappings_in_use(), allowed_mappings())?;
     let max_memory = usize::try_from(limits.max_memory_bytes)?;
 
     let mut pool = PoolingAllocationConfig::new();
@@ -97,6 +113,7 @@ pub(super) fn engine(
 
     let mut config = Config::new();
     config
+        .cache(options.cache.as_ref().map(|it| it.cache.clone()))
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_reservation(reservation(limits.max_memory_bytes, memories))
         .memory_guard_size(GUARD)
@@ -128,8 +145,9 @@ mod tests {
 
     #[test]
     fn more_mappings_than_the_kernel_allows_are_refused_with_what_would_do() {
-        assert!(check_mappings(10_000, 10_000, 65_530).is_ok());
-        let error = check_mappings(20_000, 20_000, 65_530).unwrap_err();
+        assert!(check_mappings(10_000, 10_000, 0, 65_530).is_ok());
+        assert!(check_mappings(10_000, 10_000, 10_000, 65_530).is_err());
+        let error = check_mappings(20_000, 20_000, 0, 65_530).unwrap_err();
         assert_eq!(
             error.to_string(),
             "20000 instances at once need about 122000 memory mappings, and the kernel allows \

@@ -6,6 +6,7 @@ use crate::guest::State;
 use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
 use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
 use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
+use crate::guest::cache::CompileCache;
 use crate::guest::clock::GuestClock;
 use crate::guest::component::{Component, speaks};
 use crate::guest::draining;
@@ -32,6 +33,31 @@ const RESOURCES_PER_INSTANCE: usize = 1024;
 /// has the deadline besides.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a handler is made for.
+#[derive(Clone, Debug)]
+pub struct HandlerOptions {
+    /// How its connections are spread over threads and instances.
+    pub dispatch: Dispatch,
+    /// By default [`Limits::default`].
+    pub limits: Limits,
+    /// What it may do beyond its connections. By default nothing.
+    pub grants: Grants,
+    /// Where compiled components are kept. By default nowhere.
+    pub cache: Option<CompileCache>,
+}
+
+impl HandlerOptions {
+    /// The defaults, for a dispatch.
+    pub fn new(dispatch: Dispatch) -> Self {
+        Self {
+            dispatch,
+            limits: Limits::default(),
+            grants: Grants::default(),
+            cache: None,
+        }
+    }
+}
+
 /// A handler component, ready to be instantiated for a service.
 pub struct Handler {
     source: String,
@@ -42,9 +68,9 @@ pub struct Handler {
     hand_over: Option<HandOverPre>,
     gives_up: bool,
     contract: Contract,
-    dispatch: Dispatch,
+    /// Those of the options, shared with the instances.
     grants: Arc<Grants>,
-    limits: Limits,
+    options: HandlerOptions,
 }
 
 /// Where to find the contract's functions in each instance.
@@ -109,13 +135,11 @@ impl Handler {
     pub fn new(
         source: &str,
         component: &Component,
-        dispatch: Dispatch,
-        limits: &Limits,
-        grants: Grants,
+        options: HandlerOptions,
     ) -> Result<Self, HandlerError> {
         let contract = component.contract();
-        contract.check(dispatch)?;
-        grants.check()?;
+        contract.check(options.dispatch)?;
+        options.grants.check()?;
         for import in component.imports() {
             if !is_provided(contract, import) {
                 return Err(HandlerError::Import {
@@ -124,7 +148,7 @@ impl Handler {
                 });
             }
         }
-        let engine = engine(contract, dispatch, limits, component.core)
+        let engine = engine(contract, &options, component.core)
             .map_err(|error| HandlerError::Engine(root_cause(&error)))?;
         let compiled = wasmtime::component::Component::new(&engine, component.bytes());
         let compiled = compiled.map_err(|error| HandlerError::Compile {
@@ -153,9 +177,8 @@ impl Handler {
             hand_over,
             gives_up: component.gives_up(),
             contract,
-            dispatch,
-            grants: Arc::new(grants),
-            limits: limits.clone(),
+            grants: Arc::new(options.grants.clone()),
+            options,
         })
     }
 
@@ -166,7 +189,7 @@ impl Handler {
 
     /// The dispatch that the handler was made for.
     pub fn dispatch(&self) -> Dispatch {
-        self.dispatch
+        self.options.dispatch
     }
 
     /// Whether it can pass its live connections on to another version.
@@ -189,17 +212,17 @@ impl Handler {
         &self.digest
     }
 
-    /// The grants it was made with.
-    pub(crate) fn grants(&self) -> &Grants {
-        &self.grants
+    /// What it was made for.
+    pub(crate) fn options(&self) -> &HandlerOptions {
+        &self.options
     }
 
     pub(crate) fn shares_instance(&self) -> bool {
-        self.dispatch.shares_instance(self.contract)
+        self.options.dispatch.shares_instance(self.contract)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
+        &self.options.limits
     }
 
     /// A new, empty store, for an instance whose output is logged under
@@ -216,13 +239,13 @@ impl Handler {
         wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
         wasi.stderr(GuestLog::new(scope, Stream::Stderr));
         let connections = if self.shares_instance() {
-            self.limits.max_connections as usize
+            self.options.limits.max_connections as usize
         } else {
             1
         };
         let max_resources = RESOURCES_PER_INSTANCE + RESOURCES_PER_CONNECTION * connections;
         let connection = roster.only().cloned();
-        let max_memory_bytes = self.limits.max_memory_bytes;
+        let max_memory_bytes = self.options.limits.max_memory_bytes;
         let state = State::new(wasi.build(), max_memory_bytes, max_resources, roster);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
@@ -231,7 +254,7 @@ impl Handler {
             // Each call, or turn, has the deadline to itself.
             None => 0,
         };
-        let clock = GuestClock::install(&mut store, self.limits.deadline, moved);
+        let clock = GuestClock::install(&mut store, self.options.limits.deadline, moved);
         Ok((store, clock))
     }
 

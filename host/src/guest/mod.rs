@@ -5,6 +5,7 @@
 //! | `component` | what a component file is, without compiling it |
 //! | `handler` | a component compiled, checked and ready to instantiate |
 //! | `engine` | how wasmtime is set up for a service |
+//! | `cache` | compiled components on disk |
 //! | `bindings` | the contracts, generated from `wit/` |
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that pass a connection on |
@@ -15,6 +16,7 @@
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
 
 pub(crate) mod bindings;
+pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod component;
 mod draining;

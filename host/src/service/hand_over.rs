@@ -6,6 +6,9 @@
 //! a connection is in exactly one place at any time, and none is dropped on the
 //! way.
 
+#[cfg(test)]
+mod tests;
+
 use crate::guest::failure::{Failure, one_line};
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
 use crate::service::Shared;
@@ -51,7 +54,7 @@ impl Offer {
         to.expect();
         Self {
             handed: Some(handed),
-            reason: "the version ended".to_owned(),
+            reason: "the instance that was to take it ended".to_owned(),
             service: Arc::clone(service),
             from: Arc::clone(from),
             to: Arc::clone(to),
@@ -119,21 +122,21 @@ pub(crate) fn send_home(
     from: &Arc<Version>,
     handed: Handed,
     home: &UnboundedSender<Handed>,
-    refused_by: u32,
+    to: u32,
     reason: &str,
 ) {
+    let (connection, peer) = (handed.connection.id(), handed.connection.peer());
     tracing::warn!(
         service = &*service.name,
-        connection = handed.connection.id(),
-        version = refused_by,
-        goes_on_with = from.number,
-        "connection not handed over: {}",
+        version = from.number,
+        connection,
+        %peer,
+        to,
+        "connection not handed over, it goes on where it was: {}",
         one_line(reason)
     );
     // It is not offered to this one again, nor to the one it was asked to go to.
-    handed
-        .connection
-        .refused_by(refused_by.max(from.asks_for()));
+    handed.connection.refused_by(to.max(from.asks_for()));
     if let Err(lost) = home.send(handed) {
         let (service, from) = (Arc::clone(service), Arc::clone(from));
         let runs_on = Arc::clone(&service);

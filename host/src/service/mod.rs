@@ -161,11 +161,11 @@ impl Service {
     ///
     /// Returns when peers can connect. Nothing is left behind by a failure.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
-        let limits = handler.limits().clone();
+        let backlog = handler.limits().backlog;
         let mut listeners = Vec::with_capacity(options.listen.len());
         let mut local_addresses = Vec::with_capacity(options.listen.len());
         for address in &options.listen {
-            let (listener, local) = accept::bind(address.resolve()?, limits.backlog)
+            let (listener, local) = accept::bind(address.resolve()?, backlog)
                 .and_then(|listener| {
                     let local = accept::local_address(&listener)?;
                     Ok((listener, local))
@@ -178,21 +178,7 @@ impl Service {
             local_addresses.push(local);
         }
         let ServiceOptions { name, rollback, .. } = options;
-        let shared = Arc::new(Shared {
-            name: name.as_str().into(),
-            dispatch: handler.dispatch(),
-            rollback,
-            local_addresses,
-            current: ArcSwap::new(Version::new(1, Arc::new(handler), Origin::Start)),
-            history: Mutex::default(),
-            swapping: Arc::default(),
-            traffic: Arc::default(),
-            runtime: OnceLock::new(),
-            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
-            phase: watch::Sender::new(Phase::Serving),
-            accepted: AtomicU64::new(0),
-            limits,
-        });
+        let shared = Shared::new(&name, rollback, local_addresses, Arc::new(handler));
         let ended = Arc::clone(&shared).spawn(listeners)?;
         Ok(Self { shared, ended })
     }
@@ -252,6 +238,30 @@ impl Drop for Service {
 }
 
 impl Shared {
+    fn new(
+        name: &str,
+        rollback: RollbackPolicy,
+        local_addresses: Vec<SocketAddr>,
+        handler: Arc<Handler>,
+    ) -> Arc<Self> {
+        let limits = handler.limits().clone();
+        Arc::new(Self {
+            name: name.into(),
+            dispatch: handler.dispatch(),
+            rollback,
+            local_addresses,
+            current: ArcSwap::new(Version::new(1, handler, Origin::Start)),
+            history: Mutex::default(),
+            swapping: Arc::default(),
+            traffic: Arc::default(),
+            runtime: OnceLock::new(),
+            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            phase: watch::Sender::new(Phase::Serving),
+            accepted: AtomicU64::new(0),
+            limits,
+        })
+    }
+
     /// Calls `make` where it can put things into the service's poller.
     pub(crate) fn in_runtime<R>(&self, make: impl FnOnce() -> R) -> io::Result<R> {
         let runtime = self.runtime.get();

@@ -406,13 +406,7 @@ fn load(source: &str, current: &Handler) -> Result<Option<Handler>, SwapError> {
     if component.digest() == current.digest() {
         return Ok(None);
     }
-    let handler = Handler::new(
-        source,
-        &component,
-        current.dispatch(),
-        current.limits(),
-        current.grants().clone(),
-    )?;
+    let handler = Handler::new(source, &component, current.options().clone())?;
     Ok(Some(handler))
 }
 

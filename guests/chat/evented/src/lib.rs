@@ -5,9 +5,11 @@
 //! rest until the hold is over, because enough was written or by a tick.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use chat_protocol::{HoldId, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
+use chat_protocol::{HoldId, MemberState, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
+use protocol::State;
+use shell::hand_over::{HandOver, WitState};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Opened};
 use shell_p2::{CHUNK, peer};
 use wasi::io::streams::StreamError;
@@ -15,6 +17,7 @@ use wasi::io::streams::StreamError;
 struct Component;
 
 shell_p2::evented::export!(Component);
+shell::hand_over::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server {
@@ -23,9 +26,10 @@ thread_local! {
             shell::option_or_trap("ROOM_LIMIT"),
         ),
         connections: BTreeMap::new(),
+        taken_on: BTreeSet::new(),
         skipped: None,
         held_back: BTreeSet::new(),
-        unsaid: None,
+        unsaid: VecDeque::new(),
         timed: None,
         changes: Vec::new(),
     });
@@ -35,12 +39,15 @@ thread_local! {
 struct Server {
     room: Room,
     connections: BTreeMap<ConnectionId, Connection>,
+    /// Those who came from another room and whose connections are still to come.
+    taken_on: BTreeSet<ConnectionId>,
     /// The first who was ready in the last turn and not read from.
     skipped: Option<ConnectionId>,
     /// Those at rest because of a hold.
     held_back: BTreeSet<ConnectionId>,
-    /// What was read when a hold began and is not in the room yet.
-    unsaid: Option<(ConnectionId, Vec<u8>)>,
+    /// What was read when a hold began and is not in the room yet. More than one has
+    /// such only after they came from another room.
+    unsaid: VecDeque<(ConnectionId, Vec<u8>)>,
     /// The hold that the next tick is to end.
     timed: Option<HoldId>,
     changes: Vec<Change>,
@@ -67,7 +74,41 @@ impl Handler for Component {
     }
 }
 
+impl HandOver for Component {
+    fn hand_over(connection: ConnectionId) -> Option<WitState> {
+        let state = SERVER.with_borrow_mut(|server| server.hand_over(connection));
+        state.map(WitState::from)
+    }
+
+    fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
+        SERVER.with_borrow_mut(|server| server.accept(connection, &state.into()))
+    }
+}
+
 impl Server {
+    /// Takes a member out of the room and drops its connection.
+    fn hand_over(&mut self, id: ConnectionId) -> Option<State> {
+        self.connections.remove(&id)?;
+        self.held_back.remove(&id);
+        let mut member = self.room.take(id)?;
+        if let Some(index) = self.unsaid.iter().position(|(sender, _)| *sender == id) {
+            let unsaid = self.unsaid.remove(index);
+            member.unsaid = unsaid.map(|(_, unsaid)| unsaid).unwrap_or_default();
+        }
+        member.encode()
+    }
+
+    fn accept(&mut self, id: ConnectionId, state: &State) -> Result<(), String> {
+        let mut member = MemberState::decode(state)?;
+        let unsaid = std::mem::take(&mut member.unsaid);
+        if !unsaid.is_empty() {
+            self.unsaid.push_back((id, unsaid));
+        }
+        self.room.put(id, member);
+        self.taken_on.insert(id);
+        Ok(())
+    }
+
     /// Does all but reading, and says from whom that remains to be done.
     fn event(&mut self, event: Event) -> Option<ConnectionId> {
         match event {
@@ -88,6 +129,16 @@ impl Server {
 
     fn open(&mut self, opened: Opened) {
         let id = opened.connection;
+        if self.taken_on.remove(&id) {
+            // One who is no longer a member was dropped meanwhile.
+            if self.room.is_member(id) {
+                self.connections.insert(id, Connection::from(opened));
+                self.write(id);
+            } else {
+                self.changes.push(Change::Close(id));
+            }
+            return;
+        }
         match peer(&opened.socket) {
             Ok(address) => {
                 self.connections.insert(id, Connection::from(opened));
@@ -125,7 +176,7 @@ impl Server {
 
     /// Whether nobody is to be read from.
     fn is_held(&self) -> bool {
-        self.room.hold().is_some() || self.unsaid.is_some()
+        self.room.hold().is_some() || !self.unsaid.is_empty()
     }
 
     /// Reads one chunk. The rest comes as another event, when what this one has
@@ -149,7 +200,7 @@ impl Server {
     fn say(&mut self, id: ConnectionId, chunk: &[u8]) {
         let taken = self.room.receive(id, chunk);
         if let Some(rest @ [_, ..]) = chunk.get(taken..) {
-            self.unsaid = Some((id, rest.to_vec()));
+            self.unsaid.push_front((id, rest.to_vec()));
             self.held_back.insert(id);
         }
     }
@@ -159,7 +210,7 @@ impl Server {
     fn go_on(&mut self) {
         self.deliver();
         if self.room.hold().is_none()
-            && let Some((id, unsaid)) = self.unsaid.take()
+            && let Some((id, unsaid)) = self.unsaid.pop_front()
         {
             self.say(id, &unsaid);
             self.deliver();
@@ -176,7 +227,7 @@ impl Server {
     /// is said in the next turn.
     fn set_timer(&mut self) {
         let hold = self.room.hold();
-        if hold.is_none() && self.unsaid.is_some() {
+        if hold.is_none() && !self.unsaid.is_empty() {
             self.changes.push(Change::TickAfter(0));
         } else if hold.is_some() && hold != self.timed {
             self.changes.push(Change::TickAfter(PATIENCE_NANOSECONDS));

@@ -10,6 +10,7 @@
 mod fill;
 mod limits;
 mod lines;
+mod member;
 mod queue;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,9 +19,11 @@ use std::rc::Rc;
 
 pub use fill::HoldId;
 pub use limits::{QueueLimit, RoomLimit};
+pub use member::MemberState;
 
 use fill::Fill;
 use lines::Lines;
+use member::Member;
 use queue::Queue;
 
 /// What a newcomer reads first.
@@ -49,14 +52,6 @@ pub struct Room {
     waiting: Vec<MemberId>,
     dropped: Vec<MemberId>,
     log: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Member {
-    /// `HOST:PORT`.
-    name: String,
-    lines: Lines,
-    queue: Queue,
 }
 
 impl Room {
@@ -131,6 +126,25 @@ impl Room {
             self.broadcast(&[prefix.as_bytes(), &line].concat(), id);
         }
         self.broadcast(left(&member.name).as_bytes(), id);
+    }
+
+    /// Gives a member up to another room, which nobody is told.
+    pub fn take(&mut self, id: MemberId) -> Option<MemberState> {
+        self.remove(id).map(MemberState::from)
+    }
+
+    /// Takes a member on from another room, which nobody is told.
+    ///
+    /// What waits for it may be above the limits of this room; the next line decides
+    /// what that costs.
+    pub fn put(&mut self, id: MemberId, state: MemberState) {
+        self.remove(id);
+        let member = Member::from(state);
+        self.fill.add(member.queue.len());
+        if !member.queue.is_empty() {
+            self.waiting.push(id);
+        }
+        self.members.insert(id, member);
     }
 
     /// Whether `id` is a member. One whose queue ran over no longer is.

@@ -12,6 +12,17 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Goes on with what another has left unfinished, if it can have.
+    pub(crate) fn resume(partial: Vec<u8>, cut: bool) -> Option<Lines> {
+        let possible = partial.len() < LINE_LIMIT && !partial.contains(&b'\n');
+        possible.then_some(Lines { partial, cut })
+    }
+
+    /// What is unfinished, and whether a piece of that line was sent already.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, bool) {
+        (self.partial, self.cut)
+    }
+
     /// Takes a chunk and gives the lines that it completes, each with its line
     /// ending as sent.
     ///

@@ -1,4 +1,7 @@
 use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use protocol::State;
 
 const ANN: MemberId = 1;
 const BOB: MemberId = 2;
@@ -341,4 +344,181 @@ fn who_leaves_ends_a_hold() {
     room.leave(BOB);
     // Only that Bob has left waits, for Ann and for Eve.
     assert_eq!(room.hold(), None);
+}
+
+/// A room with everything that is in `room`, which is left empty.
+fn moved(room: &mut Room, limit: QueueLimit, room_limit: RoomLimit) -> Room {
+    let mut other = Room::new(limit, room_limit);
+    let ids: Vec<MemberId> = room.members.keys().copied().collect();
+    for id in ids {
+        let state = room.take(id).unwrap().encode().unwrap();
+        other.put(id, MemberState::decode(&state).unwrap());
+    }
+    assert!(room.take_log().is_empty());
+    assert!(other.take_log().is_empty());
+    other
+}
+
+#[test]
+fn a_member_moves_with_all_that_it_has() {
+    let mut room = room_of(2000, &[ANN, BOB]);
+    room.receive(BOB, &[b'x'; 1030]);
+    room.receive(ANN, b"one\ntwo\nthr");
+    room.sent(BOB, 10);
+    room.take_log();
+    room.take_waiting();
+    let mut other = moved(&mut room, QueueLimit(2000), RoomLimit::default());
+    assert!(!room.is_member(ANN) && !room.is_member(BOB));
+    assert!(room.fill.fits(RoomLimit::default().0));
+    assert_eq!(other.take_waiting(), [ANN, BOB]);
+    assert_eq!(read(&mut other, BOB), ":5001] one\n[127.0.0.1:5001] two\n");
+    let piece = format!("[127.0.0.1:5002] {}\r\n", "x".repeat(1024));
+    assert_eq!(read(&mut other, ANN), piece);
+    // The half lines go on, and the one that was cut is still under way.
+    other.receive(ANN, b"ee\n");
+    other.receive(BOB, b"yz\n");
+    assert_eq!(read(&mut other, BOB), "[127.0.0.1:5001] three\n");
+    assert_eq!(read(&mut other, ANN), "[127.0.0.1:5002] xxxxxxyz\n");
+    other.leave(BOB);
+    assert_eq!(read(&mut other, ANN), "Client left 127.0.0.1:5002\r\n");
+}
+
+#[test]
+fn a_line_that_ended_in_a_piece_has_nothing_left_to_end() {
+    let mut room = room_of(5000, &[ANN, BOB]);
+    room.receive(ANN, &[b'x'; 1024]);
+    read(&mut room, BOB);
+    room.take_log();
+    let mut other = moved(&mut room, QueueLimit(5000), RoomLimit::default());
+    other.receive(ANN, b"\n");
+    assert_eq!(read(&mut other, BOB), "");
+}
+
+#[test]
+fn a_member_may_come_back() {
+    let mut room = room_with_limit(168, &[ANN, BOB]);
+    assert_eq!(room.receive(ANN, &LINE.repeat(6)), 44);
+    let hold = room.hold();
+    assert!(hold.is_some());
+    let bob = room.take(BOB).unwrap();
+    // What waits for Bob is what the hold was for.
+    assert_eq!(room.hold(), None);
+    room.put(BOB, bob);
+    assert!(room.hold().is_some_and(|other| Some(other) != hold));
+    assert_eq!(read(&mut room, BOB).len(), 112);
+    assert_eq!(room.hold(), None);
+    assert!(room.fill.fits(168));
+}
+
+/// What comes from a larger room is taken on all the same, and the next line decides.
+#[test]
+fn a_smaller_room_takes_a_member_on() {
+    let mut room = room_of(1000, &[ANN, BOB, EVE]);
+    room.receive(ANN, &LINE.repeat(6));
+    read(&mut room, EVE);
+    room.take_log();
+    let mut other = moved(&mut room, QueueLimit(1000), RoomLimit(100));
+    assert_eq!(other.pending(BOB, usize::MAX).len(), 168);
+    assert!(other.take_dropped().is_empty());
+    other.receive(EVE, b"x\n");
+    assert_eq!(other.take_dropped(), [BOB]);
+    assert!(other.is_member(ANN) && other.is_member(EVE));
+}
+
+#[test]
+fn states() {
+    #[track_caller]
+    fn check(name: &str, partial: &[u8], possible: bool) {
+        let nothing: &[u8] = b"";
+        let state = (name, partial, false, nothing, nothing);
+        let state = State::encode("chat/1", &state).unwrap();
+        let expected = "state chat/1: expected HOST:PORT and half a line".to_owned();
+        let decoded = MemberState::decode(&state).map(drop);
+        let expected = if possible { Ok(()) } else { Err(expected) };
+        assert_eq!(decoded, expected, "{name} {partial:?}");
+    }
+    check("127.0.0.1:5001", b"half", true);
+    check("[::1]:5001", &[b'x'; 1023], true);
+    check("[fe80::1%2]:5001", b"", true);
+    check("127.0.0.1:5001", &[b'x'; 1024], false);
+    check("127.0.0.1:5001", b"whole\n", false);
+    check("127.0.0.1", b"", false);
+    check("Ann\r\n", b"", false);
+    let foreign = State {
+        tag: "echo/1".to_owned(),
+        bytes: Vec::new(),
+    };
+    let expected = "state echo/1: expected chat/1".to_owned();
+    assert_eq!(MemberState::decode(&foreign), Err(expected));
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Join,
+    Say(Vec<u8>),
+    Read(usize),
+    Leave,
+}
+
+/// What each of a few members has read, and what was logged, after all is read.
+fn play(acts: &[(MemberId, Act, bool)], moves: bool) -> (BTreeMap<MemberId, Vec<u8>>, Vec<String>) {
+    // Nobody is dropped, and there is no hold.
+    const LIMIT: usize = 1 << 30;
+    let mut room = Room::new(QueueLimit(LIMIT), RoomLimit(LIMIT));
+    let mut heard: BTreeMap<MemberId, Vec<u8>> = BTreeMap::new();
+    let mut log = Vec::new();
+    let mut read = |room: &mut Room, id, count| {
+        let bytes = room.pending(id, count);
+        room.sent(id, bytes.len());
+        heard.entry(id).or_default().extend(bytes);
+    };
+    for (id, act, moves_now) in acts {
+        match act {
+            Act::Join if !room.is_member(*id) => join(&mut room, *id),
+            Act::Join => {}
+            Act::Say(bytes) => assert_eq!(room.receive(*id, bytes), bytes.len()),
+            Act::Read(count) => read(&mut room, *id, *count),
+            Act::Leave => room.leave(*id),
+        }
+        log.extend(room.take_log());
+        if moves && *moves_now {
+            room = moved(&mut room, QueueLimit(LIMIT), RoomLimit(LIMIT));
+        }
+    }
+    let queued: usize = room.members.values().map(|member| member.queue.len()).sum();
+    assert!(room.fill.fits(LIMIT - queued));
+    assert!(!room.fill.fits(LIMIT - queued + 1));
+    for id in 0..5 {
+        read(&mut room, id, usize::MAX);
+    }
+    (heard, log)
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let byte = prop_oneof![4 => Just(b'a'), 1 => Just(b'\n'), 1 => Just(b'\r'), 1 => any::<u8>()];
+    prop_oneof![
+        2 => Just(Act::Join),
+        4 => vec(byte, 0..40).prop_map(Act::Say),
+        1 => (1000_usize..3000).prop_map(|length| Act::Say(vec![b'x'; length])),
+        4 => (1_usize..200).prop_map(Act::Read),
+        1 => Just(Act::Leave),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_move_changes_nothing(acts in vec((0_u64..5, any_act(), any::<bool>()), 0..60)) {
+        prop_assert_eq!(play(&acts, true), play(&acts, false));
+    }
+
+    #[test]
+    fn no_bytes_are_too_strange(bytes in vec(any::<u8>(), 0..200)) {
+        let state = State { tag: "chat/1".to_owned(), bytes };
+        if let Ok(member) = MemberState::decode(&state) {
+            let mut room = room_of(1000, &[ANN]);
+            room.put(BOB, member);
+            room.receive(BOB, b"x\n");
+            room.leave(BOB);
+        }
+    }
 }

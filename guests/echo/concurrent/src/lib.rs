@@ -1,23 +1,35 @@
 //! The echo family under the contract `concurrent`: one asynchronous call for one
 //! connection, any number of them in an instance.
 
-use echo_protocol::{Echo, Mode};
-use shell_p3::{Handler, Streams, peer, serve};
+use echo_protocol::{Echo, EchoProtocol, Mode};
+use protocol::Conversation;
+use shell::{End, Speaks};
+use shell_p3::{
+    Draining, Handler, ROUNDS, Streams, Written, deliver, read, serve, serve_by, write,
+};
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::StreamResult;
 
 struct Component;
 
 shell_p3::export!(Component);
+shell::hand_over::export!(Component);
+
+impl Speaks for Component {
+    type Protocol = EchoProtocol;
+
+    fn protocol() -> Result<EchoProtocol, String> {
+        let mode = shell::option("MODE")?;
+        Ok(EchoProtocol { mode })
+    }
+}
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        match shell::option("MODE")? {
-            Mode::Stream => echo(&socket).await,
-            mode => {
-                let mut session = Echo::new(mode, peer(&socket)?.ip());
-                serve(&mut session, &socket).await
-            }
+        let protocol = Component::protocol()?;
+        match protocol.mode {
+            Mode::Stream => serve_by(&protocol, &socket, echo).await,
+            _ => serve(&protocol, &socket).await,
         }
     }
 }
@@ -28,34 +40,49 @@ const SMALL: usize = 2 * 1024;
 /// How far it grows for a peer that sends in bulk.
 const LARGE: usize = 64 * 1024;
 
-/// How many rounds may pass without letting others run.
-const ROUNDS: u32 = 32;
-
 /// Echoes until the peer half-closes. One buffer goes back and forth between
-/// reading and writing.
-async fn echo(socket: &TcpSocket) -> Result<(), String> {
-    let mut streams = Streams::new(socket);
+/// reading and writing, and in the conversation is only what a version before has left
+/// to be said, and what is left for the next.
+async fn echo(
+    talk: &mut Conversation<Echo>,
+    mut streams: Streams,
+    draining: &Draining,
+) -> Result<End, String> {
+    if deliver(talk, &mut streams.output, draining).await == End::Told {
+        return Ok(End::Told);
+    }
+    if talk.is_finished() {
+        return streams.finish(false, draining).await;
+    }
     let mut buffer = Vec::with_capacity(SMALL);
     for round in 1.. {
-        let (result, chunk) = streams.input.read(buffer).await;
-        if result == StreamResult::Dropped {
-            break;
+        let (result, chunk) = read(&mut streams.input, buffer, draining).await;
+        match result {
+            StreamResult::Complete(_) => {}
+            StreamResult::Dropped => break,
+            StreamResult::Cancelled => return Ok(End::Told),
         }
         let wanted = capacity_after(chunk.len(), chunk.capacity());
-        buffer = streams.output.write_all(chunk).await;
-        if !buffer.is_empty() {
-            // The peer has gone, and `sent` says how.
-            return streams.finish(false).await;
-        }
-        if wanted != buffer.capacity() {
-            buffer = Vec::with_capacity(wanted);
+        let (written, rest) = write(&mut streams.output, chunk, draining).await;
+        if written == Written::Gone {
+            // `sent` says how.
+            return streams.finish(false, draining).await;
         }
         // A peer that is always ready would otherwise never let go.
         if round % ROUNDS == 0 {
             wit_bindgen::yield_async().await;
+            draining.is_told().await;
+        }
+        if draining.was_told() {
+            talk.output.bytes.push(&rest);
+            return Ok(End::Told);
+        }
+        buffer = rest;
+        if wanted != buffer.capacity() {
+            buffer = Vec::with_capacity(wanted);
         }
     }
-    streams.finish(true).await
+    streams.finish(true, draining).await
 }
 
 /// A buffer that was filled grows; one that stays nearly empty shrinks.

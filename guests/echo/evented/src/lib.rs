@@ -4,7 +4,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use echo_protocol::{Echo, Mode};
+use echo_protocol::{Echo, EchoProtocol, Mode};
+use protocol::{Conversation, State};
+use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Served};
 use shell_p2::{CHUNK, peer};
 use wasi::io::streams::StreamError;
@@ -12,16 +14,19 @@ use wasi::io::streams::StreamError;
 struct Component;
 
 shell_p2::evented::export!(Component);
+shell::hand_over::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server {
-        mode: shell::option_or_trap("MODE"),
+        protocol: EchoProtocol {
+            mode: shell::option_or_trap("MODE"),
+        },
         peers: BTreeMap::new(),
     });
 }
 
 struct Server {
-    mode: Mode,
+    protocol: EchoProtocol,
     peers: BTreeMap<ConnectionId, Peer>,
 }
 
@@ -43,22 +48,27 @@ impl Handler for Component {
     }
 }
 
+impl HandOver for Component {
+    fn hand_over(connection: ConnectionId) -> Option<WitState> {
+        let state = SERVER.with_borrow_mut(|server| server.hand_over(connection));
+        state.map(WitState::from)
+    }
+
+    fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
+        SERVER.with_borrow(|server| hand_over::accept(&server.protocol, connection, state.into()))
+    }
+}
+
 impl Server {
     fn event(&mut self, event: Event) -> Option<Change> {
         match event {
             Event::Opened(opened) => {
                 let id = opened.connection;
                 let connection = Connection::from(opened);
-                if self.mode == Mode::Stream {
-                    // What it sends first comes as an event of its own.
-                    self.peers.insert(id, Peer::Stream(connection));
-                    return None;
-                }
-                let Ok(address) = peer(&connection.socket) else {
+                let Ok(talk) = self.converse(id, &connection) else {
                     return Some(Change::Close(id));
                 };
-                let session = Echo::new(self.mode, address.ip());
-                let served = Box::new(Served::new(connection, session));
+                let served = Box::new(Served { connection, talk });
                 self.peers.insert(id, Peer::Session(served));
                 self.advance(id, false)
             }
@@ -67,24 +77,56 @@ impl Server {
         }
     }
 
+    fn converse(
+        &self,
+        id: ConnectionId,
+        connection: &Connection,
+    ) -> Result<Conversation<Echo>, String> {
+        hand_over::converse(&self.protocol, id, || Ok(peer(&connection.socket)?.ip()))
+    }
+
     /// Does what can be done now for a connection.
     fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
         let peer = self.peers.get_mut(&id)?;
-        let next = match peer {
-            Peer::Stream(connection) => echo(connection),
-            Peer::Session(served) => served.advance(can_read),
-        };
-        let connection = match peer {
-            Peer::Stream(connection) => connection,
-            Peer::Session(served) => &mut served.connection,
+        let (connection, next) = match peer {
+            Peer::Stream(connection) => {
+                let next = echo(connection);
+                (connection, next)
+            }
+            Peer::Session(served) => {
+                let next = served.advance(can_read);
+                (&mut served.connection, next)
+            }
         };
         match next {
-            Some(interest) => connection.wait_for(id, interest),
+            Some(interest) => {
+                let change = connection.wait_for(id, interest);
+                if self.protocol.mode == Mode::Stream && interest == Interest::READABLE {
+                    self.stream(id);
+                }
+                change
+            }
             None => {
                 self.peers.remove(&id);
                 Some(Change::Close(id))
             }
         }
+    }
+
+    /// Nothing is left to be said by a session, so from now on bytes are moved.
+    fn stream(&mut self, id: ConnectionId) {
+        let session = |_: &ConnectionId, peer: &mut Peer| matches!(peer, Peer::Session(_));
+        if let Some((_, Peer::Session(served))) = self.peers.extract_if(id..=id, session).next() {
+            self.peers.insert(id, Peer::Stream(served.connection));
+        }
+    }
+
+    fn hand_over(&mut self, id: ConnectionId) -> Option<State> {
+        let mut talk = match self.peers.remove(&id)? {
+            Peer::Session(served) => served.talk,
+            Peer::Stream(connection) => self.converse(id, &connection).ok()?,
+        };
+        hand_over::save::<EchoProtocol>(&mut talk)
     }
 }
 

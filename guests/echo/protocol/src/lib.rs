@@ -1,13 +1,18 @@
 //! The echo family: stream echo (E2), one-shot echo (E1), the upper-casing
-//! handler (E3) and hello (E6).
+//! handler (E3), hello (E6), and an echo by line.
 //!
 //! No I/O. The components echo a stream by moving bytes in their contract's own
-//! way, so [`Mode::Stream`] as a session is for those that do not.
+//! way, so [`Mode::Stream`] as a session is for those that do not, and for what
+//! has to be said before the first byte is moved.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use protocol::{Output, Session, Step};
+use protocol::{Lines, Output, Protocol, Resume, Session, Step};
+use serde::{Deserialize, Serialize};
+
+/// Names the format of [`State`].
+pub const TAG: &str = "echo/1";
 
 /// What E1 reads at most.
 const ONCE_LIMIT: usize = 100;
@@ -21,6 +26,8 @@ pub enum Mode {
     /// E2: echoes until the peer half-closes, then closes.
     #[default]
     Stream,
+    /// Echoes each line when it is complete, and at end of file what is left.
+    Line,
     /// E1: reads once, writes the same bytes, closes.
     Once,
     /// E3: reads once, logs the text, answers in upper case, closes.
@@ -35,35 +42,72 @@ impl FromStr for Mode {
     fn from_str(text: &str) -> Result<Mode, String> {
         match text {
             "stream" => Ok(Mode::Stream),
+            "line" => Ok(Mode::Line),
             "once" => Ok(Mode::Once),
             "upper" => Ok(Mode::Upper),
             "hello" => Ok(Mode::Hello),
-            _ => Err("stream, once, upper or hello".to_owned()),
+            _ => Err("stream, line, once, upper or hello".to_owned()),
         }
     }
+}
+
+/// The family with its option set.
+#[derive(Clone, Copy, Debug)]
+pub struct EchoProtocol {
+    /// What its sessions do.
+    pub mode: Mode,
+}
+
+impl Protocol for EchoProtocol {
+    type Session = Echo;
+    const TAG: &'static str = TAG;
+
+    fn session(&self, peer: impl FnOnce() -> Result<IpAddr, String>) -> Result<Echo, String> {
+        let peer = match self.mode {
+            Mode::Upper => Some(peer()?),
+            Mode::Stream | Mode::Line | Mode::Once | Mode::Hello => None,
+        };
+        Ok(Echo {
+            mode: self.mode,
+            peer,
+            lines: Lines::default(),
+        })
+    }
+}
+
+/// What a session remembers, here and in the families that can take over from this
+/// one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// What has come of a line that is not complete.
+    pub unfinished: Vec<u8>,
 }
 
 /// One connection of the echo family.
 #[derive(Debug)]
 pub struct Echo {
     mode: Mode,
-    peer: IpAddr,
+    /// Goes to the log, where there is one.
+    peer: Option<IpAddr>,
+    lines: Lines,
 }
 
 impl Echo {
-    /// A session in `mode` with a peer whose address goes to the log.
-    pub fn new(mode: Mode, peer: IpAddr) -> Echo {
-        Echo { mode, peer }
-    }
-
-    /// E3's answer. Like Python's example it takes what one `recv` gave, and
-    /// nothing at all if the peer said nothing.
+    /// Takes what one `recv` gave, as Python's example does, and nothing at all if
+    /// the peer said nothing.
     fn upper(&self, chunk: &[u8], output: &mut Output) {
-        let text = strip(chunk);
-        output.log.push(format!("{} wrote:", self.peer));
-        output.log.push(String::from_utf8_lossy(text).into_owned());
-        output.bytes.push(&text.to_ascii_uppercase());
+        if let Some(peer) = self.peer {
+            upper(peer, chunk, output);
+        }
     }
+}
+
+/// E3's answer to some text.
+pub fn upper(peer: IpAddr, chunk: &[u8], output: &mut Output) {
+    let text = strip(chunk);
+    output.log.push(format!("{peer} wrote:"));
+    output.log.push(String::from_utf8_lossy(text).into_owned());
+    output.bytes.push(&text.to_ascii_uppercase());
 }
 
 impl Session for Echo {
@@ -71,7 +115,7 @@ impl Session for Echo {
         match self.mode {
             Mode::Once => ONCE_LIMIT,
             Mode::Upper => UPPER_LIMIT,
-            Mode::Stream | Mode::Hello => 64 * 1024,
+            Mode::Stream | Mode::Line | Mode::Hello => 64 * 1024,
         }
     }
 
@@ -89,6 +133,10 @@ impl Session for Echo {
                 output.bytes.push(chunk);
                 return Step::Continue;
             }
+            Mode::Line => {
+                self.lines.feed(chunk, |line| output.bytes.push(line));
+                return Step::Continue;
+            }
             Mode::Once => output.bytes.push(chunk),
             Mode::Upper => self.upper(chunk, output),
             Mode::Hello => {}
@@ -97,15 +145,36 @@ impl Session for Echo {
     }
 
     fn end(&mut self, output: &mut Output) {
-        if self.mode == Mode::Upper {
-            self.upper(b"", output);
+        match self.mode {
+            Mode::Line => output.bytes.push(&self.lines.take()),
+            Mode::Upper => self.upper(b"", output),
+            Mode::Stream | Mode::Once | Mode::Hello => {}
         }
+    }
+}
+
+impl Resume for Echo {
+    type State = State;
+
+    fn save(&mut self) -> State {
+        State {
+            unfinished: self.lines.take(),
+        }
+    }
+
+    /// What was half read elsewhere is read now; who asks for nothing has nothing
+    /// else to wait for.
+    fn restore(&mut self, state: State, output: &mut Output) -> Step {
+        if self.mode == Mode::Hello || state.unfinished.is_empty() {
+            return self.open(output);
+        }
+        self.receive(&state.unfinished, output)
     }
 }
 
 /// Removes white space at both ends, as Python's `bytes.strip` does: that is
 /// ASCII white space with the vertical tab, which Rust leaves out.
-fn strip(bytes: &[u8]) -> &[u8] {
+pub fn strip(bytes: &[u8]) -> &[u8] {
     let text = |byte: &u8| !matches!(byte, b' ' | b'\t'..=b'\r');
     let start = bytes.iter().position(text).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(text).map_or(start, |last| last + 1);
@@ -113,90 +182,4 @@ fn strip(bytes: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv4Addr;
-
-    /// Runs a session over chunks and then end of file; gives what it wrote, what
-    /// it logged, and how many chunks it took.
-    fn run(mode: Mode, chunks: &[&[u8]]) -> (Vec<u8>, Vec<String>, usize) {
-        let mut session = Echo::new(mode, Ipv4Addr::LOCALHOST.into());
-        let mut output = Output::default();
-        let mut taken = 0;
-        let mut step = session.open(&mut output);
-        for chunk in chunks {
-            if step == Step::Close {
-                break;
-            }
-            let chunk = &chunk[..chunk.len().min(session.read_limit())];
-            step = session.receive(chunk, &mut output);
-            taken += 1;
-        }
-        if step == Step::Continue {
-            session.end(&mut output);
-        }
-        (output.bytes.take(), output.log, taken)
-    }
-
-    #[track_caller]
-    fn check(mode: Mode, chunks: &[&[u8]], expected: &[u8], taken: usize) {
-        let (bytes, _, count) = run(mode, chunks);
-        assert_eq!((bytes.as_slice(), count), (expected, taken), "{mode:?}");
-    }
-
-    #[test]
-    fn stream_echoes_all() {
-        check(Mode::Stream, &[], b"", 0);
-        check(Mode::Stream, &[b"a", b"bc", b"\0\xff"], b"abc\0\xff", 3);
-    }
-
-    #[test]
-    fn once_echoes_the_first_hundred_bytes() {
-        check(Mode::Once, &[], b"", 0);
-        check(Mode::Once, &[b"one", b"two"], b"one", 1);
-        check(Mode::Once, &[&[b'x'; 250]], &[b'x'; 100], 1);
-    }
-
-    #[test]
-    fn upper_answers_the_stripped_text() {
-        check(Mode::Upper, &[b"  hello\r\n", b"more"], b"HELLO", 1);
-        check(Mode::Upper, &[b" \t\n\r\x0b\x0c "], b"", 1);
-        check(Mode::Upper, &[b"\x0ba b\x0b"], b"A B", 1);
-        check(Mode::Upper, &["straße".as_bytes()], "STRAßE".as_bytes(), 1);
-        check(Mode::Upper, &[b"\0a\0"], b"\0A\0", 1);
-        check(Mode::Upper, &[&[b'x'; 3000]], &[b'X'; 1024], 1);
-    }
-
-    #[test]
-    fn upper_logs_the_host_and_the_text() {
-        let (_, log, _) = run(Mode::Upper, &[b" hello world \n"]);
-        assert_eq!(log, ["127.0.0.1 wrote:", "hello world"]);
-        let (bytes, log, _) = run(Mode::Upper, &[]);
-        assert_eq!(log, ["127.0.0.1 wrote:", ""]);
-        assert!(bytes.is_empty());
-        let mut output = Output::default();
-        let mut session = Echo::new(Mode::Upper, "::1".parse().unwrap());
-        session.receive(b"\xff", &mut output);
-        assert_eq!(output.log, ["::1 wrote:", "\u{fffd}"]);
-    }
-
-    #[test]
-    fn hello_asks_for_nothing() {
-        check(Mode::Hello, &[b"ignored"], b"Hello World!\n", 0);
-    }
-
-    #[test]
-    fn modes() {
-        #[track_caller]
-        fn check(text: &str, expected: Option<Mode>) {
-            assert_eq!(text.parse().ok(), expected, "{text:?}");
-        }
-        assert_eq!(Mode::default(), Mode::Stream);
-        check("stream", Some(Mode::Stream));
-        check("once", Some(Mode::Once));
-        check("upper", Some(Mode::Upper));
-        check("hello", Some(Mode::Hello));
-        check("", None);
-        check("Stream", None);
-    }
-}
+mod tests;

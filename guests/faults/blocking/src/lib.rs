@@ -1,9 +1,12 @@
-//! Misbehaves under the contract `blocking`, one way for each `MODE`.
+//! Misbehaves under the contract `blocking`, one way for each `MODE`, and one for each
+//! `HAND_OVER`.
 
-use faults_p2::{Job, options};
-use faults_shared::{FAILURE, Fault, Mode, Request};
-use shell_p2::blocking::{Handler, serve};
-use shell_p2::{CHUNK, describe, write_all};
+use faults_p2::{Job, LONG, options};
+use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
+use shell::End;
+use shell::hand_over::{self, ConnectionId, HandOver, WitState};
+use shell_p2::blocking::{Draining, Handler, connection, run};
+use shell_p2::{CHUNK, describe, peer, write_all};
 use wasi::clocks::monotonic_clock::subscribe_duration;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::{ShutdownType, TcpSocket};
@@ -11,14 +14,14 @@ use wasi::sockets::tcp::{ShutdownType, TcpSocket};
 struct Component;
 
 shell_p2::blocking::export!(Component);
-
-/// An hour in nanoseconds.
-const LONG: u64 = 3_600_000_000_000;
+shell::hand_over::export!(Component);
 
 impl Handler for Component {
     fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        match shell::option("MODE")? {
-            mode @ (Mode::Block | Mode::Leak | Mode::Tick) => Err(mode.refusal()),
+        let mode = shell::option("MODE")?;
+        let manner = manner()?;
+        match mode {
+            Mode::Block | Mode::Leak | Mode::Tick => Err(mode.refusal()),
             Mode::NeverRead => loop {
                 subscribe_duration(LONG).block();
             },
@@ -31,21 +34,63 @@ impl Handler for Component {
                 println!("read {} bytes after shutdown", read_to_end(&input)?);
                 Ok(())
             }
-            mode => {
-                let mut session = Fault::new(mode);
-                serve(&mut session, &input, &output)?;
-                match session.request {
-                    Some(Request::Fail) => Err(FAILURE.to_owned()),
-                    Some(Request::Connect(address)) => write(&output, &run(Job::connect(&address))),
-                    Some(Request::Resolve(name)) => write(&output, &run(Job::resolve(&name))),
-                    Some(Request::Block | Request::Leak) | None => Ok(()),
-                }
-            }
+            mode => converse(mode, manner, &socket, &input, &output),
         }
     }
 }
 
-fn run(job: Result<Job, String>) -> String {
+impl HandOver for Component {
+    fn hand_over(connection: ConnectionId) -> Option<WitState> {
+        let state = hand_over::given_up(connection)?;
+        manner().ok()?.give_up(state).map(WitState::from)
+    }
+
+    fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
+        let mode = shell::option("MODE")?;
+        let manner = manner()?;
+        if manner == Manner::WaitAccept {
+            subscribe_duration(LONG).block();
+        }
+        let state = manner.accept(state.into())?;
+        hand_over::accept(&FaultProtocol { mode }, connection, state)
+    }
+}
+
+/// The option `HAND_OVER`.
+fn manner() -> Result<Manner, String> {
+    match shell::option("HAND_OVER")? {
+        manner @ Manner::Hold => Err(manner.refusal()),
+        manner => Ok(manner),
+    }
+}
+
+fn converse(
+    mode: Mode,
+    manner: Manner,
+    socket: &TcpSocket,
+    input: &InputStream,
+    output: &OutputStream,
+) -> Result<(), String> {
+    let id = connection(socket);
+    let protocol = FaultProtocol { mode };
+    let mut talk = hand_over::converse(&protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut draining = match manner {
+        Manner::Ignore => Draining::never(),
+        _ => Draining::new(id),
+    };
+    if run(&mut talk, &mut draining, input, output)? == End::Told {
+        hand_over::give_up(id, hand_over::save::<FaultProtocol>(&mut talk));
+        return Ok(());
+    }
+    match talk.session.request {
+        Some(Request::Fail) => Err(FAILURE.to_owned()),
+        Some(Request::Connect(address)) => write(output, &answer(Job::connect(&address))),
+        Some(Request::Resolve(name)) => write(output, &answer(Job::resolve(&name))),
+        Some(Request::Block | Request::Leak) | None => Ok(()),
+    }
+}
+
+fn answer(job: Result<Job, String>) -> String {
     match job {
         Ok(mut job) => loop {
             if let Some(answer) = job.poll() {

@@ -1,15 +1,19 @@
-//! Misbehaves under the contract `concurrent`, one way for each `MODE`.
+//! Misbehaves under the contract `concurrent`, one way for each `MODE`, and one for
+//! each `HAND_OVER`.
 
 mod sockets;
 
-use faults_shared::{FAILURE, Fault, Mode, Request};
-use shell_p3::{Handler, Streams, run};
+use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
+use shell::End;
+use shell::hand_over::{self, ConnectionId, HandOver, WitState};
+use shell_p3::{Draining, Handler, Ran, Streams, connection, peer, run};
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
 
 struct Component;
 
 shell_p3::export!(Component);
+shell::hand_over::export!(Component);
 
 /// An hour in nanoseconds.
 const LONG: u64 = 3_600_000_000_000;
@@ -17,33 +21,71 @@ const LONG: u64 = 3_600_000_000_000;
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
         let mode = shell::option("MODE")?;
+        let manner = manner()?;
         match mode {
-            Mode::Block | Mode::Leak | Mode::ShutdownSend | Mode::Tick => {
-                return Err(mode.refusal());
-            }
+            Mode::Block | Mode::Leak | Mode::ShutdownSend | Mode::Tick => Err(mode.refusal()),
             Mode::NeverRead => loop {
                 wait_for(LONG).await;
             },
-            _ => {}
-        }
-        let mut streams = Streams::new(&socket);
-        if mode == Mode::Options {
-            let answer = sockets::options(&socket).await;
-            streams.output.write_all(answer.into_bytes()).await;
-            return streams.finish(false).await;
-        }
-        let mut session = Fault::new(mode);
-        let at_end_of_input = run(&mut session, &mut streams).await;
-        let answer = match session.request {
-            Some(Request::Fail) => return Err(FAILURE.to_owned()),
-            Some(Request::Connect(address)) => sockets::connect(&address).await,
-            Some(Request::Resolve(name)) => sockets::resolve(name).await,
-            // Nothing must be written once a write has found that the peer is gone.
-            Some(Request::Block | Request::Leak) | None => {
-                return streams.finish(at_end_of_input).await;
+            Mode::Options => {
+                let mut streams = Streams::new(&socket);
+                let answer = sockets::options(&socket).await;
+                streams.output.write_all(answer.into_bytes()).await;
+                streams.finish(false, &Draining::never()).await.map(drop)
             }
-        };
-        streams.output.write_all(answer.into_bytes()).await;
-        streams.finish(at_end_of_input).await
+            _ => converse(mode, manner, &socket).await,
+        }
     }
+}
+
+impl HandOver for Component {
+    fn hand_over(connection: ConnectionId) -> Option<WitState> {
+        let state = hand_over::given_up(connection)?;
+        manner().ok()?.give_up(state).map(WitState::from)
+    }
+
+    fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
+        let mode = shell::option("MODE")?;
+        let state = manner()?.accept(state.into())?;
+        hand_over::accept(&FaultProtocol { mode }, connection, state)
+    }
+}
+
+/// The option `HAND_OVER`.
+fn manner() -> Result<Manner, String> {
+    match shell::option("HAND_OVER")? {
+        manner @ (Manner::Hold | Manner::WaitAccept) => Err(manner.refusal()),
+        manner => Ok(manner),
+    }
+}
+
+async fn converse(mode: Mode, manner: Manner, socket: &TcpSocket) -> Result<(), String> {
+    let id = connection(socket);
+    let protocol = FaultProtocol { mode };
+    let mut talk = hand_over::converse(&protocol, id, || Ok(peer(socket)?.ip()))?;
+    let draining = match manner {
+        Manner::Ignore => Draining::never(),
+        _ => Draining::new(id),
+    };
+    let mut streams = Streams::new(socket);
+    let end = match run(&mut talk, &mut streams, &draining).await {
+        Ran::Told => End::Told,
+        Ran::Done { at_end_of_input } => {
+            let answer = match talk.session.request.take() {
+                Some(Request::Fail) => return Err(FAILURE.to_owned()),
+                Some(Request::Connect(address)) => Some(sockets::connect(&address).await),
+                Some(Request::Resolve(name)) => Some(sockets::resolve(name).await),
+                // Nothing must be written once a write has found that the peer is gone.
+                Some(Request::Block | Request::Leak) | None => None,
+            };
+            if let Some(answer) = answer {
+                streams.output.write_all(answer.into_bytes()).await;
+            }
+            streams.finish(at_end_of_input, &draining).await?
+        }
+    };
+    if end == End::Told {
+        hand_over::give_up(id, hand_over::save::<FaultProtocol>(&mut talk));
+    }
+    Ok(())
 }

@@ -1,18 +1,24 @@
-//! Misbehaves under the contract `evented`, one way for each `MODE`.
+//! Misbehaves under the contract `evented`, one way for each `MODE`, and one for each
+//! `HAND_OVER`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use faults_p2::{Job, options};
-use faults_shared::{FAILURE, Fault, Mode, Request};
+use faults_p2::{Job, LONG, options};
+use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request};
+use protocol::State;
+use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{
     Change, Connection, ConnectionId, Event, Handler, Interest, Opened, Readiness, Ready, Served,
     fail,
 };
+use shell_p2::peer;
+use wasi::clocks::monotonic_clock::subscribe_duration;
 
 struct Component;
 
 shell_p2::evented::export!(Component);
+shell::hand_over::export!(Component);
 
 /// Between two ticks of `tick`, in nanoseconds.
 const TICK: u64 = 50_000_000;
@@ -27,6 +33,7 @@ thread_local! {
 
 struct Server {
     mode: Mode,
+    manner: Manner,
     peers: BTreeMap<ConnectionId, Peer>,
     /// Whether a tick is under way.
     timer: bool,
@@ -55,31 +62,74 @@ impl Handler for Component {
     }
 }
 
+impl HandOver for Component {
+    fn hand_over(connection: ConnectionId) -> Option<WitState> {
+        let state = SERVER.with_borrow_mut(|server| server.hand_over(connection));
+        state.map(WitState::from)
+    }
+
+    fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
+        SERVER.with_borrow(|server| {
+            if server.manner == Manner::WaitAccept {
+                subscribe_duration(LONG).block();
+            }
+            let state = server.manner.accept(state.into())?;
+            hand_over::accept(&server.protocol(), connection, state)
+        })
+    }
+}
+
 impl Server {
     fn new() -> Server {
         let mode: Mode = shell::option_or_trap("MODE");
         if mode == Mode::ShutdownSend {
             shell::trap(&mode.refusal());
         }
+        let manner: Manner = shell::option_or_trap("HAND_OVER");
+        if manner == Manner::Ignore {
+            shell::trap(&manner.refusal());
+        }
         Server {
             mode,
+            manner,
             peers: BTreeMap::new(),
             timer: false,
         }
+    }
+
+    fn protocol(&self) -> FaultProtocol {
+        FaultProtocol { mode: self.mode }
+    }
+
+    /// One that is busy elsewhere cannot be given up.
+    fn hand_over(&mut self, id: ConnectionId) -> Option<State> {
+        let peer = self.peers.get_mut(&id)?;
+        if peer.job.is_some() || self.manner == Manner::None {
+            return None;
+        }
+        let state = hand_over::save::<FaultProtocol>(&mut peer.served.talk)?;
+        if self.manner != Manner::Hold {
+            self.peers.remove(&id);
+        }
+        self.manner.give_up(state)
     }
 
     fn open(&mut self, opened: Opened, changes: &mut Vec<Change>) {
         let id = opened.connection;
         let connection = Connection::from(opened);
         let options = (self.mode == Mode::Options).then(|| options(&connection.socket));
+        let address = || Ok(peer(&connection.socket)?.ip());
+        let Ok(talk) = hand_over::converse(&self.protocol(), id, address) else {
+            return changes.push(Change::Close(id));
+        };
         let mut peer = Peer {
-            served: Served::new(connection, Fault::new(self.mode)),
+            served: Served { connection, talk },
             job: None,
             failed: false,
         };
         if let Some(text) = options {
-            peer.served.say(text.as_bytes());
-            peer.served.close();
+            peer.say(&text);
+            peer.served.talk.close();
         }
         self.peers.insert(id, peer);
         self.advance(id, false, changes);
@@ -104,10 +154,10 @@ impl Server {
                 continue;
             };
             if self.mode == Mode::Tick {
-                peer.served.say(b"tick\r\n");
+                peer.say("tick\r\n");
             } else if let Some(answer) = peer.job.as_mut().and_then(Job::poll) {
                 peer.job = None;
-                peer.served.say(answer.as_bytes());
+                peer.say(&answer);
             } else {
                 continue;
             }
@@ -150,10 +200,15 @@ impl Server {
 }
 
 impl Peer {
+    /// Adds output that nothing from the peer was the cause of.
+    fn say(&mut self, text: &str) {
+        self.served.talk.output.bytes.push(text.as_bytes());
+    }
+
     /// Does what the session wants done before its connection is closed. What the
     /// connection waits for meanwhile, if that goes on.
     fn obey(&mut self) -> Option<Interest> {
-        let job = match self.served.session.request.take()? {
+        let job = match self.served.talk.session.request.take()? {
             Request::Fail => {
                 self.failed = true;
                 return None;
@@ -172,7 +227,7 @@ impl Peer {
                 Some(Interest::empty())
             }
             Err(answer) => {
-                self.served.say(answer.as_bytes());
+                self.say(&answer);
                 self.served.advance(false)
             }
         }

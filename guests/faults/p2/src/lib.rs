@@ -14,6 +14,9 @@ use wasi::sockets::network::{
 use wasi::sockets::tcp::TcpSocket;
 use wasi::sockets::tcp_create_socket::create_tcp_socket;
 
+/// An hour in nanoseconds.
+pub const LONG: u64 = 3_600_000_000_000;
+
 /// Something that takes a while.
 pub enum Job {
     /// `outbound`.

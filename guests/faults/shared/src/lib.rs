@@ -1,13 +1,19 @@
-//! What the misbehaving guests of all contracts share: the option `MODE`, and the
-//! faults that are the same whatever the contract is.
+//! What the misbehaving guests of all contracts share: their options, and the faults
+//! that are the same whatever the contract is.
 //!
 //! A fault that ends an instance waits for the chunk `fault\n` and echoes all
 //! others, so that a test can hold healthy connections on the same instance.
 
-use std::io::Write;
-use std::str::FromStr;
+mod manner;
+mod options;
 
-use protocol::{Output, Session, Step};
+use std::io::Write;
+use std::net::IpAddr;
+
+use echo_protocol::State;
+use protocol::{Output, Protocol, Resume, Session, Step};
+
+pub use options::{Manner, Mode};
 
 /// What `err` returns.
 pub const FAILURE: &str = "deliberate failure";
@@ -17,65 +23,6 @@ const TRIGGER: &[u8] = b"fault\n";
 
 /// How many bytes `flood` writes at a time, and `print` prints on one line.
 const MUCH: usize = 64 * 1024;
-
-macro_rules! modes {
-    ($($(#[$default:meta])? $mode:ident = $name:literal,)*) => {
-        /// The option `MODE`. What each does is said in `guests/README.md`.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub enum Mode {
-            $($(#[$default])? $mode,)*
-        }
-
-        impl FromStr for Mode {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Mode, String> {
-                match text {
-                    $($name => Ok(Mode::$mode),)*
-                    _ => Err(["one of", $($name),*].join(" ")),
-                }
-            }
-        }
-
-        impl Mode {
-            fn name(self) -> &'static str {
-                match self {
-                    $(Mode::$mode => $name,)*
-                }
-            }
-        }
-    };
-}
-
-modes! {
-    #[default]
-    Trap = "trap",
-    TrapOpen = "trap-open",
-    Spin = "spin",
-    Hog = "hog",
-    Err = "err",
-    Early = "early",
-    NeverRead = "never-read",
-    Block = "block",
-    Flood = "flood",
-    Tick = "tick",
-    Outbound = "outbound",
-    Lookup = "lookup",
-    Env = "env",
-    Dir = "dir",
-    Options = "options",
-    HalfClose = "half-close",
-    ShutdownSend = "shutdown-send",
-    Leak = "leak",
-    Print = "print",
-}
-
-impl Mode {
-    /// What to say where a contract has no such fault.
-    pub fn refusal(self) -> String {
-        format!("MODE={}: expected a mode of this contract", self.name())
-    }
-}
 
 /// What a session that wants to close leaves for the shell to do first, because
 /// it differs between contracts.
@@ -93,6 +40,26 @@ pub enum Request {
     Resolve(String),
 }
 
+/// The family with the option `MODE` set. It has the state of the echo family.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultProtocol {
+    /// What its sessions do.
+    pub mode: Mode,
+}
+
+impl Protocol for FaultProtocol {
+    type Session = Fault;
+    const TAG: &'static str = echo_protocol::TAG;
+
+    fn session(&self, _: impl FnOnce() -> Result<IpAddr, String>) -> Result<Fault, String> {
+        Ok(Fault {
+            mode: self.mode,
+            collected: Vec::new(),
+            request: None,
+        })
+    }
+}
+
 /// One connection of a misbehaving guest.
 #[derive(Debug)]
 pub struct Fault {
@@ -104,15 +71,6 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A session that misbehaves in `mode`.
-    pub fn new(mode: Mode) -> Fault {
-        Fault {
-            mode,
-            collected: Vec::new(),
-            request: None,
-        }
-    }
-
     /// The first line of the input, once it is complete.
     fn line(&mut self, chunk: &[u8]) -> Option<String> {
         self.collected.extend_from_slice(chunk);
@@ -123,9 +81,7 @@ impl Fault {
 
     fn strike(&mut self) -> Option<Request> {
         match self.mode {
-            Mode::Spin => loop {
-                std::hint::spin_loop();
-            },
+            Mode::Spin => spin(),
             Mode::Hog => {
                 let mut hoard = Vec::new();
                 loop {
@@ -201,9 +157,35 @@ impl Session for Fault {
     }
 }
 
+impl Resume for Fault {
+    type State = State;
+
+    fn save(&mut self) -> State {
+        State {
+            unfinished: std::mem::take(&mut self.collected),
+        }
+    }
+
+    fn restore(&mut self, state: State, output: &mut Output) -> Step {
+        match self.open(output) {
+            Step::Continue if !state.unfinished.is_empty() => {
+                self.receive(&state.unfinished, output)
+            }
+            step => step,
+        }
+    }
+}
+
 /// Traps without a word on standard error.
 fn trap() -> ! {
     core::arch::wasm32::unreachable()
+}
+
+/// Computes for ever.
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 /// A line, one that is not UTF-8, and a long one that does not end.

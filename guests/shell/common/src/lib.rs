@@ -1,6 +1,10 @@
 //! What the shells of all contracts share: a guest's options, its log and its
-//! clock. These come by way of the standard library and are the same for WASI 0.2
-//! and 0.3.
+//! clock, which come by way of the standard library and are the same for WASI 0.2
+//! and 0.3, and what is handed over.
+
+pub mod hand_over;
+
+pub use hand_over::{ConnectionId, Speaks};
 
 use std::io::Write;
 use std::str::FromStr;
@@ -46,4 +50,13 @@ pub fn unix_time() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |time| time.as_secs())
+}
+
+/// How far a call has come with its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// To its end.
+    Done,
+    /// It is to be handed over as it is.
+    Told,
 }

@@ -1,10 +1,13 @@
 //! The contract `evented`.
 
-use protocol::{Output, Session, Step};
+use std::collections::BTreeMap;
+
+use protocol::{Conversation, Protocol, Session, State};
+use shell::hand_over;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::TcpSocket;
 
-use crate::CHUNK;
+use crate::{peer, permit};
 
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -77,76 +80,42 @@ impl Connection {
 
     /// How much can be written now.
     pub fn permit(&self) -> Result<usize, StreamError> {
-        Ok(usize::try_from(self.output.check_write()?).unwrap_or(CHUNK))
+        permit(&self.output)
     }
 }
 
-/// A session and the connection that it is carried over.
+/// A conversation and the connection that it is carried over.
 ///
 /// Reads only while no output waits, and so holds back a peer that sends faster
 /// than it reads.
 pub struct Served<S> {
     pub connection: Connection,
-    pub session: S,
-    out: Output,
-    step: Step,
-    ended: bool,
+    pub talk: Conversation<S>,
 }
 
 impl<S: Session> Served<S> {
-    /// Opens the session. What it has to say goes out with the first
-    /// [`advance`](Served::advance).
-    pub fn new(connection: Connection, mut session: S) -> Served<S> {
-        let mut out = Output::default();
-        let step = session.open(&mut out);
-        Served {
-            connection,
-            session,
-            out,
-            step,
-            ended: false,
-        }
-    }
-
-    /// Adds output that nothing from the peer was the cause of.
-    pub fn say(&mut self, bytes: &[u8]) {
-        self.out.bytes.push(bytes);
-    }
-
-    /// Closes the connection when all output is written.
-    pub fn close(&mut self) {
-        self.step = Step::Close;
-    }
-
     /// Does what can be done now, and says what the connection waits for next:
     /// nothing if it is to be closed. `can_read` is whether to read a chunk.
     pub fn advance(&mut self, can_read: bool) -> Option<Interest> {
         let delivered = self.deliver().ok()?;
-        if delivered && can_read && !self.is_finished() {
+        if delivered && can_read && !self.talk.is_finished() {
             self.receive().ok()?;
             self.deliver().ok()?;
         }
-        if !self.out.bytes.is_empty() {
+        if !self.talk.output.bytes.is_empty() {
             return Some(Interest::WRITABLE);
         }
-        (!self.is_finished()).then_some(Interest::READABLE)
-    }
-
-    fn is_finished(&self) -> bool {
-        self.step == Step::Close || self.ended
+        (!self.talk.is_finished()).then_some(Interest::READABLE)
     }
 
     /// Reads and hands on one chunk; what more there is comes as another event,
     /// when the other connections have had their turn.
     fn receive(&mut self) -> Result<(), StreamError> {
-        let limit = u64::try_from(self.session.read_limit()).unwrap_or(u64::MAX);
+        let limit = u64::try_from(self.talk.session.read_limit()).unwrap_or(u64::MAX);
         match self.connection.input.read(limit) {
             Ok(chunk) if chunk.is_empty() => {}
-            Ok(chunk) => self.step = self.session.receive(&chunk, &mut self.out),
-            Err(StreamError::Closed) => {
-                self.session.end(&mut self.out);
-                self.ended = true;
-            }
+            Ok(chunk) => self.talk.receive(&chunk),
+            Err(StreamError::Closed) => self.talk.end(),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -156,24 +125,84 @@ impl<S: Session> Served<S> {
     /// it; says whether that is all.
     fn deliver(&mut self) -> Result<bool, StreamError> {
         loop {
-            shell::print_log(&mut self.out.log);
-            while !self.out.bytes.is_empty() {
+            let output = &mut self.talk.output;
+            shell::print_log(&mut output.log);
+            while !output.bytes.is_empty() {
                 let permit = self.connection.permit()?;
                 if permit == 0 {
                     return Ok(false);
                 }
-                let piece = self.out.bytes.front(permit);
+                let piece = output.bytes.front(permit);
                 self.connection.output.write(piece)?;
                 let written = piece.len();
-                self.out.bytes.consume(written);
+                output.bytes.consume(written);
             }
-            if self.step == Step::Close {
-                return Ok(true);
-            }
-            self.step = self.session.more(&mut self.out);
-            if self.out.bytes.is_empty() {
+            if !self.talk.more() {
                 return Ok(true);
             }
         }
+    }
+}
+
+/// All connections of a component, in the way of one protocol.
+pub struct Server<P: Protocol> {
+    protocol: P,
+    peers: BTreeMap<ConnectionId, Served<P::Session>>,
+}
+
+impl<P: Protocol> Server<P> {
+    pub fn new(protocol: P) -> Server<P> {
+        Server {
+            protocol,
+            peers: BTreeMap::new(),
+        }
+    }
+
+    pub fn turn(&mut self, events: Vec<Event>) -> Vec<Change> {
+        events
+            .into_iter()
+            .filter_map(|event| self.event(event))
+            .collect()
+    }
+
+    fn event(&mut self, event: Event) -> Option<Change> {
+        match event {
+            Event::Opened(opened) => {
+                let id = opened.connection;
+                let connection = Connection::from(opened);
+                let peer = || Ok(peer(&connection.socket)?.ip());
+                let Ok(talk) = hand_over::converse(&self.protocol, id, peer) else {
+                    // It has gone already.
+                    return Some(Change::Close(id));
+                };
+                self.peers.insert(id, Served { connection, talk });
+                self.advance(id, false)
+            }
+            Event::Ready(ready) => self.advance(ready.connection, ready.readiness.can_read()),
+            Event::Tick => None,
+        }
+    }
+
+    /// Does what can be done now for a connection.
+    fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
+        let served = self.peers.get_mut(&id)?;
+        match served.advance(can_read) {
+            Some(interest) => served.connection.wait_for(id, interest),
+            None => {
+                self.peers.remove(&id);
+                Some(Change::Close(id))
+            }
+        }
+    }
+
+    /// Gives a connection up. The connection is dropped.
+    pub fn hand_over(&mut self, connection: ConnectionId) -> Option<State> {
+        let mut served = self.peers.remove(&connection)?;
+        hand_over::save::<P>(&mut served.talk)
+    }
+
+    /// Takes a connection on.
+    pub fn accept(&self, connection: ConnectionId, state: State) -> Result<(), String> {
+        hand_over::accept(&self.protocol, connection, state)
     }
 }

@@ -36,12 +36,17 @@ pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
     }
 }
 
+/// How much can be written now.
+pub fn permit(output: &OutputStream) -> Result<usize, StreamError> {
+    Ok(usize::try_from(output.check_write()?).unwrap_or(CHUNK))
+}
+
 /// Writes all of `bytes` as the stream permits it, waiting in between.
 ///
 /// `blocking-write-and-flush` would do, but moves 4 KiB at a time.
 pub fn write_all(output: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     while !bytes.is_empty() {
-        let permit = usize::try_from(output.check_write()?).unwrap_or(CHUNK);
+        let permit = permit(output)?;
         if permit == 0 {
             output.subscribe().block();
             continue;

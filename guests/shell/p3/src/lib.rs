@@ -1,11 +1,15 @@
 //! The shell for the contract on WASI 0.3: bindings of `concurrent`, and what
-//! carries a [`protocol::Session`] over it.
+//! carries a [`protocol::Conversation`] over it.
+
+mod draining;
+mod serve;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::pin::pin;
 
-use protocol::{Output, Session, Step};
+use shell::End;
 use wasip3::sockets::types::{ErrorCode, IpSocketAddress, TcpSocket};
-use wit_bindgen::{FutureReader, StreamReader, StreamResult, StreamWriter};
+use wit_bindgen::{FutureReader, StreamReader, StreamWriter};
 
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -18,17 +22,38 @@ wit_bindgen::generate!({
     default_bindings_module: "shell_p3",
 });
 
+pub use draining::{Draining, Written, read, write};
 pub use exports::sockserve::handler::concurrent::Guest as Handler;
+pub use imports::sockserve::handler::concurrent_draining::connection;
+pub use serve::{ROUNDS, Ran, deliver, run, serve, serve_by};
+
+mod imports {
+    wit_bindgen::generate!({
+        inline: "
+            package sockserve:shell;
+
+            world draining {
+                import sockserve:handler/concurrent-draining@0.1.0;
+            }
+        ",
+        path: "../../../wit",
+        with: {
+            "sockserve:handler/concurrent-draining@0.1.0": generate,
+            "wasi:clocks/types@0.3.0": wasip3::clocks::types,
+            "wasi:sockets/types@0.3.0": wasip3::sockets::types,
+        },
+    });
+}
 
 /// How a direction of a connection ended.
-type End = FutureReader<Result<(), ErrorCode>>;
+type Ending = FutureReader<Result<(), ErrorCode>>;
 
 /// Both directions of a connection.
 pub struct Streams {
     pub input: StreamReader<u8>,
     pub output: StreamWriter<u8>,
-    received: End,
-    sent: End,
+    received: Ending,
+    sent: Ending,
 }
 
 impl Streams {
@@ -46,20 +71,27 @@ impl Streams {
     }
 
     /// Closes both directions in order: ends the output, and waits until it is
-    /// sent but not for the peer. `at_end_of_input` is whether the
-    /// input was read to its end, which then counts as well. The error is one
-    /// line for the host's log.
-    pub async fn finish(self, at_end_of_input: bool) -> Result<(), String> {
+    /// sent but not for the peer, nor where another version is to do that.
+    /// `at_end_of_input` is whether the input was read to its end, which then counts
+    /// as well. The error is one line for the host's log.
+    pub async fn finish(self, at_end_of_input: bool, draining: &Draining) -> Result<End, String> {
         drop(self.output);
-        if at_end_of_input {
-            ended("receive", self.received).await?;
+        let ending = async {
+            if at_end_of_input {
+                ended("receive", self.received).await?;
+            }
+            ended("send", self.sent).await
+        };
+        match draining.unless_told(pin!(ending)).await {
+            Some(ended) => ended.map(|()| End::Done),
+            None => Ok(End::Told),
         }
-        ended("send", self.sent).await
     }
 }
 
-async fn ended(what: &str, end: End) -> Result<(), String> {
-    end.await
+async fn ended(what: &str, ending: Ending) -> Result<(), String> {
+    ending
+        .await
         .map_err(|code| format!("{what}: {}", error_name(&code)))
 }
 
@@ -82,63 +114,6 @@ pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
             let (a, b, c, d, e, f, g, h) = address.address;
             let ip = Ipv6Addr::new(a, b, c, d, e, f, g, h);
             SocketAddrV6::new(ip, address.port, address.flow_info, address.scope_id).into()
-        }
-    }
-}
-
-/// Runs a session over a connection, from start to end.
-pub async fn serve(session: &mut impl Session, socket: &TcpSocket) -> Result<(), String> {
-    let mut streams = Streams::new(socket);
-    let at_end_of_input = run(session, &mut streams).await;
-    streams.finish(at_end_of_input).await
-}
-
-/// Runs a session until it wants to close. Says whether that was at the end of
-/// the input.
-pub async fn run(session: &mut impl Session, streams: &mut Streams) -> bool {
-    let mut out = Output::default();
-    let mut step = session.open(&mut out);
-    loop {
-        step = deliver(session, step, &mut out, &mut streams.output).await;
-        if step == Step::Close {
-            return false;
-        }
-        let chunk = Vec::with_capacity(session.read_limit().min(READ_AT_ONCE));
-        let (result, chunk) = streams.input.read(chunk).await;
-        if result == StreamResult::Dropped {
-            session.end(&mut out);
-            deliver(session, step, &mut out, &mut streams.output).await;
-            return true;
-        }
-        if !chunk.is_empty() {
-            step = session.receive(&chunk, &mut out);
-        }
-    }
-}
-
-/// What [`run`] reads at most at once, and so what an idle connection costs.
-const READ_AT_ONCE: usize = 1024;
-
-/// Prints and writes all that a session has to say, in as many pieces as it
-/// likes. When the peer takes no more the connection is to be closed.
-async fn deliver(
-    session: &mut impl Session,
-    mut step: Step,
-    out: &mut Output,
-    output: &mut StreamWriter<u8>,
-) -> Step {
-    loop {
-        shell::print_log(&mut out.log);
-        let bytes = out.bytes.take();
-        if !bytes.is_empty() && !output.write_all(bytes).await.is_empty() {
-            return Step::Close;
-        }
-        if step == Step::Close {
-            return step;
-        }
-        step = session.more(out);
-        if out.bytes.is_empty() {
-            return step;
         }
     }
 }

@@ -1,19 +1,30 @@
 //! The time family under the contract `blocking`: one call for one connection.
 
+use shell::Speaks;
 use shell_p2::blocking::{Handler, serve};
-use time_protocol::Time;
+use time_protocol::TimeProtocol;
 use wasi::io::streams::{InputStream, OutputStream};
 use wasi::sockets::tcp::TcpSocket;
 
 struct Component;
 
 shell_p2::blocking::export!(Component);
+shell::hand_over::export!(Component);
+
+impl Speaks for Component {
+    type Protocol = TimeProtocol;
+
+    fn protocol() -> Result<TimeProtocol, String> {
+        Ok(TimeProtocol {
+            mode: shell::option("MODE")?,
+            terminator: shell::option("TERMINATOR")?,
+            clock: shell::unix_time,
+        })
+    }
+}
 
 impl Handler for Component {
-    fn handle(_: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        let mode = shell::option("MODE")?;
-        let terminator = shell::option("TERMINATOR")?;
-        let mut session = Time::new(mode, &terminator, shell::unix_time);
-        serve(&mut session, &input, &output)
+    fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
+        serve(&Component::protocol()?, &socket, &input, &output)
     }
 }

@@ -1,19 +1,30 @@
 //! The time family under the contract `concurrent`: one asynchronous call for one
 //! connection, any number of them in an instance.
 
+use shell::Speaks;
 use shell_p3::{Handler, serve};
-use time_protocol::Time;
+use time_protocol::TimeProtocol;
 use wasip3::sockets::types::TcpSocket;
 
 struct Component;
 
 shell_p3::export!(Component);
+shell::hand_over::export!(Component);
+
+impl Speaks for Component {
+    type Protocol = TimeProtocol;
+
+    fn protocol() -> Result<TimeProtocol, String> {
+        Ok(TimeProtocol {
+            mode: shell::option("MODE")?,
+            terminator: shell::option("TERMINATOR")?,
+            clock: shell::unix_time,
+        })
+    }
+}
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        let mode = shell::option("MODE")?;
-        let terminator = shell::option("TERMINATOR")?;
-        let mut session = Time::new(mode, &terminator, shell::unix_time);
-        serve(&mut session, &socket).await
+        serve(&Component::protocol()?, &socket).await
     }
 }

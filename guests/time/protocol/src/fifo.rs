@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// How much of a producer goes out at a time.
 const PIECE: usize = 512;
 
@@ -15,6 +17,15 @@ pub(crate) struct Fifo {
 #[derive(Debug)]
 enum Entry {
     Producer { data: Vec<u8>, drained: usize },
+    Close,
+}
+
+/// One entry, as it is handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Saved {
+    /// What a producer has still to give.
+    Producer(Vec<u8>),
+    /// The mark.
     Close,
 }
 
@@ -38,6 +49,33 @@ impl Fifo {
     /// Adds the mark.
     pub(crate) fn close_when_done(&mut self) {
         self.entries.push_back(Entry::Close);
+    }
+
+    /// All that is left, for another queue.
+    pub(crate) fn save(&mut self) -> Vec<Saved> {
+        let saved = |entry| match entry {
+            Entry::Producer { mut data, drained } => {
+                data.drain(..drained);
+                Saved::Producer(data)
+            }
+            Entry::Close => Saved::Close,
+        };
+        std::mem::take(&mut self.entries)
+            .into_iter()
+            .map(saved)
+            .collect()
+    }
+
+    /// Goes on with what another queue has left.
+    pub(crate) fn restore(saved: Vec<Saved>) -> Fifo {
+        let mut fifo = Fifo::default();
+        for entry in saved {
+            match entry {
+                Saved::Producer(data) => fifo.push(data),
+                Saved::Close => fifo.close_when_done(),
+            }
+        }
+        fifo
     }
 
     /// The next piece.
@@ -82,6 +120,30 @@ mod tests {
             assert_eq!(fifo.refill(), Refill::Bytes(expected));
         }
         assert_eq!(fifo.refill(), Refill::Close);
+        assert_eq!(fifo.refill(), Refill::Close);
+    }
+
+    #[test]
+    fn what_is_left_goes_on_in_another_queue() {
+        let mut fifo = Fifo::default();
+        fifo.push(vec![b'a'; 1200]);
+        fifo.push(b"b".to_vec());
+        fifo.close_when_done();
+        assert_eq!(fifo.refill(), Refill::Bytes(&[b'a'; 512]));
+        let saved = fifo.save();
+        assert_eq!(
+            saved,
+            [
+                Saved::Producer(vec![b'a'; 688]),
+                Saved::Producer(b"b".to_vec()),
+                Saved::Close
+            ]
+        );
+        assert_eq!(fifo.refill(), Refill::Empty);
+        let mut fifo = Fifo::restore(saved);
+        for expected in [[b'a'; 512].as_slice(), &[b'a'; 176], b"b"] {
+            assert_eq!(fifo.refill(), Refill::Bytes(expected));
+        }
         assert_eq!(fifo.refill(), Refill::Close);
     }
 }

@@ -8,15 +8,18 @@ mod calendar;
 mod fifo;
 mod terminator;
 
+use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use protocol::{Output, Session, Step};
+use protocol::{Output, Protocol, Resume, Session, Step};
+use serde::{Deserialize, Serialize};
 
 pub use calendar::ctime;
 pub use terminator::Terminator;
 
-use fifo::{Fifo, Refill};
-use terminator::Matcher;
+use fifo::{Fifo, Refill, Saved};
+use terminator::{Matcher, Progress};
 
 /// What every server of the family reads at most at once. The texts receive 1024
 /// bytes for T2; the others say nothing, and a small buffer is what keeps many
@@ -54,17 +57,118 @@ impl FromStr for Mode {
     }
 }
 
+impl fmt::Display for Mode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Mode::Daytime => "daytime",
+            Mode::Request => "request",
+            Mode::Line => "line",
+            Mode::Event => "event",
+            Mode::Terminator => "terminator",
+        })
+    }
+}
+
+/// The family with its options set.
+#[derive(Clone, Debug)]
+pub struct TimeProtocol {
+    /// What its sessions do.
+    pub mode: Mode,
+    /// Counts for [`Mode::Terminator`] only.
+    pub terminator: Terminator,
+    /// Seconds since 1970 in UTC, the only zone a guest has.
+    pub clock: fn() -> u64,
+}
+
+impl Protocol for TimeProtocol {
+    type Session = Time;
+    const TAG: &'static str = "time/1";
+
+    fn session(&self, _: impl FnOnce() -> Result<IpAddr, String>) -> Result<Time, String> {
+        Ok(Time {
+            clock: self.clock,
+            memory: Memory::new(self),
+        })
+    }
+
+    /// Another mode would answer something that was not asked of it, and another
+    /// terminator would be found where there is none.
+    fn check(&self, state: &State) -> Result<(), String> {
+        let mode = state.mode();
+        if mode != self.mode {
+            let expected = self.mode;
+            return Err(format!(
+                "state time/1, MODE={mode}: expected MODE={expected}"
+            ));
+        }
+        let State::Terminator {
+            terminator,
+            progress,
+            ..
+        } = state
+        else {
+            return Ok(());
+        };
+        let expected = &self.terminator;
+        if terminator != expected {
+            return Err(format!(
+                "state time/1, another TERMINATOR: expected TERMINATOR={expected}"
+            ));
+        }
+        match Matcher::resume(expected, *progress) {
+            Some(_) => Ok(()),
+            None => Err("state time/1: expected a place before the terminator's end".to_owned()),
+        }
+    }
+}
+
+/// What a session remembers, as it is handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Nothing.
+    Daytime,
+    /// Nothing: what it reads it answers at once.
+    Request,
+    /// A line ending that may be torn apart.
+    Line {
+        /// Whether the last chunk ended in `\r`.
+        torn: bool,
+    },
+    /// Nothing.
+    Event,
+    /// The search for the terminator, and the output queue.
+    Terminator {
+        /// What is searched for.
+        terminator: Terminator,
+        /// How far the search is.
+        progress: Progress,
+        /// What is to go out.
+        queue: Vec<Saved>,
+    },
+}
+
+impl State {
+    fn mode(&self) -> Mode {
+        match self {
+            State::Daytime => Mode::Daytime,
+            State::Request => Mode::Request,
+            State::Line { .. } => Mode::Line,
+            State::Event => Mode::Event,
+            State::Terminator { .. } => Mode::Terminator,
+        }
+    }
+}
+
 /// One connection of the time family.
 #[derive(Debug)]
 pub struct Time {
-    /// Seconds since 1970 in UTC, the only zone a guest has.
     clock: fn() -> u64,
-    state: State,
+    memory: Memory,
 }
 
 /// What the modes remember between chunks.
 #[derive(Debug)]
-enum State {
+enum Memory {
     Daytime,
     Request,
     /// Whether the last chunk ended in `\r`: a line ending may be torn apart.
@@ -73,27 +177,30 @@ enum State {
     },
     Event,
     Terminator {
+        /// Goes along when the connection is handed over.
+        terminator: Terminator,
         matcher: Matcher,
         fifo: Fifo,
     },
 }
 
-impl Time {
-    /// A session in `mode`; `terminator` counts for [`Mode::Terminator`] only.
-    pub fn new(mode: Mode, terminator: &Terminator, clock: fn() -> u64) -> Time {
-        let state = match mode {
-            Mode::Daytime => State::Daytime,
-            Mode::Request => State::Request,
-            Mode::Line => State::Line { torn: false },
-            Mode::Event => State::Event,
-            Mode::Terminator => State::Terminator {
-                matcher: Matcher::new(terminator),
+impl Memory {
+    fn new(protocol: &TimeProtocol) -> Memory {
+        match protocol.mode {
+            Mode::Daytime => Memory::Daytime,
+            Mode::Request => Memory::Request,
+            Mode::Line => Memory::Line { torn: false },
+            Mode::Event => Memory::Event,
+            Mode::Terminator => Memory::Terminator {
+                terminator: protocol.terminator.clone(),
+                matcher: Matcher::new(&protocol.terminator),
                 fifo: Fifo::default(),
             },
-        };
-        Time { clock, state }
+        }
     }
+}
 
+impl Time {
     fn answer(&self) -> Vec<u8> {
         format!("{}\r\n", ctime((self.clock)())).into_bytes()
     }
@@ -105,7 +212,7 @@ impl Session for Time {
     }
 
     fn open(&mut self, output: &mut Output) -> Step {
-        if !matches!(self.state, State::Daytime) {
+        if !matches!(self.memory, Memory::Daytime) {
             return Step::Continue;
         }
         output.bytes.push(&self.answer());
@@ -114,22 +221,22 @@ impl Session for Time {
 
     fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step {
         let answer = self.answer();
-        match &mut self.state {
-            State::Daytime => return Step::Close,
-            State::Request => {
+        match &mut self.memory {
+            Memory::Daytime => return Step::Close,
+            Memory::Request => {
                 output.log.push(text(chunk));
                 output.bytes.push(&answer);
                 return Step::Close;
             }
-            State::Line { torn } => {
+            Memory::Line { torn } => {
                 let joined = *torn && chunk.starts_with(b"\n");
                 *torn = chunk.ends_with(b"\r");
                 if joined || chunk.windows(2).any(|pair| pair == b"\r\n") {
                     output.bytes.push(&answer);
                 }
             }
-            State::Event => output.bytes.push(&answer),
-            State::Terminator { matcher, fifo } => {
+            Memory::Event => output.bytes.push(&answer),
+            Memory::Terminator { matcher, fifo, .. } => {
                 if matcher.feed(chunk) {
                     fifo.push(answer);
                     fifo.close_when_done();
@@ -140,7 +247,7 @@ impl Session for Time {
     }
 
     fn more(&mut self, output: &mut Output) -> Step {
-        let State::Terminator { fifo, .. } = &mut self.state else {
+        let Memory::Terminator { fifo, .. } = &mut self.memory else {
             return Step::Continue;
         };
         match fifo.refill() {
@@ -154,9 +261,55 @@ impl Session for Time {
     /// A peer that half-closes before it has said anything has made T2's `recv`
     /// return nothing, which is answered like anything else.
     fn end(&mut self, output: &mut Output) {
-        if matches!(self.state, State::Request) {
+        if matches!(self.memory, Memory::Request) {
             self.receive(b"", output);
         }
+    }
+}
+
+impl Resume for Time {
+    type State = State;
+
+    fn save(&mut self) -> State {
+        match &mut self.memory {
+            Memory::Daytime => State::Daytime,
+            Memory::Request => State::Request,
+            Memory::Line { torn } => State::Line { torn: *torn },
+            Memory::Event => State::Event,
+            Memory::Terminator {
+                terminator,
+                matcher,
+                fifo,
+            } => State::Terminator {
+                terminator: terminator.clone(),
+                progress: matcher.progress(),
+                queue: fifo.save(),
+            },
+        }
+    }
+
+    /// A state of another mode, which is refused before, has nothing for this one.
+    fn restore(&mut self, state: State, _: &mut Output) -> Step {
+        match (&mut self.memory, state) {
+            (Memory::Line { torn }, State::Line { torn: was_torn }) => *torn = was_torn,
+            (
+                Memory::Terminator {
+                    terminator,
+                    matcher,
+                    fifo,
+                },
+                State::Terminator {
+                    progress, queue, ..
+                },
+            ) => {
+                if let Some(resumed) = Matcher::resume(terminator, progress) {
+                    *matcher = resumed;
+                }
+                *fifo = Fifo::restore(queue);
+            }
+            _ => {}
+        }
+        Step::Continue
     }
 }
 
@@ -166,112 +319,4 @@ fn text(chunk: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANSWER: &str = "Sat Nov 21 18:35:07 2026\r\n";
-
-    /// Runs a session over chunks and then end of file; gives what it wrote, what
-    /// it logged, and whether it closed by itself.
-    fn run(mode: Mode, terminator: &str, chunks: &[&[u8]]) -> (String, Vec<String>, bool) {
-        let terminator = terminator.parse().unwrap();
-        let mut session = Time::new(mode, &terminator, || 1_795_286_107);
-        let mut output = Output::default();
-        let mut written = Vec::new();
-        let mut step = session.open(&mut output);
-        let mut chunks = chunks.iter();
-        loop {
-            while step == Step::Continue {
-                written.extend(output.bytes.take());
-                step = session.more(&mut output);
-                if output.bytes.is_empty() {
-                    break;
-                }
-            }
-            if step == Step::Close {
-                break;
-            }
-            let Some(chunk) = chunks.next() else { break };
-            step = session.receive(chunk, &mut output);
-        }
-        if step == Step::Continue {
-            session.end(&mut output);
-        }
-        written.extend(output.bytes.take());
-        (
-            String::from_utf8(written).unwrap(),
-            output.log,
-            step == Step::Close,
-        )
-    }
-
-    #[track_caller]
-    fn check(mode: Mode, chunks: &[&[u8]], answers: usize, closed: bool) {
-        let (written, _, by_itself) = run(mode, r"\r\n\r\n", chunks);
-        assert_eq!(written, ANSWER.repeat(answers), "{mode:?} {chunks:?}");
-        assert_eq!(by_itself, closed, "{mode:?} {chunks:?}");
-    }
-
-    #[test]
-    fn daytime() {
-        check(Mode::Daytime, &[], 1, true);
-        check(Mode::Daytime, &[b"ignored"], 1, true);
-    }
-
-    #[test]
-    fn request() {
-        check(Mode::Request, &[b"what time is it?", b"and now?"], 1, true);
-        check(Mode::Request, &[], 1, false);
-        let (_, log, _) = run(Mode::Request, "none", &[b"time please\r\n"]);
-        assert_eq!(log, ["time please"]);
-    }
-
-    #[test]
-    fn line() {
-        check(Mode::Line, &[], 0, false);
-        check(Mode::Line, &[b"a", b"b\n", b"c\r", b"d"], 0, false);
-        check(Mode::Line, &[b"a\r\n"], 1, false);
-        check(Mode::Line, &[b"a\r\nb\r\nc"], 1, false);
-        check(Mode::Line, &[b"a\r\n", b"b", b"\r\n"], 2, false);
-        check(Mode::Line, &[b"a\r", b"\nb\r\n"], 1, false);
-        check(Mode::Line, &[b"a\r", b"\n"], 1, false);
-        check(Mode::Line, &[b"a\r", b"b", b"\n"], 0, false);
-        check(Mode::Line, &[b"\r", b"\r", b"\n", b"\n"], 1, false);
-    }
-
-    #[test]
-    fn event() {
-        check(Mode::Event, &[], 0, false);
-        check(Mode::Event, &[b"a", b"b", b"c"], 3, false);
-    }
-
-    #[test]
-    fn terminator() {
-        check(Mode::Terminator, &[b"GET / HTTP/1.0\r\n"], 0, false);
-        check(Mode::Terminator, &[b"GET /\r\n\r\n"], 1, true);
-        check(Mode::Terminator, &[b"a\r\n", b"\r\nrest", b"more"], 1, true);
-        check(Mode::Terminator, &[b"a\r\n\r", b"\r\n\r\n"], 1, true);
-        let (written, _, _) = run(Mode::Terminator, "count:5", &[b"123", b"4"]);
-        assert_eq!(written, "");
-        let (written, _, closed) = run(Mode::Terminator, "count:5", &[b"123", b"45"]);
-        assert_eq!((written.as_str(), closed), (ANSWER, true));
-        let (written, _, closed) = run(Mode::Terminator, "none", &[b"\r\n\r\n".as_slice(); 9]);
-        assert_eq!((written.as_str(), closed), ("", false));
-    }
-
-    #[test]
-    fn modes() {
-        #[track_caller]
-        fn check(text: &str, expected: Option<Mode>) {
-            assert_eq!(text.parse().ok(), expected, "{text:?}");
-        }
-        assert_eq!(Mode::default(), Mode::Daytime);
-        check("daytime", Some(Mode::Daytime));
-        check("request", Some(Mode::Request));
-        check("line", Some(Mode::Line));
-        check("event", Some(Mode::Event));
-        check("terminator", Some(Mode::Terminator));
-        check("", None);
-        check("noon", None);
-    }
-}
+mod tests;

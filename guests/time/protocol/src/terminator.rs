@@ -1,12 +1,14 @@
 //! What ends a request in T7, and how it is found.
 
+use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use protocol::unescape;
+use serde::{Deserialize, Serialize};
 
 /// The option `TERMINATOR`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Terminator {
     /// These bytes, which are not empty.
     Bytes(Vec<u8>),
@@ -42,6 +44,30 @@ impl FromStr for Terminator {
     }
 }
 
+/// As the option has it, on one line.
+impl fmt::Display for Terminator {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Terminator::Bytes(bytes) => bytes.escape_ascii().fmt(out),
+            Terminator::Count(count) => write!(out, "count:{count}"),
+            Terminator::Never => out.write_str("none"),
+        }
+    }
+}
+
+/// How far the search for a terminator is, as it is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Progress {
+    /// So many bytes of the terminator have come.
+    Matched(usize),
+    /// So many bytes are missing.
+    Missing(u64),
+    /// There is nothing to search for.
+    Never,
+    /// It was found.
+    Found,
+}
+
 /// Finds a terminator in input that comes in chunks.
 ///
 /// It keeps no input: nobody asks for what was collected, and a peer that never
@@ -65,6 +91,39 @@ impl Matcher {
                 missing: count.get(),
             },
             Terminator::Never => Matcher::Never,
+        }
+    }
+
+    /// Goes on with a search for `terminator`, if it can be that far.
+    pub(crate) fn resume(terminator: &Terminator, progress: Progress) -> Option<Matcher> {
+        let mut matcher = Matcher::new(terminator);
+        match (&mut matcher, progress) {
+            (Matcher::Bytes(pattern), Progress::Matched(matched))
+                if matched < pattern.bytes.len() =>
+            {
+                pattern.matched = matched;
+            }
+            (Matcher::Count { missing }, Progress::Missing(rest))
+                if (1..=*missing).contains(&rest) =>
+            {
+                *missing = rest;
+            }
+            (Matcher::Never, Progress::Never) => {}
+            (Matcher::Bytes(_) | Matcher::Count { .. }, Progress::Found) => {
+                matcher = Matcher::Found;
+            }
+            _ => return None,
+        }
+        Some(matcher)
+    }
+
+    /// How far the search is.
+    pub(crate) fn progress(&self) -> Progress {
+        match self {
+            Matcher::Bytes(pattern) => Progress::Matched(pattern.matched),
+            Matcher::Count { missing } => Progress::Missing(*missing),
+            Matcher::Never => Progress::Never,
+            Matcher::Found => Progress::Found,
         }
     }
 
@@ -181,6 +240,38 @@ mod tests {
         check("abcabd", b"abcabcabd", true);
         check("aabaaab", b"aabaabaaab", true);
         check("x", b"yyyx", true);
+    }
+
+    #[test]
+    fn a_search_goes_on_where_it_can_be() {
+        #[track_caller]
+        fn check(terminator: &str, progress: Progress, possible: bool) {
+            let terminator = terminator.parse().unwrap();
+            let resumed = Matcher::resume(&terminator, progress);
+            let expected = possible.then_some(progress);
+            assert_eq!(resumed.map(|matcher| matcher.progress()), expected);
+        }
+        check("END", Progress::Matched(0), true);
+        check("END", Progress::Matched(2), true);
+        check("END", Progress::Matched(3), false);
+        check("END", Progress::Matched(usize::MAX), false);
+        check("END", Progress::Found, true);
+        check("END", Progress::Missing(1), false);
+        check("END", Progress::Never, false);
+        check("count:5", Progress::Missing(5), true);
+        check("count:5", Progress::Missing(6), false);
+        check("count:5", Progress::Missing(0), false);
+        check("count:5", Progress::Found, true);
+        check("none", Progress::Never, true);
+        check("none", Progress::Found, false);
+    }
+
+    #[test]
+    fn terminators_are_shown_as_they_are_set() {
+        for text in [r"\r\n\r\n", "END", "count:12", "none", r"\x00\xff\t"] {
+            let terminator: Terminator = text.parse().unwrap();
+            assert_eq!(terminator.to_string(), text);
+        }
     }
 
     #[test]

@@ -12,7 +12,10 @@ mod swap;
 
 use super::Failure;
 use super::signals::Signals;
-use crate::{Dispatch, Grants, Handler, Limits, RollbackPolicy, Service, ServiceOptions, builtin};
+use crate::{
+    Dispatch, Grants, Handler, HandlerOptions, Limits, RollbackPolicy, Service, ServiceOptions,
+    builtin,
+};
 use anyhow::Context as _;
 use clap::Args;
 use report::{Meter, Row};
@@ -132,7 +135,12 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
         env,
         ..Grants::default()
     };
-    let handler = Handler::new(&source, &component, plan.dispatch, &limits, grants)?;
+    let handler_options = HandlerOptions {
+        limits,
+        grants,
+        ..HandlerOptions::new(plan.dispatch)
+    };
+    let handler = Handler::new(&source, &component, handler_options)?;
     let mut service = Service::start(service_options(name)?, handler)?;
     let address = *service
         .local_addresses()

@@ -1,9 +1,9 @@
 //! The live swap at the end of the demo: what a connection that is open, and
-//! the next one, see of it.
+//! the next one, see of it. The open one is handed over to another contract.
 
 use super::line::connect;
 use super::service_options;
-use crate::{Dispatch, Grants, Handler, Limits, Service, SwapOptions, builtin};
+use crate::{Dispatch, Handler, HandlerOptions, Service, SwapOptions, builtin};
 use anyhow::Context as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -11,19 +11,13 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 const OLD: &str = "builtin:echo-concurrent";
-const NEW: &str = "builtin:time-evented";
+const NEW: &str = "builtin:upper-evented";
 
-/// Swaps echo for time under an open connection, and prints what is said.
+/// Swaps echo for upper under an open connection, and prints what is said.
 /// False if anything was not as it has to be.
 pub(super) async fn show() -> anyhow::Result<bool> {
     let component = builtin::load(OLD)?;
-    let handler = Handler::new(
-        OLD,
-        &component,
-        Dispatch::Poll,
-        &Limits::default(),
-        Grants::default(),
-    )?;
+    let handler = Handler::new(OLD, &component, HandlerOptions::new(Dispatch::Poll))?;
     let mut service = Service::start(service_options("echo")?, handler)?;
     let address = *service
         .local_addresses()
@@ -38,15 +32,18 @@ pub(super) async fn show() -> anyhow::Result<bool> {
     let swapped = service.remote().swap(NEW, SwapOptions::default()).await?;
     let after = old.ask("typed after the swap\n").await?;
     say("the same connection", &after)?;
-    let new = Peer::connect(address).await?.line().await?;
-    say("the next connection", &new)?;
-    drop(old);
+    let mut new = Peer::connect(address).await?;
+    let next = new.ask("typed by another\n").await?;
+    say("the next connection", &next)?;
+    drop((old, new));
     service.drain();
     service.ended().await.context("the service ended")?;
+    let moved = service.remote().status().hand_overs;
     Ok(before == "typed before the swap\n"
-        && after == "typed after the swap\n"
-        && new.ends_with("\r\n")
-        && swapped.version == 2)
+        && after == "TYPED AFTER THE SWAP\n"
+        && next == "TYPED BY ANOTHER\n"
+        && swapped.version == 2
+        && (moved.handed_over, moved.refused) == (1, 0))
 }
 
 struct Peer(BufReader<TcpStream>);

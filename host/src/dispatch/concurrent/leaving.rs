@@ -3,7 +3,6 @@
 use super::{Guest, Serving};
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
-use crate::guest::roster::Open;
 use crate::service::hand_over::{GATHER, Handed};
 use crate::service::intake::Intake;
 use crate::sockets::connection::ConnectionId;
@@ -18,9 +17,15 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Default)]
 pub(super) struct Leaving {
     to: u32,
-    told: HashSet<ConnectionId>,
+    /// While those who have returned wait for the others.
+    gathering: Option<Gathering>,
     returned: Vec<ConnectionId>,
-    until: Option<Instant>,
+}
+
+struct Gathering {
+    /// Those who have not returned.
+    awaited: HashSet<ConnectionId>,
+    until: Instant,
 }
 
 impl Leaving {
@@ -29,31 +34,34 @@ impl Leaving {
         self.to
     }
 
-    /// All connections that may go to the version `to` are told to.
-    pub(super) fn begin(&mut self, to: u32, open: &Open) {
+    /// The calls of these connections are told to leave for the version `to`.
+    /// Some may have been told before, and have returned.
+    pub(super) fn begin(&mut self, to: u32, told: impl Iterator<Item = ConnectionId>) {
         self.to = to;
-        self.told = open
-            .lock()
-            .iter()
-            .filter(|(_, connection)| connection.may_go_to(to))
-            .map(|(id, _)| *id)
-            .collect();
-        self.until = Some(Instant::now() + GATHER);
+        let until = match &self.gathering {
+            // A swap after the other must not keep those who wait.
+            Some(gathering) => gathering.until,
+            None => Instant::now() + GATHER,
+        };
+        let returned: HashSet<_> = self.returned.iter().collect();
+        let awaited = told.filter(|id| !returned.contains(id)).collect();
+        self.gathering = Some(Gathering { awaited, until });
     }
 
-    /// A call has returned, whatever for.
-    pub(super) fn returned(&mut self, id: ConnectionId) {
-        self.told.remove(&id);
-    }
-
-    /// A call has returned for its connection to be handed over.
-    pub(super) fn gather(&mut self, id: ConnectionId) {
-        self.returned.push(id);
+    /// A call has returned; `leaves` says whether for its connection to be handed
+    /// over.
+    pub(super) fn returned(&mut self, id: ConnectionId, leaves: bool) {
+        if let Some(gathering) = &mut self.gathering {
+            gathering.awaited.remove(&id);
+        }
+        if leaves {
+            self.returned.push(id);
+        }
     }
 
     /// Ends when those who have not returned are not waited for any longer.
     pub(super) fn patience(&self) -> impl Future<Output = ()> + use<> {
-        let until = self.until;
+        let until = self.gathering.as_ref().map(|gathering| gathering.until);
         async move {
             match until {
                 Some(until) => sleep_until(until).await,
@@ -63,19 +71,23 @@ impl Leaving {
     }
 
     pub(super) fn lose_patience(&mut self) {
-        self.until = None;
-        self.told.clear();
+        if let Some(gathering) = &mut self.gathering {
+            gathering.awaited.clear();
+        }
     }
 
-    /// Whether it is time for those who have returned to go, or for nobody if
-    /// there is nobody.
+    /// Whether it is time for those who have returned to go. There may be nobody;
+    /// the version after waits for that as well.
     pub(super) fn is_gathered(&self) -> bool {
-        self.told.is_empty() && (self.until.is_some() || !self.returned.is_empty())
+        match &self.gathering {
+            Some(gathering) => gathering.awaited.is_empty(),
+            None => !self.returned.is_empty(),
+        }
     }
 
     /// Those who go now.
     pub(super) fn take(&mut self) -> Vec<ConnectionId> {
-        self.until = None;
+        self.gathering = None;
         std::mem::take(&mut self.returned)
     }
 }
@@ -134,5 +146,60 @@ impl Serving {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_leave_together() {
+        let mut leaving = Leaving::default();
+        assert!(!leaving.is_gathered());
+        leaving.begin(2, 1..=3);
+        assert_eq!(leaving.to(), 2);
+        leaving.returned(1, true);
+        leaving.returned(2, false);
+        assert!(!leaving.is_gathered(), "the third is awaited");
+        leaving.returned(3, true);
+        assert!(leaving.is_gathered());
+        assert_eq!(leaving.take(), [1, 3]);
+        assert!(!leaving.is_gathered());
+    }
+
+    #[test]
+    fn who_takes_too_long_follows_alone() {
+        let mut leaving = Leaving::default();
+        leaving.begin(2, 1..=2);
+        leaving.lose_patience();
+        assert!(leaving.is_gathered(), "if nobody has returned, too");
+        assert!(leaving.take().is_empty());
+        leaving.returned(2, true);
+        assert!(leaving.is_gathered());
+        assert_eq!(leaving.take(), [2]);
+    }
+
+    #[test]
+    fn another_swap_awaits_nobody_twice_and_does_not_prolong() {
+        let mut leaving = Leaving::default();
+        leaving.begin(2, 1..=2);
+        let until = |leaving: &Leaving| leaving.gathering.as_ref().unwrap().until;
+        let first = until(&leaving);
+        leaving.returned(1, true);
+        leaving.begin(3, 1..=2);
+        assert_eq!((leaving.to(), until(&leaving)), (3, first));
+        leaving.returned(2, true);
+        assert!(leaving.is_gathered());
+        assert_eq!(leaving.take(), [1, 2]);
+    }
+
+    #[test]
+    fn nobody_is_soon_gathered() {
+        let mut leaving = Leaving::default();
+        leaving.begin(2, std::iter::empty());
+        assert!(leaving.is_gathered());
+        assert!(leaving.take().is_empty());
+        assert!(!leaving.is_gathered());
     }
 }

@@ -1,0 +1,81 @@
+//! A member of the room, and what of it is handed over.
+
+use std::net::SocketAddr;
+
+use protocol::State;
+use serde::{Deserialize, Serialize};
+
+use crate::lines::Lines;
+use crate::queue::Queue;
+
+/// Names the format of [`MemberState`].
+const TAG: &str = "chat/1";
+
+/// One who is in the room.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// `HOST:PORT`.
+    pub(crate) name: String,
+    pub(crate) lines: Lines,
+    pub(crate) queue: Queue,
+}
+
+/// A member as it is handed over, in the format of postcard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberState {
+    /// `HOST:PORT`.
+    name: String,
+    /// What has come of a line that is not complete.
+    partial: Vec<u8>,
+    /// Whether a piece of that line was sent already.
+    cut: bool,
+    /// What waits for the member.
+    queue: Vec<u8>,
+    /// What the shell has read from the member and not yet put into the room.
+    pub unsaid: Vec<u8>,
+}
+
+impl MemberState {
+    /// In the contract's form.
+    pub fn encode(&self) -> Option<State> {
+        State::encode(TAG, self)
+    }
+
+    /// From the contract's form. The error is one line that says what was expected.
+    pub fn decode(state: &State) -> Result<MemberState, String> {
+        let member: MemberState = state.decode(TAG)?;
+        // Everybody reads the name, and the half line has its limit.
+        let named = member.name.parse::<SocketAddr>().is_ok();
+        if !named || Lines::resume(member.partial.clone(), member.cut).is_none() {
+            return Err(format!("state {TAG}: expected HOST:PORT and half a line"));
+        }
+        Ok(member)
+    }
+}
+
+impl From<Member> for MemberState {
+    fn from(member: Member) -> MemberState {
+        let (partial, cut) = member.lines.into_parts();
+        MemberState {
+            name: member.name,
+            partial,
+            cut,
+            queue: member.queue.front(usize::MAX),
+            unsaid: Vec::new(),
+        }
+    }
+}
+
+impl From<MemberState> for Member {
+    fn from(state: MemberState) -> Member {
+        let mut queue = Queue::default();
+        if !state.queue.is_empty() {
+            queue.push(state.queue.into());
+        }
+        Member {
+            name: state.name,
+            lines: Lines::resume(state.partial, state.cut).unwrap_or_default(),
+            queue,
+        }
+    }
+}

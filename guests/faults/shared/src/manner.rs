@@ -1,0 +1,63 @@
+//! What a misbehaving guest does when a connection is handed over, and that it knows
+//! its own states again: they come back to it when nobody takes them.
+
+use protocol::State;
+
+use crate::options::Manner;
+use crate::{spin, trap};
+
+/// What `refuse` says.
+const REFUSAL: &str = "deliberate refusal";
+
+/// How large the state of `large` is: twice what the contract permits.
+const LARGE: usize = 2 << 20;
+
+/// What `garbage` begins with; no state does.
+const GARBAGE: [u8; 8] = [0xff; 8];
+
+/// The tag of `unknown`.
+const UNKNOWN: &str = "nobody/9";
+
+impl Manner {
+    /// What becomes of a state that is given up.
+    pub fn give_up(self, state: State) -> Option<State> {
+        let State { mut tag, mut bytes } = state;
+        match self {
+            Manner::TrapHandOver => trap(),
+            Manner::None => return None,
+            Manner::Unknown => tag = UNKNOWN.to_owned(),
+            Manner::Garbage => bytes = [GARBAGE.as_slice(), &bytes].concat(),
+            Manner::Large => {
+                let length = u32::try_from(bytes.len()).unwrap_or_default();
+                bytes.resize(LARGE, 0);
+                bytes.extend(length.to_le_bytes());
+            }
+            _ => {}
+        }
+        Some(State { tag, bytes })
+    }
+
+    /// What becomes of a state before it is accepted.
+    pub fn accept(self, state: State) -> Result<State, String> {
+        let State { mut tag, mut bytes } = state;
+        match self {
+            Manner::Refuse => return Err(REFUSAL.to_owned()),
+            Manner::TrapAccept => trap(),
+            Manner::SpinAccept => spin(),
+            Manner::Unknown if tag == UNKNOWN => tag = echo_protocol::TAG.to_owned(),
+            Manner::Garbage => {
+                if let Some(rest) = bytes.strip_prefix(&GARBAGE) {
+                    bytes = rest.to_vec();
+                }
+            }
+            Manner::Large if bytes.len() > LARGE => {
+                let length = bytes
+                    .last_chunk()
+                    .map_or(0, |last| u32::from_le_bytes(*last));
+                bytes.truncate(usize::try_from(length).unwrap_or_default());
+            }
+            _ => {}
+        }
+        Ok(State { tag, bytes })
+    }
+}

@@ -1,0 +1,85 @@
+//! The options `MODE` and `HAND_OVER`. What each value does is said in
+//! `guests/README.md`.
+
+use std::str::FromStr;
+
+macro_rules! option {
+    (
+        $(#[$about:meta])*
+        $option:ident = $name:literal, a $what:literal {
+            $($(#[$default:meta])? $value:ident = $text:literal,)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub enum $option {
+            $($(#[$default])? $value,)*
+        }
+
+        impl FromStr for $option {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<$option, String> {
+                match text {
+                    $($text => Ok($option::$value),)*
+                    _ => Err(["one of", $($text),*].join(" ")),
+                }
+            }
+        }
+
+        impl $option {
+            /// What to say where a contract has no such fault.
+            pub fn refusal(self) -> String {
+                let text = match self {
+                    $($option::$value => $text,)*
+                };
+                format!(concat!($name, "={}: expected a ", $what, " of this contract"), text)
+            }
+        }
+    };
+}
+
+option! {
+    /// The option `MODE`.
+    Mode = "MODE", a "mode" {
+        #[default]
+        Trap = "trap",
+        TrapOpen = "trap-open",
+        Spin = "spin",
+        Hog = "hog",
+        Err = "err",
+        Early = "early",
+        NeverRead = "never-read",
+        Block = "block",
+        Flood = "flood",
+        Tick = "tick",
+        Outbound = "outbound",
+        Lookup = "lookup",
+        Env = "env",
+        Dir = "dir",
+        Options = "options",
+        HalfClose = "half-close",
+        ShutdownSend = "shutdown-send",
+        Leak = "leak",
+        Print = "print",
+    }
+}
+
+option! {
+    /// The option `HAND_OVER`.
+    Manner = "HAND_OVER", a "manner" {
+        #[default]
+        Normal = "normal",
+        Refuse = "refuse",
+        TrapAccept = "trap-accept",
+        SpinAccept = "spin-accept",
+        WaitAccept = "wait-accept",
+        TrapHandOver = "trap-hand-over",
+        None = "none",
+        Ignore = "ignore",
+        Large = "large",
+        Hold = "hold",
+        Garbage = "garbage",
+        Unknown = "unknown",
+    }
+}

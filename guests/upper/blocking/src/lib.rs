@@ -1,0 +1,26 @@
+//! The upper family under the contract `blocking`: one call for one connection.
+
+use shell::Speaks;
+use shell_p2::blocking::{Handler, serve};
+use upper_protocol::UpperProtocol;
+use wasi::io::streams::{InputStream, OutputStream};
+use wasi::sockets::tcp::TcpSocket;
+
+struct Component;
+
+shell_p2::blocking::export!(Component);
+shell::hand_over::export!(Component);
+
+impl Speaks for Component {
+    type Protocol = UpperProtocol;
+
+    fn protocol() -> Result<UpperProtocol, String> {
+        Ok(UpperProtocol)
+    }
+}
+
+impl Handler for Component {
+    fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
+        serve(&Component::protocol()?, &socket, &input, &output)
+    }
+}

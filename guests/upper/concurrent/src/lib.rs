@@ -1,0 +1,26 @@
+//! The upper family under the contract `concurrent`: one asynchronous call for one
+//! connection, any number of them in an instance.
+
+use shell::Speaks;
+use shell_p3::{Handler, serve};
+use upper_protocol::UpperProtocol;
+use wasip3::sockets::types::TcpSocket;
+
+struct Component;
+
+shell_p3::export!(Component);
+shell::hand_over::export!(Component);
+
+impl Speaks for Component {
+    type Protocol = UpperProtocol;
+
+    fn protocol() -> Result<UpperProtocol, String> {
+        Ok(UpperProtocol)
+    }
+}
+
+impl Handler for Component {
+    async fn handle(socket: TcpSocket) -> Result<(), String> {
+        serve(&Component::protocol()?, &socket).await
+    }
+}

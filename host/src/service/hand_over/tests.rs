@@ -1,0 +1,435 @@
+//! Whatever versions do with the connections they are offered, and in whatever
+//! order: a connection is in one place at any time, and none gets lost.
+//!
+//! The services, versions, intakes and offers are the real ones; in the place of
+//! the guests are rules that decide at random.
+
+use super::{Batch, Handed};
+use crate::builtin;
+use crate::dispatch::offer;
+use crate::guest::failure::Failure;
+use crate::guest::hand_over::{ConnectionState, MAX_STATE};
+use crate::guest::handler::{Handler, HandlerOptions};
+use crate::service::intake::{Arrival, Intake};
+use crate::service::version::{Origin, Version};
+use crate::service::{Phase, Shared};
+use crate::sockets::connection::{Connection, ConnectionId};
+use crate::{Dispatch, RollbackPolicy};
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, LazyLock};
+use tokio::sync::Semaphore;
+
+/// A contract whose versions have an intake. It is never instantiated.
+static HANDLER: LazyLock<Arc<Handler>> = LazyLock::new(|| {
+    let name = "builtin:echo-evented";
+    let component = builtin::load(name).unwrap();
+    let options = HandlerOptions::new(Dispatch::Poll);
+    Arc::new(Handler::new(name, &component, options).unwrap())
+});
+
+const MAX_CONNECTIONS: usize = 64;
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// Somebody connects.
+    Open,
+    /// A version takes in what has come. It refuses every `refuse`th offer, and
+    /// dies at the `die`th.
+    TakeIn {
+        version: usize,
+        refuse: usize,
+        die: usize,
+    },
+    /// A new version becomes current. With `gate`, it waits for the one before.
+    Swap { gate: bool },
+    /// A retired version gives up what it may, but for every `keep`th.
+    GiveUp {
+        version: usize,
+        keep: usize,
+        large: bool,
+    },
+    /// A version closes one of its connections.
+    Close { version: usize },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let version = 0..6_usize;
+    prop_oneof![
+        4 => Just(Act::Open),
+        6 => (version.clone(), 1..6_usize, 1..12_usize)
+            .prop_map(|(version, refuse, die)| Act::TakeIn { version, refuse, die }),
+        2 => any::<bool>().prop_map(|gate| Act::Swap { gate }),
+        4 => (version.clone(), 2..6_usize, prop::bool::weighted(0.1))
+            .prop_map(|(version, keep, large)| Act::GiveUp { version, keep, large }),
+        1 => version.prop_map(|version| Act::Close { version }),
+    ]
+}
+
+/// A version, as its dispatch has it.
+struct Driver {
+    version: Arc<Version>,
+    intake: Intake,
+    books: BTreeMap<ConnectionId, Arc<Connection>>,
+    offered_to: u32,
+}
+
+struct Model {
+    service: Arc<Shared>,
+    drivers: Vec<Driver>,
+    permits: Arc<Semaphore>,
+    next: ConnectionId,
+    alive: usize,
+}
+
+impl Model {
+    fn new() -> Self {
+        let handler = Arc::clone(&HANDLER);
+        let service = Shared::new("model", RollbackPolicy::default(), Vec::new(), handler);
+        let version = service.current.load_full();
+        let intake = version.open_intake();
+        version.open_gate();
+        let mut model = Self {
+            service,
+            drivers: Vec::new(),
+            permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            next: 1,
+            alive: 0,
+        };
+        model.add(version, intake);
+        model
+    }
+
+    fn add(&mut self, version: Arc<Version>, intake: Intake) {
+        self.drivers.push(Driver {
+            version,
+            intake,
+            books: BTreeMap::new(),
+            offered_to: 0,
+        });
+    }
+
+    fn act(&mut self, act: &Act) {
+        let drivers = self.drivers.len();
+        match *act {
+            Act::Open => self.open(),
+            Act::Swap { gate } => self.swap(gate),
+            Act::TakeIn {
+                version,
+                refuse,
+                die,
+            } => {
+                if let Some(driver) = self.drivers.get_mut(version % drivers) {
+                    self.alive -= driver.take_in(refuse, die);
+                }
+            }
+            Act::GiveUp {
+                version,
+                keep,
+                large,
+            } => {
+                if let Some(driver) = self.drivers.get_mut(version % drivers) {
+                    driver.give_up(&self.service, keep, large);
+                }
+            }
+            Act::Close { version } => {
+                if let Some(driver) = self.drivers.get_mut(version % drivers)
+                    && driver.books.pop_first().is_some()
+                {
+                    driver.version.closed();
+                    self.alive -= 1;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self) {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return;
+        };
+        let (socket, _) = UnixStream::pair().unwrap();
+        let peer = ([127, 0, 0, 1], 1).into();
+        let traffic = Arc::clone(&self.service.traffic);
+        let socket = OwnedFd::from(socket);
+        let connection = Connection::new(self.next, socket, peer, permit, traffic);
+        self.next += 1;
+        self.alive += 1;
+        let current = self.service.current.load_full();
+        assert!(current.take_in(connection).is_ok());
+    }
+
+    /// The steps of `Shared::activate`.
+    fn swap(&mut self, gate: bool) {
+        let old = self.service.current.load_full();
+        let version = Version::new(old.number + 1, Arc::clone(&HANDLER), Origin::Swap);
+        let intake = version.open_intake();
+        if gate {
+            old.hold_gate_of(&version);
+        }
+        version.open_gate();
+        self.service.current.store(Arc::clone(&version));
+        old.retire(None);
+        for driver in &self.drivers {
+            driver.version.ask(version.number);
+        }
+        self.add(version, intake);
+    }
+
+    /// Every connection has its permit, and is counted by the version that has
+    /// it, on its books or still in its intake.
+    fn check(&self) {
+        assert_eq!(
+            self.permits.available_permits(),
+            MAX_CONNECTIONS - self.alive
+        );
+        let open: u64 = self.drivers.iter().map(|it| it.version.open()).sum();
+        assert_eq!(open, self.alive as u64);
+        for driver in &self.drivers {
+            assert!(driver.version.open() >= driver.books.len() as u64);
+            for connection in driver.books.values() {
+                assert_eq!(Arc::strong_count(connection), 1);
+            }
+        }
+    }
+
+    /// Everybody takes in and gives up all, until nothing moves any more.
+    fn settle(&mut self) {
+        for _ in 0..self.drivers.len() + 1 {
+            for driver in &mut self.drivers {
+                self.alive -= driver.take_in(usize::MAX, usize::MAX);
+                driver.give_up(&self.service, usize::MAX, false);
+            }
+            // A connection may have come home in between.
+            for driver in &mut self.drivers {
+                self.alive -= driver.take_in(usize::MAX, usize::MAX);
+            }
+        }
+    }
+}
+
+impl Driver {
+    /// Says how many connections died with an instance.
+    fn take_in(&mut self, refuse: usize, die: usize) -> usize {
+        let (mut seen, mut dead) = (0, 0);
+        while let Some(Some(arrival)) = self.intake.next().now_or_never() {
+            match arrival {
+                Arrival::Settled => {}
+                Arrival::Accepted(connection) => {
+                    self.books.insert(connection.id(), connection);
+                }
+                Arrival::Returned(Handed { connection, .. }) => {
+                    self.books.insert(connection.id(), connection);
+                }
+                Arrival::Offers(offers) => {
+                    let mut batch = Batch::new(offers);
+                    let mut died = false;
+                    while batch.next().is_some() {
+                        seen += 1;
+                        let decision = if seen % die == 0 {
+                            died = true;
+                            Err(Failure::Trap("of old age".to_owned()))
+                        } else if seen % refuse == 0 {
+                            Ok(Err("not today".to_owned()))
+                        } else {
+                            Ok(Ok(()))
+                        };
+                        if batch.decide(decision).is_err() {
+                            break;
+                        }
+                    }
+                    let accepted: Vec<_> = batch.accept().collect();
+                    assert!(!died || accepted.is_empty());
+                    for connection in accepted {
+                        self.books.insert(connection.id(), connection);
+                    }
+                    if died {
+                        // Its own connections die with the instance.
+                        dead += self.books.len();
+                        for _ in std::mem::take(&mut self.books) {
+                            self.version.closed();
+                        }
+                    }
+                }
+            }
+        }
+        dead
+    }
+
+    fn give_up(&mut self, service: &Arc<Shared>, keep: usize, large: bool) {
+        let to = self.version.asks_for();
+        if !self.intake.is_finished() || to <= self.offered_to {
+            return;
+        }
+        self.offered_to = to;
+        let ids: Vec<_> = self.books.keys().copied().collect();
+        let mut handed = Vec::new();
+        for (number, id) in ids.into_iter().enumerate() {
+            let Some(mut connection) = self.books.remove(&id) else {
+                continue;
+            };
+            if !connection.may_go_to(to) || (number + 1) % keep == 0 {
+                connection.refused_by(to);
+                self.books.insert(id, connection);
+                continue;
+            }
+            assert!(connection.renew());
+            let size = if large { MAX_STATE + 1 } else { number };
+            handed.push(Handed {
+                connection,
+                state: ConnectionState {
+                    tag: String::new(),
+                    bytes: vec![0; size],
+                },
+                turn: None,
+            });
+        }
+        offer(service, &self.version, handed, &self.intake.home());
+        self.version.release_next_gate();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_connection_is_lost_or_counted_twice(acts in prop::collection::vec(act(), 1..80)) {
+        let mut model = Model::new();
+        for act in &acts {
+            model.act(act);
+            model.check();
+        }
+        // With one more version that has everybody, all find their way to it.
+        model.act(&Act::Swap { gate: true });
+        model.settle();
+        model.check();
+        let current = model.service.current.load_full();
+        prop_assert_eq!(current.open(), model.alive as u64);
+        for driver in &model.drivers {
+            let is_current = Arc::ptr_eq(&driver.version, &current);
+            prop_assert!(is_current || driver.version.has_ended());
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_not_asked_again_by_who_refused_it() {
+    let mut model = Model::new();
+    model.act(&Act::Open);
+    let everybody = |model: &mut Model, refuse| {
+        for version in 0..model.drivers.len() {
+            model.act(&Act::TakeIn {
+                version,
+                refuse,
+                die: usize::MAX,
+            });
+            model.act(&Act::GiveUp {
+                version,
+                keep: usize::MAX,
+                large: false,
+            });
+        }
+    };
+    everybody(&mut model, usize::MAX);
+    model.act(&Act::Swap { gate: true });
+    // Given up, refused, and home again; what comes after changes nothing.
+    for _ in 0..4 {
+        everybody(&mut model, 1);
+    }
+    let first = &model.drivers[0];
+    assert_eq!((first.version.open(), first.books.len()), (1, 1));
+    assert_eq!(model.drivers[1].version.hand_overs().refused, 1);
+    // A later version may ask again.
+    model.act(&Act::Swap { gate: true });
+    for _ in 0..4 {
+        everybody(&mut model, usize::MAX);
+    }
+    assert!(model.drivers[0].version.has_ended());
+    assert_eq!(model.drivers[2].version.open(), 1);
+    model.check();
+}
+
+#[test]
+fn a_connection_without_a_home_is_closed_and_counted() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut model = Model::new();
+        let _ = model.service.runtime.set(tokio::runtime::Handle::current());
+        model.act(&Act::Open);
+        model.act(&Act::TakeIn {
+            version: 0,
+            refuse: usize::MAX,
+            die: usize::MAX,
+        });
+        model.act(&Act::Swap { gate: false });
+        model.act(&Act::TakeIn {
+            version: 0,
+            refuse: usize::MAX,
+            die: usize::MAX,
+        });
+        model.act(&Act::GiveUp {
+            version: 0,
+            keep: usize::MAX,
+            large: false,
+        });
+        // Its version is gone when the other refuses it.
+        let old = model.drivers.remove(0);
+        let version = Arc::clone(&old.version);
+        drop(old);
+        model.act(&Act::TakeIn {
+            version: 0,
+            refuse: 1,
+            die: usize::MAX,
+        });
+        version.emptied().await;
+        assert_eq!(version.failures().host, 1);
+        assert_eq!(model.permits.available_permits(), MAX_CONNECTIONS);
+    });
+}
+
+#[test]
+fn the_gate_is_shut_until_the_version_before_has_offered() {
+    let mut model = Model::new();
+    model.act(&Act::Open);
+    model.act(&Act::TakeIn {
+        version: 0,
+        refuse: usize::MAX,
+        die: usize::MAX,
+    });
+    model.act(&Act::Swap { gate: true });
+    model.act(&Act::Open);
+    model.act(&Act::TakeIn {
+        version: 1,
+        refuse: usize::MAX,
+        die: usize::MAX,
+    });
+    assert!(model.drivers[1].books.is_empty(), "it waits at the gate");
+    model.act(&Act::TakeIn {
+        version: 0,
+        refuse: usize::MAX,
+        die: usize::MAX,
+    });
+    model.act(&Act::GiveUp {
+        version: 0,
+        keep: usize::MAX,
+        large: false,
+    });
+    let first = model.drivers[1].intake.next().now_or_never().flatten();
+    let Some(Arrival::Offers(offers)) = first else {
+        panic!("what is offered comes before what was accepted");
+    };
+    assert_eq!(offers.len(), 1);
+    drop(offers);
+    model.act(&Act::TakeIn {
+        version: 1,
+        refuse: usize::MAX,
+        die: usize::MAX,
+    });
+    assert_eq!(model.drivers[1].books.len(), 1);
+    assert_eq!(model.service.phase(), Phase::Serving);
+}
