@@ -176,7 +176,7 @@ async fn act(services: &[Remote], request: Request<Incoming>) -> Result<Vec<u8>,
                     let (source, options) = swap_options(request).await?;
                     json(&service.swap(&source, options).await?)
                 }
-                ["rollback"] => json(&service.rollback()?),
+                ["rollback"] => json(&service.rollback().await?),
                 ["drain"] => json(&drain([service])),
                 _ => json(&service.status()),
             }

@@ -22,7 +22,7 @@ use crate::sockets::push_socket;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use leaving::Leaving;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use wasmtime::component::Accessor;
 
@@ -34,6 +34,7 @@ pub(super) async fn run(service: Arc<Shared>, version: Arc<Version>, mut intake:
             version: Arc::clone(&version),
             open: Open::default(),
             told: watch::Sender::new(0),
+            undecided: Mutex::default(),
         };
         match serving.run(first, &mut intake).await {
             Ok(()) => break,
@@ -50,6 +51,21 @@ struct Serving {
     open: Open,
     /// The version that the guest was told to hand its connections over to.
     told: watch::Sender<u32>,
+    /// What the guest was deciding about when it died: a trap ends the event loop
+    /// with all that is in it.
+    undecided: Mutex<Batch>,
+}
+
+/// Offers, while the guest decides about them.
+struct Deciding<'a> {
+    batch: Batch,
+    serving: &'a Serving,
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        *self.serving.undecided() = std::mem::take(&mut self.batch);
+    }
 }
 
 /// What is called of the instance.
@@ -184,12 +200,16 @@ impl Serving {
             Registered::Nothing => Ok(Vec::new()),
             Registered::Accepted(id) => Ok(vec![id]),
             Registered::Offers(offers) => {
-                let mut batch = Batch::new(offers);
-                while let Some(handed) = batch.next() {
+                let mut deciding = Deciding {
+                    batch: Batch::new(offers),
+                    serving: self,
+                };
+                while let Some(handed) = deciding.batch.next() {
                     let (id, state) = (handed.connection.id(), &handed.state);
                     let decision = guest.accept(id, state).await;
-                    batch.decide(decision)?;
+                    deciding.batch.decide(decision)?;
                 }
+                let batch = std::mem::take(&mut deciding.batch);
                 let enter = |connection: Arc<Connection>| {
                     let id = connection.id();
                     self.open.lock().insert(id, connection);
@@ -223,9 +243,18 @@ impl Serving {
 
     /// Ends every connection of an instance that is gone.
     fn fail_all(&self, failure: Failure) {
+        self.undecided().refuse_all(&failure);
         let open = std::mem::take(&mut *self.open.lock());
         self.service
             .instance_died(&self.version, open.into_values(), failure);
+    }
+}
+
+impl Serving {
+    fn undecided(&self) -> MutexGuard<'_, Batch> {
+        self.undecided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -137,6 +137,7 @@ pub(crate) fn send_home(
     );
     // It is not offered to this one again, nor to the one it was asked to go to.
     handed.connection.refused_by(to.max(from.asks_for()));
+    from.stays();
     if let Err(lost) = home.send(handed) {
         let (service, from) = (Arc::clone(service), Arc::clone(from));
         let runs_on = Arc::clone(&service);
@@ -148,6 +149,7 @@ pub(crate) fn send_home(
 }
 
 /// Offers that belong together, while a guest decides about them.
+#[derive(Default)]
 pub(crate) struct Batch {
     waiting: VecDeque<Offer>,
     accepted: Vec<Offer>,
@@ -179,13 +181,18 @@ impl Batch {
                 }
             }
             Err(failure) => {
-                let reason = failure.to_string();
-                let all = self.accepted.drain(..).chain(self.waiting.drain(..));
-                all.for_each(|offer| offer.refuse(&reason));
+                self.refuse_all(&failure);
                 return Err(failure);
             }
         }
         Ok(())
+    }
+
+    /// The guest has died, and all go back.
+    pub(crate) fn refuse_all(&mut self, failure: &Failure) {
+        let reason = failure.to_string();
+        let all = self.accepted.drain(..).chain(self.waiting.drain(..));
+        all.for_each(|offer| offer.refuse(&reason));
     }
 
     /// Takes on those that the guest has accepted.

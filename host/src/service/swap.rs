@@ -112,6 +112,18 @@ pub struct Swapped {
     pub sha256: String,
 }
 
+impl Swapped {
+    /// Waits until the connections of the version before are handed over.
+    async fn settle(&self, old: &Version) {
+        if self.old == Some(Old::HandOver) {
+            let _ = tokio::time::timeout(SETTLING, old.left()).await;
+        }
+    }
+}
+
+/// How long a swap waits for connections to be handed over.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// Why the old version goes on. One line each.
 #[derive(Debug, thiserror::Error)]
 pub enum SwapError {
@@ -160,8 +172,10 @@ impl Remote {
     /// Puts the component that `source` names (a file, or `builtin:NAME`) in the
     /// place of the current one.
     ///
-    /// Returns when it is current, or with the reason why it is not. The swap
-    /// goes on if the caller gives up waiting.
+    /// Returns when it is current, or with the reason why it is not. Where
+    /// connections are handed over it returns when they are, but waits no longer
+    /// than a second for those that are slow to leave. The swap goes on if the
+    /// caller gives up waiting.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
         let (service, source) = (Arc::clone(&self.shared), source.to_owned());
         let name = service.name.to_string();
@@ -171,8 +185,12 @@ impl Remote {
         // A task of its own, so that a caller who goes away leaves nothing half
         // done.
         let swapping = tokio::spawn(async move {
+            let old = service.current.load_full();
             let result = service.swap(&source, options).await;
             drop(guard);
+            if let Ok(swapped) = &result {
+                swapped.settle(&old).await;
+            }
             result
         });
         match swapping.await {
@@ -181,13 +199,19 @@ impl Remote {
         }
     }
 
-    /// Makes the component before the current one current again.
-    pub fn rollback(&self) -> Result<Swapped, SwapError> {
+    /// Makes the component before the current one current again. Returns as
+    /// [`swap`](Self::swap) does.
+    pub async fn rollback(&self) -> Result<Swapped, SwapError> {
         let name = self.shared.name.to_string();
-        let Ok(_guard) = self.shared.swapping.try_lock() else {
-            return Err(SwapError::Busy(name));
+        let (old, swapped) = {
+            let Ok(_guard) = self.shared.swapping.try_lock() else {
+                return Err(SwapError::Busy(name));
+            };
+            let old = self.shared.current.load_full();
+            (old, self.shared.roll_back("asked for")?)
         };
-        self.shared.roll_back("asked for")
+        swapped.settle(&old).await;
+        Ok(swapped)
     }
 
     /// Stops accepting and lets open connections finish.

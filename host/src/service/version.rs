@@ -12,6 +12,7 @@ use crate::service::hand_over::Offer;
 use crate::service::intake::{self, Entrance, Gate, Intake};
 use crate::sockets::connection::Connection;
 use serde::{Deserialize, Serialize};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -51,8 +52,11 @@ pub(crate) struct Version {
     expected: AtomicU64,
     handed_over: AtomicU64,
     refused: AtomicU64,
-    /// Told when the last connection has closed.
-    emptied: Notify,
+    /// Of those, connections that were asked to leave and stay.
+    staying: AtomicU64,
+    /// Told when the last connection has gone, and after it was asked to leave
+    /// when any has.
+    fewer: Notify,
     handled: AtomicU64,
     failures: Failures,
     /// Why it is no longer current, if that was not asked for.
@@ -184,7 +188,8 @@ impl Version {
             expected: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            emptied: Notify::new(),
+            staying: AtomicU64::new(0),
+            fewer: Notify::new(),
             handled: AtomicU64::new(0),
             failures: Failures::default(),
             ended_because: Mutex::default(),
@@ -241,15 +246,38 @@ impl Version {
     }
 
     pub(crate) fn closed(&self) {
-        if self.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.emptied.notify_one();
+        let last = self.open.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last || self.asks_for() > 0 {
+            self.fewer.notify_waiters();
         }
     }
 
-    /// Waits until it has no connections. For one waiter.
+    /// A connection was asked to leave, and stays.
+    pub(crate) fn stays(&self) {
+        self.staying.fetch_add(1, Ordering::Relaxed);
+        self.fewer.notify_waiters();
+    }
+
+    /// Waits until it has no connections.
     pub(crate) async fn emptied(&self) {
-        while self.open() > 0 {
-            self.emptied.notified().await;
+        self.reduced(|| 0).await;
+    }
+
+    /// Waits until it has no connections but those that were asked to leave and
+    /// stay.
+    pub(crate) async fn left(&self) {
+        self.reduced(|| self.staying.load(Ordering::Relaxed)).await;
+    }
+
+    async fn reduced(&self, to: impl Fn() -> u64) {
+        loop {
+            let mut fewer = pin!(self.fewer.notified());
+            // From here on none is missed.
+            fewer.as_mut().enable();
+            if self.open() <= to() {
+                return;
+            }
+            fewer.await;
         }
     }
 
@@ -343,7 +371,11 @@ impl Version {
     pub(crate) fn ask(&self, to: u32) {
         self.asked.send_if_modified(|asked| {
             let later = to > *asked;
-            *asked = to.max(*asked);
+            if later {
+                // Everybody is asked anew.
+                self.staying.store(0, Ordering::Relaxed);
+                *asked = to;
+            }
             later
         });
     }

@@ -87,7 +87,11 @@ impl Input {
     /// Waits for something to read. True if the wait was interrupted.
     async fn wait(&self) -> bool {
         let readable = std::future::poll_fn(|cx| self.0.poll_readable(cx));
-        self.0.unless_told(readable).await
+        let interrupted = self.0.unless_told(readable).await;
+        if interrupted {
+            self.0.interrupted();
+        }
+        interrupted
     }
 }
 
@@ -122,14 +126,43 @@ impl OutputStream for Output {
     fn flush(&mut self) -> StreamResult<()> {
         Ok(())
     }
+
+    /// As by default; but an interruption is left for a call that can tell the
+    /// guest of it, as the next `blocking-splice` does.
+    async fn blocking_write_and_flush(&mut self, mut bytes: Bytes) -> StreamResult<()> {
+        loop {
+            let permit = self.check_write()?;
+            self.write(bytes.split_to(bytes.len().min(permit)))?;
+            if bytes.is_empty() {
+                break;
+            }
+            // An error is for the next check-write to report.
+            let _ = std::future::poll_fn(|cx| self.connection.poll_flush(cx)).await;
+        }
+        self.flushed_or_told().await;
+        match self.check_write() {
+            Ok(_) | Err(StreamError::Closed) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
+        if self.flushed_or_told().await {
+            self.connection.interrupted();
+        }
+    }
+}
+
+impl Output {
+    /// Waits until all is sent. True if the question whether the connection is to
+    /// be handed over came first.
+    async fn flushed_or_told(&self) -> bool {
         // An error is for the next check-write to report.
         let flushed = std::future::poll_fn(|cx| self.connection.poll_flush(cx).map(drop));
-        self.connection.unless_told(flushed).await;
+        self.connection.unless_told(flushed).await
     }
 }
 

@@ -52,7 +52,7 @@ async fn echo(
         return Ok(End::Told);
     }
     if talk.is_finished() {
-        return streams.finish(false, draining).await;
+        return streams.finish(false).await.map(|()| End::Done);
     }
     let mut buffer = Vec::with_capacity(SMALL);
     for round in 1.. {
@@ -66,7 +66,7 @@ async fn echo(
         let (written, rest) = write(&mut streams.output, chunk, draining).await;
         if written == Written::Gone {
             // `sent` says how.
-            return streams.finish(false, draining).await;
+            return streams.finish(false).await.map(|()| End::Done);
         }
         // A peer that is always ready would otherwise never let go.
         if round % ROUNDS == 0 {
@@ -82,7 +82,7 @@ async fn echo(
             buffer = Vec::with_capacity(wanted);
         }
     }
-    streams.finish(true, draining).await
+    streams.finish(true).await.map(|()| End::Done)
 }
 
 /// A buffer that was filled grows; one that stays nearly empty shrinks.

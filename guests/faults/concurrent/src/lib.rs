@@ -4,7 +4,6 @@
 mod sockets;
 
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
-use shell::End;
 use shell::hand_over::{self, ConnectionId, HandOver, WitState};
 use shell_p3::{Draining, Handler, Ran, Streams, connection, peer, run};
 use wasip3::clocks::monotonic_clock::wait_for;
@@ -31,7 +30,7 @@ impl Handler for Component {
                 let mut streams = Streams::new(&socket);
                 let answer = sockets::options(&socket).await;
                 streams.output.write_all(answer.into_bytes()).await;
-                streams.finish(false, &Draining::never()).await.map(drop)
+                streams.finish(false).await
             }
             _ => converse(mode, manner, &socket).await,
         }
@@ -68,24 +67,19 @@ async fn converse(mode: Mode, manner: Manner, socket: &TcpSocket) -> Result<(), 
         _ => Draining::new(id),
     };
     let mut streams = Streams::new(socket);
-    let end = match run(&mut talk, &mut streams, &draining).await {
-        Ran::Told => End::Told,
-        Ran::Done { at_end_of_input } => {
-            let answer = match talk.session.request.take() {
-                Some(Request::Fail) => return Err(FAILURE.to_owned()),
-                Some(Request::Connect(address)) => Some(sockets::connect(&address).await),
-                Some(Request::Resolve(name)) => Some(sockets::resolve(name).await),
-                // Nothing must be written once a write has found that the peer is gone.
-                Some(Request::Block | Request::Leak) | None => None,
-            };
-            if let Some(answer) = answer {
-                streams.output.write_all(answer.into_bytes()).await;
-            }
-            streams.finish(at_end_of_input, &draining).await?
-        }
-    };
-    if end == End::Told {
+    let Ran::Done { at_end_of_input } = run(&mut talk, &mut streams, &draining).await else {
         hand_over::give_up(id, hand_over::save::<FaultProtocol>(&mut talk));
+        return Ok(());
+    };
+    let answer = match talk.session.request.take() {
+        Some(Request::Fail) => return Err(FAILURE.to_owned()),
+        Some(Request::Connect(address)) => Some(sockets::connect(&address).await),
+        Some(Request::Resolve(name)) => Some(sockets::resolve(name).await),
+        // Nothing must be written once a write has found that the peer is gone.
+        Some(Request::Block | Request::Leak) | None => None,
+    };
+    if let Some(answer) = answer {
+        streams.output.write_all(answer.into_bytes()).await;
     }
-    Ok(())
+    streams.finish(at_end_of_input).await
 }

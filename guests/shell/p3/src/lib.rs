@@ -5,9 +5,7 @@ mod draining;
 mod serve;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::pin::pin;
 
-use shell::End;
 use wasip3::sockets::types::{ErrorCode, IpSocketAddress, TcpSocket};
 use wit_bindgen::{FutureReader, StreamReader, StreamWriter};
 
@@ -71,21 +69,17 @@ impl Streams {
     }
 
     /// Closes both directions in order: ends the output, and waits until it is
-    /// sent but not for the peer, nor where another version is to do that.
-    /// `at_end_of_input` is whether the input was read to its end, which then counts
-    /// as well. The error is one line for the host's log.
-    pub async fn finish(self, at_end_of_input: bool, draining: &Draining) -> Result<End, String> {
+    /// sent but not for the peer. `at_end_of_input` is whether the input was read
+    /// to its end, which then counts as well. The error is one line for the host's
+    /// log.
+    ///
+    /// There is nothing to hand over any more: all is written.
+    pub async fn finish(self, at_end_of_input: bool) -> Result<(), String> {
         drop(self.output);
-        let ending = async {
-            if at_end_of_input {
-                ended("receive", self.received).await?;
-            }
-            ended("send", self.sent).await
-        };
-        match draining.unless_told(pin!(ending)).await {
-            Some(ended) => ended.map(|()| End::Done),
-            None => Ok(End::Told),
+        if at_end_of_input {
+            ended("receive", self.received).await?;
         }
+        ended("send", self.sent).await
     }
 }
 

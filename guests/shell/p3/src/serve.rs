@@ -20,18 +20,23 @@ pub async fn serve<P: Protocol>(protocol: &P, socket: &TcpSocket) -> Result<(), 
         protocol,
         socket,
         async |talk, mut streams, draining| match run(talk, &mut streams, draining).await {
-            Ran::Done { at_end_of_input } => streams.finish(at_end_of_input, draining).await,
+            Ran::Done { at_end_of_input } => {
+                streams.finish(at_end_of_input).await.map(|()| End::Done)
+            }
             Ran::Told => Ok(End::Told),
         },
     )
     .await
 }
 
+/// A conversation in the way of a protocol.
+type Talk<P> = Conversation<<P as Protocol>::Session>;
+
 /// As [`serve`], in another way of carrying the conversation.
 pub async fn serve_by<P: Protocol>(
     protocol: &P,
     socket: &TcpSocket,
-    carry: impl AsyncFnOnce(&mut Conversation<P::Session>, Streams, &Draining) -> Result<End, String>,
+    carry: impl AsyncFnOnce(&mut Talk<P>, Streams, &Draining) -> Result<End, String>,
 ) -> Result<(), String> {
     let id = connection(socket);
     let mut talk = hand_over::converse(protocol, id, || Ok(peer(socket)?.ip()))?;

@@ -86,6 +86,7 @@ impl Turns<'_> {
                 // It stays, and is not asked again.
                 if let Some(entry) = self.open.get(&id) {
                     entry.connection.refused_by(to);
+                    self.version.stays();
                 }
                 continue;
             };

@@ -35,12 +35,13 @@ impl Connection {
     }
 
     /// From now on the question interrupts a wait for input, or for room to
-    /// write. It does so once.
+    /// write.
     pub(crate) fn interrupt_by(&self, asked: watch::Receiver<u32>) {
         *self.interrupt() = Some(asked);
     }
 
-    /// Waits for `wait`. True if the question came first.
+    /// Waits for `wait`. True if the question came first, as it does until
+    /// [`interrupted`](Self::interrupted) is called.
     pub(crate) async fn unless_told(&self, wait: impl Future<Output = ()>) -> bool {
         let asked = self.interrupt().clone();
         let Some(asked) = asked else {
@@ -50,11 +51,13 @@ impl Connection {
         tokio::select! {
             biased;
             () = wait => false,
-            () = self.told(asked) => {
-                *self.interrupt() = None;
-                true
-            }
+            () = self.told(asked) => true,
         }
+    }
+
+    /// The guest knows that a wait was interrupted; no other is.
+    pub(crate) fn interrupted(&self) {
+        *self.interrupt() = None;
     }
 
     /// Makes it as it was when it was accepted, but for what was read and
