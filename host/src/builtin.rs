@@ -1,5 +1,5 @@
-//! The components that are embedded in this crate: echo, time and chat, each in
-//! the contracts that suit it.
+//! The components that are embedded in this crate: echo, upper, time and chat,
+//! each in the contracts that suit it.
 //!
 //! Their sources are in `guests/`, and so are their options.
 

@@ -4,7 +4,7 @@
 use super::Failure;
 use crate::builtin;
 use crate::guest::handler::is_provided;
-use crate::{Contract, Dispatch};
+use crate::{Component, Contract, Dispatch};
 use clap::Args;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -23,6 +23,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "size        {} bytes", component.bytes().len())?;
     writeln!(stdout, "contract    {contract}")?;
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
+    writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     writeln!(stdout, "imports")?;
     for import in component.imports() {
         writeln!(stdout, "  {import:<45} {}", need(contract, import))?;
@@ -44,12 +45,24 @@ fn dispatches(contract: Contract) -> String {
     names.join(", ")
 }
 
+/// Which way its live connections go at a swap.
+fn hand_over(component: &Component) -> &'static str {
+    match (component.takes_over(), component.gives_up()) {
+        (true, true) => "takes connections over, and gives its own up",
+        (true, false) => "takes connections over; its own drain",
+        (false, _) => "none; its connections drain",
+    }
+}
+
 /// What an import takes: nothing, a grant, or what cannot be had.
 fn need(contract: Contract, import: &str) -> &'static str {
     if !is_provided(contract, import) {
         return "not provided: compose the component with one that exports it";
     }
     let interface = import.split('@').next().unwrap_or_default();
+    if contract.draining() == Some(interface) {
+        return "provided; tells when a connection is to be handed over";
+    }
     match interface {
         "wasi:cli/environment" => "provided; variables by --env NAME=VALUE",
         "wasi:cli/stdout" | "wasi:cli/stderr" => "provided; goes to the log",
@@ -84,6 +97,11 @@ mod tests {
         check("wasi:filesystem/types@0.2.6", "--dir");
         check("wasi:sockets/tcp@0.2.12", "--allow-connect");
         check("wasi:sockets/ip-name-lookup@0.2.12", "--allow-lookup");
+        check("sockserve:handler/blocking-draining@0.1.0", "handed over");
+        check(
+            "sockserve:handler/concurrent-draining@0.1.0",
+            "not provided",
+        );
         check("wasi:http/types@0.2.12", "not provided");
         check("acme:vault/secrets", "not provided");
     }

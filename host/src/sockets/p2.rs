@@ -127,6 +127,12 @@ impl OutputStream for Output {
         Ok(())
     }
 
+    /// Waits once. No permit is given if the wait was interrupted.
+    async fn write_ready(&mut self) -> StreamResult<usize> {
+        self.ready().await;
+        self.check_write()
+    }
+
     /// As by default; but an interruption is left for a call that can tell the
     /// guest of it, as the next `blocking-splice` does.
     async fn blocking_write_and_flush(&mut self, mut bytes: Bytes) -> StreamResult<()> {
