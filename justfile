@@ -20,9 +20,10 @@ lint:
     cd guests && cargo fmt --all --check
     cd guests && cargo clippy --release --target wasm32-wasip2 --target-dir ../target/guests -- -D warnings
 
-# Ratios to a native echo.
+# Ratios to a native echo, and what a swap costs.
 bench *args:
     cargo bench --bench echo -- {{args}}
+    cargo bench --bench swap -- {{args}}
 
 # What runs on every change.
 ci:

@@ -10,7 +10,7 @@ use crate::harness::guests::{echo_concurrent, pairs, time_blocking, time_evented
 use crate::harness::process::Process;
 use crate::harness::{Client, Serve};
 
-const BUILTINS: [&str; 8] = [
+const BUILTINS: [&str; 11] = [
     "chat-concurrent",
     "chat-evented",
     "echo-blocking",
@@ -19,6 +19,9 @@ const BUILTINS: [&str; 8] = [
     "time-blocking",
     "time-concurrent",
     "time-evented",
+    "upper-blocking",
+    "upper-concurrent",
+    "upper-evented",
 ];
 
 #[test]
@@ -83,25 +86,27 @@ fn inspect_says_what_a_component_is_and_needs() {
         for component in [path, guest.builtin()] {
             let lines = sockserve(["inspect", &component]).printed();
             assert_eq!(
-                lines[..5],
+                lines[..6],
                 [
                     format!("component   {component}"),
                     format!("size        {size} bytes"),
                     format!("contract    {}", guest.contract()),
                     format!("dispatches  {dispatches}"),
+                    "hand-over   takes connections over, and gives its own up".to_owned(),
                     "imports".to_owned(),
                 ]
             );
             // Every import, with what it takes.
-            let imports: Vec<_> = lines[5..]
+            let imports: Vec<_> = lines[6..]
                 .iter()
                 .map(|line| line.strip_prefix("  ").unwrap().split_once(' ').unwrap())
                 .map(|(import, need)| (import, need.trim_start()))
                 .collect();
+            let known = |import: &str| {
+                import.starts_with("wasi:") || import.starts_with("sockserve:handler/")
+            };
             assert!(
-                imports
-                    .iter()
-                    .all(|(import, _)| import.starts_with("wasi:")),
+                imports.iter().all(|(import, _)| known(import)),
                 "{imports:?}"
             );
             let need = |name: &str| {
@@ -145,6 +150,7 @@ fn help_has_every_option() {
         "--drain-timeout",
         "--control",
         "--watch",
+        "--cache",
         "--rollback-percent",
         "--rollback-least",
         "--rollback-window",
@@ -227,6 +233,19 @@ fn help_has_the_defaults() {
         seen += 1;
     }
     assert_eq!(seen, 9);
+}
+
+/// Where a default depends on something, the help says on what.
+#[test]
+fn help_has_the_defaults_of_a_swap() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let help = words(&sockserve(["swap", "--help"]).printed().join(" "));
+    for default in [
+        "[default: hand-over where both versions can, else drain]",
+        "[default: the service's drain timeout if they drain, without limit if they are handed over]",
+    ] {
+        assert!(help.contains(default), "no {default} in {help}");
+    }
 }
 
 /// The fields of a line about a connection.

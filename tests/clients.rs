@@ -6,12 +6,12 @@ use std::process::Command;
 use crate::harness::command::run;
 use crate::harness::guests::{
     chat_concurrent, chat_evented, echo_blocking, echo_concurrent, echo_evented, pairs,
-    time_blocking, time_concurrent, time_evented,
+    time_blocking, time_concurrent, time_evented, upper_blocking, upper_concurrent, upper_evented,
 };
 use crate::harness::tools::{have, have_nc};
 use crate::harness::{Guest, Serve, Server, ctime};
 
-const ALL: [Guest; 8] = [
+const ALL: [Guest; 11] = [
     chat_concurrent,
     chat_evented,
     echo_blocking,
@@ -20,6 +20,9 @@ const ALL: [Guest; 8] = [
     time_blocking,
     time_concurrent,
     time_evented,
+    upper_blocking,
+    upper_concurrent,
+    upper_evented,
 ];
 
 /// Runs a line of shell with the server's port as `$1`, and gives what it
@@ -42,6 +45,7 @@ fn check(guest: Guest, server: &Server, client: &str) {
     let talking = shell(&format!(r"printf 'hello\nworld\n' | {client}"), server);
     match guest.family() {
         "echo" => assert_eq!([silent, talking], ["", "hello\nworld"]),
+        "upper" => assert_eq!([silent, talking], ["", "HELLO\nWORLD"]),
         "time" => {
             for answer in [silent, talking] {
                 ctime::check(format!("{answer}\r\n").as_bytes(), now);

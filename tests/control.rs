@@ -1,6 +1,6 @@
 //! The control socket: who may use it, what it answers, and what becomes of it.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
@@ -8,28 +8,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::command::{run, sockserve};
-use crate::harness::control::{Controlled, refusal};
+use crate::harness::control::{Controlled, http, refusal, request};
 use crate::harness::guests::{echo_blocking, echo_evented, time_blocking, time_evented};
 use crate::harness::scratch::{Scratch, build, write_build};
 use crate::harness::{Serve, tools};
-
-/// Sends a request as it is and returns the answer's status and body.
-fn http(socket: &std::path::Path, request: &str) -> (String, String) {
-    let mut stream = UnixStream::connect(socket).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.lines().next().unwrap().to_owned();
-    (status, body.to_owned())
-}
-
-fn request(method: &str, path: &str, body: &str) -> String {
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
 
 #[test]
 fn only_the_owner_may_use_the_socket() {
@@ -95,7 +77,7 @@ fn status_says_what_the_service_is_and_has_done() {
 fn a_wrong_request_is_told_what_is_right() {
     let controlled = Controlled::start(echo_blocking, "poll", &[]);
     let check = |method: &str, path: &str, body: &str, status: &str, expected: &str| {
-        let (line, body) = http(&controlled.socket(), &request(method, path, body));
+        let (line, body) = http(&controlled.socket(), &request(method, path, body)).unwrap();
         assert!(line.contains(status), "{path}: {line}");
         let body: Value = serde_json::from_str(&body).unwrap();
         let error = body["error"].as_str().unwrap();

@@ -52,8 +52,11 @@ fn the_demo_is_right_in_every_row() {
     let [_, title, before, after, new] = swap else {
         panic!("{swap:#?}");
     };
-    assert!(title.starts_with("live swap: builtin:echo-concurrent "));
+    assert_eq!(
+        title,
+        "live swap: builtin:echo-concurrent → builtin:upper-evented"
+    );
     assert_eq!(before, r#"an open connection "typed before the swap\n""#);
-    assert_eq!(after, r#"the same connection "typed after the swap\n""#);
-    assert!(new.starts_with("the next connection \""), "{new}");
+    assert_eq!(after, r#"the same connection "TYPED AFTER THE SWAP\n""#);
+    assert_eq!(new, r#"the next connection "TYPED BY ANOTHER\n""#);
 }

@@ -161,7 +161,7 @@ fn a_wrong_option_is_told() {
         let server = Serve::guest(guest, dispatch).env("MODE=shout").start();
         server.connect().expect_eof();
         let finished = server.stop();
-        let expected = "MODE=shout: expected stream, once, upper or hello";
+        let expected = "MODE=shout: expected stream, line, once, upper or hello";
         let told = finished
             .log
             .iter()

@@ -21,6 +21,7 @@
 
 mod harness;
 
+mod cache;
 mod chat;
 mod cli;
 mod clients;
@@ -29,6 +30,7 @@ mod demo;
 mod echo;
 mod exhaustion;
 mod faults;
+mod hand_over;
 mod lifecycle;
 mod many;
 mod readme;

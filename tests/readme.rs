@@ -1,22 +1,27 @@
-//! The session in README.md: run as it stands there, but on a free port, and
-//! compared to the byte.
+//! The session in README.md: run as it stands there, but on a free port and in a
+//! directory of its own, and compared line by line.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::harness::process::Process;
+use crate::harness::scratch::Scratch;
 use crate::harness::tools::have_nc;
 
 /// The port that the session is written with.
 const PORT: &str = "7000";
 
-/// A command, and what it prints.
+/// What stands around a command that is typed in another terminal.
+const ELSEWHERE: (&str, &str) = ("(elsewhere: ", ")");
+
+/// A command, and the lines below it.
 #[derive(Debug)]
 struct Step {
     command: String,
-    output: String,
+    lines: Vec<String>,
 }
 
 /// The first fenced block marked `console`: a line after `$ ` is a command, the
@@ -31,12 +36,11 @@ fn session(readme: &str) -> Vec<Step> {
         if let Some(command) = line.strip_prefix("$ ") {
             steps.push(Step {
                 command: command.to_owned(),
-                output: String::new(),
+                lines: Vec::new(),
             });
         } else {
             let step = steps.last_mut().expect("output before the first command");
-            step.output += line;
-            step.output += "\n";
+            step.lines.push(line.to_owned());
         }
     }
     steps
@@ -46,26 +50,34 @@ fn session(readme: &str) -> Vec<Step> {
 fn the_session_reproduces() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let steps = session(&std::fs::read_to_string(path).unwrap());
-    let [serve, clients @ ..] = steps.as_slice() else {
-        panic!("no session in README.md");
+    let [serve, client] = steps.as_slice() else {
+        panic!("README.md has a server and a client: {steps:#?}");
     };
-    assert!(!clients.is_empty(), "no client in README.md");
-    if clients.iter().any(|step| step.command.contains("nc ")) && !have_nc() {
+    if !have_nc() {
         return;
     }
+    let scratch = Scratch::new();
+    let sh = |command: &str| {
+        // `sockserve` is the one under test, wherever it is on this machine.
+        let binary = Path::new(env!("CARGO_BIN_EXE_sockserve"));
+        let mut path = binary.parent().unwrap().as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        let mut sh = Command::new("sh");
+        sh.args(["-c", command])
+            .env("PATH", path)
+            .current_dir(scratch.path(""));
+        sh
+    };
 
     let in_background = serve
         .command
         .strip_suffix(" &")
         .expect("the server is in the background");
-    let arguments = in_background
-        .strip_prefix("sockserve ")
-        .expect("the server is sockserve");
     let listen = format!("tcp://127.0.0.1:{PORT}");
-    assert!(arguments.contains(&listen), "{arguments}");
-    let arguments = arguments.replace(&listen, "tcp://127.0.0.1:0");
-    let line = format!("exec {} {arguments}", env!("CARGO_BIN_EXE_sockserve"));
-    let mut server = Process::start(Command::new("sh").args(["-c", &line]));
+    assert!(in_background.contains(&listen), "{in_background}");
+    let command = in_background.replace(&listen, "tcp://127.0.0.1:0");
+    let mut server = Process::start(&mut sh(&format!("exec {command}")));
     let ready = server
         .stdout
         .wait_until("the ready line", |lines| lines.first().cloned());
@@ -74,33 +86,40 @@ fn the_session_reproduces() {
         .and_then(|(_, rest)| rest.split(' ').next())
         .unwrap()
         .to_owned();
-    assert_eq!(ready.replacen(&port, PORT, 1) + "\n", serve.output);
+    assert_eq!([ready.replacen(&port, PORT, 1)], *serve.lines);
 
-    for step in clients {
-        let there = format!("127.0.0.1 {PORT}");
-        assert!(step.command.contains(&there), "{step:?}");
-        let command = step.command.replace(&there, &format!("127.0.0.1 {port}"));
-        let output = Command::new("sh")
-            .args(["-c", &command])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{step:?}: {output:?}");
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap(),
-            step.output,
-            "{step:?}"
-        );
-        assert!(
-            output.stderr.is_empty(),
-            "{step:?}: {:?}",
-            output.stderr.escape_ascii()
-        );
+    // What is typed, and what is answered, in turn.
+    let there = format!("127.0.0.1 {PORT}");
+    assert_eq!(client.command, format!("nc {there}"));
+    let nc = client.command.replace(&there, &format!("127.0.0.1 {port}"));
+    let (nc, mut typing) = Process::start_typing(&mut sh(&format!("exec {nc}")));
+    let mut answered = 0;
+    let mut typed = 0;
+    for line in &client.lines {
+        let elsewhere = line
+            .strip_prefix(ELSEWHERE.0)
+            .and_then(|rest| rest.strip_suffix(ELSEWHERE.1));
+        if let Some(command) = elsewhere {
+            let output = sh(command).output().unwrap();
+            assert!(output.status.success(), "{command}: {output:?}");
+        } else if typed == answered {
+            writeln!(typing, "{line}").unwrap();
+            typed += 1;
+        } else {
+            let answer = nc
+                .stdout
+                .wait_until("an answer", |lines| lines.get(answered).cloned());
+            assert_eq!(answer, *line);
+            answered += 1;
+        }
     }
-    // The log would show up between the lines of the session.
-    assert_eq!(server.stderr.lines(), [""; 0]);
+    assert_eq!((typed, answered), (2, 2));
+    // Both are closed, in this order.
+    drop((typing, nc));
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
+    // The log would show up between the lines of the session.
+    assert_eq!(server.stderr.lines(), [""; 0]);
 }
 
 #[test]
@@ -109,7 +128,10 @@ fn a_session_is_read_from_a_block() {
     let steps = session(readme);
     let read: Vec<_> = steps
         .iter()
-        .map(|step| (step.command.as_str(), step.output.as_str()))
+        .map(|step| (step.command.as_str(), step.lines.join("/")))
         .collect();
-    assert_eq!(read, [("one &", "1\n\n"), ("two | nc", "")]);
+    assert_eq!(
+        read,
+        [("one &", "1/".to_owned()), ("two | nc", String::new())]
+    );
 }

@@ -1,4 +1,5 @@
-//! A service's handler is swapped while it runs.
+//! A service's handler is swapped while it runs, and connections stay with the
+//! version that they came to. How they go on with another is in `hand_over`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,6 +14,7 @@ use crate::harness::{Client, Guest, ctime};
 const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
 /// Past the patience of a test, so that no timeout helps.
 const NEVER: &str = "1h";
+const DRAIN: [&str; 2] = ["--old", "drain"];
 
 #[test]
 fn a_live_connection_goes_on_and_the_next_is_the_new_versions() {
@@ -22,7 +24,7 @@ fn a_live_connection_goes_on_and_the_next_is_the_new_versions() {
         let mut old = controlled.server.connect();
         old.check_echo("before\n");
         let time = guest.builtin().replace("echo", "time");
-        assert_eq!(controlled.swap(&time, &[]), 2);
+        assert_eq!(controlled.swap(&time, &DRAIN), 2);
         old.check_echo("after\n");
         if dispatch != "sequential" {
             ctime::check(&controlled.server.connect().read_to_end(), 0);
@@ -44,7 +46,7 @@ fn a_swap_may_change_the_contract_where_the_dispatch_can_run_both() {
         chat_evented,
         echo_concurrent,
     ] {
-        controlled.swap(guest.builtin(), &[]);
+        controlled.swap(guest.builtin(), &DRAIN);
         let mut client = controlled.server.connect();
         if guest.family() == "chat" {
             client.expect("You're connected to the sockserve chatserver\r\n");
@@ -98,7 +100,7 @@ fn no_line_is_lost_and_no_connect_refused_while_versions_change() {
                 });
             }
             for swap in 0..SWAPS {
-                let version = controlled.swap(&builds[usize::from(swap % 2)], &[]);
+                let version = controlled.swap(&builds[usize::from(swap % 2)], &DRAIN);
                 assert_eq!(version, u64::from(swap) + 2);
             }
             done.store(true, Ordering::Relaxed);
@@ -198,7 +200,7 @@ fn old_connections_are_closed_at_the_drain_timeout_or_at_once() {
         client.check_echo("first\n");
         controlled.swap(
             controlled.scratch.build(guest, 1),
-            &["--drain-timeout", "100ms"],
+            &["--old", "drain", "--drain-timeout", "100ms"],
         );
         client.expect_eof();
         let mut client = controlled.server.connect();

@@ -94,7 +94,11 @@ async fn time_swap(server: &Server, contract: &str, number: usize) -> Result<Dur
     let begun = Instant::now();
     let swapping = server.swap(contract, number, None);
     let answered = async {
-        let expected: &[u8] = if number % 2 == 0 { b"X\n" } else { b"x\n" };
+        let expected: &[u8] = if number.is_multiple_of(2) {
+            b"X\n"
+        } else {
+            b"x\n"
+        };
         loop {
             let mut stream = TcpStream::connect(server.address).await?;
             let mut answer = [0; 2];

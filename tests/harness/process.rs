@@ -1,7 +1,7 @@
 //! A child process whose output is collected, and which does not outlive the
 //! test.
 
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -22,10 +22,20 @@ impl Process {
     /// Starts `command` with nothing on standard input.
     #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Process {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        Process::spawn(command.stdin(Stdio::null()))
+    }
+
+    /// Starts `command`, and gives its standard input to type on.
+    #[track_caller]
+    pub(crate) fn start_typing(command: &mut Command) -> (Process, ChildStdin) {
+        let mut process = Process::spawn(command.stdin(Stdio::piped()));
+        let typing = process.child.stdin.take().unwrap();
+        (process, typing)
+    }
+
+    #[track_caller]
+    fn spawn(command: &mut Command) -> Process {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("{command:?}: {error}"),

@@ -33,6 +33,23 @@ impl Scratch {
         write_build(&path, guest, number);
         path
     }
+
+    /// A guest that exports `hand-over` under a name that nobody knows, and so
+    /// cannot hand over.
+    pub(crate) fn without_hand_over(&self, guest: Guest) -> PathBuf {
+        const NAME: &[u8] = b"sockserve:handler/hand-over@";
+        let mut bytes = fs::read(guest.path()).unwrap();
+        let places: Vec<usize> = (0..bytes.len())
+            .filter(|&at| bytes[at..].starts_with(NAME))
+            .collect();
+        assert!(!places.is_empty());
+        for at in places {
+            bytes[at + NAME.len() - 2] = b'x';
+        }
+        let path = self.path(&format!("{}-without.wasm", guest.name));
+        fs::write(&path, bytes).unwrap();
+        path
+    }
 }
 
 impl Drop for Scratch {

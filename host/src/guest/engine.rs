@@ -24,6 +24,12 @@ const GUARD: u64 = 32 << 20;
 /// and ones that are going.
 const SHARED_INSTANCES: u32 = 4;
 
+/// Stacks beyond one an instance, for `concurrent`: a guest that cancels a call of
+/// the host's waits for that on its stack, while its store goes on with another.
+/// It does so for no longer than its store is polled, so these are for the stores
+/// that are being polled at once.
+const SPARE_STACKS: u32 = 64;
+
 /// The memory mappings of one instance: a stack with its guard, and a memory
 /// with its initial image, its heap, and its guards.
 const MAPPINGS_PER_INSTANCE: u64 = 2;
@@ -97,6 +103,10 @@ pub(super) fn engine(
         Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
     };
     let memories = instances.saturating_mul(core.memories.max(1));
+    let stacks = match contract {
+        Contract::Concurrent => instances.saturating_add(SPARE_STACKS),
+        Contract::Blocking | Contract::Evented => instances,
+    };
     check_mappings(instances, memories, mappings_in_use(), allowed_mappings())?;
     let max_memory = usize::try_from(limits.max_memory_bytes)?;
 
@@ -108,7 +118,7 @@ pub(super) fn engine(
         .max_memories_per_component(core.memories.max(1))
         .total_tables(instances.saturating_mul(core.tables.max(1)))
         .max_tables_per_component(core.tables.max(1))
-        .total_stacks(instances)
+        .total_stacks(stacks)
         .max_memory_size(max_memory);
 
     let mut config = Config::new();

@@ -1,0 +1,235 @@
+//! Old versions that do not give a connection up, or not as they should: it costs
+//! that connection, or nothing, and nobody the new version.
+
+use serde_json::Value;
+
+use super::{failed, start, wait_for_refusal};
+use crate::harness::control::Controlled;
+use crate::harness::guests::{
+    faults_blocking, faults_concurrent, faults_evented, pairs, upper_blocking, upper_concurrent,
+    upper_evented,
+};
+use crate::harness::{Client, Guest};
+
+const FAULTS: [Guest; 3] = [faults_blocking, faults_evented, faults_concurrent];
+
+/// What is open on each version, oldest first.
+fn open(status: &Value) -> Vec<u64> {
+    let versions = status["versions"].as_array().unwrap().iter();
+    versions
+        .map(|it| it["connections"].as_u64().unwrap())
+        .collect()
+}
+
+/// A version that misbehaves when it is to hand two connections over, and the
+/// peers of them.
+struct Leaving {
+    controlled: Controlled,
+    guest: Guest,
+    dispatch: &'static str,
+    clients: Vec<Client>,
+}
+
+impl Leaving {
+    /// Where `guest` is under `dispatch`, and how it misbehaves.
+    #[track_caller]
+    fn start(guest: Guest, dispatch: &'static str, manner: &str) -> Leaving {
+        println!("{manner}: {} under {dispatch}", guest.name);
+        let controlled = start(guest, dispatch, &["--env", manner]);
+        let count = if dispatch == "sequential" { 1 } else { 2 };
+        let mut clients: Vec<Client> = (0..count).map(|_| controlled.server.connect()).collect();
+        for client in &mut clients {
+            client.check_echo("before\n");
+        }
+        Leaving {
+            controlled,
+            guest,
+            dispatch,
+            clients,
+        }
+    }
+
+    /// Swaps in a version that would take them.
+    #[track_caller]
+    fn swap(&self) {
+        let upper = match self.guest.contract() {
+            "blocking" => upper_blocking,
+            "evented" => upper_evented,
+            _ => upper_concurrent,
+        };
+        self.controlled.swap_at_once(upper.builtin());
+    }
+
+    /// Waits until the log has said of each of them that it was refused for this.
+    #[track_caller]
+    fn wait_for_refusals(&self, reason: &str) {
+        for client in &self.clients {
+            wait_for_refusal(&self.controlled.server, client, reason);
+        }
+    }
+
+    /// Waits until the log has said this of each of them.
+    #[track_caller]
+    fn wait_for_each(&self, message: &str) {
+        for client in &self.clients {
+            let opened = self.controlled.server.wait_for_open(client);
+            self.controlled.server.wait_for_log(message, |event| {
+                event.connection() == opened.connection() && event.message() == message
+            });
+        }
+    }
+
+    /// They are still the old version's, which serves them on and ends with them.
+    /// Somebody new is the new version's.
+    #[track_caller]
+    fn check_they_stay(mut self) {
+        for client in &mut self.clients {
+            client.check_echo("after\n");
+        }
+        let stayed = self.clients.len() as u64;
+        let status = self.controlled.status();
+        assert_eq!(open(&status), [stayed, 0]);
+        assert_eq!(status["hand-overs"]["handed-over"], 0);
+        self.check_new_one();
+        for client in &mut self.clients {
+            client.check_echo("still here\n");
+            client.finish_sending();
+            client.expect_eof();
+        }
+        let status = self.controlled.wait_for_settled(0);
+        assert_eq!(failed(&status), 0, "{status:#}");
+    }
+
+    #[track_caller]
+    fn check_new_one(&self) {
+        if self.dispatch == "sequential" && !self.clients.is_empty() {
+            // It would wait for them.
+            return;
+        }
+        let mut client = self.controlled.server.connect();
+        client.send("new\n");
+        client.expect("NEW\n");
+        client.finish_sending();
+        client.expect_eof();
+    }
+
+    /// They are gone, failed in this way, and nobody else is.
+    #[track_caller]
+    fn check_they_fail(mut self, way: &str) {
+        for client in &mut self.clients {
+            client.expect_eof();
+        }
+        let gone = std::mem::take(&mut self.clients).len();
+        self.check_new_one();
+        let status = self.controlled.wait_for_settled(0);
+        assert_eq!(status["failed"][way], gone, "{status:#}");
+        assert_eq!(failed(&status), gone as u64, "{status:#}");
+        assert_eq!(status["hand-overs"]["handed-over"], 0);
+    }
+}
+
+#[test]
+fn one_that_has_nothing_to_give() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        let mut leaving = Leaving::start(guest, dispatch, "HAND_OVER=none");
+        leaving.swap();
+        if guest.contract() == "evented" {
+            // It cannot be given up.
+            leaving.check_they_stay();
+        } else {
+            // It is done.
+            for client in &mut leaving.clients {
+                client.expect_eof();
+            }
+            leaving.clients.clear();
+            leaving.check_new_one();
+            let status = leaving.controlled.wait_for_settled(0);
+            assert_eq!(failed(&status), 0, "{status:#}");
+        }
+    }
+}
+
+#[test]
+fn one_that_does_not_listen() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        if guest.contract() != "evented" {
+            let leaving = Leaving::start(guest, dispatch, "HAND_OVER=ignore");
+            leaving.swap();
+            leaving.check_they_stay();
+        }
+    }
+}
+
+#[test]
+fn one_whose_state_is_too_large() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        let leaving = Leaving::start(guest, dispatch, "HAND_OVER=large");
+        leaving.swap();
+        // With the tag.
+        leaving.wait_for_refusals("its state has 2097");
+        leaving.check_they_stay();
+    }
+}
+
+#[test]
+fn one_whose_state_makes_no_sense() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        let leaving = Leaving::start(guest, dispatch, "HAND_OVER=garbage");
+        leaving.swap();
+        leaving.wait_for_refusals("state echo/1: expected the format of that tag");
+        leaving.check_they_stay();
+    }
+}
+
+#[test]
+fn one_whose_state_nobody_knows() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        let leaving = Leaving::start(guest, dispatch, "HAND_OVER=unknown");
+        leaving.swap();
+        leaving.wait_for_refusals("state nobody/9: expected echo/1");
+        leaving.check_they_stay();
+    }
+}
+
+/// A version that refuses what it gave up itself.
+#[test]
+fn one_that_does_not_know_its_own_state() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        let mut leaving = Leaving::start(guest, dispatch, "HAND_OVER=refuse");
+        // One that would not have it in any case.
+        let time = guest.builtin().replace("faults", "time");
+        leaving.controlled.swap_at_once(time);
+        leaving.wait_for_each(
+            "connection failed: nobody took the connection over, and its own version refused it: \
+             deliberate refusal",
+        );
+        let gone = leaving.clients.len();
+        for mut client in leaving.clients.drain(..) {
+            client.expect_eof();
+        }
+        let status = leaving.controlled.wait_for_settled(0);
+        assert_eq!(status["failed"]["error"], gone, "{status:#}");
+        assert_eq!(status["hand-overs"]["refused"], gone);
+    }
+}
+
+#[test]
+fn one_that_traps() {
+    for (guest, dispatch) in pairs(&FAULTS) {
+        let leaving = Leaving::start(guest, dispatch, "HAND_OVER=trap-hand-over");
+        leaving.swap();
+        leaving.check_they_fail("trap");
+    }
+}
+
+/// It says that it has given the connection up, and holds on to it.
+#[test]
+fn one_that_does_not_let_go() {
+    let leaving = Leaving::start(faults_evented, "poll", "HAND_OVER=hold");
+    leaving.swap();
+    leaving.wait_for_each(
+        "connection failed: the handler returned an error: it gave the connection up and still \
+         holds it",
+    );
+    leaving.check_they_fail("error");
+}

@@ -1,0 +1,137 @@
+//! Bytes that are on their way when versions change: each of them comes back once
+//! and in its place, and the end of file comes last.
+//!
+//! What changes is two builds of the same echo, so nothing shows at all.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::noise::Noise;
+use super::{Flag, failed, start};
+use crate::harness::control::Controlled;
+use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented, pairs};
+use crate::harness::{Client, Guest, noise};
+
+const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
+const STREAMS: usize = 4;
+const SWAPS: usize = 30;
+
+/// Peers that send and read as fast as they can, while versions change round the
+/// chain of `components`.
+#[track_caller]
+fn check(controlled: Controlled, components: &[String], streams: usize) {
+    let noise = Noise::new();
+    let readers: Vec<Client> = (0..streams).map(|_| controlled.server.connect()).collect();
+    let done = AtomicBool::new(false);
+    let sums: Vec<(u64, u64)> = thread::scope(|scope| {
+        let _flag = Flag(&done);
+        let streaming: Vec<_> = readers
+            .iter()
+            .map(|reader| {
+                let (noise, done) = (&noise, &done);
+                let mut writer = reader.another();
+                let sending = scope.spawn(move || noise.send(&mut writer, done));
+                let receiving = scope.spawn(move || noise.receive(reader));
+                (sending, receiving)
+            })
+            .collect();
+        for swap in 0..SWAPS {
+            controlled.swap_at_once(&components[swap % components.len()]);
+        }
+        done.store(true, Ordering::Relaxed);
+        let sums = streaming
+            .into_iter()
+            .map(|(sending, receiving)| (sending.join().unwrap(), receiving.join().unwrap()));
+        sums.collect()
+    });
+    for (sent, received) in &sums {
+        assert_eq!(sent, received);
+        assert!(*sent > 1 << 20, "{sent}");
+    }
+    let status = controlled.wait_for_settled(0);
+    assert_eq!(failed(&status), 0, "{status:#}");
+    assert_eq!(status["handled"], streams);
+    assert!(status["hand-overs"]["handed-over"].as_u64().unwrap() >= streams as u64);
+    println!("{sums:?}, {}", status["hand-overs"]);
+    controlled.server.stop().check_no_alarm();
+}
+
+fn builds(controlled: &Controlled, guest: Guest) -> [String; 2] {
+    [1, 2].map(|number| {
+        let path = controlled.scratch.build(guest, number);
+        path.to_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn every_byte_of_a_stream_comes_back_in_its_place() {
+    for (guest, dispatch) in pairs(&ECHO) {
+        println!("{} under {dispatch}", guest.name);
+        let controlled = start(guest, dispatch, &[]);
+        let streams = if dispatch == "sequential" { 1 } else { STREAMS };
+        let components = builds(&controlled, guest);
+        check(controlled, &components, streams);
+    }
+}
+
+#[test]
+fn every_byte_of_a_stream_comes_back_through_every_contract() {
+    let controlled = start(echo_evented, "poll", &[]);
+    let chain = [echo_blocking, echo_concurrent, echo_evented].map(Guest::builtin);
+    check(controlled, &chain, STREAMS);
+}
+
+/// Output that the kernel does not take goes along: in the host's hands under
+/// 0.2, in the guest's state under 0.3.
+#[test]
+fn what_a_peer_has_not_read_goes_along() {
+    let bytes = noise(32 << 20);
+    for (guest, dispatch) in pairs(&ECHO) {
+        println!("{} under {dispatch}", guest.name);
+        let controlled = start(guest, dispatch, &[]);
+        let mut reader = Client::connect_narrow(controlled.server.address());
+        let sent = reader.send_until_stuck(&bytes);
+        assert!(sent < bytes.len());
+        let builds = builds(&controlled, guest);
+        for swap in 0..4 {
+            controlled.swap_at_once(&builds[swap % 2]);
+            // It has left the version before in the middle of a write.
+            controlled.wait_for_settled(1);
+        }
+        // What it sends from now on comes behind.
+        let mut writer = reader.another();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                writer.send(&bytes[sent..]);
+                writer.finish_sending();
+            });
+            assert!(reader.read_to_end() == bytes, "not the same bytes");
+        });
+        let status = controlled.wait_for_settled(0);
+        assert_eq!(status["hand-overs"]["handed-over"], 4);
+        assert_eq!(failed(&status), 0, "{status:#}");
+        controlled.server.stop().check_no_alarm();
+    }
+}
+
+/// Whoever has sent all and reads slowly is served on, though nothing will come
+/// of it any more.
+#[test]
+fn a_peer_that_has_finished_sending_gets_the_rest() {
+    let bytes = noise(32 << 20);
+    for (guest, dispatch) in pairs(&ECHO) {
+        println!("{} under {dispatch}", guest.name);
+        let controlled = start(guest, dispatch, &[]);
+        let mut client = Client::connect_narrow(controlled.server.address());
+        let sent = client.send_until_stuck(&bytes);
+        client.finish_sending();
+        for build in builds(&controlled, guest) {
+            controlled.swap_at_once(&build);
+            controlled.wait_for_settled(1);
+        }
+        assert!(client.read_to_end() == bytes[..sent], "not the same bytes");
+        let status = controlled.wait_for_settled(0);
+        assert_eq!(status["hand-overs"]["handed-over"], 2);
+        controlled.server.stop().check_no_alarm();
+    }
+}
