@@ -1,6 +1,8 @@
 //! Old versions that do not give a connection up, or not as they should: it costs
 //! that connection, or nothing, and nobody the new version.
 
+use std::net::Shutdown;
+
 use serde_json::Value;
 
 use super::{failed, start, wait_for_refusal};
@@ -232,4 +234,28 @@ fn one_that_does_not_let_go() {
          holds it",
     );
     leaving.check_they_fail("error");
+}
+
+/// Where one instance has all, those that it gave up before it died go on.
+#[test]
+fn who_was_given_up_before_the_trap_goes_on() {
+    for guest in [faults_evented, faults_concurrent] {
+        let mut leaving = Leaving::start(guest, "poll", "HAND_OVER=trap-second");
+        leaving.swap();
+        let status = leaving.controlled.wait_for_settled(1);
+        assert_eq!(status["failed"]["trap"], 1, "{status:#}");
+        assert_eq!(failed(&status), 1, "{status:#}");
+        assert_eq!(status["hand-overs"]["handed-over"], 1);
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        for client in &mut leaving.clients {
+            // Whoever is gone may already refuse to be written to.
+            client.send_some(b"after\n");
+            let _ = client.socket().shutdown(Shutdown::Write);
+            answers.push(client.drain());
+        }
+        answers.sort();
+        assert_eq!(answers, [b"".to_vec(), b"AFTER\n".to_vec()]);
+        leaving.clients.clear();
+        leaving.check_new_one();
+    }
 }

@@ -13,7 +13,7 @@ use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, Deadline, HandOver};
 use crate::guest::roster::{Open, Roster, Tenants};
-use crate::service::hand_over::Batch;
+use crate::service::hand_over::{self, Batch, GivenUp};
 use crate::service::intake::{Arrival, Intake, Registered};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
@@ -35,10 +35,11 @@ pub(super) async fn run(service: Arc<Shared>, version: Arc<Version>, mut intake:
             open: Open::default(),
             told: watch::Sender::new(0),
             undecided: Mutex::default(),
+            given_up: Mutex::default(),
         };
         match serving.run(first, &mut intake).await {
             Ok(()) => break,
-            Err(failure) => serving.fail_all(failure),
+            Err(failure) => serving.fail_all(failure, &mut intake),
         }
     }
     version.release_next_gate();
@@ -54,6 +55,8 @@ struct Serving {
     /// What the guest was deciding about when it died: a trap ends the event loop
     /// with all that is in it.
     undecided: Mutex<Batch>,
+    /// What is offered next; outside of the event loop for the same reason.
+    given_up: Mutex<GivenUp>,
 }
 
 /// Offers, while the guest decides about them.
@@ -125,7 +128,8 @@ impl Serving {
             // Who is still on the way in, or not decided about, comes first.
             let finished = intake.is_finished();
             if finished && leaving.is_gathered() {
-                self.leave(guest, leaving.take(), intake).await?;
+                let staying = self.leave(guest, leaving.take(), intake).await?;
+                calls.extend(staying.into_iter().map(&call));
                 continue;
             }
             if finished && calls.is_empty() {
@@ -242,8 +246,16 @@ impl Serving {
     }
 
     /// Ends every connection of an instance that is gone.
-    fn fail_all(&self, failure: Failure) {
+    fn fail_all(&self, failure: Failure, intake: &mut Intake) {
         self.undecided().refuse_all(&failure);
+        if matches!(failure, Failure::Aborted) {
+            for handed in self.given_up().take() {
+                hand_over::close(&self.service, &self.version, handed, Failure::Aborted);
+            }
+        } else if !self.given_up().is_empty() {
+            // The guest died later, and these are safe.
+            self.offer_all(intake);
+        }
         let open = std::mem::take(&mut *self.open.lock());
         self.service
             .instance_died(&self.version, open.into_values(), failure);
@@ -255,6 +267,10 @@ impl Serving {
         self.undecided
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, GivenUp> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::guest::clock::{DeadlineExceeded, GuestClock};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::HandOver;
 use crate::guest::roster::Roster;
+use crate::service::hand_over::{self, GivenUp};
 use crate::service::intake::{Arrival, Intake, Registered};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
@@ -50,7 +51,7 @@ pub(super) async fn run(
         let mut turns = Turns::new(&service, &version, &mut poller);
         match turns.run(first, &mut intake).await {
             Ok(()) => break,
-            Err(failure) => turns.fail_all(failure),
+            Err(failure) => turns.fail_all(failure, &mut intake),
         }
     }
     version.release_next_gate();
@@ -72,6 +73,8 @@ struct Turns<'a> {
     tick_at: Option<Instant>,
     /// The version that the connections were last offered to.
     offered_to: u32,
+    /// What is offered next.
+    given_up: GivenUp,
 }
 
 /// What is called of the instance.
@@ -105,6 +108,7 @@ impl<'a> Turns<'a> {
             asked: Vec::new(),
             tick_at: None,
             offered_to: 0,
+            given_up: GivenUp::default(),
         }
     }
 
@@ -309,7 +313,15 @@ impl<'a> Turns<'a> {
     }
 
     /// Ends every connection of an instance that is gone.
-    fn fail_all(self, failure: Failure) {
+    fn fail_all(mut self, failure: Failure, intake: &mut Intake) {
+        if matches!(failure, Failure::Aborted) {
+            for handed in self.given_up.take() {
+                hand_over::close(self.service, self.version, handed, Failure::Aborted);
+            }
+        } else if !self.given_up.is_empty() {
+            // The guest died later, and these are safe.
+            self.offer_all(intake);
+        }
         for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
             // The poller outlives the instance, and closing takes a while. A
             // connection that cannot be removed is not in it.

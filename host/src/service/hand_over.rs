@@ -125,27 +125,40 @@ pub(crate) fn send_home(
     to: u32,
     reason: &str,
 ) {
-    let (connection, peer) = (handed.connection.id(), handed.connection.peer());
+    stay(service, from, &handed.connection, to, reason);
+    if let Err(lost) = home.send(handed) {
+        close(service, from, lost.0, Failure::Homeless);
+    }
+}
+
+/// Notes that a connection stays with `from`, and does not go to the version `to`.
+pub(crate) fn stay(
+    service: &Shared,
+    from: &Version,
+    connection: &Connection,
+    to: u32,
+    reason: &str,
+) {
     tracing::warn!(
         service = &*service.name,
         version = from.number,
-        connection,
-        %peer,
+        connection = connection.id(),
+        peer = %connection.peer(),
         to,
         "connection not handed over, it goes on where it was: {}",
         one_line(reason)
     );
     // It is not offered to this one again, nor to the one it was asked to go to.
-    handed.connection.refused_by(to.max(from.asks_for()));
+    connection.refused_by(to.max(from.asks_for()));
     from.stays();
-    if let Err(lost) = home.send(handed) {
-        let (service, from) = (Arc::clone(service), Arc::clone(from));
-        let runs_on = Arc::clone(&service);
-        runs_on.spawn_task(async move {
-            let failure = Err(Failure::Homeless);
-            service.finish(&from, lost.0.connection, failure).await;
-        });
-    }
+}
+
+/// Closes a connection that was given up and cannot go on anywhere.
+pub(crate) fn close(service: &Arc<Shared>, from: &Arc<Version>, handed: Handed, failure: Failure) {
+    let (closing, from) = (Arc::clone(service), Arc::clone(from));
+    service.spawn_task(async move {
+        closing.finish(&from, handed.connection, Err(failure)).await;
+    });
 }
 
 /// Offers that belong together, while a guest decides about them.
@@ -202,7 +215,47 @@ impl Batch {
     }
 }
 
-/// Why a state is not offered to anybody.
+/// What a shared instance has given up, until it is offered.
+///
+/// It lies outside of the calls into the guest, so that what was given up before
+/// the guest dies is safe.
+#[derive(Default)]
+pub(crate) struct GivenUp {
+    handed: Vec<Handed>,
+    /// Bytes of all states.
+    size: u64,
+}
+
+impl GivenUp {
+    /// Adds a connection with its state, or says why that cannot be handed over.
+    ///
+    /// All states together have at most `limit` bytes, which is what the instance
+    /// may have for memory: it cannot know more than that.
+    pub(crate) fn add(&mut self, handed: Handed, limit: u64) -> Result<(), (Handed, String)> {
+        let size = self.size.saturating_add(handed.state.size() as u64);
+        if let Err(reason) = check(&handed.state) {
+            return Err((handed, reason));
+        }
+        if size > limit {
+            let reason = format!("the states of its instance have more than {limit} bytes");
+            return Err((handed, reason));
+        }
+        self.size = size;
+        self.handed.push(handed);
+        Ok(())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.handed.is_empty()
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Handed> {
+        self.size = 0;
+        std::mem::take(&mut self.handed)
+    }
+}
+
+/// Why a state cannot be handed over.
 pub(crate) fn check(state: &ConnectionState) -> Result<(), String> {
     let size = state.size();
     if size > MAX_STATE {

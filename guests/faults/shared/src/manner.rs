@@ -1,6 +1,8 @@
 //! What a misbehaving guest does when a connection is handed over, and that it knows
 //! its own states again: they come back to it when nobody takes them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use protocol::State;
 
 use crate::options::Manner;
@@ -18,12 +20,16 @@ const GARBAGE: [u8; 8] = [0xff; 8];
 /// The tag of `unknown`.
 const UNKNOWN: &str = "nobody/9";
 
+/// How many states this instance was asked for, under `trap-second`.
+static GIVEN_UP: AtomicU32 = AtomicU32::new(0);
+
 impl Manner {
     /// What becomes of a state that is given up.
     pub fn give_up(self, state: State) -> Option<State> {
         let State { mut tag, mut bytes } = state;
         match self {
             Manner::TrapHandOver => trap(),
+            Manner::TrapSecond if GIVEN_UP.fetch_add(1, Ordering::Relaxed) == 1 => trap(),
             Manner::None => return None,
             Manner::Unknown => tag = UNKNOWN.to_owned(),
             Manner::Garbage => bytes = [GARBAGE.as_slice(), &bytes].concat(),

@@ -75,6 +75,7 @@ option! {
         SpinAccept = "spin-accept",
         WaitAccept = "wait-accept",
         TrapHandOver = "trap-hand-over",
+        TrapSecond = "trap-second",
         None = "none",
         Ignore = "ignore",
         Large = "large",

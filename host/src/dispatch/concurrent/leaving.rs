@@ -3,9 +3,10 @@
 use super::{Guest, Serving};
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
-use crate::service::hand_over::{GATHER, Handed};
-use crate::service::intake::Intake;
-use crate::sockets::connection::ConnectionId;
+use crate::guest::hand_over::ConnectionState;
+use crate::service::hand_over::{self, GATHER, Handed};
+use crate::service::intake::{Arrival, Intake};
+use crate::sockets::connection::{Connection, ConnectionId};
 use std::collections::HashSet;
 use std::future::pending;
 use tokio::time::{Instant, sleep_until};
@@ -98,54 +99,79 @@ const ROUNDS: usize = 16;
 
 impl Serving {
     /// Offers the connections that the guest gives up to the current version.
+    /// Returns those that stay, to be served on.
     pub(super) async fn leave(
         &self,
         guest: &Guest<'_>,
         ids: Vec<ConnectionId>,
         intake: &mut Intake,
-    ) -> Result<(), Failure> {
-        let mut handed = Vec::with_capacity(ids.len());
-        let result = self.give_up_all(guest, ids, &mut handed).await;
-        // What was given up before the guest died is safe.
-        offer(&self.service, &self.version, handed, &intake.home());
-        self.version.release_next_gate();
-        result
-    }
-
-    async fn give_up_all(
-        &self,
-        guest: &Guest<'_>,
-        ids: Vec<ConnectionId>,
-        handed: &mut Vec<Handed>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<ConnectionId>, Failure> {
+        let mut staying = Vec::new();
         for id in ids {
-            let Some(state) = guest.give_up(id).await? else {
-                self.finish(id, Ok(()));
-                continue;
-            };
-            let Some(mut connection) = self.open.lock().remove(&id) else {
-                continue;
-            };
-            let mut renewed = connection.renew();
-            for _ in 0..ROUNDS {
-                if renewed {
-                    break;
-                }
-                tokio::task::yield_now().await;
-                renewed = connection.renew();
-            }
-            if renewed {
-                handed.push(Handed {
-                    connection,
-                    state,
-                    turn: None,
-                });
-            } else {
-                self.open.lock().insert(id, connection);
-                self.finish(id, Err(Failure::still_held()));
+            match guest.give_up(id).await? {
+                Some(state) => staying.extend(self.give_up(guest, id, state).await?),
+                None => self.finish(id, Ok(())),
             }
         }
-        Ok(())
+        self.offer_all(intake);
+        Ok(staying)
+    }
+
+    /// Takes a connection, which the guest has given up, out of the dispatch.
+    /// Returns it if it stays.
+    async fn give_up(
+        &self,
+        guest: &Guest<'_>,
+        id: ConnectionId,
+        state: ConnectionState,
+    ) -> Result<Vec<ConnectionId>, Failure> {
+        if !self.is_let_go_of(id).await {
+            self.finish(id, Err(Failure::still_held()));
+            return Ok(Vec::new());
+        }
+        let Some(connection) = self.open.lock().remove(&id) else {
+            return Ok(Vec::new());
+        };
+        let handed = Handed {
+            connection,
+            state,
+            turn: None,
+        };
+        let limit = self.version.handler.limits().max_memory_bytes;
+        let added = self.given_up().add(handed, limit);
+        let Err((handed, reason)) = added else {
+            return Ok(Vec::new());
+        };
+        let to = self.version.asks_for();
+        hand_over::stay(
+            &self.service,
+            &self.version,
+            &handed.connection,
+            to,
+            &reason,
+        );
+        let returned = self.register(Arrival::Returned(handed));
+        self.admit(guest, returned).await
+    }
+
+    /// Whether neither the guest nor the event loop has a hold on a connection any
+    /// more. It is as when it was accepted then.
+    async fn is_let_go_of(&self, id: ConnectionId) -> bool {
+        for _ in 0..ROUNDS {
+            let renewed = self.open.lock().get_mut(&id).map(Connection::renew);
+            if renewed != Some(false) {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        false
+    }
+
+    /// Offers what was given up to the version that is current.
+    pub(super) fn offer_all(&self, intake: &mut Intake) {
+        let handed = self.given_up().take();
+        offer(&self.service, &self.version, handed, &intake.home());
+        self.version.release_next_gate();
     }
 }
 

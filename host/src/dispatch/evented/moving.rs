@@ -5,10 +5,11 @@ use super::{Guest, Turns};
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, Deadline};
-use crate::service::hand_over::{Batch, Handed};
+use crate::service::hand_over::{self, Batch, GATHER, Handed};
 use crate::service::intake::{Arrival, Intake, Registered};
 use crate::sockets::connection::{Connection, ConnectionId};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 impl Turns<'_> {
     pub(super) fn register(&mut self, arrival: Arrival) -> Registered {
@@ -61,51 +62,68 @@ impl Turns<'_> {
         to: u32,
     ) -> Result<(), Failure> {
         self.offered_to = to;
-        let mut handed = Vec::with_capacity(self.open.len());
-        let result = self.give_up_all(guest, to, &mut handed).await;
-        // What was given up before the guest died is safe.
-        offer(self.service, self.version, handed, &intake.home());
-        self.version.release_next_gate();
-        result
-    }
-
-    async fn give_up_all(
-        &mut self,
-        guest: &mut Guest,
-        to: u32,
-        handed: &mut Vec<Handed>,
-    ) -> Result<(), Failure> {
         let asked: Vec<_> = self
             .open
             .iter()
             .filter(|(_, entry)| entry.connection.may_go_to(to))
             .map(|(id, _)| *id)
             .collect();
+        let begun = Instant::now();
         for id in asked {
-            let Some(state) = guest.give_up(id).await? else {
+            if begun.elapsed() > GATHER {
+                // Whoever is new does not wait for a slow guest any longer.
+                self.version.release_next_gate();
+            }
+            match guest.give_up(id).await? {
+                Some(state) => self.give_up(guest, id, state).await?,
                 // It stays, and is not asked again.
-                if let Some(entry) = self.open.get(&id) {
-                    entry.connection.refused_by(to);
-                    self.version.stays();
+                None => {
+                    if let Some(entry) = self.open.get(&id) {
+                        entry.connection.refused_by(to);
+                        self.version.stays();
+                    }
                 }
-                continue;
-            };
-            self.watch_nothing(id)?;
-            let Some(Entry { mut connection, .. }) = self.open.remove(&id) else {
-                continue;
-            };
-            if connection.renew() {
-                handed.push(Handed {
-                    connection,
-                    state,
-                    turn: None,
-                });
-            } else {
-                self.open.insert(id, Entry::new(connection));
-                self.close(id, Err(Failure::still_held()))?;
             }
         }
+        self.offer_all(intake);
         Ok(())
+    }
+
+    /// Takes a connection, which the guest has given up, out of the dispatch.
+    async fn give_up(
+        &mut self,
+        guest: &mut Guest,
+        id: ConnectionId,
+        state: ConnectionState,
+    ) -> Result<(), Failure> {
+        self.watch_nothing(id)?;
+        let Some(Entry { mut connection, .. }) = self.open.remove(&id) else {
+            return Ok(());
+        };
+        if !connection.renew() {
+            self.open.insert(id, Entry::new(connection));
+            return Ok(self.close(id, Err(Failure::still_held()))?);
+        }
+        let handed = Handed {
+            connection,
+            state,
+            turn: None,
+        };
+        let limit = self.version.handler.limits().max_memory_bytes;
+        if let Err((handed, reason)) = self.given_up.add(handed, limit) {
+            let to = self.version.asks_for();
+            hand_over::stay(self.service, self.version, &handed.connection, to, &reason);
+            let returned = self.register(Arrival::Returned(handed));
+            self.admit(guest, returned).await?;
+        }
+        Ok(())
+    }
+
+    /// Offers what was given up to the version that is current.
+    pub(super) fn offer_all(&mut self, intake: &mut Intake) {
+        let handed = self.given_up.take();
+        offer(self.service, self.version, handed, &intake.home());
+        self.version.release_next_gate();
     }
 }
 

@@ -4,7 +4,7 @@
 //! The services, versions, intakes and offers are the real ones; in the place of
 //! the guests are rules that decide at random.
 
-use super::{Batch, Handed};
+use super::{Batch, GivenUp, Handed};
 use crate::builtin;
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
@@ -432,4 +432,38 @@ fn the_gate_is_shut_until_the_version_before_has_offered() {
     });
     assert_eq!(model.drivers[1].books.len(), 1);
     assert_eq!(model.service.phase(), Phase::Serving);
+}
+
+#[test]
+fn what_a_shared_instance_gives_up_fits_into_its_memory() {
+    let mut model = Model::new();
+    for _ in 0..3 {
+        model.act(&Act::Open);
+    }
+    model.act(&Act::TakeIn {
+        version: 0,
+        refuse: usize::MAX,
+        die: usize::MAX,
+    });
+    let mut given_up = GivenUp::default();
+    let mut add = |size: usize| {
+        let (_, connection) = model.drivers[0].books.pop_first().unwrap();
+        let state = ConnectionState {
+            tag: "x".to_owned(),
+            bytes: vec![0; size - 1],
+        };
+        let handed = Handed {
+            connection,
+            state,
+            turn: None,
+        };
+        let refused = given_up.add(handed, 100).err();
+        refused.map(|(_, reason)| reason)
+    };
+    assert_eq!(add(60), None);
+    let reason = "the states of its instance have more than 100 bytes";
+    assert_eq!(add(41).as_deref(), Some(reason));
+    assert_eq!(add(40), None);
+    assert_eq!(given_up.take().len(), 2);
+    assert!(given_up.is_empty());
 }
