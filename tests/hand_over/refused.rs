@@ -29,11 +29,8 @@ fn connect(controlled: &Controlled, dispatch: &str) -> Vec<Client> {
 /// `echo` is swapped for a version that does not take its connections, for this
 /// reason, and that for one that does.
 #[track_caller]
-fn check(manner: &str, contracts: &[&str], reason: &str) {
+fn check(manner: &str, reason: &str) {
     for (echo, upper, dispatch) in partners() {
-        if !contracts.contains(&echo.contract()) {
-            continue;
-        }
         println!("{manner}: {} under {dispatch}", echo.name);
         let options = ["--env", manner, "--deadline", DEADLINE];
         let controlled = start(echo, dispatch, &options);
@@ -102,34 +99,22 @@ fn check(manner: &str, contracts: &[&str], reason: &str) {
 
 #[test]
 fn one_that_refuses() {
-    check(
-        "HAND_OVER=refuse",
-        &["blocking", "evented", "concurrent"],
-        REFUSAL,
-    );
+    check("HAND_OVER=refuse", REFUSAL);
 }
 
 #[test]
 fn one_that_traps_when_it_is_asked() {
-    check(
-        "HAND_OVER=trap-accept",
-        &["blocking", "evented", "concurrent"],
-        TRAP,
-    );
+    check("HAND_OVER=trap-accept", TRAP);
 }
 
 #[test]
 fn one_that_computes_for_ever_when_it_is_asked() {
-    check(
-        "HAND_OVER=spin-accept",
-        &["blocking", "evented", "concurrent"],
-        TOO_LONG,
-    );
+    check("HAND_OVER=spin-accept", TOO_LONG);
 }
 
 #[test]
 fn one_that_waits_when_it_is_asked() {
-    check("HAND_OVER=wait-accept", &["blocking", "evented"], TOO_LONG);
+    check("HAND_OVER=wait-accept", TOO_LONG);
 }
 
 /// What a connection is refused for may be the connection itself: who speaks

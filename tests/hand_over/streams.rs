@@ -135,3 +135,50 @@ fn a_peer_that_has_finished_sending_gets_the_rest() {
         controlled.server.stop().check_no_alarm();
     }
 }
+
+/// What the host has taken and the kernel has not is sent on, though the new
+/// version knows nothing of it: its handler has read all there is, and only waits.
+#[test]
+fn what_the_host_has_still_to_send_goes_out_under_every_contract() {
+    for (old, dispatch) in pairs(&ECHO) {
+        for new in ECHO {
+            if dispatch == "sequential" || !new.dispatches().contains(&dispatch) {
+                continue;
+            }
+            println!("{} and {} under {dispatch}", old.name, new.name);
+            let controlled = start(old, dispatch, &[]);
+            let mut client = Client::connect_narrow(controlled.server.address());
+            let bytes = noise(64 << 20);
+            let mut sent = 0;
+            // A little at a time, so that the handler reads all of it.
+            while !is_backed_up(&controlled, sent) {
+                client.send(&bytes[sent..sent + STEP]);
+                sent += STEP;
+                controlled.wait_for_bytes_in(sent);
+            }
+            let next = if new == old {
+                controlled.scratch.build(new, 7)
+            } else {
+                new.path()
+            };
+            controlled.swap_at_once(next.to_str().unwrap());
+            controlled.wait_for_settled(1);
+            assert!(
+                client.read_exact(sent) == bytes[..sent],
+                "not the same bytes"
+            );
+            client.check_echo("and then");
+            client.finish_sending();
+            client.expect_eof();
+        }
+    }
+}
+
+/// Much less than the host takes off a handler's hands.
+const STEP: usize = 16 << 10;
+
+/// Whether not all has been sent back of what was read. It may have been a moment
+/// ago only, so it is looked at twice.
+fn is_backed_up(controlled: &Controlled, sent: usize) -> bool {
+    (0..2).all(|_| controlled.status()["bytes-out"].as_u64().unwrap() < sent as u64)
+}

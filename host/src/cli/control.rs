@@ -168,10 +168,14 @@ fn print_swapped(
             Old::Drain => "drain",
             Old::Abort => "are closed",
         };
-        writeln!(
+        write!(
             out,
             "{service} is at version {version}, sha256 {sha256}; open connections {old}"
-        )
+        )?;
+        match swapped.staying {
+            0 => writeln!(out),
+            count => writeln!(out, ", {count} of them still with the version before"),
+        }
     } else {
         writeln!(
             out,
@@ -228,6 +232,14 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         "  bytes        in {}  out {}",
         status.bytes_in, status.bytes_out
     )?;
+    let moved = status.hand_overs;
+    if moved != HandOverCounts::default() {
+        writeln!(
+            out,
+            "  hand-overs   done {}  refused {}",
+            moved.handed_over, moved.refused
+        )?;
+    }
     for version in &status.versions {
         let mark = match version.state {
             VersionState::Current => "*",
@@ -241,14 +253,6 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             version.sha256.get(..12).unwrap_or(&version.sha256),
             version.loaded_at,
             version.connections,
-        )?;
-    }
-    let moved = status.hand_overs;
-    if moved != HandOverCounts::default() {
-        writeln!(
-            out,
-            "  hand-overs   done {}  refused {}",
-            moved.handed_over, moved.refused
         )?;
     }
     if let Some(reason) = &status.rolled_back {

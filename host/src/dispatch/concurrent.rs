@@ -10,8 +10,9 @@ mod leaving;
 
 use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
+use crate::guest::clock::DeadlineExceeded;
 use crate::guest::failure::Failure;
-use crate::guest::hand_over::{ConnectionState, Deadline, HandOver};
+use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::roster::{Open, Roster, Tenants};
 use crate::service::hand_over::{self, Batch, GivenUp};
 use crate::service::intake::{Arrival, Intake, Registered};
@@ -22,8 +23,11 @@ use crate::sockets::push_socket;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use leaving::Leaving;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use wasmtime::component::Accessor;
 
 pub(super) async fn run(service: Arc<Shared>, version: Arc<Version>, mut intake: Intake) {
@@ -36,6 +40,8 @@ pub(super) async fn run(service: Arc<Shared>, version: Arc<Version>, mut intake:
             told: watch::Sender::new(0),
             undecided: Mutex::default(),
             given_up: Mutex::default(),
+            flushing: Mutex::default(),
+            busy: watch::Sender::new(None),
         };
         match serving.run(first, &mut intake).await {
             Ok(()) => break,
@@ -57,6 +63,19 @@ struct Serving {
     undecided: Mutex<Batch>,
     /// What is offered next; outside of the event loop for the same reason.
     given_up: Mutex<GivenUp>,
+    /// Connections with output from before they were this version's.
+    flushing: Mutex<HashMap<ConnectionId, Flushing>>,
+    /// When the call of `hand-over` under way has to be done, if there is one.
+    busy: watch::Sender<Option<Instant>>,
+}
+
+/// A task that ends with this.
+struct Flushing(JoinHandle<()>);
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Offers, while the guest decides about them.
@@ -76,7 +95,6 @@ struct Guest<'a> {
     accessor: &'a Accessor<State>,
     exports: &'a ConcurrentHandler,
     hand_over: Option<&'a HandOver>,
-    deadline: Deadline,
 }
 
 impl Serving {
@@ -84,8 +102,9 @@ impl Serving {
     /// dies.
     async fn run(&self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
         let first = self.register(first);
+        let handler = &self.version.handler;
+        let limits = handler.limits();
         let serving = async {
-            let handler = &self.version.handler;
             let tenants = Tenants::All(self.open.clone());
             let roster = Roster::new(tenants, self.told.subscribe());
             let (mut store, clock) = handler.store(self.service.scope(None), roster)?;
@@ -95,7 +114,6 @@ impl Serving {
                     accessor,
                     exports: &exports,
                     hand_over: hand_over.as_ref(),
-                    deadline: Deadline(handler.limits().deadline),
                 };
                 let calls = self.calls(&guest, first, intake);
                 clock.between_calls(calls).await
@@ -107,9 +125,45 @@ impl Serving {
         };
         tokio::select! {
             biased;
-            result = serving => result,
+            // First, so that nothing more is accepted.
             () = self.version.reached(Phase::Aborting) => Err(Failure::Aborted),
+            result = serving => result,
+            () = self.overdue() => Err(DeadlineExceeded(limits.deadline).into()),
         }
+    }
+
+    /// Waits until a call of `hand-over` has taken too long.
+    ///
+    /// A guest that waits in it by way of WASI 0.2 holds up the whole event loop,
+    /// with every timer in there.
+    async fn overdue(&self) {
+        let mut busy = self.busy.subscribe();
+        loop {
+            let until = *busy.borrow_and_update();
+            let over = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = busy.changed() => {}
+                () = over => return,
+            }
+        }
+    }
+
+    /// Does a call of `hand-over` that must not take longer than a turn.
+    async fn in_time<R>(
+        &self,
+        call: impl Future<Output = Result<R, Failure>>,
+    ) -> Result<R, Failure> {
+        let deadline = self.version.handler.limits().deadline;
+        self.busy.send_replace(Some(Instant::now() + deadline));
+        let result = call.await;
+        self.busy.send_replace(None);
+        result
     }
 
     /// The store's event loop: takes connections on, sees their calls end, and
@@ -210,25 +264,38 @@ impl Serving {
                 };
                 while let Some(handed) = deciding.batch.next() {
                     let (id, state) = (handed.connection.id(), &handed.state);
-                    let decision = guest.accept(id, state).await;
+                    let decision = self.in_time(guest.accept(id, state)).await;
                     deciding.batch.decide(decision)?;
                 }
                 let batch = std::mem::take(&mut deciding.batch);
                 let enter = |connection: Arc<Connection>| {
                     let id = connection.id();
+                    self.flush(&connection);
                     self.open.lock().insert(id, connection);
                     id
                 };
                 Ok(batch.accept().map(enter).collect())
             }
-            Registered::Returned(id, state) => match guest.accept(id, &state).await? {
-                Ok(()) => Ok(vec![id]),
-                Err(reason) => {
-                    self.finish(id, Err(Failure::Refused(reason)));
-                    Ok(Vec::new())
+            Registered::Returned(id, state) => {
+                match self.in_time(guest.accept(id, &state)).await? {
+                    Ok(()) => Ok(vec![id]),
+                    Err(reason) => {
+                        self.finish(id, Err(Failure::Refused(reason)));
+                        Ok(Vec::new())
+                    }
                 }
-            },
+            }
         }
+    }
+
+    /// Sends what a version on WASI 0.2 has left in the host's hands.
+    fn flush(&self, connection: &Arc<Connection>) {
+        if !connection.has_unsent() {
+            return;
+        }
+        let (id, connection) = (connection.id(), Arc::clone(connection));
+        let flushing = tokio::spawn(async move { connection.flushed().await });
+        self.flushing().insert(id, Flushing(flushing));
     }
 
     fn was_told(&self, id: ConnectionId) -> bool {
@@ -238,16 +305,29 @@ impl Serving {
     }
 
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
+        self.flushing().remove(&id);
         let Some(connection) = self.open.lock().remove(&id) else {
             return;
         };
         let (service, version) = (Arc::clone(&self.service), Arc::clone(&self.version));
-        tokio::spawn(async move { service.finish(&version, connection, outcome).await });
+        tokio::spawn(async move {
+            if outcome.is_ok() {
+                // The guest does not know of what a version before has left to be
+                // sent, and so cannot have waited for it.
+                tokio::select! {
+                    biased;
+                    () = connection.flushed() => {}
+                    () = version.reached(Phase::Aborting) => {}
+                }
+            }
+            service.finish(&version, connection, outcome).await;
+        });
     }
 
     /// Ends every connection of an instance that is gone.
     fn fail_all(&self, failure: Failure, intake: &mut Intake) {
         self.undecided().refuse_all(&failure);
+        self.flushing().clear();
         if matches!(failure, Failure::Aborted) {
             for handed in self.given_up().take() {
                 hand_over::close(&self.service, &self.version, handed, Failure::Aborted);
@@ -269,6 +349,10 @@ impl Serving {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn flushing(&self) -> MutexGuard<'_, HashMap<ConnectionId, Flushing>> {
+        self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn given_up(&self) -> MutexGuard<'_, GivenUp> {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -283,15 +367,13 @@ impl Guest<'_> {
         let Some(hand_over) = self.hand_over else {
             return Ok(Err("its component does not export hand-over".to_owned()));
         };
-        hand_over
-            .accept_in(self.accessor, self.deadline, id, state)
-            .await
+        hand_over.accept_in(self.accessor, id, state).await
     }
 
     async fn give_up(&self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
         let Some(hand_over) = self.hand_over else {
             return Ok(None);
         };
-        hand_over.give_up_in(self.accessor, self.deadline, id).await
+        hand_over.give_up_in(self.accessor, id).await
     }
 }

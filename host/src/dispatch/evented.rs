@@ -152,9 +152,11 @@ impl<'a> Turns<'a> {
                 Wake::Tick => self.events.push(Event::Tick),
                 Wake::Leave(to) => self.leave(&mut guest, intake, to).await?,
                 Wake::Arrival(Some(arrival)) => {
+                    let is_new = matches!(arrival, Arrival::Accepted(_));
                     let arrived = self.register(arrival);
                     self.admit(&mut guest, arrived).await?;
-                    while self.coming.len() < MAX_EVENTS
+                    while is_new
+                        && self.coming.len() < MAX_EVENTS
                         && let Some(next) = intake.try_accepted()
                     {
                         self.enter(next);
@@ -219,9 +221,10 @@ impl<'a> Turns<'a> {
             && let Some(id) = self.coming.pop_front()
         {
             self.watch(id)?;
-            let Some(entry) = self.open.get(&id) else {
+            let Some(entry) = self.open.get_mut(&id) else {
                 continue;
             };
+            entry.opened = true;
             let table = &mut store.data_mut().table;
             let (socket, input, output) =
                 p2::push(table, &entry.connection).map_err(|error| Failure::from_call(&error))?;
@@ -266,6 +269,8 @@ impl<'a> Turns<'a> {
         self.attention.take(&mut asked);
         for id in asked.drain(..) {
             match self.open.get(&id) {
+                // It has no resources of it yet, and watches for nothing.
+                Some(entry) if !entry.opened => {}
                 Some(entry) if entry.connection.is_released() => {
                     self.close(id, Ok(()))?;
                 }

@@ -109,34 +109,34 @@ pub(crate) fn offer(
     }
     while !fit.is_empty() {
         let to = service.current.load_full();
-        let reason = if !to.is_serving() {
-            // A swap came between, and a later version takes them; or the
-            // service is ending.
-            if !Arc::ptr_eq(&to, &service.current.load()) {
-                continue;
-            }
-            "the service is ending"
+        // Before it is looked at, so that it is not forgotten meanwhile.
+        let offers: Vec<_> = fit
+            .drain(..)
+            .map(|handed| Offer::new(service, from, &to, handed, home))
+            .collect();
+        if !to.is_serving() && Arc::ptr_eq(&to, &service.current.load()) {
+            refuse_all(offers, "the service is ending");
         } else if !to.handler.takes_over() {
-            "its component does not export hand-over"
+            refuse_all(offers, "its component does not export hand-over");
         } else {
-            let offers = fit
-                .drain(..)
-                .map(|handed| Offer::new(service, from, &to, handed, home))
-                .collect();
+            // If a swap came between, a later version takes them.
             let refused = give_offers(service, &to, offers);
-            fit = refused.into_iter().filter_map(Offer::withdraw).collect();
-            continue;
-        };
-        for handed in fit.drain(..) {
-            hand_over::send_home(service, from, handed, home, to.number, reason);
+            fit.extend(refused.into_iter().filter_map(Offer::withdraw));
         }
     }
+}
+
+fn refuse_all(offers: Vec<Offer>, reason: &str) {
+    offers.into_iter().for_each(|offer| offer.refuse(reason));
 }
 
 /// Gives offers to a version, and returns them if it takes no more.
 fn give_offers(service: &Arc<Shared>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
     if to.handler.shares_instance() {
         return to.take_in_offers(offers).err().unwrap_or_default();
+    }
+    if !to.is_serving() {
+        return offers;
     }
     for offer in offers {
         isolated::spawn_offered(service, Arc::clone(to), offer);

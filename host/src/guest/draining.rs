@@ -21,7 +21,7 @@ impl HasData for Draining {
     type Data<'a> = &'a mut State;
 }
 
-/// Provides both interfaces; a 0.3 component may have 0.2 streams as well.
+/// Provides the interface that goes with the contract.
 pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> Result<()> {
     use p2::sockserve::handler::blocking_draining as blocking;
     use p3::sockserve::handler::concurrent_draining;

@@ -60,7 +60,8 @@ impl HandOverPre {
 pub(crate) struct Deadline(pub(crate) Duration);
 
 impl Deadline {
-    async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
+    /// Waits for a call, from outside of an event loop.
+    pub(crate) async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
         match tokio::time::timeout(self.0, call).await {
             Ok(result) => result.map_err(|error| Failure::from_call(&error)),
             Err(_) => Err(DeadlineExceeded(self.0).into()),
@@ -113,29 +114,30 @@ impl HandOver {
         deadline.hold(call).await
     }
 
-    /// [`give_up`](Self::give_up), inside the event loop of a store.
+    /// [`give_up`](Self::give_up), inside the event loop of a store. Who runs the
+    /// loop sees to the deadline.
     pub(crate) async fn give_up_in(
         &self,
         accessor: &Accessor<State>,
-        deadline: Deadline,
         id: ConnectionId,
     ) -> Result<Option<ConnectionState>, Failure> {
         let Self::P3(exports) = self else {
             return Ok(None);
         };
         let guest = exports.sockserve_handler_hand_over();
-        let state = deadline.hold(guest.call_hand_over(accessor, id)).await?;
+        let state = guest.call_hand_over(accessor, id).await;
+        let state = state.map_err(|error| Failure::from_call(&error))?;
         Ok(state.map(|state| ConnectionState {
             tag: state.tag,
             bytes: state.bytes,
         }))
     }
 
-    /// [`accept`](Self::accept), inside the event loop of a store.
+    /// [`accept`](Self::accept), inside the event loop of a store. Who runs the
+    /// loop sees to the deadline.
     pub(crate) async fn accept_in(
         &self,
         accessor: &Accessor<State>,
-        deadline: Deadline,
         id: ConnectionId,
         state: &ConnectionState,
     ) -> Result<Result<(), String>, Failure> {
@@ -147,6 +149,7 @@ impl HandOver {
             tag: state.tag.clone(),
             bytes: state.bytes.clone(),
         };
-        deadline.hold(guest.call_accept(accessor, id, state)).await
+        let accepted = guest.call_accept(accessor, id, state).await;
+        accepted.map_err(|error| Failure::from_call(&error))
     }
 }

@@ -93,6 +93,7 @@ impl Offer {
     /// Takes it back before the version has seen it.
     pub(crate) fn withdraw(mut self) -> Option<Handed> {
         self.to.gone();
+        self.service.forget_if_ended(&self.to);
         self.handed.take()
     }
 }
@@ -148,9 +149,11 @@ pub(crate) fn stay(
         "connection not handed over, it goes on where it was: {}",
         one_line(reason)
     );
-    // It is not offered to this one again, nor to the one it was asked to go to.
-    connection.refused_by(to.max(from.asks_for()));
-    from.stays();
+    // Nor is it offered to that one again; but a later one may ask already.
+    connection.refused_by(to);
+    if to >= from.asks_for() {
+        from.stays();
+    }
 }
 
 /// Closes a connection that was given up and cannot go on anywhere.

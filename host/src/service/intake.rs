@@ -6,7 +6,9 @@ use crate::service::hand_over::{Handed, Offer};
 use crate::sockets::connection::{Connection, ConnectionId};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, timeout_at};
 
 /// The driver's end.
 pub(crate) struct Intake {
@@ -16,6 +18,8 @@ pub(crate) struct Intake {
     /// come back.
     returns: Option<UnboundedReceiver<Handed>>,
     gate: mpsc::Receiver<Infallible>,
+    /// When the gate opens in any case.
+    opens_by: Instant,
 }
 
 /// The other end. The intake is closed when it is dropped.
@@ -27,11 +31,16 @@ pub(crate) struct Entrance {
 /// While there is one, accepted connections wait.
 ///
 /// The version before holds it until it has offered what it has, so that a room
-/// has all its old members before it has a new one.
+/// has all its old members before it has a new one. One that is stuck holds it for
+/// no longer than [`PATIENCE`].
 #[derive(Clone)]
 pub(crate) struct Gate {
     _sender: mpsc::Sender<Infallible>,
 }
+
+/// How long a gate may be shut: a turn that is under way, and the time to gather
+/// who is to leave, with some to spare.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What comes.
 pub(crate) enum Arrival {
@@ -90,6 +99,7 @@ pub(crate) fn open() -> (Entrance, Intake, Gate) {
         offers: offering,
         returns: None,
         gate,
+        opens_by: Instant::now() + PATIENCE,
     };
     (entrance, intake, Gate { _sender: sender })
 }
@@ -114,10 +124,13 @@ impl Intake {
             offers,
             returns,
             gate,
+            opens_by,
         } = self;
         let accepting = async {
-            // Nothing is ever sent: it ends when the last gate is gone.
-            gate.recv().await;
+            if !gate.is_closed() && Instant::now() < *opens_by {
+                // Nothing is ever sent: it ends when the last gate is gone.
+                let _ = timeout_at(*opens_by, gate.recv()).await;
+            }
             accepted.recv().await
         };
         let returning = async {
@@ -151,8 +164,8 @@ impl Intake {
 
     /// An accepted connection that is there already.
     pub(crate) fn try_accepted(&mut self) -> Option<Arc<Connection>> {
-        // A connection came through, so the gate is open; but what is offered
-        // goes first.
+        // To be asked after one has come through, so the gate is open; but what is
+        // offered goes first.
         if self.offers.is_empty() {
             self.accepted.try_recv().ok()
         } else {
@@ -160,9 +173,11 @@ impl Intake {
         }
     }
 
-    /// Whether nobody comes in any more, but for those who return.
+    /// Whether nobody comes in any more, but for those who return. Not while the
+    /// gate is shut: the version before comes first, here and at the next one.
     fn is_closed(&self) -> bool {
-        self.accepted.is_closed()
+        (self.gate.is_closed() || Instant::now() >= self.opens_by)
+            && self.accepted.is_closed()
             && self.accepted.is_empty()
             && self.offers.is_closed()
             && self.offers.is_empty()

@@ -3,8 +3,7 @@
 //! A swap compiles and tries the new component beside the old version, and only
 //! then makes it current, for the next accept. Whatever fails before leaves the
 //! old version serving. The old version's connections are handed over to the new
-//! one, drain, or are closed. A
-//! rollback makes the component before current again, as a new version; it
+//! one, drain, or are closed. A rollback makes the component before current again, as a new version; it
 //! happens on request, and by itself when a swapped-in version fails too many
 //! connections.
 
@@ -108,21 +107,25 @@ pub struct Swapped {
     pub changed: bool,
     /// What becomes of the connections of the version before, if it changed.
     pub old: Option<Old>,
+    /// How many connections the version before still has.
+    pub staying: u64,
     /// SHA-256 of its component file, in hexadecimal.
     pub sha256: String,
 }
 
 impl Swapped {
     /// Waits until the connections of the version before are handed over.
-    async fn settle(&self, old: &Version) {
+    async fn settle(&mut self, old: &Version) {
         if self.old == Some(Old::HandOver) {
             let _ = tokio::time::timeout(SETTLING, old.left()).await;
+            self.staying = old.open();
         }
     }
 }
 
-/// How long a swap waits for connections to be handed over.
-const SETTLING: Duration = Duration::from_secs(1);
+/// How long a swap waits for connections to be handed over; longer than a shared
+/// instance gathers them.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// Why the old version goes on. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +177,7 @@ impl Remote {
     ///
     /// Returns when it is current, or with the reason why it is not. Where
     /// connections are handed over it returns when they are, but waits no longer
-    /// than a second for those that are slow to leave. The swap goes on if the
+    /// than two seconds for those that are slow to leave. The swap goes on if the
     /// caller gives up waiting.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
         let (service, source) = (Arc::clone(&self.shared), source.to_owned());
@@ -186,9 +189,9 @@ impl Remote {
         // done.
         let swapping = tokio::spawn(async move {
             let old = service.current.load_full();
-            let result = service.swap(&source, options).await;
+            let mut result = service.swap(&source, options).await;
             drop(guard);
-            if let Ok(swapped) = &result {
+            if let Ok(swapped) = &mut result {
                 swapped.settle(&old).await;
             }
             result
@@ -200,10 +203,11 @@ impl Remote {
     }
 
     /// Makes the component before the current one current again. Returns as
-    /// [`swap`](Self::swap) does.
+    /// [`swap`](Self::swap) does. What stays with the version that is taken back
+    /// is closed at the service's drain timeout.
     pub async fn rollback(&self) -> Result<Swapped, SwapError> {
         let name = self.shared.name.to_string();
-        let (old, swapped) = {
+        let (old, mut swapped) = {
             let Ok(_guard) = self.shared.swapping.try_lock() else {
                 return Err(SwapError::Busy(name));
             };
@@ -241,6 +245,7 @@ impl Shared {
                 version: current.number,
                 changed: false,
                 old: None,
+                staying: 0,
                 sha256: current.handler.digest().to_owned(),
             });
         };
@@ -258,6 +263,7 @@ impl Shared {
             version: version.number,
             changed: true,
             old: Some(old),
+            staying: current.open(),
             sha256: version.handler.digest().to_owned(),
         })
     }
@@ -352,11 +358,13 @@ impl Shared {
         let old = SwapOptions::default().old_mode(&current.handler, &previous)?;
         let version = self.activate(previous, Origin::Rollback, Some(&said), old)?;
         self.history().rolled_back = Some(said);
-        self.end_old(&current, old, None);
+        // What a condemned version does not give up does not stay for ever.
+        self.end_old(&current, old, Some(self.limits.drain_timeout));
         Ok(Swapped {
             version: version.number,
             changed: true,
             old: Some(old),
+            staying: current.open(),
             sha256: version.handler.digest().to_owned(),
         })
     }

@@ -52,7 +52,7 @@ pub(crate) struct Version {
     expected: AtomicU64,
     handed_over: AtomicU64,
     refused: AtomicU64,
-    /// Of those, connections that were asked to leave and stay.
+    /// Connections that were asked to leave and stayed, since it last asked.
     staying: AtomicU64,
     /// Told when the last connection has gone, and after it was asked to leave
     /// when any has.
@@ -203,7 +203,7 @@ impl Version {
 
     /// Connections on it, those being closed included.
     pub(crate) fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
+        self.open.load(Ordering::Acquire)
     }
 
     pub(crate) fn handled(&self) -> u64 {
@@ -246,7 +246,8 @@ impl Version {
     }
 
     pub(crate) fn closed(&self) {
-        let last = self.open.fetch_sub(1, Ordering::Relaxed) == 1;
+        // Whoever sees it gone sees its counts.
+        let last = self.open.fetch_sub(1, Ordering::Release) == 1;
         if last || self.asks_for() > 0 {
             self.fewer.notify_waiters();
         }

@@ -129,7 +129,11 @@ impl OutputStream for Output {
 
     /// Waits once. No permit is given if the wait was interrupted.
     async fn write_ready(&mut self) -> StreamResult<usize> {
-        self.ready().await;
+        if self.flushed_or_told().await {
+            self.connection.interrupted();
+            self.permit = 0;
+            return Ok(0);
+        }
         self.check_write()
     }
 

@@ -3,6 +3,8 @@
 
 mod sockets;
 
+use std::time::Duration;
+
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
 use shell::hand_over::{self, ConnectionId, HandOver, WitState};
 use shell_p3::{Draining, Handler, Ran, Streams, connection, peer, run};
@@ -45,7 +47,12 @@ impl HandOver for Component {
 
     fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
         let mode = shell::option("MODE")?;
-        let state = manner()?.accept(state.into())?;
+        let manner = manner()?;
+        if manner == Manner::WaitAccept {
+            // By way of WASI 0.2, which holds up the instance and its event loop.
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+        let state = manner.accept(state.into())?;
         hand_over::accept(&FaultProtocol { mode }, connection, state)
     }
 }
@@ -53,7 +60,7 @@ impl HandOver for Component {
 /// The option `HAND_OVER`.
 fn manner() -> Result<Manner, String> {
     match shell::option("HAND_OVER")? {
-        manner @ (Manner::Hold | Manner::WaitAccept) => Err(manner.refusal()),
+        manner @ Manner::Hold => Err(manner.refusal()),
         manner => Ok(manner),
     }
 }

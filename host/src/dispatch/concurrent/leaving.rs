@@ -108,7 +108,7 @@ impl Serving {
     ) -> Result<Vec<ConnectionId>, Failure> {
         let mut staying = Vec::new();
         for id in ids {
-            match guest.give_up(id).await? {
+            match self.in_time(guest.give_up(id)).await? {
                 Some(state) => staying.extend(self.give_up(guest, id, state).await?),
                 None => self.finish(id, Ok(())),
             }
@@ -157,6 +157,7 @@ impl Serving {
     /// Whether neither the guest nor the event loop has a hold on a connection any
     /// more. It is as when it was accepted then.
     async fn is_let_go_of(&self, id: ConnectionId) -> bool {
+        self.flushing().remove(&id);
         for _ in 0..ROUNDS {
             let renewed = self.open.lock().get_mut(&id).map(Connection::renew);
             if renewed != Some(false) {

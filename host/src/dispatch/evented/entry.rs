@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 pub(super) struct Entry {
     pub(super) connection: Arc<Connection>,
+    /// Whether the guest has been told of it.
+    pub(super) opened: bool,
     /// What the guest wants to be woken for.
     pub(super) interest: Interest,
     /// What the poller watches for: the interest, and room for what the kernel
@@ -19,6 +21,7 @@ impl Entry {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
         Self {
             connection,
+            opened: false,
             interest: Interest::READABLE,
             watched: None,
         }

@@ -43,6 +43,8 @@ impl Turns<'_> {
                 Err(reason) => self.close(id, Err(Failure::Refused(reason)))?,
             },
         }
+        // The guest may have done something about the others.
+        self.settle_asked()?;
         Ok(())
     }
 
@@ -86,6 +88,8 @@ impl Turns<'_> {
             }
         }
         self.offer_all(intake);
+        // The guest may have done something about those who stay.
+        self.settle_asked()?;
         Ok(())
     }
 

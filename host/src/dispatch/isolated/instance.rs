@@ -78,11 +78,9 @@ impl Instance {
             }
             Exports::Concurrent(_) => {
                 let call = store.run_concurrent(async |accessor| {
-                    hand_over
-                        .accept_in(accessor, deadline, connection.id(), state)
-                        .await
+                    hand_over.accept_in(accessor, connection.id(), state).await
                 });
-                flatten(clock.count(call).await)
+                deadline.hold(clock.count(call)).await?
             }
         }
     }
@@ -108,9 +106,9 @@ impl Instance {
                     Exports::Blocking(_) => hand_over.give_up(store, clock, deadline, id).await,
                     Exports::Concurrent(_) => {
                         let call = store.run_concurrent(async |accessor| {
-                            hand_over.give_up_in(accessor, deadline, id).await
+                            hand_over.give_up_in(accessor, id).await
                         });
-                        flatten(clock.count(call).await)
+                        deadline.hold(clock.count(call)).await?
                     }
                 }
             }
@@ -159,10 +157,18 @@ async fn concurrent(
             .call_handle(accessor, socket);
         clock.between_calls(handling).await
     });
-    Failure::from_result(clock.count(call).await.flatten())
-}
-
-/// What a call inside the event loop came to, unless the loop itself failed.
-fn flatten<R>(result: wasmtime::Result<Result<R, Failure>>) -> Result<R, Failure> {
-    result.unwrap_or_else(|error| Err(Failure::from_call(&error)))
+    // What a version on WASI 0.2 has left in the host's hands.
+    let inherited = async {
+        connection.flushed().await;
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    let result = tokio::select! {
+        biased;
+        result = clock.count(call) => result,
+        never = inherited => match never {},
+    };
+    Failure::from_result(result.flatten())?;
+    // The guest does not know of it, and so cannot have waited for it.
+    connection.flushed().await;
+    Ok(())
 }

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 /// A contract whose versions have an intake. It is never instantiated.
@@ -30,6 +31,10 @@ static HANDLER: LazyLock<Arc<Handler>> = LazyLock::new(|| {
     let options = HandlerOptions::new(Dispatch::Poll);
     Arc::new(Handler::new(name, &component, options).unwrap())
 });
+
+/// For the time that a gate may be shut.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_all().build().unwrap());
 
 const MAX_CONNECTIONS: usize = 64;
 
@@ -296,6 +301,7 @@ proptest! {
 
     #[test]
     fn no_connection_is_lost_or_counted_twice(acts in prop::collection::vec(act(), 1..80)) {
+        let _runtime = RUNTIME.enter();
         let mut model = Model::new();
         for act in &acts {
             model.act(act);
@@ -316,6 +322,7 @@ proptest! {
 
 #[test]
 fn a_connection_is_not_asked_again_by_who_refused_it() {
+    let _runtime = RUNTIME.enter();
     let mut model = Model::new();
     model.act(&Act::Open);
     let everybody = |model: &mut Model, refuse| {
@@ -353,11 +360,7 @@ fn a_connection_is_not_asked_again_by_who_refused_it() {
 
 #[test]
 fn a_connection_without_a_home_is_closed_and_counted() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    RUNTIME.block_on(async {
         let mut model = Model::new();
         let _ = model.service.runtime.set(tokio::runtime::Handle::current());
         model.act(&Act::Open);
@@ -394,6 +397,7 @@ fn a_connection_without_a_home_is_closed_and_counted() {
 
 #[test]
 fn the_gate_is_shut_until_the_version_before_has_offered() {
+    let _runtime = RUNTIME.enter();
     let mut model = Model::new();
     model.act(&Act::Open);
     model.act(&Act::TakeIn {
@@ -436,6 +440,7 @@ fn the_gate_is_shut_until_the_version_before_has_offered() {
 
 #[test]
 fn what_a_shared_instance_gives_up_fits_into_its_memory() {
+    let _runtime = RUNTIME.enter();
     let mut model = Model::new();
     for _ in 0..3 {
         model.act(&Act::Open);

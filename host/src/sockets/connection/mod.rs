@@ -60,7 +60,7 @@ pub(crate) struct Connection {
     told: AtomicBool,
     /// The last version that would not have it; 0 if none was asked.
     refused_by: AtomicU32,
-    /// What interrupts a wait for input, once.
+    /// What interrupts a wait for input, or for room to write, once.
     interrupt: Mutex<Option<watch::Receiver<u32>>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,

@@ -122,6 +122,25 @@ impl Connection {
         }
     }
 
+    /// Sends what an instance before has left to be sent. Done when that is all, or
+    /// when nothing can be sent any more.
+    ///
+    /// Beside a writer of the instance now: unlike `poll_flush` this does not take
+    /// its place in the poller.
+    pub(crate) async fn flushed(&self) {
+        while !self.flush_now() {
+            let Ok(registration) = self.registration() else {
+                return;
+            };
+            // What was sent is tried again by `flush_now`, which knows when it is
+            // no longer writable.
+            match registration.writable().await {
+                Ok(mut ready) => ready.retain_ready(),
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Sends what is unsent without waiting. Says whether nothing is left.
     pub(crate) fn flush_now(&self) -> bool {
         let mut output = self.output();
