@@ -94,7 +94,7 @@ impl Drop for Deciding<'_> {
 struct Guest<'a> {
     accessor: &'a Accessor<State>,
     exports: &'a ConcurrentHandler,
-    hand_over: Option<&'a HandOver>,
+    hand_over: &'a HandOver,
 }
 
 impl Serving {
@@ -113,7 +113,7 @@ impl Serving {
                 let guest = Guest {
                     accessor,
                     exports: &exports,
-                    hand_over: hand_over.as_ref(),
+                    hand_over: &hand_over,
                 };
                 let calls = self.calls(&guest, first, intake);
                 clock.between_calls(calls).await
@@ -196,7 +196,7 @@ impl Serving {
                     // A call that died took the instance with it.
                     let returned = result?;
                     let leaves =
-                        returned.is_ok() && guest.hand_over.is_some() && self.was_told(id);
+                        returned.is_ok() && self.was_told(id);
                     leaving.returned(id, leaves);
                     if !leaves {
                         self.finish(id, returned.map_err(Failure::Guest));
@@ -364,16 +364,10 @@ impl Guest<'_> {
         id: ConnectionId,
         state: &ConnectionState,
     ) -> Result<Result<(), String>, Failure> {
-        let Some(hand_over) = self.hand_over else {
-            return Ok(Err("its component does not export hand-over".to_owned()));
-        };
-        hand_over.accept_in(self.accessor, id, state).await
+        self.hand_over.accept_in(self.accessor, id, state).await
     }
 
     async fn give_up(&self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
-        let Some(hand_over) = self.hand_over else {
-            return Ok(None);
-        };
-        hand_over.give_up_in(self.accessor, id).await
+        self.hand_over.give_up_in(self.accessor, id).await
     }
 }

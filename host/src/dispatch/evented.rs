@@ -82,7 +82,7 @@ struct Guest {
     store: Store<State>,
     clock: GuestClock,
     exports: EventedHandler,
-    hand_over: Option<HandOver>,
+    hand_over: HandOver,
     deadline: Duration,
 }
 

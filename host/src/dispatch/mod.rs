@@ -17,6 +17,7 @@ mod poller;
 
 use crate::contract::Contract;
 use crate::dispatch::poller::Poller;
+use crate::guest::hand_over::NOT_EXPORTED;
 use crate::service::Shared;
 use crate::service::hand_over::{self, Handed, Offer};
 use crate::service::version::Version;
@@ -117,7 +118,7 @@ pub(crate) fn offer(
         if !to.is_serving() && Arc::ptr_eq(&to, &service.current.load()) {
             refuse_all(offers, "the service is ending");
         } else if !to.handler.takes_over() {
-            refuse_all(offers, "its component does not export hand-over");
+            refuse_all(offers, NOT_EXPORTED);
         } else {
             // If a swap came between, a later version takes them.
             let refused = give_offers(service, &to, offers);

@@ -28,12 +28,16 @@ impl ConnectionState {
 
 /// Where to find the functions in each instance of a component.
 pub(crate) enum HandOverPre {
+    /// The component does not export the interface.
+    Absent,
     P2(p2::HandOverIndices),
     P3(p3::HandOverIndices),
 }
 
-/// The functions of one instance.
+/// The functions of one instance. Who has none gives nothing up and takes nothing
+/// over.
 pub(crate) enum HandOver {
+    Absent,
     P2(p2::HandOver),
     P3(p3::HandOver),
 }
@@ -49,6 +53,7 @@ impl HandOverPre {
 
     pub(crate) fn load(&self, store: &mut Store<State>, instance: &Instance) -> Result<HandOver> {
         match self {
+            Self::Absent => Ok(HandOver::Absent),
             Self::P2(indices) => indices.load(store, instance).map(HandOver::P2),
             Self::P3(indices) => indices.load(store, instance).map(HandOver::P3),
         }
@@ -70,7 +75,7 @@ impl Deadline {
 }
 
 /// What a component without the interface answers.
-const NOT_EXPORTED: &str = "its component does not export hand-over";
+pub(crate) const NOT_EXPORTED: &str = "its component does not export hand-over";
 
 impl HandOver {
     /// Has the guest give a connection up. Nothing if it does not.

@@ -65,7 +65,7 @@ pub struct Handler {
     engine: Engine,
     pre: InstancePre<State>,
     exports: Exports,
-    hand_over: Option<HandOverPre>,
+    hand_over: HandOverPre,
     gives_up: bool,
     contract: Contract,
     /// Those of the options, shared with the instances.
@@ -164,9 +164,9 @@ impl Handler {
             .map_err(mismatch)?;
         let exports = Exports::new(contract, &pre).map_err(mismatch)?;
         let hand_over = match (component.takes_over(), contract) {
-            (false, _) => None,
-            (true, Contract::Concurrent) => Some(HandOverPre::p3(&pre).map_err(mismatch)?),
-            (true, _) => Some(HandOverPre::p2(&pre).map_err(mismatch)?),
+            (false, _) => HandOverPre::Absent,
+            (true, Contract::Concurrent) => HandOverPre::p3(&pre).map_err(mismatch)?,
+            (true, _) => HandOverPre::p2(&pre).map_err(mismatch)?,
         };
         Ok(Self {
             source: source.to_owned(),
@@ -199,7 +199,7 @@ impl Handler {
 
     /// Whether it can take on live connections of another version.
     pub fn takes_over(&self) -> bool {
-        self.hand_over.is_some()
+        !matches!(self.hand_over, HandOverPre::Absent)
     }
 
     /// Where the component came from.
@@ -286,7 +286,7 @@ macro_rules! instantiate {
                 &self,
                 store: &mut Store<State>,
                 clock: &GuestClock,
-            ) -> Result<($exports, Option<HandOver>), Failure> {
+            ) -> Result<($exports, HandOver), Failure> {
                 let Exports::$variant(indices) = &self.exports else {
                     return Err(Failure::Instantiate(format!(
                         "the contract is {}",
@@ -296,13 +296,8 @@ macro_rules! instantiate {
                 let instance = self.instantiate(store, clock).await?;
                 let exports = indices.load(&mut *store, &instance);
                 let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
-                let hand_over = match &self.hand_over {
-                    Some(pre) => Some(
-                        pre.load(store, &instance)
-                            .map_err(|error| Failure::from_instantiation(&error))?,
-                    ),
-                    None => None,
-                };
+                let hand_over = self.hand_over.load(store, &instance);
+                let hand_over = hand_over.map_err(|error| Failure::from_instantiation(&error))?;
                 Ok((exports, hand_over))
             }
         )*}

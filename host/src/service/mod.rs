@@ -12,17 +12,21 @@
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
 //! | `connections` | connections: taken on, counted, reported, closed |
+//! | `counts` | what becomes of connections, in numbers |
 //! | `version` | one version of the handler, to the end of its last connection |
 //! | `intake` | how connections come to a shared instance |
 //! | `hand_over` | a connection on its way to another version |
-//! | `swap` | another version in its place, and back |
+//! | `swap` | another version in its place |
+//! | `rollback` | the version before again, on request or by itself |
 //! | `probe` | a connection to try a version with |
 //! | `status` | what a service says of itself |
 
 mod connections;
+pub(crate) mod counts;
 pub(crate) mod hand_over;
 pub(crate) mod intake;
 pub(crate) mod probe;
+pub(crate) mod rollback;
 mod run;
 pub(crate) mod status;
 pub(crate) mod swap;
@@ -34,7 +38,8 @@ use crate::contract::{Contract, Dispatch};
 use crate::guest::handler::{Handler, HandlerError};
 use crate::guest::stdio::Scope;
 use crate::limits::Limits;
-use crate::service::swap::{History, RollbackPolicy};
+use crate::service::rollback::RollbackPolicy;
+use crate::service::swap::History;
 use crate::service::version::{Origin, Version};
 use crate::sockets::connection::Connection;
 use crate::sockets::traffic::Traffic;

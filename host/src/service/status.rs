@@ -1,6 +1,7 @@
 //! What a service says of itself.
 
-use crate::service::version::{FailureCounts, HandOverCounts, Version};
+use crate::service::counts::{FailureCounts, HandOverCounts};
+use crate::service::version::Version;
 use crate::service::{Phase, Remote};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

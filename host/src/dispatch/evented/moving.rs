@@ -137,21 +137,15 @@ impl Guest {
         id: ConnectionId,
         state: &ConnectionState,
     ) -> Result<Result<(), String>, Failure> {
-        let Some(hand_over) = &self.hand_over else {
-            return Ok(Err("its component does not export hand-over".to_owned()));
-        };
         let deadline = Deadline(self.deadline);
-        hand_over
+        self.hand_over
             .accept(&mut self.store, &self.clock, deadline, id, state)
             .await
     }
 
     async fn give_up(&mut self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
-        let Some(hand_over) = &self.hand_over else {
-            return Ok(None);
-        };
         let deadline = Deadline(self.deadline);
-        hand_over
+        self.hand_over
             .give_up(&mut self.store, &self.clock, deadline, id)
             .await
     }

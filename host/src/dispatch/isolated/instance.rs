@@ -21,7 +21,7 @@ pub(super) struct Instance {
     store: Store<State>,
     clock: GuestClock,
     exports: Exports,
-    hand_over: Option<HandOver>,
+    hand_over: HandOver,
     deadline: Deadline,
 }
 
@@ -66,9 +66,7 @@ impl Instance {
         connection: &Arc<Connection>,
         state: &ConnectionState,
     ) -> Result<Result<(), String>, Failure> {
-        let Some(hand_over) = &self.hand_over else {
-            return Ok(Err("its component does not export hand-over".to_owned()));
-        };
+        let hand_over = &self.hand_over;
         let (store, clock, deadline) = (&mut self.store, &self.clock, self.deadline);
         match &self.exports {
             Exports::Blocking(_) => {
@@ -98,21 +96,18 @@ impl Instance {
                 concurrent(&mut self.store, &self.clock, exports, connection).await?;
             }
         }
-        match &self.hand_over {
-            Some(hand_over) if connection.was_told() => {
-                let (store, clock, deadline) = (&mut self.store, &self.clock, self.deadline);
-                let id = connection.id();
-                match &self.exports {
-                    Exports::Blocking(_) => hand_over.give_up(store, clock, deadline, id).await,
-                    Exports::Concurrent(_) => {
-                        let call = store.run_concurrent(async |accessor| {
-                            hand_over.give_up_in(accessor, id).await
-                        });
-                        deadline.hold(clock.count(call)).await?
-                    }
-                }
+        if !connection.was_told() {
+            return Ok(None);
+        }
+        let (store, clock, deadline) = (&mut self.store, &self.clock, self.deadline);
+        let (hand_over, id) = (&self.hand_over, connection.id());
+        match &self.exports {
+            Exports::Blocking(_) => hand_over.give_up(store, clock, deadline, id).await,
+            Exports::Concurrent(_) => {
+                let call =
+                    store.run_concurrent(async |accessor| hand_over.give_up_in(accessor, id).await);
+                deadline.hold(clock.count(call)).await?
             }
-            _ => Ok(None),
         }
     }
 }
