@@ -9,17 +9,16 @@
 //!
 //! `cargo bench -- FILTER` runs the servers whose name contains `FILTER`.
 
-use std::error::Error;
-use std::io::{BufRead as _, BufReader};
+mod server;
+
+use server::{Result, Server};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How long one load runs.
 const RUN: Duration = Duration::from_secs(2);
@@ -178,48 +177,6 @@ async fn connect(address: SocketAddr, until: Instant) -> std::io::Result<usize> 
         count += 1024;
     }
     Ok(count)
-}
-
-/// A server on the first core; the clients are on the second.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(command: &mut Command) -> Result<Self> {
-        pin(0)?;
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        pin(1)?;
-        let mut ready = String::new();
-        let stdout = child.stdout.take().ok_or("no standard output")?;
-        BufReader::new(stdout).read_line(&mut ready)?;
-        let address = ready
-            .strip_prefix("listening tcp://")
-            .and_then(|rest| rest.split_whitespace().next())
-            .ok_or_else(|| format!("not ready: {ready}"))?
-            .parse()?;
-        Ok(Self { child, address })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Keeps this thread, and the processes that it starts, on one core.
-fn pin(core: usize) -> Result<()> {
-    let mut cores = rustix::thread::CpuSet::new();
-    cores.set(core);
-    // Where there is one core only, nothing is pinned.
-    let _ = rustix::thread::sched_setaffinity(None, &cores);
-    Ok(())
 }
 
 /// The peer to compare with: a task a connection, a buffer of 64 KiB.

@@ -15,20 +15,19 @@
 //! `cargo bench --bench swap -- FILTER` runs the servers whose name contains
 //! `FILTER`.
 
+mod server;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use server::Result;
 use sockserve::Swapped;
 use sockserve::control::{SwapRequest, client};
-use std::error::Error;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// The contract of both families, and the dispatch.
 const SERVED: [(&str, &str); 5] = [
@@ -218,9 +217,9 @@ async fn open(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A server on the first core; this program is on the second.
+/// A server with a control socket.
 struct Server {
-    child: Child,
+    process: server::Server,
     address: SocketAddr,
     directory: PathBuf,
 }
@@ -240,23 +239,10 @@ impl Server {
         if cached {
             command.arg("--cache").arg(directory.join("cache"));
         }
-        pin(0)?;
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        pin(1)?;
-        let mut ready = String::new();
-        let stdout = child.stdout.take().ok_or("no standard output")?;
-        BufReader::new(stdout).read_line(&mut ready)?;
-        let address = ready
-            .strip_prefix("listening tcp://")
-            .and_then(|rest| rest.split_whitespace().next())
-            .ok_or_else(|| format!("not ready: {ready}"))?
-            .parse()?;
+        let process = server::Server::start(&mut command)?;
         Ok(Self {
-            child,
-            address,
+            address: process.address,
+            process,
             directory,
         })
     }
@@ -280,7 +266,7 @@ impl Server {
 
     /// A line of the process's status, in KiB.
     fn memory(&self, name: &str) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))?;
         let line = status.lines().find(|line| line.starts_with(name));
         let value = line.and_then(|line| line.split_whitespace().nth(1));
         Ok(value.ok_or("no such line")?.parse()?)
@@ -289,7 +275,7 @@ impl Server {
     /// Has the peak begin at what is resident now.
     fn forget_peak(&self) -> Result<()> {
         Ok(std::fs::write(
-            format!("/proc/{}/clear_refs", self.child.id()),
+            format!("/proc/{}/clear_refs", self.process.child.id()),
             "5",
         )?)
     }
@@ -297,19 +283,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Keeps this thread, and the processes that it starts, on one core.
-fn pin(core: usize) -> Result<()> {
-    let mut cores = rustix::thread::CpuSet::new();
-    cores.set(core);
-    // Where there is one core only, nothing is pinned.
-    let _ = rustix::thread::sched_setaffinity(None, &cores);
-    Ok(())
 }
 
 /// This program has as many descriptors as the server.

@@ -1,0 +1,50 @@
+//! A server on the first core; whoever includes this is on the second.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// A server that has said where it listens. Dropping it kills it.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        pin(0)?;
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        pin(1)?;
+        let mut ready = String::new();
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        BufReader::new(stdout).read_line(&mut ready)?;
+        let address = ready
+            .strip_prefix("listening tcp://")
+            .and_then(|rest| rest.split_whitespace().next())
+            .ok_or_else(|| format!("not ready: {ready}"))?
+            .parse()?;
+        Ok(Self { child, address })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps this thread, and the processes that it starts, on one core.
+fn pin(core: usize) -> Result<()> {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    // Where there is one core only, nothing is pinned.
+    let _ = rustix::thread::sched_setaffinity(None, &cores);
+    Ok(())
+}
