@@ -8,13 +8,14 @@
 
 mod leaving;
 
+use crate::dispatch::save;
 use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::clock::DeadlineExceeded;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::roster::{Open, Roster, Tenants};
-use crate::service::hand_over::{self, Batch, GivenUp};
+use crate::service::hand_over::{Batch, GivenUp};
 use crate::service::intake::{Arrival, Intake, Registered};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
@@ -195,8 +196,7 @@ impl Serving {
                 Some((id, result)) = calls.next() => {
                     // A call that died took the instance with it.
                     let returned = result?;
-                    let leaves =
-                        returned.is_ok() && self.was_told(id);
+                    let leaves = returned.is_ok() && self.was_told(id);
                     leaving.returned(id, leaves);
                     if !leaves {
                         self.finish(id, returned.map_err(Failure::Guest));
@@ -328,21 +328,13 @@ impl Serving {
     fn fail_all(&self, failure: Failure, intake: &mut Intake) {
         self.undecided().refuse_all(&failure);
         self.flushing().clear();
-        if matches!(failure, Failure::Aborted) {
-            for handed in self.given_up().take() {
-                hand_over::close(&self.service, &self.version, handed, Failure::Aborted);
-            }
-        } else if !self.given_up().is_empty() {
-            // The guest died later, and these are safe.
-            self.offer_all(intake);
-        }
+        let given_up = self.given_up().take();
+        save(&self.service, &self.version, given_up, &failure, intake);
         let open = std::mem::take(&mut *self.open.lock());
         self.service
             .instance_died(&self.version, open.into_values(), failure);
     }
-}
 
-impl Serving {
     fn undecided(&self) -> MutexGuard<'_, Batch> {
         self.undecided
             .lock()

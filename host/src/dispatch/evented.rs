@@ -10,16 +10,18 @@ mod entry;
 mod moving;
 
 use crate::dispatch::poller::Poller;
+use crate::dispatch::save;
 use crate::guest::State;
 use crate::guest::bindings::evented::EventedHandler;
 use crate::guest::bindings::evented::exports::sockserve::handler::evented::{
     Change, Event, Interest, Opened, Readiness, Ready,
 };
-use crate::guest::clock::{DeadlineExceeded, GuestClock};
+use crate::guest::clock::GuestClock;
+use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::HandOver;
 use crate::guest::roster::Roster;
-use crate::service::hand_over::{self, GivenUp};
+use crate::service::hand_over::GivenUp;
 use crate::service::intake::{Arrival, Intake, Registered};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
@@ -29,9 +31,7 @@ use crate::sockets::p2;
 use entry::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::Store;
@@ -83,7 +83,7 @@ struct Guest {
     clock: GuestClock,
     exports: EventedHandler,
     hand_over: HandOver,
-    deadline: Duration,
+    deadline: Deadline,
 }
 
 /// What goes on in a wait.
@@ -135,7 +135,7 @@ impl<'a> Turns<'a> {
             clock,
             exports,
             hand_over,
-            deadline: handler.limits().deadline,
+            deadline: Deadline(handler.limits().deadline),
         };
         self.admit(&mut guest, first).await?;
         loop {
@@ -319,14 +319,8 @@ impl<'a> Turns<'a> {
 
     /// Ends every connection of an instance that is gone.
     fn fail_all(mut self, failure: Failure, intake: &mut Intake) {
-        if matches!(failure, Failure::Aborted) {
-            for handed in self.given_up.take() {
-                hand_over::close(self.service, self.version, handed, Failure::Aborted);
-            }
-        } else if !self.given_up.is_empty() {
-            // The guest died later, and these are safe.
-            self.offer_all(intake);
-        }
+        let given_up = self.given_up.take();
+        save(self.service, self.version, given_up, &failure, intake);
         for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
             // The poller outlives the instance, and closing takes a while. A
             // connection that cannot be removed is not in it.
@@ -340,22 +334,8 @@ impl<'a> Turns<'a> {
 
 impl Guest {
     async fn turn(&mut self, events: &[Event]) -> Result<Vec<Change>, Failure> {
-        let call = self
-            .exports
-            .sockserve_handler_evented()
-            .call_turn(&mut self.store, events);
-        let mut call = pin!(self.clock.count(call));
-        // Most turns are done at once and need no timer.
-        let result = match futures_util::poll!(&mut call) {
-            Poll::Ready(result) => result,
-            Poll::Pending => tokio::select! {
-                biased;
-                result = &mut call => result,
-                () = tokio::time::sleep(self.deadline) => {
-                    return Err(DeadlineExceeded(self.deadline).into());
-                }
-            },
-        };
-        result.map_err(|error| Failure::from_call(&error))
+        let exports = self.exports.sockserve_handler_evented();
+        let call = self.clock.count(exports.call_turn(&mut self.store, events));
+        self.deadline.hold(call).await
     }
 }

@@ -17,9 +17,11 @@ mod poller;
 
 use crate::contract::Contract;
 use crate::dispatch::poller::Poller;
+use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
 use crate::service::Shared;
 use crate::service::hand_over::{self, Handed, Offer};
+use crate::service::intake::Intake;
 use crate::service::version::Version;
 use crate::sockets::connection::Connection;
 use std::io;
@@ -124,6 +126,36 @@ pub(crate) fn offer(
             let refused = give_offers(service, &to, offers);
             fit.extend(refused.into_iter().filter_map(Offer::withdraw));
         }
+    }
+}
+
+/// Offers what a shared instance has given up, and lets the version after have
+/// new connections.
+fn offer_together(
+    service: &Arc<Shared>,
+    from: &Arc<Version>,
+    given_up: Vec<Handed>,
+    intake: &mut Intake,
+) {
+    offer(service, from, given_up, &intake.home());
+    from.release_next_gate();
+}
+
+/// Sees to what a shared instance had given up when it ended by `failure`: unless
+/// the version is to end, that is safe.
+fn save(
+    service: &Arc<Shared>,
+    from: &Arc<Version>,
+    given_up: Vec<Handed>,
+    failure: &Failure,
+    intake: &mut Intake,
+) {
+    if matches!(failure, Failure::Aborted) {
+        for handed in given_up {
+            hand_over::close(service, from, handed, Failure::Aborted);
+        }
+    } else if !given_up.is_empty() {
+        offer_together(service, from, given_up, intake);
     }
 }
 

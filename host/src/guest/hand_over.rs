@@ -3,10 +3,10 @@
 
 use crate::guest::State;
 use crate::guest::bindings::hand_over::{p2, p3};
-use crate::guest::clock::{DeadlineExceeded, GuestClock};
+use crate::guest::clock::GuestClock;
+use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::sockets::connection::ConnectionId;
-use std::time::Duration;
 use wasmtime::component::{Accessor, Instance, InstancePre};
 use wasmtime::{Result, Store};
 
@@ -56,20 +56,6 @@ impl HandOverPre {
             Self::Absent => Ok(HandOver::Absent),
             Self::P2(indices) => indices.load(store, instance).map(HandOver::P2),
             Self::P3(indices) => indices.load(store, instance).map(HandOver::P3),
-        }
-    }
-}
-
-/// How long a call may take, computing and waiting.
-#[derive(Clone, Copy)]
-pub(crate) struct Deadline(pub(crate) Duration);
-
-impl Deadline {
-    /// Waits for a call, from outside of an event loop.
-    pub(crate) async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
-        match tokio::time::timeout(self.0, call).await {
-            Ok(result) => result.map_err(|error| Failure::from_call(&error)),
-            Err(_) => Err(DeadlineExceeded(self.0).into()),
         }
     }
 }

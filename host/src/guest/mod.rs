@@ -12,6 +12,7 @@
 //! | `draining` | how a guest learns that it is to do so |
 //! | `roster` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
+//! | `deadline` | calls that must not wait |
 //! | `stdio` | a guest's output, in the log |
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
 
@@ -19,6 +20,7 @@ pub(crate) mod bindings;
 pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod component;
+pub(crate) mod deadline;
 mod draining;
 mod engine;
 pub(crate) mod failure;

@@ -248,10 +248,6 @@ impl GivenUp {
         Ok(())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.handed.is_empty()
-    }
-
     pub(crate) fn take(&mut self) -> Vec<Handed> {
         self.size = 0;
         std::mem::take(&mut self.handed)

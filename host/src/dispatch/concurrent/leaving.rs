@@ -1,7 +1,7 @@
 //! Connections that leave a shared instance for another version, together.
 
 use super::{Guest, Serving};
-use crate::dispatch::offer;
+use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
 use crate::service::hand_over::{self, GATHER, Handed};
@@ -113,7 +113,8 @@ impl Serving {
                 None => self.finish(id, Ok(())),
             }
         }
-        self.offer_all(intake);
+        let given_up = self.given_up().take();
+        offer_together(&self.service, &self.version, given_up, intake);
         Ok(staying)
     }
 
@@ -166,13 +167,6 @@ impl Serving {
             tokio::task::yield_now().await;
         }
         false
-    }
-
-    /// Offers what was given up to the version that is current.
-    pub(super) fn offer_all(&self, intake: &mut Intake) {
-        let handed = self.given_up().take();
-        offer(&self.service, &self.version, handed, &intake.home());
-        self.version.release_next_gate();
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::entry::Entry;
 use super::{Guest, Turns};
-use crate::dispatch::offer;
+use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
-use crate::guest::hand_over::{ConnectionState, Deadline};
+use crate::guest::hand_over::ConnectionState;
 use crate::service::hand_over::{self, Batch, GATHER, Handed};
 use crate::service::intake::{Arrival, Intake, Registered};
 use crate::sockets::connection::{Connection, ConnectionId};
@@ -87,7 +87,7 @@ impl Turns<'_> {
                 }
             }
         }
-        self.offer_all(intake);
+        offer_together(self.service, self.version, self.given_up.take(), intake);
         // The guest may have done something about those who stay.
         self.settle_asked()?;
         Ok(())
@@ -122,13 +122,6 @@ impl Turns<'_> {
         }
         Ok(())
     }
-
-    /// Offers what was given up to the version that is current.
-    pub(super) fn offer_all(&mut self, intake: &mut Intake) {
-        let handed = self.given_up.take();
-        offer(self.service, self.version, handed, &intake.home());
-        self.version.release_next_gate();
-    }
 }
 
 impl Guest {
@@ -137,16 +130,14 @@ impl Guest {
         id: ConnectionId,
         state: &ConnectionState,
     ) -> Result<Result<(), String>, Failure> {
-        let deadline = Deadline(self.deadline);
         self.hand_over
-            .accept(&mut self.store, &self.clock, deadline, id, state)
+            .accept(&mut self.store, &self.clock, self.deadline, id, state)
             .await
     }
 
     async fn give_up(&mut self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
-        let deadline = Deadline(self.deadline);
         self.hand_over
-            .give_up(&mut self.store, &self.clock, deadline, id)
+            .give_up(&mut self.store, &self.clock, self.deadline, id)
             .await
     }
 }

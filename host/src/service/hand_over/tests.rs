@@ -74,6 +74,24 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Nothing is refused, and nobody dies.
+fn take_in_all(version: usize) -> Act {
+    Act::TakeIn {
+        version,
+        refuse: usize::MAX,
+        die: usize::MAX,
+    }
+}
+
+/// Nobody is kept.
+fn give_up_all(version: usize) -> Act {
+    Act::GiveUp {
+        version,
+        keep: usize::MAX,
+        large: false,
+    }
+}
+
 /// A version, as its dispatch has it.
 struct Driver {
     version: Arc<Version>,
@@ -332,11 +350,7 @@ fn a_connection_is_not_asked_again_by_who_refused_it() {
                 refuse,
                 die: usize::MAX,
             });
-            model.act(&Act::GiveUp {
-                version,
-                keep: usize::MAX,
-                large: false,
-            });
+            model.act(&give_up_all(version));
         }
     };
     everybody(&mut model, usize::MAX);
@@ -364,22 +378,10 @@ fn a_connection_without_a_home_is_closed_and_counted() {
         let mut model = Model::new();
         let _ = model.service.runtime.set(tokio::runtime::Handle::current());
         model.act(&Act::Open);
-        model.act(&Act::TakeIn {
-            version: 0,
-            refuse: usize::MAX,
-            die: usize::MAX,
-        });
+        model.act(&take_in_all(0));
         model.act(&Act::Swap { gate: false });
-        model.act(&Act::TakeIn {
-            version: 0,
-            refuse: usize::MAX,
-            die: usize::MAX,
-        });
-        model.act(&Act::GiveUp {
-            version: 0,
-            keep: usize::MAX,
-            large: false,
-        });
+        model.act(&take_in_all(0));
+        model.act(&give_up_all(0));
         // Its version is gone when the other refuses it.
         let old = model.drivers.remove(0);
         let version = Arc::clone(&old.version);
@@ -400,40 +402,20 @@ fn the_gate_is_shut_until_the_version_before_has_offered() {
     let _runtime = RUNTIME.enter();
     let mut model = Model::new();
     model.act(&Act::Open);
-    model.act(&Act::TakeIn {
-        version: 0,
-        refuse: usize::MAX,
-        die: usize::MAX,
-    });
+    model.act(&take_in_all(0));
     model.act(&Act::Swap { gate: true });
     model.act(&Act::Open);
-    model.act(&Act::TakeIn {
-        version: 1,
-        refuse: usize::MAX,
-        die: usize::MAX,
-    });
+    model.act(&take_in_all(1));
     assert!(model.drivers[1].books.is_empty(), "it waits at the gate");
-    model.act(&Act::TakeIn {
-        version: 0,
-        refuse: usize::MAX,
-        die: usize::MAX,
-    });
-    model.act(&Act::GiveUp {
-        version: 0,
-        keep: usize::MAX,
-        large: false,
-    });
+    model.act(&take_in_all(0));
+    model.act(&give_up_all(0));
     let first = model.drivers[1].intake.next().now_or_never().flatten();
     let Some(Arrival::Offers(offers)) = first else {
         panic!("what is offered comes before what was accepted");
     };
     assert_eq!(offers.len(), 1);
     drop(offers);
-    model.act(&Act::TakeIn {
-        version: 1,
-        refuse: usize::MAX,
-        die: usize::MAX,
-    });
+    model.act(&take_in_all(1));
     assert_eq!(model.drivers[1].books.len(), 1);
     assert_eq!(model.service.phase(), Phase::Serving);
 }
@@ -445,11 +427,7 @@ fn what_a_shared_instance_gives_up_fits_into_its_memory() {
     for _ in 0..3 {
         model.act(&Act::Open);
     }
-    model.act(&Act::TakeIn {
-        version: 0,
-        refuse: usize::MAX,
-        die: usize::MAX,
-    });
+    model.act(&take_in_all(0));
     let mut given_up = GivenUp::default();
     let mut add = |size: usize| {
         let (_, connection) = model.drivers[0].books.pop_first().unwrap();
@@ -470,5 +448,5 @@ fn what_a_shared_instance_gives_up_fits_into_its_memory() {
     assert_eq!(add(41).as_deref(), Some(reason));
     assert_eq!(add(40), None);
     assert_eq!(given_up.take().len(), 2);
-    assert!(given_up.is_empty());
+    assert!(given_up.take().is_empty());
 }

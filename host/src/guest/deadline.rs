@@ -1,0 +1,27 @@
+//! Calls that must not wait: a turn of `evented`, and those of `hand-over`.
+
+use crate::guest::clock::DeadlineExceeded;
+use crate::guest::failure::Failure;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+use wasmtime::Result;
+
+/// How long a call may take, computing and waiting.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline(pub(crate) Duration);
+
+impl Deadline {
+    /// Waits for a call, from outside of an event loop.
+    pub(crate) async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
+        let mut call = pin!(call);
+        // Most are done at once and need no timer.
+        let result = match futures_util::poll!(&mut call) {
+            Poll::Ready(result) => result,
+            Poll::Pending => tokio::time::timeout(self.0, call)
+                .await
+                .map_err(|_| DeadlineExceeded(self.0))?,
+        };
+        result.map_err(|error| Failure::from_call(&error))
+    }
+}
