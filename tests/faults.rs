@@ -3,6 +3,7 @@
 //! Every one of them must cost no more than its own connections. That a permit
 //! is back is shown by a limit that makes the next peer wait for it.
 
+mod components;
 mod grants;
 mod isolated;
 mod misc;

@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod components;
 pub(crate) mod control;
 pub(crate) mod ctime;
 pub(crate) mod guests;
