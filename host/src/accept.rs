@@ -24,6 +24,12 @@ const LAST_BACKOFF: Duration = Duration::from_secs(1);
 /// Transient errors in a row that are still taken for peers who are gone.
 const MAX_TRANSIENT: u32 = 100;
 
+/// A peer that answers nothing is given up two minutes after its last byte: a
+/// minute of silence, then so many probes. A handler can set other times.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_COUNT: u32 = 4;
+
 /// An accepted connection that nobody has taken on yet.
 pub(crate) struct Incoming {
     pub(crate) socket: OwnedFd,
@@ -57,7 +63,8 @@ impl From<Errno> for AcceptError {
     }
 }
 
-/// Binds and listens, with SO_REUSEADDR, and with IPV6_V6ONLY on IPv6.
+/// Binds and listens, with SO_REUSEADDR, and with IPV6_V6ONLY on IPv6. What it
+/// accepts has TCP_NODELAY and keep-alive on.
 pub(crate) fn bind(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketType, sockopt};
     let family = match address {
@@ -67,6 +74,14 @@ pub(crate) fn bind(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    // What is set here the accepted sockets inherit. A handler answers in small
+    // pieces, and WASI cannot set no-delay itself.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    // A peer that has vanished without a word must not keep its place for ever.
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&socket, KEEP_ALIVE_COUNT)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
@@ -85,9 +100,9 @@ pub(crate) fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {
 /// `turn`, if given, is waited for before each accept: `sequential` lets the
 /// next connection in only when the last one is done.
 ///
-/// At the end the connections that the kernel has already completed are
-/// accepted too, as far as there are permits: their peers may have sent
-/// something.
+/// When the service drains, the connections that the kernel has already completed
+/// are accepted too, as permits come free: their peers may have sent something. What
+/// is left when the service aborts is reset.
 pub(crate) async fn run(
     listener: OwnedFd,
     permits: Arc<Semaphore>,
@@ -96,11 +111,12 @@ pub(crate) async fn run(
     deliver: impl Fn(Incoming, Option<OwnedSemaphorePermit>),
 ) -> io::Result<()> {
     let listener = register(Arc::new(listener))?;
+    let mut aborting = phase.clone();
     let accepting = async {
         let mut trouble = Trouble::default();
         loop {
-            // Somebody is there before anything is taken for him: a listener
-            // that nobody comes to must not keep what another one needs.
+            // A permit is taken only when a peer is there: a listener that nobody
+            // comes to must not keep what another one needs.
             let mut ready = listener.readable().await?;
             let turn = match &turn {
                 Some(turn) => Some(acquire(turn).await?),
@@ -118,7 +134,11 @@ pub(crate) async fn run(
                     deliver(incoming, turn);
                 }
                 Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(error) => trouble.survive(error).await?,
+                Err(error) => {
+                    // Another listener of the service may be better off meanwhile.
+                    drop((permit, turn));
+                    trouble.survive(error).await?;
+                }
             }
         }
     };
@@ -128,30 +148,38 @@ pub(crate) async fn run(
         result = accepting => return result,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
-    let mut waiting = Vec::new();
-    while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-        match accept_now(listener.get_ref()) {
-            Ok((socket, peer)) => waiting.push(Incoming {
-                socket,
-                peer,
-                permit,
-            }),
-            // This one is gone; there may be others.
-            Err(error)
-                if error != Errno::AGAIN && AcceptError::from(error) == AcceptError::Transient => {}
-            Err(_) => break,
+    // From here on the kernel completes no more connections than one.
+    let _ = rustix::net::listen(listener.get_ref(), 0);
+    let last_ones = async {
+        let mut trouble = Trouble::default();
+        loop {
+            let turn = match &turn {
+                Some(turn) => Some(acquire(turn).await?),
+                None => None,
+            };
+            let permit = acquire(&permits).await?;
+            match accept_now(listener.get_ref()) {
+                Ok((socket, peer)) => {
+                    let incoming = Incoming {
+                        socket,
+                        peer,
+                        permit,
+                    };
+                    deliver(incoming, turn);
+                }
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => {
+                    drop((permit, turn));
+                    trouble.survive(error).await?;
+                }
+            }
         }
+    };
+    tokio::select! {
+        biased;
+        _ = aborting.wait_for(|phase| *phase == Phase::Aborting) => Ok(()),
+        result = last_ones => result,
     }
-    // Nobody else gets in, though `turn` may keep those in `waiting` for a while.
-    drop(listener);
-    for incoming in waiting {
-        let turn = match &turn {
-            Some(turn) => Some(acquire(turn).await?),
-            None => None,
-        };
-        deliver(incoming, turn);
-    }
-    Ok(())
 }
 
 async fn acquire(semaphore: &Arc<Semaphore>) -> io::Result<OwnedSemaphorePermit> {
@@ -199,16 +227,13 @@ impl Trouble {
     }
 }
 
-/// Accepts a connection that is there, with TCP_NODELAY on.
+/// Accepts a connection that is there.
 fn accept_now(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (socket, peer) = rustix::net::acceptfrom_with(listener.as_fd(), flags)?;
     let peer = peer
         .and_then(|peer| SocketAddr::try_from(peer).ok())
         .ok_or(Errno::CONNABORTED)?;
-    // A handler answers in small pieces, and WASI cannot set this itself. It
-    // fails only where the peer is gone already.
-    let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
     Ok((socket, peer))
 }
 

@@ -4,7 +4,7 @@
 use super::Failure;
 use crate::builtin;
 use crate::control::client::ask;
-use crate::control::{DrainReply, StatusReply, SwapRequest};
+use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
 use crate::service::swap::{Old, Swapped};
 use crate::{HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
@@ -35,6 +35,18 @@ pub(super) struct StatusOptions {
 pub(super) struct ServiceOptions {
     /// The service's name
     service: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args)]
+pub(super) struct RollbackOptions {
+    /// The service's name
+    service: String,
+    /// The version to go to, by its number; to be named if it was taken back by
+    /// itself
+    #[arg(long, value_name = "VERSION")]
+    to: Option<u32>,
     #[command(flatten)]
     target: Target,
 }
@@ -128,9 +140,10 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
     })
 }
 
-pub(super) fn rollback(options: &ServiceOptions) -> Result<ExitCode, Failure> {
+pub(super) fn rollback(options: &RollbackOptions) -> Result<ExitCode, Failure> {
     let path = format!("/v1/services/{}/rollback", options.service);
-    options.target.ask(&path, EMPTY, |out, reply| {
+    let request = RollbackRequest { to: options.to };
+    options.target.ask(&path, Some(&request), |out, reply| {
         print_swapped(out, &options.service, reply)
     })
 }
@@ -172,10 +185,15 @@ fn print_swapped(
             out,
             "{service} is at version {version}, sha256 {sha256}; open connections {old}"
         )?;
-        match swapped.staying {
-            0 => writeln!(out),
-            count => writeln!(out, ", {count} of them still with the version before"),
+        if swapped.staying > 0 {
+            let count = swapped.staying;
+            write!(out, ", {count} of them still with the version before")?;
         }
+        if swapped.lost > 0 {
+            let count = swapped.lost;
+            write!(out, "; {count} of them failed meanwhile and were closed")?;
+        }
+        writeln!(out)
     } else {
         writeln!(
             out,
@@ -215,13 +233,14 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
     if failed.total() > 0 {
         writeln!(
             out,
-            "  failed       error {}  trap {}  deadline {}  memory {}  instantiate {}  host {}  \
-             peer {}  aborted {}",
+            "  failed       error {}  trap {}  deadline {}  memory {}  instantiate {}  panic {}  \
+             host {}  peer {}  aborted {}",
             failed.error,
             failed.trap,
             failed.deadline,
             failed.memory,
             failed.instantiate,
+            failed.panic,
             failed.host,
             failed.peer,
             failed.aborted,
@@ -254,6 +273,21 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             version.loaded_at,
             version.connections,
         )?;
+    }
+    if let Some(previous) = &status.previous {
+        write!(
+            out,
+            "  rollback     to version {} {}",
+            previous.number, previous.source
+        )?;
+        match &previous.condemned {
+            None => writeln!(out)?,
+            Some(reason) => writeln!(
+                out,
+                ", only if named (--to {}): it was taken back because {reason}",
+                previous.number
+            )?,
+        }
     }
     if let Some(reason) = &status.rolled_back {
         writeln!(out, "  {reason}")?;

@@ -15,6 +15,7 @@ mod serve;
 mod signals;
 mod watch;
 
+use crate::panics;
 use clap::{Parser, Subcommand};
 use std::fmt;
 use std::io::Write as _;
@@ -46,7 +47,7 @@ enum Command {
     /// Put a new version in the place of a service's handler.
     Swap(control::SwapOptions),
     /// Go back to the version before.
-    Rollback(control::ServiceOptions),
+    Rollback(control::RollbackOptions),
     /// Let a service take no new connections and end with its last one.
     Drain(control::ServiceOptions),
     /// Drain every service of a running process.
@@ -94,6 +95,7 @@ pub fn main() -> ExitCode {
         _ => LevelFilter::INFO,
     };
     let _flushed_at_the_end = cli.log.start(default_level);
+    panics::install_hook();
     files::raise_limit();
     let result = match cli.command {
         Command::Serve(options) => serve::run(&options),

@@ -7,7 +7,8 @@ use crate::builtin;
 use crate::control::server::ControlServer;
 use crate::{
     CompileCache, ConnectGrant, Contract, DirGrant, Dispatch, Grants, Handler, HandlerError,
-    HandlerOptions, Limits, ListenAddress, RollbackPolicy, Service, ServiceOptions, StartError,
+    HandlerOptions, Limits, ListenAddress, RollbackOn, RollbackPolicy, Service, ServiceOptions,
+    StartError,
 };
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -64,6 +65,18 @@ struct ControlOptions {
     /// Judge it no longer than this after the swap
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "60s")]
     rollback_window: Duration,
+    /// What speaks against a new version: `fault` is instances that died, `err` is
+    /// errors that the handler returned as well
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "fault")]
+    rollback_on: On,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum On {
+    /// Traps, deadlines, memory, and instances that cannot be made
+    Fault,
+    /// Those, and errors that the handler returned
+    Err,
 }
 
 impl ControlOptions {
@@ -72,6 +85,10 @@ impl ControlOptions {
             percent: self.rollback_percent,
             least: self.rollback_least,
             window: self.rollback_window,
+            on: match self.rollback_on {
+                On::Fault => RollbackOn::Fault,
+                On::Err => RollbackOn::Err,
+            },
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | `GET /v1/status` | every service, as `{"services": [...]}` |
 //! | `GET /v1/services/NAME` | one service |
 //! | `POST /v1/services/NAME/swap` | a new version; the body is a [`SwapRequest`] |
-//! | `POST /v1/services/NAME/rollback` | the version before |
+//! | `POST /v1/services/NAME/rollback` | the version before; the body may be a [`RollbackRequest`] |
 //! | `POST /v1/services/NAME/drain` | no new connections; the service ends with its last one |
 //! | `POST /v1/shutdown` | the same for all services |
 //!
@@ -39,6 +39,16 @@ pub struct SwapRequest {
     /// A connection to try first: `send=TEXT,expect=TEXT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
+}
+
+/// Where to go back to, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The version to go to, by its number; `status` says which there is. By default
+    /// the one before, unless it was taken back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
 }
 
 /// Every service.

@@ -1,6 +1,6 @@
 //! The side of the control plane that has the services.
 
-use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest};
+use crate::control::{DrainReply, ErrorReply, RollbackRequest, StatusReply, SwapRequest};
 use crate::service::Remote;
 use crate::service::swap::{SwapError, SwapOptions};
 use bytes::Bytes;
@@ -118,9 +118,11 @@ struct Refused(StatusCode, String);
 impl From<SwapError> for Refused {
     fn from(error: SwapError) -> Self {
         let status = match error {
-            SwapError::Busy(_) | SwapError::Ending(_) | SwapError::NoPrevious(_) => {
-                StatusCode::CONFLICT
-            }
+            SwapError::Busy(_)
+            | SwapError::Ending(_)
+            | SwapError::NoPrevious(_)
+            | SwapError::Condemned { .. }
+            | SwapError::NotThere(..) => StatusCode::CONFLICT,
             SwapError::Load(_)
             | SwapError::Handler(_)
             | SwapError::HandOver(..)
@@ -176,7 +178,10 @@ async fn act(services: &[Remote], request: Request<Incoming>) -> Result<Vec<u8>,
                     let (source, options) = swap_options(request).await?;
                     json(&service.swap(&source, options).await?)
                 }
-                ["rollback"] => json(&service.rollback().await?),
+                ["rollback"] => {
+                    let to = rollback_request(request).await?.to;
+                    json(&service.rollback(to).await?)
+                }
                 ["drain"] => json(&drain([service])),
                 _ => json(&service.status()),
             }
@@ -208,13 +213,31 @@ fn drain<'a>(services: impl IntoIterator<Item = &'a Remote>) -> DrainReply {
     DrainReply { draining }
 }
 
+/// An empty body, and `null`, ask for nothing in particular.
+async fn rollback_request(request: Request<Incoming>) -> Result<RollbackRequest, Refused> {
+    let body = body(request).await?;
+    if body.is_empty() {
+        return Ok(RollbackRequest::default());
+    }
+    let request: Option<RollbackRequest> = serde_json::from_slice(&body).map_err(|error| {
+        let message = format!("the body is no rollback: {error}; write {{}} or {{\"to\": 1}}");
+        Refused(StatusCode::BAD_REQUEST, message)
+    })?;
+    Ok(request.unwrap_or_default())
+}
+
+async fn body(request: Request<Incoming>) -> Result<Bytes, Refused> {
+    let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
+    let body = body.map_err(|error| {
+        let message = format!("the body cannot be read: {error}");
+        Refused(StatusCode::BAD_REQUEST, message)
+    })?;
+    Ok(body.to_bytes())
+}
+
 async fn swap_options(request: Request<Incoming>) -> Result<(String, SwapOptions), Refused> {
     let refused = |message: String| Refused(StatusCode::BAD_REQUEST, message);
-    let body = Limited::new(request.into_body(), MAX_BODY)
-        .collect()
-        .await
-        .map_err(|error| refused(format!("the body cannot be read: {error}")))?
-        .to_bytes();
+    let body = body(request).await?;
     let request: SwapRequest = serde_json::from_slice(&body).map_err(|error| {
         refused(format!(
             "the body is no swap: {error}; write {{\"component\": \"/path/to.wasm\"}}"

@@ -8,48 +8,59 @@
 
 mod leaving;
 
-use crate::dispatch::save;
+use crate::dispatch::{fault, save};
 use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::clock::DeadlineExceeded;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::roster::{Open, Roster, Tenants};
+use crate::panics::{self, Thrown};
+use crate::service::admitted::{Admitted, Stay};
 use crate::service::hand_over::{Batch, GivenUp};
 use crate::service::intake::{Arrival, Intake, Registered};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
 use crate::sockets::connection::{Connection, ConnectionId};
 use crate::sockets::push_socket;
+use crate::sync::lock;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use leaving::Leaving;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::poll_fn;
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use wasmtime::component::Accessor;
 
-pub(super) async fn run(service: Arc<Shared>, version: Arc<Version>, mut intake: Intake) {
-    // An instance is made when there is somebody to serve.
+pub(super) async fn run(service: &Arc<Shared>, version: &Arc<Version>, intake: &mut Intake) {
+    // An instance is made when there is a connection to serve.
     while let Some(first) = intake.next_to_serve().await {
         let serving = Serving {
-            service: Arc::clone(&service),
-            version: Arc::clone(&version),
+            service: Arc::clone(service),
+            version: Arc::clone(version),
             open: Open::default(),
+            stays: Mutex::default(),
+            died: Mutex::default(),
             told: watch::Sender::new(0),
             undecided: Mutex::default(),
             given_up: Mutex::default(),
             flushing: Mutex::default(),
             busy: watch::Sender::new(None),
         };
-        match serving.run(first, &mut intake).await {
+        let ended = serving.run(first, intake).await;
+        if let Some(thrown) = lock(&serving.died).take() {
+            resume_unwind(thrown);
+        }
+        match ended {
             Ok(()) => break,
-            Err(failure) => serving.fail_all(failure, &mut intake),
+            Err(failure) => serving.fail_all(failure, intake),
         }
     }
-    version.release_next_gate();
 }
 
 /// One instance and its connections.
@@ -57,6 +68,11 @@ struct Serving {
     service: Arc<Shared>,
     version: Arc<Version>,
     open: Open,
+    /// What counts those connections on the version.
+    stays: Mutex<HashMap<ConnectionId, Stay>>,
+    /// A panic of this driver inside of the store's event loop, which is none of the
+    /// guest's.
+    died: Mutex<Option<Thrown>>,
     /// The version that the guest was told to hand its connections over to.
     told: watch::Sender<u32>,
     /// What the guest was deciding about when it died: a trap ends the event loop
@@ -87,7 +103,7 @@ struct Deciding<'a> {
 
 impl Drop for Deciding<'_> {
     fn drop(&mut self) {
-        *self.serving.undecided() = std::mem::take(&mut self.batch);
+        *lock(&self.serving.undecided) = std::mem::take(&mut self.batch);
     }
 }
 
@@ -116,8 +132,12 @@ impl Serving {
                     exports: &exports,
                     hand_over: &hand_over,
                 };
-                let calls = self.calls(&guest, first, intake);
-                clock.between_calls(calls).await
+                let mut calls = pin!(self.calls(&guest, first, intake));
+                let calls = poll_fn(|cx| panics::poll(calls.as_mut(), cx));
+                clock.between_calls(calls).await.unwrap_or_else(|thrown| {
+                    *lock(&self.died) = Some(thrown);
+                    Err(Failure::Aborted)
+                })
             });
             match clock.count(serving).await {
                 Ok(result) => result,
@@ -161,7 +181,8 @@ impl Serving {
         call: impl Future<Output = Result<R, Failure>>,
     ) -> Result<R, Failure> {
         let deadline = self.version.handler.limits().deadline;
-        self.busy.send_replace(Some(Instant::now() + deadline));
+        // A deadline that cannot be reckoned is none.
+        self.busy.send_replace(Instant::now().checked_add(deadline));
         let result = call.await;
         self.busy.send_replace(None);
         result
@@ -180,7 +201,8 @@ impl Serving {
         calls.extend(self.admit(guest, first).await?.into_iter().map(&call));
         let mut leaving = Leaving::default();
         loop {
-            // Who is still on the way in, or not decided about, comes first.
+            fault::point(&self.service.name);
+            // Arrivals, and offers that are not decided about, come before leaving.
             let finished = intake.is_finished();
             if finished && leaving.is_gathered() {
                 let staying = self.leave(guest, leaving.take(), intake).await?;
@@ -242,9 +264,24 @@ impl Serving {
     }
 
     fn register(&self, arrival: Arrival) -> Registered {
-        arrival.register(|connection| {
-            self.open.lock().insert(connection.id(), connection);
+        arrival.register(|admitted| {
+            self.insert(admitted);
         })
+    }
+
+    fn insert(&self, admitted: Admitted) -> ConnectionId {
+        let Admitted { connection, stay } = admitted;
+        let id = connection.id();
+        lock(&self.stays).insert(id, stay);
+        self.open.lock().insert(id, connection);
+        id
+    }
+
+    /// Takes a connection out of the instance.
+    fn remove(&self, id: ConnectionId) -> Option<Admitted> {
+        let connection = self.open.lock().remove(&id)?;
+        let stay = lock(&self.stays).remove(&id)?;
+        Some(Admitted { connection, stay })
     }
 
     /// Has the guest take on what is not simply new, and returns those that are
@@ -263,16 +300,14 @@ impl Serving {
                     serving: self,
                 };
                 while let Some(handed) = deciding.batch.next() {
-                    let (id, state) = (handed.connection.id(), &handed.state);
+                    let (id, state) = (handed.admitted.connection.id(), &handed.state);
                     let decision = self.in_time(guest.accept(id, state)).await;
                     deciding.batch.decide(decision)?;
                 }
                 let batch = std::mem::take(&mut deciding.batch);
-                let enter = |connection: Arc<Connection>| {
-                    let id = connection.id();
-                    self.flush(&connection);
-                    self.open.lock().insert(id, connection);
-                    id
+                let enter = |admitted: Admitted| {
+                    self.flush(&admitted.connection);
+                    self.insert(admitted)
                 };
                 Ok(batch.accept().map(enter).collect())
             }
@@ -295,7 +330,7 @@ impl Serving {
         }
         let (id, connection) = (connection.id(), Arc::clone(connection));
         let flushing = tokio::spawn(async move { connection.flushed().await });
-        self.flushing().insert(id, Flushing(flushing));
+        lock(&self.flushing).insert(id, Flushing(flushing));
     }
 
     fn was_told(&self, id: ConnectionId) -> bool {
@@ -305,48 +340,27 @@ impl Serving {
     }
 
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
-        self.flushing().remove(&id);
-        let Some(connection) = self.open.lock().remove(&id) else {
+        lock(&self.flushing).remove(&id);
+        let Some(admitted) = self.remove(id) else {
             return;
         };
-        let (service, version) = (Arc::clone(&self.service), Arc::clone(&self.version));
-        tokio::spawn(async move {
-            if outcome.is_ok() {
-                // The guest does not know of what a version before has left to be
-                // sent, and so cannot have waited for it.
-                tokio::select! {
-                    biased;
-                    () = connection.flushed() => {}
-                    () = version.reached(Phase::Aborting) => {}
-                }
-            }
-            service.finish(&version, connection, outcome).await;
-        });
+        // The guest may still have tasks and resources of it.
+        admitted.connection.take_from_guest();
+        let service = Arc::clone(&self.service);
+        // What a version on WASI 0.2 has left to be sent is sent when it closes.
+        tokio::spawn(async move { service.finish(admitted, outcome).await });
     }
 
     /// Ends every connection of an instance that is gone.
     fn fail_all(&self, failure: Failure, intake: &mut Intake) {
-        self.undecided().refuse_all(&failure);
-        self.flushing().clear();
-        let given_up = self.given_up().take();
+        lock(&self.undecided).refuse_all(&failure);
+        lock(&self.flushing).clear();
+        let given_up = lock(&self.given_up).take();
         save(&self.service, &self.version, given_up, &failure, intake);
-        let open = std::mem::take(&mut *self.open.lock());
+        let open: Vec<_> = self.open.lock().keys().copied().collect();
+        let connections: Vec<_> = open.into_iter().filter_map(|id| self.remove(id)).collect();
         self.service
-            .instance_died(&self.version, open.into_values(), failure);
-    }
-
-    fn undecided(&self) -> MutexGuard<'_, Batch> {
-        self.undecided
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn flushing(&self) -> MutexGuard<'_, HashMap<ConnectionId, Flushing>> {
-        self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn given_up(&self) -> MutexGuard<'_, GivenUp> {
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+            .instance_died(&self.version, connections.into_iter(), failure);
     }
 }
 

@@ -9,6 +9,7 @@
 mod entry;
 mod moving;
 
+use crate::dispatch::fault;
 use crate::dispatch::poller::Poller;
 use crate::dispatch::save;
 use crate::guest::State;
@@ -41,20 +42,19 @@ const MAX_EVENTS: usize = 1024;
 
 /// Runs one instance after another until nothing more comes.
 pub(super) async fn run(
-    service: Arc<Shared>,
-    version: Arc<Version>,
-    mut intake: Intake,
-    mut poller: Poller,
+    service: &Arc<Shared>,
+    version: &Arc<Version>,
+    intake: &mut Intake,
+    poller: &mut Poller,
 ) {
-    // An instance is made when there is somebody to serve.
+    // An instance is made when there is a connection to serve.
     while let Some(first) = intake.next_to_serve().await {
-        let mut turns = Turns::new(&service, &version, &mut poller);
-        match turns.run(first, &mut intake).await {
+        let mut turns = Turns::new(service, version, poller);
+        match turns.run(first, intake).await {
             Ok(()) => break,
-            Err(failure) => turns.fail_all(failure, &mut intake),
+            Err(failure) => turns.fail_all(failure, intake),
         }
     }
-    version.release_next_gate();
 }
 
 /// One instance and its connections.
@@ -139,6 +139,7 @@ impl<'a> Turns<'a> {
         };
         self.admit(&mut guest, first).await?;
         loop {
+            fault::point(&self.service.name);
             self.tell_of_coming(&mut guest.store)?;
             if !self.events.is_empty() {
                 self.turn(&mut guest).await?;
@@ -208,9 +209,9 @@ impl<'a> Turns<'a> {
         for id in at_rest {
             // Hang-up and error are told once to a connection at rest; epoll
             // would tell them without end.
-            self.watch_nothing(id)?;
+            self.watch_nothing(id);
         }
-        self.settle_asked()?;
+        self.settle_asked();
         Ok(Wake::Ready)
     }
 
@@ -220,7 +221,7 @@ impl<'a> Turns<'a> {
         while self.events.len() < MAX_EVENTS
             && let Some(id) = self.coming.pop_front()
         {
-            self.watch(id)?;
+            self.watch(id);
             let Some(entry) = self.open.get_mut(&id) else {
                 continue;
             };
@@ -247,24 +248,24 @@ impl<'a> Turns<'a> {
                 Change::Interest(change) => {
                     if let Some(entry) = self.open.get_mut(&change.connection) {
                         entry.interest = change.interest;
-                        self.watch(change.connection)?;
+                        self.watch(change.connection);
                     }
                 }
-                Change::Close(id) => self.close(id, Ok(()))?,
+                Change::Close(id) => self.close(id, Ok(())),
                 Change::Fail(failed) => {
-                    self.close(failed.connection, Err(Failure::Guest(failed.reason)))?;
+                    self.close(failed.connection, Err(Failure::Guest(failed.reason)));
                 }
                 Change::TickAfter(nanoseconds) => {
                     self.tick_at = Instant::now().checked_add(Duration::from_nanos(nanoseconds));
                 }
             }
         }
-        self.settle_asked()?;
+        self.settle_asked();
         Ok(())
     }
 
-    /// Sees to the connections that asked for attention.
-    fn settle_asked(&mut self) -> io::Result<()> {
+    /// Looks at the connections that asked for attention.
+    fn settle_asked(&mut self) {
         let mut asked = std::mem::take(&mut self.asked);
         self.attention.take(&mut asked);
         for id in asked.drain(..) {
@@ -272,49 +273,55 @@ impl<'a> Turns<'a> {
                 // It has no resources of it yet, and watches for nothing.
                 Some(entry) if !entry.opened => {}
                 Some(entry) if entry.connection.is_released() => {
-                    self.close(id, Ok(()))?;
+                    self.close(id, Ok(()));
                 }
-                Some(_) => self.watch(id)?,
+                Some(_) => self.watch(id),
                 None => {}
             }
         }
         self.asked = asked;
-        Ok(())
     }
 
-    /// Has the poller watch for what the connection needs now.
-    fn watch(&mut self, id: ConnectionId) -> io::Result<()> {
+    /// Has the poller watch for what the connection needs now. A connection that
+    /// the poller refuses ends.
+    fn watch(&mut self, id: ConnectionId) {
         let Some(entry) = self.open.get_mut(&id) else {
-            return Ok(());
+            return;
         };
         let wanted = entry.wanted();
         let connection = &entry.connection;
-        match entry.watched {
-            Some(watched) if watched == wanted => return Ok(()),
-            Some(_) => self.poller.modify(connection, wanted)?,
-            None => self.poller.add(connection, wanted)?,
+        let watching = match entry.watched {
+            Some(watched) if watched == wanted => return,
+            Some(_) => self.poller.modify(connection, wanted),
+            None => self.poller.add(connection, wanted),
+        };
+        match watching {
+            Ok(()) => entry.watched = Some(wanted),
+            Err(error) => {
+                let refused = format!("its readiness cannot be watched: {error}");
+                self.close(id, Err(Failure::Host(refused)));
+            }
         }
-        entry.watched = Some(wanted);
-        Ok(())
     }
 
-    fn watch_nothing(&mut self, id: ConnectionId) -> io::Result<()> {
+    fn watch_nothing(&mut self, id: ConnectionId) {
         if let Some(entry) = self.open.get_mut(&id)
             && entry.watched.take().is_some()
         {
-            self.poller.remove(&entry.connection)?;
+            // A connection that cannot be removed is not in it.
+            let _ = self.poller.remove(&entry.connection);
         }
-        Ok(())
     }
 
     /// Lets a connection go, to be closed in order.
-    fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) -> io::Result<()> {
-        self.watch_nothing(id)?;
+    fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) {
+        self.watch_nothing(id);
         if let Some(entry) = self.open.remove(&id) {
-            let (service, version) = (Arc::clone(self.service), Arc::clone(self.version));
-            tokio::spawn(async move { service.finish(&version, entry.connection, outcome).await });
+            let (service, admitted) = (Arc::clone(self.service), entry.into_admitted());
+            // The guest may still hold its resources; they are dead in this turn.
+            admitted.connection.take_from_guest();
+            tokio::spawn(async move { service.finish(admitted, outcome).await });
         }
-        Ok(())
     }
 
     /// Ends every connection of an instance that is gone.
@@ -326,7 +333,7 @@ impl<'a> Turns<'a> {
             // connection that cannot be removed is not in it.
             let _ = self.poller.remove(&entry.connection);
         }
-        let connections = self.open.into_values().map(|entry| entry.connection);
+        let connections = self.open.into_values().map(Entry::into_admitted);
         self.service
             .instance_died(self.version, connections, failure);
     }

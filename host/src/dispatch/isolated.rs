@@ -8,10 +8,11 @@
 
 mod instance;
 
-use crate::dispatch::offer;
+use crate::dispatch::{fault, offer};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::hand_over::{Handed, Offer};
+use crate::service::admitted::Admitted;
+use crate::service::hand_over::{Handed, Offer, Room};
 use crate::service::version::Version;
 use crate::service::{Phase, Shared};
 use crate::sockets::connection::Connection;
@@ -19,26 +20,28 @@ use instance::Instance;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// A version, and what one of its connections' tasks needs.
+/// A version, and what the task of one of its connections needs.
 struct Serving {
     service: Arc<Shared>,
     version: Arc<Version>,
 }
 
+/// What an instance has given up its connection with.
+struct Given {
+    state: ConnectionState,
+    room: Option<Room>,
+}
+
 /// Serves an accepted connection.
-pub(super) fn spawn(
-    service: &Arc<Shared>,
-    version: Arc<Version>,
-    connection: Arc<Connection>,
-    turn: Option<OwnedSemaphorePermit>,
-) {
+pub(super) fn spawn(service: &Arc<Shared>, admitted: Admitted, turn: Option<OwnedSemaphorePermit>) {
     let serving = Serving {
         service: Arc::clone(service),
-        version,
+        version: Arc::clone(admitted.stay.version()),
     };
     service.spawn_task(async move {
-        let end = serving.serve(&connection, None).await;
-        serving.finish(connection, turn, end).await;
+        fault::point(&serving.service.name);
+        let end = serving.serve(&admitted.connection, None).await;
+        serving.finish(admitted, turn, end).await;
     });
 }
 
@@ -53,11 +56,11 @@ pub(super) fn spawn_offered(service: &Arc<Shared>, version: Arc<Version>, offer:
             Ok(instance) => instance,
             Err(reason) => return offer.refuse(&reason),
         };
-        let Some((connection, turn)) = offer.accept() else {
+        let Some((admitted, turn)) = offer.accept() else {
             return;
         };
-        let end = serving.call(instance, &connection).await;
-        serving.finish(connection, turn, end).await;
+        let end = serving.call(instance, &admitted.connection).await;
+        serving.finish(admitted, turn, end).await;
     });
 }
 
@@ -65,11 +68,12 @@ impl Serving {
     /// An instance that has accepted the connection that is offered.
     async fn open(&self, offer: &Offer) -> Result<Instance, String> {
         let Some(Handed {
-            connection, state, ..
+            admitted, state, ..
         }) = offer.handed()
         else {
             return Err("it is gone".to_owned());
         };
+        let connection = &admitted.connection;
         let opening = async {
             let mut instance = self.instance(connection).await?;
             let accepted = instance.accept(connection, state).await?;
@@ -87,14 +91,16 @@ impl Serving {
     async fn serve(
         &self,
         connection: &Arc<Connection>,
-        returned: Option<&ConnectionState>,
-    ) -> Result<Option<ConnectionState>, Failure> {
-        let opening = async {
+        returned: Option<Given>,
+    ) -> Result<Option<Given>, Failure> {
+        let opening = async move {
             let mut instance = self.instance(connection).await?;
-            if let Some(state) = returned {
+            if let Some(Given { state, .. }) = &returned {
                 let accepted = instance.accept(connection, state).await?;
                 accepted.map_err(Failure::Refused)?;
             }
+            // The guest has the state; the host's copy has no use any more.
+            drop(returned);
             Ok(instance)
         };
         let instance = self.unless_aborted(opening).await?;
@@ -113,8 +119,22 @@ impl Serving {
         &self,
         mut instance: Instance,
         connection: &Arc<Connection>,
-    ) -> Result<Option<ConnectionState>, Failure> {
-        self.unless_aborted(instance.handle(connection)).await
+    ) -> Result<Option<Given>, Failure> {
+        let calling = async {
+            instance.handle(connection).await?;
+            if !connection.was_told() {
+                return Ok(None);
+            }
+            let mut room = Room::reserve(&self.service.states).await;
+            let state = instance.give_up(connection).await?;
+            Ok(state.map(|state| {
+                if let Some(room) = &mut room {
+                    room.shrink(state.size());
+                }
+                Given { state, room }
+            }))
+        };
+        self.unless_aborted(calling).await
     }
 
     async fn unless_aborted<R>(
@@ -132,41 +152,43 @@ impl Serving {
     /// is served on.
     async fn finish(
         &self,
-        mut connection: Arc<Connection>,
+        mut admitted: Admitted,
         mut turn: Option<OwnedSemaphorePermit>,
-        mut end: Result<Option<ConnectionState>, Failure>,
+        mut end: Result<Option<Given>, Failure>,
     ) {
-        while let Ok(Some(state)) = end {
-            if !connection.renew() {
+        while let Ok(Some(Given { state, room })) = end {
+            if !admitted.connection.renew() {
                 end = Err(Failure::still_held());
                 break;
             }
             let (home, mut returns) = mpsc::unbounded_channel();
             let handed = Handed {
-                connection,
+                admitted,
                 state,
                 turn,
+                room,
             };
-            offer(&self.service, &self.version, vec![handed], &home);
+            offer(&self.service, vec![handed], &home);
             drop(home);
             let Some(handed) = returns.recv().await else {
                 return;
             };
+            let (state, room);
             Handed {
-                connection,
+                admitted,
                 turn,
-                ..
+                state,
+                room,
             } = handed;
-            end = if connection.renew() {
-                self.serve(&connection, Some(&handed.state)).await
+            end = if admitted.connection.renew() {
+                let given = Given { state, room };
+                self.serve(&admitted.connection, Some(given)).await
             } else {
                 Err(Failure::still_held())
             };
         }
         // The next connection need not wait for this one's closing.
         drop(turn);
-        self.service
-            .finish(&self.version, connection, end.map(drop))
-            .await;
+        self.service.finish(admitted, end.map(drop)).await;
     }
 }

@@ -12,8 +12,10 @@
 
 mod concurrent;
 mod evented;
+pub(crate) mod fault;
 mod isolated;
 mod poller;
+mod supervision;
 
 use crate::contract::Contract;
 use crate::dispatch::poller::Poller;
@@ -37,18 +39,13 @@ pub(crate) fn start(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result
     if !version.handler.shares_instance() {
         return Ok(());
     }
+    let poller = match version.handler.contract() {
+        Contract::Evented => Some(service.in_runtime(Poller::new)??),
+        Contract::Concurrent | Contract::Blocking => None,
+    };
+    let intake = version.open_intake();
     let (serving, served) = (Arc::clone(service), Arc::clone(version));
-    match version.handler.contract() {
-        Contract::Evented => {
-            let poller = service.in_runtime(Poller::new)??;
-            let intake = version.open_intake();
-            service.spawn_task(evented::run(serving, served, intake, poller));
-        }
-        Contract::Concurrent | Contract::Blocking => {
-            let intake = version.open_intake();
-            service.spawn_task(concurrent::run(serving, served, intake));
-        }
-    }
+    service.spawn_task(supervision::run(serving, served, intake, poller));
     Ok(())
 }
 
@@ -86,27 +83,21 @@ pub(crate) fn give(
     if version.handler.shares_instance() {
         return version.take_in(connection);
     }
-    if !version.begin() {
-        return Err(connection);
-    }
-    isolated::spawn(service, Arc::clone(version), connection, turn.take());
+    let admitted = version.admit(connection)?;
+    isolated::spawn(service, admitted, turn.take());
     Ok(())
 }
 
-/// Offers connections that `from` has given up to the version that is current.
-/// Those that it does not take return by `home`.
-pub(crate) fn offer(
-    service: &Arc<Shared>,
-    from: &Arc<Version>,
-    handed: Vec<Handed>,
-    home: &UnboundedSender<Handed>,
-) {
+/// Offers connections that their version has given up to the version that is
+/// current. Those that it does not take return by `home`.
+pub(crate) fn offer(service: &Arc<Shared>, handed: Vec<Handed>, home: &UnboundedSender<Handed>) {
     let mut fit = Vec::with_capacity(handed.len());
     for handed in handed {
         match hand_over::check(&handed.state) {
             Ok(()) => fit.push(handed),
             Err(reason) => {
-                hand_over::send_home(service, from, handed, home, from.asks_for(), &reason);
+                let to = handed.admitted.stay.version().asks_for();
+                hand_over::send_home(service, handed, home, to, &reason);
             }
         }
     }
@@ -115,7 +106,7 @@ pub(crate) fn offer(
         // Before it is looked at, so that it is not forgotten meanwhile.
         let offers: Vec<_> = fit
             .drain(..)
-            .map(|handed| Offer::new(service, from, &to, handed, home))
+            .map(|handed| Offer::new(service, &to, handed, home))
             .collect();
         if !to.is_serving() && Arc::ptr_eq(&to, &service.current.load()) {
             refuse_all(offers, "the service is ending");
@@ -137,7 +128,7 @@ fn offer_together(
     given_up: Vec<Handed>,
     intake: &mut Intake,
 ) {
-    offer(service, from, given_up, &intake.home());
+    offer(service, given_up, &intake.home());
     from.release_next_gate();
 }
 
@@ -152,7 +143,7 @@ fn save(
 ) {
     if matches!(failure, Failure::Aborted) {
         for handed in given_up {
-            hand_over::close(service, from, handed, Failure::Aborted);
+            hand_over::close(service, handed, Failure::Aborted);
         }
     } else if !given_up.is_empty() {
         offer_together(service, from, given_up, intake);

@@ -5,7 +5,7 @@ use crate::guest::State;
 use crate::guest::bindings::draining::{p2, p3};
 use crate::sockets::connection::{Connection, ConnectionId};
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::Weak;
 use tokio::sync::watch;
 use wasmtime::component::{Accessor, HasData, Linker, Resource};
 use wasmtime::{Result, format_err};
@@ -35,7 +35,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> Res
 impl State {
     fn connection_of<T: 'static>(&mut self, socket: &Resource<T>) -> Result<ConnectionId> {
         match self.sockets().accepted(socket) {
-            Some(connection) => Ok(connection.id()),
+            Some(accepted) => Ok(accepted.id),
             None => Err(format_err!(
                 "connection: the guest created this socket itself"
             )),
@@ -50,7 +50,9 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
 
     fn draining(&mut self, connection: ConnectionId) -> Result<Resource<DynPollable>> {
         let found = self.roster.find(connection);
-        if let Some((connection, asked)) = &found {
+        if let Some((connection, asked)) = &found
+            && let Some(connection) = connection.upgrade()
+        {
             connection.interrupt_by(asked.clone());
         }
         let due = self.table.push(Due(found))?;
@@ -59,13 +61,15 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
 }
 
 /// What the pollable of `draining` waits for.
-struct Due(Option<(Arc<Connection>, watch::Receiver<u32>)>);
+struct Due(Option<(Weak<Connection>, watch::Receiver<u32>)>);
 
 #[async_trait]
 impl Pollable for Due {
     async fn ready(&mut self) {
         match &self.0 {
-            Some((connection, asked)) => connection.told(asked.clone()).await,
+            Some((connection, asked)) => {
+                Connection::told_if_open(connection.clone(), asked.clone()).await;
+            }
             None => pending().await,
         }
     }
@@ -80,7 +84,7 @@ impl p3::sockserve::handler::concurrent_draining::Host for State {
 impl p3::sockserve::handler::concurrent_draining::HostWithStore<State> for Draining {
     async fn draining(store: &Accessor<State, Self>, connection: ConnectionId) -> Result<()> {
         match store.with(|mut access| access.get().roster.find(connection)) {
-            Some((connection, asked)) => connection.told(asked).await,
+            Some((connection, asked)) => Connection::told_if_open(connection, asked).await,
             None => pending().await,
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! How a connection or an instance failed, and whose fault it is.
 
 use crate::guest::clock::DeadlineExceeded;
+use crate::panics;
+use std::any::Any;
 use std::fmt;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
@@ -45,6 +47,9 @@ pub(crate) enum Failure {
     /// No instance could be made.
     #[error("cannot make an instance: {0}")]
     Instantiate(String),
+    /// The host panicked in a call of the guest.
+    #[error("{0}")]
+    Panic(#[from] HostPanic),
     /// The host has no room for another instance, or failed.
     #[error("the host failed: {0}")]
     Host(String),
@@ -64,6 +69,23 @@ pub(crate) enum Failure {
 #[error("memory past the limit of {0} bytes")]
 pub(crate) struct MemoryExceeded(pub(crate) u64);
 
+/// The host panicked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the host panicked: {}", one_line(.0))]
+pub(crate) struct HostPanic(String);
+
+impl HostPanic {
+    /// By what was thrown, or by what the panic hook has noted of it.
+    pub(crate) fn new(thrown: &(dyn Any + Send)) -> Self {
+        Self(panics::last().unwrap_or_else(|| panics::message(thrown).to_owned()))
+    }
+
+    /// A panic that another task has caught.
+    pub(crate) fn unknown() -> Self {
+        Self("a task of the connection ended by a panic".to_owned())
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Host(error.to_string())
@@ -79,7 +101,11 @@ impl Failure {
             | Self::Memory(_)
             | Self::Refused(_) => Fault::Guest,
             Self::Peer(_) => Fault::Peer,
-            Self::Instantiate(_) | Self::Host(_) | Self::Homeless | Self::Aborted => Fault::Host,
+            Self::Instantiate(_)
+            | Self::Panic(_)
+            | Self::Host(_)
+            | Self::Homeless
+            | Self::Aborted => Fault::Host,
         }
     }
 
@@ -103,6 +129,9 @@ impl Failure {
         }
         if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
             return Self::Memory(*exceeded);
+        }
+        if let Some(panic) = error.downcast_ref::<HostPanic>() {
+            return Self::Panic(panic.clone());
         }
         if let Some(I32Exit(status)) = error.downcast_ref() {
             return Self::Trap(format!("it called exit with status {status}"));

@@ -3,6 +3,7 @@
 
 use crate::contract::{Contract, Dispatch, Incompatible};
 use crate::guest::State;
+use crate::guest::aside::DropAside;
 use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
 use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
 use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
@@ -28,6 +29,10 @@ use wasmtime_wasi::WasiCtx;
 /// some of its own.
 const RESOURCES_PER_CONNECTION: usize = 16;
 const RESOURCES_PER_INSTANCE: usize = 1024;
+
+/// Entries of wasmtime's own table that a resource may need: each stream and future
+/// has two ends, and each task a thread and a set of what it waits for.
+const TABLE_ENTRIES_PER_RESOURCE: usize = 4;
 
 /// How long a component may take to start, with what it waits for. Its computing
 /// has the deadline besides.
@@ -71,6 +76,8 @@ pub struct Handler {
     /// Those of the options, shared with the instances.
     grants: Arc<Grants>,
     options: HandlerOptions,
+    /// Last, so that its hold on the engine is the last one.
+    _engine: DropAside<Engine>,
 }
 
 /// Where to find the contract's functions in each instance.
@@ -171,6 +178,7 @@ impl Handler {
         Ok(Self {
             source: source.to_owned(),
             digest: component.digest(),
+            _engine: DropAside::new(engine.clone()),
             engine,
             pre,
             exports,
@@ -244,16 +252,16 @@ impl Handler {
             1
         };
         let max_resources = RESOURCES_PER_INSTANCE + RESOURCES_PER_CONNECTION * connections;
-        let connection = roster.only().cloned();
+        let moved = roster.moved();
         let max_memory_bytes = self.options.limits.max_memory_bytes;
         let state = State::new(wasi.build(), max_memory_bytes, max_resources, roster);
         let mut store = Store::new(&self.engine, state);
+        if let Some(table) = store.concurrent_resource_table() {
+            // What wasmtime keeps of tasks, streams and futures; a guest whose tasks
+            // never end is ended when it is full.
+            table.set_max_capacity(max_resources * TABLE_ENTRIES_PER_RESOURCE);
+        }
         store.limiter(|state| &mut state.memory);
-        let moved = move || match &connection {
-            Some(connection) => connection.bytes_in() + connection.bytes_out(),
-            // Each call, or turn, has the deadline to itself.
-            None => 0,
-        };
         let clock = GuestClock::install(&mut store, self.options.limits.deadline, moved);
         Ok((store, clock))
     }

@@ -14,8 +14,10 @@
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
 //! | `stdio` | a guest's output, in the log |
+//! | `aside` | engines dropped off the event loops |
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
 
+mod aside;
 pub(crate) mod bindings;
 pub(crate) mod cache;
 pub(crate) mod clock;

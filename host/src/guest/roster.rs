@@ -1,9 +1,10 @@
 //! The connections of an instance, and whether they are to leave it: what the
 //! guest's `draining` asks for.
 
+use crate::guest::clock::Moved;
 use crate::sockets::connection::{Connection, ConnectionId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 
 /// Connections by their names.
@@ -44,20 +45,33 @@ impl Roster {
         Self::new(Tenants::None, watch::Sender::new(0).subscribe())
     }
 
-    /// The only connection there will be, if there is just one.
-    pub(crate) fn only(&self) -> Option<&Arc<Connection>> {
+    /// How many bytes the connections have moved, for the guest's clock.
+    pub(crate) fn moved(&self) -> Moved {
+        fn bytes(connection: &Arc<Connection>) -> u64 {
+            connection.bytes_in() + connection.bytes_out()
+        }
         match &self.tenants {
-            Tenants::One(connection) => Some(connection),
-            Tenants::None | Tenants::All(_) => None,
+            Tenants::None => Moved::Unknown,
+            Tenants::One(connection) => {
+                let connection = Arc::clone(connection);
+                Moved::Alone(Box::new(move || bytes(&connection)))
+            }
+            Tenants::All(open) => {
+                let open = open.clone();
+                Moved::Together(Box::new(move || open.lock().values().map(bytes).sum()))
+            }
         }
     }
 
     /// A connection by its name, and what tells it to leave.
-    pub(crate) fn find(&self, id: ConnectionId) -> Option<(Arc<Connection>, watch::Receiver<u32>)> {
+    pub(crate) fn find(
+        &self,
+        id: ConnectionId,
+    ) -> Option<(Weak<Connection>, watch::Receiver<u32>)> {
         let connection = match &self.tenants {
             Tenants::None => None,
-            Tenants::One(connection) => (connection.id() == id).then(|| Arc::clone(connection)),
-            Tenants::All(open) => open.lock().get(&id).cloned(),
+            Tenants::One(connection) => (connection.id() == id).then(|| Arc::downgrade(connection)),
+            Tenants::All(open) => open.lock().get(&id).map(Arc::downgrade),
         };
         connection.map(|connection| (connection, self.asked.clone()))
     }

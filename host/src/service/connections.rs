@@ -1,5 +1,6 @@
 //! A service's connections: taken on, counted, reported, closed.
 
+use super::admitted::Admitted;
 use super::version::{PROBE, Version};
 use super::{Phase, Shared};
 use crate::accept::Incoming;
@@ -31,22 +32,15 @@ impl Shared {
     }
 
     /// Counts and logs how the handler of a connection ended, and closes it.
-    pub(crate) async fn finish(
-        self: &Arc<Self>,
-        version: &Arc<Version>,
-        connection: Arc<Connection>,
-        outcome: Result<(), Failure>,
-    ) {
-        let outcome = outcome.map_err(|failure| match failure {
-            // The guest reports what the peer did to it.
-            Failure::Guest(text) if connection.is_lost() => Failure::Peer(text),
-            other => other,
-        });
+    pub(crate) async fn finish(&self, mut admitted: Admitted, outcome: Result<(), Failure>) {
+        let Admitted { connection, stay } = &mut admitted;
+        connection.take_from_guest();
+        let outcome = attribute(outcome, connection);
         if let Err(failure) = &outcome {
-            self.report(version, &connection, failure);
+            self.report(stay.version(), connection, failure);
         }
-        self.count(version, &outcome);
-        self.close(version, connection).await;
+        stay.end(&outcome);
+        self.close(admitted).await;
     }
 
     fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
@@ -60,21 +54,16 @@ impl Shared {
         }
     }
 
-    fn count(self: &Arc<Self>, version: &Arc<Version>, outcome: &Result<(), Failure>) {
-        version.count(outcome);
-        if outcome.is_err() {
-            self.consider_rollback(version);
-        }
-    }
-
     /// Closes a connection in order, and gives its permit back.
-    async fn close(&self, version: &Version, connection: Arc<Connection>) {
+    async fn close(&self, admitted: Admitted) {
+        let Admitted { connection, stay } = admitted;
         let unsent = tokio::select! {
             biased;
             unsent = connection.close(self.limits.linger) => unsent,
             () = self.reached(Phase::Aborting) => connection.close(Duration::ZERO).await,
         };
         let peer = connection.peer();
+        let version = Arc::clone(stay.version());
         if unsent > 0 {
             tracing::info!(
                 service = &*self.name,
@@ -95,32 +84,34 @@ impl Shared {
             "connection closed"
         );
         drop(connection);
-        version.closed();
-        self.forget_if_ended(version);
+        drop(stay);
+        self.forget_if_ended(&version);
     }
 
-    /// Keeps of a version that has ended its sums only.
+    /// Forgets a version that has ended, and keeps only its sums.
     pub(crate) fn forget_if_ended(&self, version: &Version) {
         if version.has_ended() {
             self.history().forget_ended();
         }
     }
 
-    /// Closes a connection that no version takes any more.
+    /// Closes a connection that no version takes any more, and counts it as
+    /// aborted.
     pub(crate) async fn close_unserved(&self, connection: Arc<Connection>) {
         tracing::debug!(
             service = &*self.name,
             connection = connection.id(),
             "closed unserved, because the service is ending"
         );
+        self.history().failures.aborted += 1;
         connection.close(Duration::ZERO).await;
     }
 
     /// Ends the connections of a shared instance that died.
     pub(crate) fn instance_died(
         self: &Arc<Self>,
-        version: &Arc<Version>,
-        connections: impl ExactSizeIterator<Item = Arc<Connection>>,
+        version: &Version,
+        connections: impl ExactSizeIterator<Item = Admitted>,
         failure: Failure,
     ) {
         let fault = failure.fault();
@@ -132,10 +123,22 @@ impl Shared {
             "instance died and its connections are closed: {failure}"
         );
         let outcome = Err(failure);
-        for connection in connections {
-            self.count(version, &outcome);
-            let (service, version) = (Arc::clone(self), Arc::clone(version));
-            self.spawn_task(async move { service.close(&version, connection).await });
+        for mut admitted in connections {
+            admitted.connection.take_from_guest();
+            admitted.stay.end(&outcome);
+            let service = Arc::clone(self);
+            self.spawn_task(async move { service.close(admitted).await });
         }
+    }
+}
+
+/// Whose failure it is. If the peer has reset the connection, or the network has
+/// lost it, that is what ended it, whatever the handler made of it: some contracts
+/// show it to the handler as an error, some as an end of file.
+fn attribute(outcome: Result<(), Failure>, connection: &Connection) -> Result<(), Failure> {
+    match outcome {
+        Ok(()) if connection.is_lost() => Err(Failure::Peer("ok".to_owned())),
+        Err(Failure::Guest(text)) if connection.is_lost() => Err(Failure::Peer(text)),
+        other => other,
     }
 }

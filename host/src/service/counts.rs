@@ -12,6 +12,7 @@ pub(crate) struct Failures {
     deadline: AtomicU64,
     memory: AtomicU64,
     instantiate: AtomicU64,
+    panic: AtomicU64,
     host: AtomicU64,
     peer: AtomicU64,
     aborted: AtomicU64,
@@ -31,6 +32,9 @@ pub struct FailureCounts {
     pub memory: u64,
     /// No instance could be made: the connection was refused.
     pub instantiate: u64,
+    /// The host panicked, in a call of the guest or beside it.
+    #[serde(default)]
+    pub panic: u64,
     /// The host had no room for an instance, or failed: the connection was
     /// refused.
     pub host: u64,
@@ -66,6 +70,7 @@ impl Failures {
             Failure::Deadline(_) => &self.deadline,
             Failure::Memory(_) => &self.memory,
             Failure::Instantiate(_) => &self.instantiate,
+            Failure::Panic(_) => &self.panic,
             Failure::Host(_) | Failure::Homeless => &self.host,
             Failure::Peer(_) => &self.peer,
             Failure::Aborted => &self.aborted,
@@ -81,6 +86,7 @@ impl Failures {
             deadline: get(&self.deadline),
             memory: get(&self.memory),
             instantiate: get(&self.instantiate),
+            panic: get(&self.panic),
             host: get(&self.host),
             peer: get(&self.peer),
             aborted: get(&self.aborted),
@@ -91,12 +97,12 @@ impl Failures {
 impl FailureCounts {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.by_handler() + self.host + self.peer + self.aborted
+        self.error + self.by_instance() + self.host + self.peer + self.aborted
     }
 
-    /// Those that speak against the handler.
-    pub(crate) fn by_handler(&self) -> u64 {
-        self.error + self.trap + self.deadline + self.memory + self.instantiate
+    /// Those that ended an instance, or kept it from being made.
+    pub(crate) fn by_instance(&self) -> u64 {
+        self.trap + self.deadline + self.memory + self.instantiate + self.panic
     }
 
     /// Adds another version's.
@@ -106,6 +112,7 @@ impl FailureCounts {
         self.deadline += other.deadline;
         self.memory += other.memory;
         self.instantiate += other.instantiate;
+        self.panic += other.panic;
         self.host += other.host;
         self.peer += other.peer;
         self.aborted += other.aborted;

@@ -12,13 +12,13 @@ mod tests;
 use crate::guest::failure::{Failure, one_line};
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
 use crate::service::Shared;
+use crate::service::admitted::Admitted;
 use crate::service::version::Version;
-use crate::sockets::connection::Connection;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a shared instance waits for its calls to return before it hands over
 /// those that have. The contract says so.
@@ -26,10 +26,38 @@ pub(crate) const GATHER: Duration = Duration::from_secs(1);
 
 /// A connection that a version has given up, with what its handler knows of it.
 pub(crate) struct Handed {
-    pub(crate) connection: Arc<Connection>,
+    /// On the books of the version that has given it up, until another one has
+    /// accepted it.
+    pub(crate) admitted: Admitted,
     pub(crate) state: ConnectionState,
     /// What lets the next connection in under `sequential`.
     pub(crate) turn: Option<OwnedSemaphorePermit>,
+    /// Its part of what the states of isolated instances may take together.
+    pub(crate) room: Option<Room>,
+}
+
+/// Bytes that the states of a service's isolated instances may have together: what
+/// 64 states of the largest size take. An instance that is to give a state waits
+/// until there is room; shared instances have a limit of their own.
+pub(crate) const STATES: usize = 64 * MAX_STATE;
+
+/// Room for one state.
+pub(crate) struct Room(OwnedSemaphorePermit);
+
+impl Room {
+    /// Waits for the room that a state may need before it is known.
+    pub(crate) async fn reserve(states: &Arc<Semaphore>) -> Option<Self> {
+        // It is never closed.
+        let most = u32::try_from(MAX_STATE).unwrap_or(u32::MAX);
+        let permit = Arc::clone(states).acquire_many_owned(most).await.ok()?;
+        Some(Self(permit))
+    }
+
+    /// Keeps as much as a state of `size` bytes needs, and gives the rest back.
+    pub(crate) fn shrink(&mut self, size: usize) {
+        let rest = self.0.num_permits().saturating_sub(size);
+        drop(self.0.split(rest));
+    }
 }
 
 /// A connection that a version is offered. Goes back if it is dropped.
@@ -38,7 +66,6 @@ pub(crate) struct Offer {
     /// Why it goes back.
     reason: String,
     service: Arc<Shared>,
-    from: Arc<Version>,
     to: Arc<Version>,
     home: UnboundedSender<Handed>,
 }
@@ -46,7 +73,6 @@ pub(crate) struct Offer {
 impl Offer {
     pub(crate) fn new(
         service: &Arc<Shared>,
-        from: &Arc<Version>,
         to: &Arc<Version>,
         handed: Handed,
         home: &UnboundedSender<Handed>,
@@ -56,7 +82,6 @@ impl Offer {
             handed: Some(handed),
             reason: "the instance that was to take it ended".to_owned(),
             service: Arc::clone(service),
-            from: Arc::clone(from),
             to: Arc::clone(to),
             home: home.clone(),
         }
@@ -68,21 +93,21 @@ impl Offer {
     }
 
     /// Takes the connection on.
-    pub(crate) fn accept(mut self) -> Option<(Arc<Connection>, Option<OwnedSemaphorePermit>)> {
-        let Handed {
-            connection, turn, ..
-        } = self.handed.take()?;
-        self.to.arrived();
-        self.from.handed_over();
+    pub(crate) fn accept(mut self) -> Option<(Admitted, Option<OwnedSemaphorePermit>)> {
+        let Handed { admitted, turn, .. } = self.handed.take()?;
+        let Admitted { connection, stay } = admitted;
+        let from = Arc::clone(stay.version());
+        let admitted = self.to.arrived(connection);
+        stay.hand_over();
         tracing::debug!(
             service = &*self.service.name,
-            connection = connection.id(),
-            from = self.from.number,
+            connection = admitted.connection.id(),
+            from = from.number,
             version = self.to.number,
             "connection handed over"
         );
-        self.service.forget_if_ended(&self.from);
-        Some((connection, turn))
+        self.service.forget_if_ended(&from);
+        Some((admitted, turn))
     }
 
     /// Sends it back.
@@ -106,7 +131,6 @@ impl Drop for Offer {
         self.to.refused();
         send_home(
             &self.service,
-            &self.from,
             handed,
             &self.home,
             self.to.number,
@@ -120,26 +144,22 @@ impl Drop for Offer {
 /// there any more.
 pub(crate) fn send_home(
     service: &Arc<Shared>,
-    from: &Arc<Version>,
     handed: Handed,
     home: &UnboundedSender<Handed>,
     to: u32,
     reason: &str,
 ) {
-    stay(service, from, &handed.connection, to, reason);
+    keep(service, &handed.admitted, to, reason);
     if let Err(lost) = home.send(handed) {
-        close(service, from, lost.0, Failure::Homeless);
+        close(service, lost.0, Failure::Homeless);
     }
 }
 
-/// Notes that a connection stays with `from`, and does not go to the version `to`.
-pub(crate) fn stay(
-    service: &Shared,
-    from: &Version,
-    connection: &Connection,
-    to: u32,
-    reason: &str,
-) {
+/// Notes that a connection stays with its version, and does not go to the version
+/// `to`.
+pub(crate) fn keep(service: &Shared, admitted: &Admitted, to: u32, reason: &str) {
+    let Admitted { connection, stay } = admitted;
+    let from = stay.version();
     tracing::warn!(
         service = &*service.name,
         version = from.number,
@@ -149,7 +169,8 @@ pub(crate) fn stay(
         "connection not handed over, it goes on where it was: {}",
         one_line(reason)
     );
-    // Nor is it offered to that one again; but a later one may ask already.
+    // It is not offered to that version again. It does not count as staying if a
+    // later version asks for it already.
     connection.refused_by(to);
     if to >= from.asks_for() {
         from.stays();
@@ -157,10 +178,10 @@ pub(crate) fn stay(
 }
 
 /// Closes a connection that was given up and cannot go on anywhere.
-pub(crate) fn close(service: &Arc<Shared>, from: &Arc<Version>, handed: Handed, failure: Failure) {
-    let (closing, from) = (Arc::clone(service), Arc::clone(from));
+pub(crate) fn close(service: &Arc<Shared>, handed: Handed, failure: Failure) {
+    let closing = Arc::clone(service);
     service.spawn_task(async move {
-        closing.finish(&from, handed.connection, Err(failure)).await;
+        closing.finish(handed.admitted, Err(failure)).await;
     });
 }
 
@@ -212,9 +233,9 @@ impl Batch {
     }
 
     /// Takes on those that the guest has accepted.
-    pub(crate) fn accept(self) -> impl Iterator<Item = Arc<Connection>> {
+    pub(crate) fn accept(self) -> impl Iterator<Item = Admitted> {
         let accepted = self.accepted.into_iter();
-        accepted.filter_map(|offer| offer.accept().map(|(connection, _)| connection))
+        accepted.filter_map(|offer| offer.accept().map(|(admitted, _)| admitted))
     }
 }
 

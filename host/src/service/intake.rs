@@ -2,17 +2,17 @@
 //! version hands over, and ones that come back from where they were offered.
 
 use crate::guest::hand_over::ConnectionState;
+use crate::service::admitted::Admitted;
 use crate::service::hand_over::{Handed, Offer};
-use crate::sockets::connection::{Connection, ConnectionId};
+use crate::sockets::connection::ConnectionId;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 
 /// The driver's end.
 pub(crate) struct Intake {
-    accepted: UnboundedReceiver<Arc<Connection>>,
+    accepted: UnboundedReceiver<Admitted>,
     offers: UnboundedReceiver<Vec<Offer>>,
     /// From the time connections are offered until each of them is taken or has
     /// come back.
@@ -24,7 +24,7 @@ pub(crate) struct Intake {
 
 /// The other end. The intake is closed when it is dropped.
 pub(crate) struct Entrance {
-    accepted: UnboundedSender<Arc<Connection>>,
+    accepted: UnboundedSender<Admitted>,
     offers: UnboundedSender<Vec<Offer>>,
 }
 
@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What comes.
 pub(crate) enum Arrival {
-    Accepted(Arc<Connection>),
+    Accepted(Admitted),
     /// These belong together: all are accepted before one is served.
     Offers(Vec<Offer>),
     Returned(Handed),
@@ -63,23 +63,23 @@ pub(crate) enum Registered {
 
 impl Arrival {
     /// Puts a connection that is this version's already on the books.
-    pub(crate) fn register(self, enter: impl FnOnce(Arc<Connection>)) -> Registered {
+    pub(crate) fn register(self, enter: impl FnOnce(Admitted)) -> Registered {
         match self {
-            Self::Accepted(connection) => {
-                let id = connection.id();
-                enter(connection);
+            Self::Accepted(admitted) => {
+                let id = admitted.connection.id();
+                enter(admitted);
                 Registered::Accepted(id)
             }
             Self::Offers(offers) => Registered::Offers(offers),
             Self::Returned(Handed {
-                mut connection,
+                mut admitted,
                 state,
                 ..
             }) => {
-                let id = connection.id();
-                // Whoever was offered it has let go of it.
-                connection.renew();
-                enter(connection);
+                let id = admitted.connection.id();
+                // The version that was offered it has dropped its resources.
+                admitted.connection.renew();
+                enter(admitted);
                 Registered::Returned(id, state)
             }
             Self::Settled => Registered::Nothing,
@@ -105,8 +105,8 @@ pub(crate) fn open() -> (Entrance, Intake, Gate) {
 }
 
 impl Entrance {
-    pub(crate) fn accepted(&self, connection: Arc<Connection>) -> Result<(), Arc<Connection>> {
-        self.accepted.send(connection).map_err(|refused| refused.0)
+    pub(crate) fn accepted(&self, admitted: Admitted) -> Result<(), Admitted> {
+        self.accepted.send(admitted).map_err(|refused| refused.0)
     }
 
     pub(crate) fn offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
@@ -147,7 +147,7 @@ impl Intake {
             biased;
             Some(arrival) = returning => Some(arrival),
             Some(offers) = offers.recv() => Some(Arrival::Offers(offers)),
-            Some(connection) = accepting => Some(Arrival::Accepted(connection)),
+            Some(admitted) = accepting => Some(Arrival::Accepted(admitted)),
             else => None,
         }
     }
@@ -163,7 +163,7 @@ impl Intake {
     }
 
     /// An accepted connection that is there already.
-    pub(crate) fn try_accepted(&mut self) -> Option<Arc<Connection>> {
+    pub(crate) fn try_accepted(&mut self) -> Option<Admitted> {
         // To be asked after one has come through, so the gate is open; but what is
         // offered goes first.
         if self.offers.is_empty() {

@@ -21,6 +21,7 @@
 //! | `probe` | a connection to try a version with |
 //! | `status` | what a service says of itself |
 
+pub(crate) mod admitted;
 mod connections;
 pub(crate) mod counts;
 pub(crate) mod hand_over;
@@ -30,6 +31,9 @@ pub(crate) mod rollback;
 mod run;
 pub(crate) mod status;
 pub(crate) mod swap;
+#[cfg(test)]
+mod tests;
+mod threads;
 pub(crate) mod version;
 
 use crate::accept;
@@ -49,7 +53,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 /// A running service. Dropping it aborts it.
 pub struct Service {
@@ -143,9 +147,15 @@ pub(crate) struct Shared {
     /// Held by the swap that is under way.
     pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
     pub(crate) traffic: Arc<Traffic>,
+    /// Notified when a connection has failed.
+    pub(crate) failed: Arc<Notify>,
+    /// Why the service cannot go on, once it cannot.
+    broken: watch::Sender<Option<String>>,
     /// Where the service's tasks run. Set before anybody can ask for one.
     runtime: OnceLock<Handle>,
     permits: Arc<Semaphore>,
+    /// Bytes for the states that isolated instances have given.
+    pub(crate) states: Arc<Semaphore>,
     phase: watch::Sender<Phase>,
     accepted: AtomicU64,
 }
@@ -250,17 +260,22 @@ impl Shared {
         handler: Arc<Handler>,
     ) -> Arc<Self> {
         let limits = handler.limits().clone();
+        let failed = Arc::<Notify>::default();
+        let version = Version::new(1, handler, Origin::Start, Arc::clone(&failed));
         Arc::new(Self {
             name: name.into(),
-            dispatch: handler.dispatch(),
+            dispatch: version.handler.dispatch(),
             rollback,
             local_addresses,
-            current: ArcSwap::new(Version::new(1, handler, Origin::Start)),
+            current: ArcSwap::new(version),
             history: Mutex::default(),
             swapping: Arc::default(),
             traffic: Arc::default(),
+            failed,
+            broken: watch::Sender::new(None),
             runtime: OnceLock::new(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            states: Arc::new(Semaphore::new(hand_over::STATES)),
             phase: watch::Sender::new(Phase::Serving),
             accepted: AtomicU64::new(0),
             limits,
@@ -273,6 +288,11 @@ impl Shared {
         let runtime = runtime.ok_or(io::ErrorKind::NotConnected)?;
         let _entered = runtime.enter();
         Ok(make())
+    }
+
+    /// The service's threads, from its start on.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        self.runtime.get()
     }
 
     /// Runs a task on the service's threads.
@@ -310,6 +330,14 @@ impl Shared {
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
+        // Under the lock, so that no version becomes current after this.
+        let _history = self.history();
         Phase::advance(&self.phase, phase);
+    }
+
+    /// Ends the service, because it cannot go on.
+    pub(crate) fn break_off(&self, reason: String) {
+        self.broken.send_replace(Some(reason));
+        self.enter(Phase::Aborting);
     }
 }

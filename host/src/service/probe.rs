@@ -67,7 +67,7 @@ impl Probe {
     ) -> Result<(), ProbeError> {
         let source_name = handler.source().to_owned();
         let (mut client, incoming) = connect().await?;
-        let version = Version::new(PROBE, handler, Origin::Start);
+        let version = Version::new(PROBE, handler, Origin::Start, Arc::default());
         // Its bytes are nobody's.
         let connection = service.take_on(incoming, &Arc::default());
         dispatch::start(service, &version)?;

@@ -1,9 +1,14 @@
 //! Going back to the component before, on request, and by itself when a
 //! swapped-in version fails too many connections.
+//!
+//! A version that was taken back by itself is condemned: nothing goes back to it
+//! unless it is named, and then it is on trial again.
 
+use crate::guest::handler::Handler;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::service::version::{Origin, Version};
 use crate::service::{Remote, Shared};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +24,20 @@ pub struct RollbackPolicy {
     pub least: u32,
     /// How long after the swap it is judged. By default 60 seconds.
     pub window: Duration,
+    /// What speaks against it. By default instances that died.
+    pub on: RollbackOn,
+}
+
+/// Which failed connections speak against a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RollbackOn {
+    /// Those whose instance died or could not be made: traps, deadlines, memory,
+    /// and panics of the host below a call. What a handler returns for a peer that
+    /// sends nonsense says nothing about the handler.
+    #[default]
+    Fault,
+    /// Those whose handler returned an error as well.
+    Err,
 }
 
 impl Default for RollbackPolicy {
@@ -27,6 +46,7 @@ impl Default for RollbackPolicy {
             percent: 50,
             least: 5,
             window: Duration::from_secs(60),
+            on: RollbackOn::default(),
         }
     }
 }
@@ -40,18 +60,32 @@ impl RollbackPolicy {
     }
 }
 
+/// A handler that a service can go back to.
+#[derive(Clone)]
+pub(crate) struct Previous {
+    /// The version that it was.
+    pub(crate) number: u32,
+    pub(crate) handler: Arc<Handler>,
+    /// Why it was taken back by itself, if it was.
+    pub(crate) condemned: Option<String>,
+}
+
 impl Remote {
     /// Makes the component before the current one current again. Returns as
     /// [`swap`](Self::swap) does. What stays with the version that is taken back
     /// is closed at the service's drain timeout.
-    pub async fn rollback(&self) -> Result<Swapped, SwapError> {
+    ///
+    /// `to` names the version to go back to, as its number; it must be the one
+    /// before. Without it a version that was taken back by itself is refused.
+    pub async fn rollback(&self, to: Option<u32>) -> Result<Swapped, SwapError> {
         let name = self.shared.name.to_string();
         let (old, mut swapped) = {
             let Ok(_guard) = self.shared.swapping.try_lock() else {
                 return Err(SwapError::Busy(name));
             };
+            let previous = self.shared.previous(to)?;
             let old = self.shared.current.load_full();
-            (old, self.shared.roll_back("asked for")?)
+            (old, self.shared.roll_back(previous, "asked for", false)?)
         };
         swapped.settle(&old).await;
         Ok(swapped)
@@ -59,15 +93,47 @@ impl Remote {
 }
 
 impl Shared {
-    fn roll_back(self: &Arc<Self>, reason: &str) -> Result<Swapped, SwapError> {
+    /// What a rollback goes to.
+    fn previous(&self, to: Option<u32>) -> Result<Previous, SwapError> {
+        let name = || self.name.to_string();
+        let previous = self.history().previous.clone();
+        let previous = previous.ok_or_else(|| SwapError::NoPrevious(name()))?;
+        match (to, &previous.condemned) {
+            (Some(to), _) if to != previous.number => {
+                Err(SwapError::NotThere(name(), to, previous.number))
+            }
+            (None, Some(reason)) => Err(SwapError::Condemned {
+                name: name(),
+                number: previous.number,
+                reason: reason.clone(),
+            }),
+            _ => Ok(previous),
+        }
+    }
+
+    fn roll_back(
+        self: &Arc<Self>,
+        previous: Previous,
+        reason: &str,
+        condemn: bool,
+    ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
         let current = self.current.load_full();
-        let previous = self.history().previous.clone();
-        let previous = previous.ok_or_else(|| SwapError::NoPrevious(self.name.to_string()))?;
         let said = format!("version {} was rolled back: {reason}", current.number);
-        let old = SwapOptions::default().old_mode(&current.handler, &previous)?;
-        let version = self.activate(previous, Origin::Rollback, Some(&said), old)?;
-        self.history().rolled_back = Some(said);
+        let old = SwapOptions::default().old_mode(&current.handler, &previous.handler)?;
+        let origin = match previous.condemned {
+            // On trial again.
+            Some(_) => Origin::Swap,
+            None => Origin::Rollback,
+        };
+        let version = self.activate(previous.handler, origin, Some(&said), old)?;
+        {
+            let mut history = self.history();
+            if condemn && let Some(previous) = &mut history.previous {
+                previous.condemned = Some(reason.to_owned());
+            }
+            history.rolled_back = Some(said);
+        }
         // What a condemned version does not give up does not stay for ever.
         self.end_old(&current, old, Some(self.limits.drain_timeout));
         Ok(Swapped {
@@ -75,35 +141,60 @@ impl Shared {
             changed: true,
             old: Some(old),
             staying: current.open(),
+            lost: 0,
             sha256: version.handler.digest().to_owned(),
         })
     }
 
-    /// Takes `version` back if it is on trial and fails too often.
-    pub(crate) fn consider_rollback(self: &Arc<Self>, version: &Arc<Version>) {
+    /// Takes the current version back whenever it is on trial and fails too often.
+    ///
+    /// A task of the service, so that no connection's end has to wait for it, and so
+    /// that a failure during a swap is looked at when the swap is done.
+    pub(super) async fn judge_versions(self: &Arc<Self>) -> Infallible {
+        loop {
+            self.failed.notified().await;
+            if self.condemned(&self.current.load()).is_none() {
+                continue;
+            }
+            let _guard = self.swapping.lock().await;
+            // A swap may have come between.
+            let current = self.current.load_full();
+            if let Some(reason) = self.condemned(&current) {
+                self.take_back(&current, &reason);
+            }
+        }
+    }
+
+    /// Why a version is to be taken back, if it is.
+    fn condemned(&self, version: &Version) -> Option<String> {
         if version.origin != Origin::Swap {
-            return;
+            return None;
         }
-        let (handled, failed) = (version.handled(), version.failures().by_handler());
+        let failures = version.failures();
+        let failed = match self.rollback.on {
+            RollbackOn::Fault => failures.by_instance(),
+            RollbackOn::Err => failures.by_instance() + failures.error,
+        };
+        // Those whose handler returned an error have ended as well.
+        let handled = version.handled() + failures.by_instance() + failures.error - failed;
         let age = version.activated().elapsed();
-        if !self.rollback.condemns(handled, failed, age) {
-            return;
-        }
-        // Whoever holds it is about to replace this version anyway.
-        let Ok(_guard) = self.swapping.try_lock() else {
+        self.rollback
+            .condemns(handled, failed, age)
+            .then(|| format!("{failed} of {} connections failed", handled + failed))
+    }
+
+    fn take_back(self: &Arc<Self>, version: &Version, reason: &str) {
+        let Ok(previous) = self.previous(None) else {
+            // There is nothing sound to go back to; it goes on.
             return;
         };
-        if !Arc::ptr_eq(version, &self.current.load()) {
-            return;
-        }
-        let reason = format!("{failed} of {} connections failed", handled + failed);
         tracing::warn!(
             service = &*self.name,
             version = version.number,
             reason,
             "rolling back"
         );
-        if let Err(error) = self.roll_back(&reason) {
+        if let Err(error) = self.roll_back(previous, reason, true) {
             tracing::warn!(service = &*self.name, %error, "cannot roll back");
         }
     }
@@ -118,6 +209,7 @@ mod tests {
         let policy = RollbackPolicy::default();
         assert_eq!((policy.percent, policy.least), (50, 5));
         assert_eq!(policy.window, Duration::from_secs(60));
+        assert_eq!(policy.on, RollbackOn::Fault);
     }
 
     #[test]

@@ -1,20 +1,25 @@
 //! A service's thread: from its start to the end of its last connection.
 
-use super::{Phase, Shared, StartError};
+use super::{Phase, Shared, StartError, threads};
 use crate::accept;
 use crate::contract::Dispatch;
 use crate::dispatch;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
+
+/// How long the system may take to give a service its threads.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The threads of a service. `threaded` has its workers; the others run all on
 /// the thread that calls `block_on`.
 fn runtime(service: &Shared) -> io::Result<Runtime> {
     let mut builder = match service.dispatch {
         Dispatch::Threaded => {
+            threads::check(service.limits.workers)?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(service.limits.workers);
             builder
@@ -34,12 +39,9 @@ impl Shared {
         self: Arc<Self>,
         listeners: Vec<OwnedFd>,
     ) -> Result<oneshot::Receiver<io::Result<()>>, StartError> {
-        let system = |error| StartError::System {
-            name: self.name.to_string(),
-            error,
-        };
         // The caller may be inside a runtime of its own, so the service's is
         // made, used and dropped on the service's thread.
+        let (building, built) = std::sync::mpsc::channel();
         let (starting, started) = std::sync::mpsc::channel();
         let (ending, ended) = oneshot::channel();
         let service = Arc::clone(&self);
@@ -48,21 +50,15 @@ impl Shared {
             .spawn(move || {
                 let runtime = match runtime(&service) {
                     Ok(runtime) => runtime,
-                    Err(error) => {
-                        let name = service.name.to_string();
-                        let _ = starting.send(Err(StartError::System { name, error }));
-                        return;
-                    }
+                    Err(error) => return drop(building.send(Err(error))),
                 };
+                let _ = building.send(Ok(()));
                 let _ = service.runtime.set(runtime.handle().clone());
                 let version = service.current.load_full();
                 let probe = version.handler.probe(service.scope(None));
                 let probed = runtime.block_on(probe).map_err(StartError::from);
                 let probed = probed.and_then(|()| {
-                    dispatch::start(&service, &version).map_err(|error| {
-                        let name = service.name.to_string();
-                        StartError::System { name, error }
-                    })
+                    dispatch::start(&service, &version).map_err(|error| service.system_error(error))
                 });
                 version.open_gate();
                 let failed = probed.is_err();
@@ -76,11 +72,22 @@ impl Shared {
                 runtime.shutdown_background();
                 let _ = ending.send(result);
             })
-            .map_err(system)?;
+            .map_err(|error| self.system_error(error))?;
+        // Should tokio panic all the same, its thread may unwind for ever.
+        let built = built
+            .recv_timeout(BUILD_TIMEOUT)
+            .unwrap_or_else(|_| Err(io::Error::other("its threads could not be made")));
+        built.map_err(|error| self.system_error(error))?;
+        let ended_early = || io::Error::other("its thread ended by a panic");
         started
             .recv()
-            .unwrap_or_else(|_| Err(system(io::ErrorKind::BrokenPipe.into())))?;
+            .unwrap_or_else(|_| Err(self.system_error(ended_early())))?;
         Ok(ended)
+    }
+
+    fn system_error(&self, error: io::Error) -> StartError {
+        let name = self.name.to_string();
+        StartError::System { name, error }
     }
 
     /// Serves until the service is told to end or a listener fails, and until
@@ -88,10 +95,6 @@ impl Shared {
     async fn run(self: Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
         let serving = async {
             let result = self.accept(listeners).await;
-            if let Err(error) = &result {
-                tracing::error!(service = &*self.name, %error, "the listener failed");
-                self.enter(Phase::Aborting);
-            }
             self.current.load().retire(None);
             let all = self.limits.max_connections;
             let _ = self.permits.acquire_many(all).await;
@@ -104,10 +107,15 @@ impl Shared {
             }
             std::future::pending::<std::convert::Infallible>().await
         };
-        tokio::select! {
+        let result = tokio::select! {
             result = serving => result,
             never = self.abort_after_drain_timeout() => match never {},
             never = aborting => match never {},
+            never = self.judge_versions() => match never {},
+        };
+        match &*self.broken.borrow() {
+            Some(reason) => Err(io::Error::other(reason.clone())),
+            None => result,
         }
     }
 
@@ -137,6 +145,16 @@ impl Shared {
             let phase = self.phase.subscribe();
             accept::run(listener, permits, turn.clone(), phase, &deliver)
         });
-        futures_util::future::try_join_all(loops).await.map(drop)
+        // One that fails does not take along what another one has accepted.
+        let loops = loops.map(async |accepting| {
+            let result = accepting.await;
+            if let Err(error) = &result {
+                tracing::error!(service = &*self.name, %error, "the listener failed");
+                self.enter(Phase::Aborting);
+            }
+            result
+        });
+        let ended = futures_util::future::join_all(loops).await;
+        ended.into_iter().collect()
     }
 }

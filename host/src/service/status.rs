@@ -1,6 +1,7 @@
 //! What a service says of itself.
 
 use crate::service::counts::{FailureCounts, HandOverCounts};
+use crate::service::rollback::Previous;
 use crate::service::version::Version;
 use crate::service::{Phase, Remote};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Status {
     pub bytes_out: u64,
     /// The current version and those that still have connections, oldest first.
     pub versions: Vec<VersionStatus>,
+    /// Where a rollback would go, if there is anything to go back to.
+    #[serde(default)]
+    pub previous: Option<PreviousStatus>,
     /// Why a version was last rolled back, if one was.
     pub rolled_back: Option<String>,
 }
@@ -81,6 +85,32 @@ pub struct VersionStatus {
     pub hand_overs: HandOverCounts,
     /// Why it is no longer current, if that was a rollback.
     pub reason: Option<String>,
+}
+
+/// The version that a rollback would make current again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PreviousStatus {
+    /// The number that it had.
+    pub number: u32,
+    /// Where its component came from.
+    pub source: String,
+    /// SHA-256 of its component file, in hexadecimal.
+    pub sha256: String,
+    /// Why it was taken back by itself, if it was. A rollback goes to it only if it is
+    /// named.
+    pub condemned: Option<String>,
+}
+
+impl From<&Previous> for PreviousStatus {
+    fn from(previous: &Previous) -> Self {
+        Self {
+            number: previous.number,
+            source: previous.handler.source().to_owned(),
+            sha256: previous.handler.digest().to_owned(),
+            condemned: previous.condemned.clone(),
+        }
+    }
 }
 
 /// Whether new connections go to a version.
@@ -172,6 +202,7 @@ impl Remote {
             bytes_in: service.traffic.bytes_in(),
             bytes_out: service.traffic.bytes_out(),
             versions,
+            previous: history.previous.as_ref().map(PreviousStatus::from),
             rolled_back: history.rolled_back.clone(),
         }
     }

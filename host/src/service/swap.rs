@@ -10,10 +10,13 @@ use crate::dispatch;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::service::counts::{FailureCounts, HandOverCounts};
 use crate::service::probe::{Probe, ProbeError};
+use crate::service::rollback::Previous;
 use crate::service::version::{Origin, Version};
 use crate::service::{Phase, Remote, Shared};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 /// What becomes of the connections of the version before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -75,6 +78,9 @@ pub struct Swapped {
     pub old: Option<Old>,
     /// How many connections the version before still has.
     pub staying: u64,
+    /// How many of its connections failed while they were to be handed over.
+    #[serde(default)]
+    pub lost: u64,
     /// SHA-256 of its component file, in hexadecimal.
     pub sha256: String,
 }
@@ -85,6 +91,7 @@ impl Swapped {
         if self.old == Some(Old::HandOver) {
             let _ = tokio::time::timeout(SETTLING, old.left()).await;
             self.staying = old.open();
+            self.lost = old.lost();
         }
     }
 }
@@ -114,6 +121,24 @@ pub enum SwapError {
     /// The probe failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// The version before was taken back by itself.
+    #[error(
+        "{name}: version {number} was taken back because {reason}; to go to it all the same name \
+         it with --to {number}"
+    )]
+    Condemned {
+        /// The service.
+        name: String,
+        /// The version before.
+        number: u32,
+        /// Why it was taken back.
+        reason: String,
+    },
+    /// Another version than the one before was named.
+    #[error(
+        "{0} can go back to version {2} only, not to version {1}; swap its component in instead"
+    )]
+    NotThere(String, u32, u32),
     /// There is nothing to go back to.
     #[error("{0} has no version before this one to go back to")]
     NoPrevious(String),
@@ -126,7 +151,7 @@ pub enum SwapError {
 #[derive(Default)]
 pub(crate) struct History {
     /// The handler to go back to.
-    pub(super) previous: Option<Arc<Handler>>,
+    pub(crate) previous: Option<Previous>,
     /// Versions that still have connections.
     retired: Vec<Arc<Version>>,
     /// What versions that are gone have done.
@@ -144,7 +169,8 @@ impl Remote {
     /// Returns when it is current, or with the reason why it is not. Where
     /// connections are handed over it returns when they are, but waits no longer
     /// than two seconds for those that are slow to leave. The swap goes on if the
-    /// caller gives up waiting.
+    /// caller gives up waiting. It runs on the caller's Tokio runtime, which must have
+    /// I/O and time, and on the service's if the caller has none.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
         let (service, source) = (Arc::clone(&self.shared), source.to_owned());
         let name = service.name.to_string();
@@ -153,7 +179,12 @@ impl Remote {
         };
         // A task of its own, so that a caller who goes away leaves nothing half
         // done.
-        let swapping = tokio::spawn(async move {
+        let runtime = match (Handle::try_current(), self.shared.runtime()) {
+            (Ok(runtime), _) => runtime,
+            (Err(_), Some(runtime)) => runtime.clone(),
+            (Err(_), None) => return Err(SwapError::Ending(name)),
+        };
+        let swapping = runtime.spawn(async move {
             let old = service.current.load_full();
             let mut result = service.swap(&source, options).await;
             drop(guard);
@@ -186,9 +217,7 @@ impl Shared {
             let (source, handler) = (source.to_owned(), Arc::clone(&current.handler));
             // Reading and compiling take a while, and the caller's thread may
             // have others to answer.
-            tokio::task::spawn_blocking(move || load(&source, &handler))
-                .await
-                .map_err(|error| SwapError::Host(error.to_string()))??
+            aside(move || load(&source, &handler)).await??
         };
         let Some(handler) = handler else {
             return Ok(Swapped {
@@ -196,6 +225,7 @@ impl Shared {
                 changed: false,
                 old: None,
                 staying: 0,
+                lost: 0,
                 sha256: current.handler.digest().to_owned(),
             });
         };
@@ -205,8 +235,6 @@ impl Shared {
         if let Some(probe) = &options.probe {
             probe.run(self, Arc::clone(&handler)).await?;
         }
-        // It may have begun to end meanwhile.
-        self.check_serving()?;
         let version = self.activate(handler, Origin::Swap, None, old)?;
         self.end_old(&current, old, options.drain_timeout);
         Ok(Swapped {
@@ -214,6 +242,7 @@ impl Shared {
             changed: true,
             old: Some(old),
             staying: current.open(),
+            lost: 0,
             sha256: version.handler.digest().to_owned(),
         })
     }
@@ -235,8 +264,10 @@ impl Shared {
         mode: Old,
     ) -> Result<Arc<Version>, SwapError> {
         let mut history = self.history();
+        // Whoever ends the service holds the lock for it.
+        self.check_serving()?;
         let number = self.current.load().number + 1;
-        let version = Version::new(number, handler, origin);
+        let version = Version::new(number, handler, origin, Arc::clone(&self.failed));
         dispatch::start(self, &version).map_err(|error| SwapError::Host(error.to_string()))?;
         let hand_over = mode == Old::HandOver;
         let dispatches = [&version, &*self.current.load()].map(|it| it.handler.shares_instance());
@@ -246,7 +277,11 @@ impl Shared {
         version.open_gate();
         let old = self.current.swap(Arc::clone(&version));
         old.retire(reason);
-        history.previous = Some(Arc::clone(&old.handler));
+        history.previous = Some(Previous {
+            number: old.number,
+            handler: Arc::clone(&old.handler),
+            condemned: None,
+        });
         history.retired.push(Arc::clone(&old));
         history.forget_ended();
         if hand_over {
@@ -330,6 +365,21 @@ impl History {
             self.hand_overs.add(version.hand_overs());
         }
     }
+}
+
+/// Does `work` on a thread of its own.
+///
+/// Not on one of the runtime's: tokio panics if the system has no thread to give.
+async fn aside<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, SwapError> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("sockserve-load".to_owned())
+        .spawn(move || drop(done.send(work())))
+        .map_err(|error| SwapError::Host(format!("no thread to load the component: {error}")))?;
+    let ended = |_| SwapError::Host("the host panicked while it loaded the component".to_owned());
+    result.await.map_err(ended)
 }
 
 /// Compiles the component that `source` names for the service that `current`

@@ -8,13 +8,15 @@
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
 use crate::service::Phase;
+use crate::service::admitted::{Admitted, Stay};
 use crate::service::counts::{FailureCounts, Failures, HandOverCounts};
 use crate::service::hand_over::Offer;
 use crate::service::intake::{self, Entrance, Gate, Intake};
 use crate::sockets::connection::Connection;
+use crate::sync::lock;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 use tokio::sync::{Notify, watch};
 
@@ -52,11 +54,16 @@ pub(crate) struct Version {
     expected: AtomicU64,
     handed_over: AtomicU64,
     refused: AtomicU64,
-    /// Connections that were asked to leave and stayed, since it last asked.
+    /// Connections that did not leave when they were last asked.
     staying: AtomicU64,
-    /// Told when the last connection has gone, and after it was asked to leave
-    /// when any has.
+    /// Connections that had failed when it last asked.
+    failed_before: AtomicU64,
+    /// Notified when the last connection closes, and after the version was asked
+    /// to hand over whenever one closes.
     fewer: Notify,
+    /// Notified when a connection of it has failed; shared with the service, which
+    /// decides whether it is rolled back.
+    failed: Arc<Notify>,
     handled: AtomicU64,
     failures: Failures,
     /// Why it is no longer current, if that was not asked for.
@@ -64,7 +71,12 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    pub(crate) fn new(number: u32, handler: Arc<Handler>, origin: Origin) -> Arc<Self> {
+    pub(crate) fn new(
+        number: u32,
+        handler: Arc<Handler>,
+        origin: Origin,
+        failed: Arc<Notify>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             handler,
@@ -81,7 +93,9 @@ impl Version {
             handed_over: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             staying: AtomicU64::new(0),
+            failed_before: AtomicU64::new(0),
             fewer: Notify::new(),
+            failed,
             handled: AtomicU64::new(0),
             failures: Failures::default(),
             ended_because: Mutex::default(),
@@ -106,27 +120,33 @@ impl Version {
         self.failures.counts()
     }
 
-    /// Counts a connection that begins on it. False, and nothing counted, if it
-    /// takes no more.
+    /// Admits a connection, or gives it back if the version takes no more.
     ///
     /// Counting before looking is what lets a version that has ended be
     /// forgotten: whoever sees it retired sees its connections too.
-    pub(crate) fn begin(&self) -> bool {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        let takes_more = self.is_serving();
-        if !takes_more {
-            self.closed();
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+    ) -> Result<Admitted, Arc<Connection>> {
+        let stay = Stay::new(self);
+        if self.is_serving() {
+            Ok(Admitted { connection, stay })
+        } else {
+            stay.withdraw();
+            Err(connection)
         }
-        takes_more
     }
 
     /// Counts how a connection's handler ended.
-    pub(crate) fn count(&self, outcome: &Result<(), Failure>) {
+    pub(super) fn count(&self, outcome: &Result<(), Failure>) {
         match outcome {
             Ok(()) => {
                 self.handled.fetch_add(1, Ordering::Relaxed);
             }
-            Err(failure) => self.failures.count(failure),
+            Err(failure) => {
+                self.failures.count(failure);
+                self.failed.notify_one();
+            }
         }
     }
 
@@ -137,7 +157,13 @@ impl Version {
         !self.is_serving() && self.expected.load(Ordering::Acquire) == 0 && self.open() == 0
     }
 
-    pub(crate) fn closed(&self) {
+    /// Counts a connection that is on it from now on.
+    pub(super) fn count_open(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that is on it no longer.
+    pub(super) fn count_gone(&self) {
         // Whoever sees it gone sees its counts.
         let last = self.open.fetch_sub(1, Ordering::Release) == 1;
         if last || self.asks_for() > 0 {
@@ -200,13 +226,20 @@ impl Version {
 
     /// Gives a connection to the version's shared instance, or back if the
     /// version takes no more.
-    pub(crate) fn take_in(&self, connection: Arc<Connection>) -> Result<(), Arc<Connection>> {
+    pub(crate) fn take_in(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+    ) -> Result<(), Arc<Connection>> {
         let entrance = lock(&self.entrance);
         let Some(entrance) = &*entrance else {
             return Err(connection);
         };
-        self.open.fetch_add(1, Ordering::Relaxed);
-        entrance.accepted(connection).inspect_err(|_| self.closed())
+        let stay = Stay::new(self);
+        let admitted = Admitted { connection, stay };
+        entrance.accepted(admitted).map_err(|refused| {
+            refused.stay.withdraw();
+            refused.connection
+        })
     }
 
     /// Gives offers to the version's shared instance, or back if the version
@@ -229,9 +262,10 @@ impl Version {
     }
 
     /// An offered connection was accepted.
-    pub(crate) fn arrived(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn arrived(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
+        let stay = Stay::new(self);
         self.gone();
+        Admitted { connection, stay }
     }
 
     /// An offered connection was refused.
@@ -245,10 +279,9 @@ impl Version {
         self.expected.fetch_sub(1, Ordering::Release);
     }
 
-    /// A connection has gone to another version.
-    pub(crate) fn handed_over(&self) {
+    /// Counts a connection that has gone to another version.
+    pub(super) fn count_handed_over(&self) {
         self.handed_over.fetch_add(1, Ordering::Relaxed);
-        self.closed();
     }
 
     /// Connections that have gone to another version, and ones that it was
@@ -265,12 +298,20 @@ impl Version {
         self.asked.send_if_modified(|asked| {
             let later = to > *asked;
             if later {
-                // Everybody is asked anew.
+                // All connections are asked anew.
                 self.staying.store(0, Ordering::Relaxed);
+                self.failed_before
+                    .store(self.failures().total(), Ordering::Relaxed);
                 *asked = to;
             }
             later
         });
+    }
+
+    /// Connections that failed since they were last asked to leave.
+    pub(crate) fn lost(&self) -> u64 {
+        let before = self.failed_before.load(Ordering::Relaxed);
+        self.failures().total().saturating_sub(before)
     }
 
     /// Where its connections are asked to go, or 0.
@@ -321,8 +362,4 @@ impl Version {
     fn enter(&self, phase: Phase) {
         Phase::advance(&self.phase, phase);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

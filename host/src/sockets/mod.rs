@@ -28,7 +28,9 @@ macro_rules! properties {
             $($value: $type,)?
         ) -> SocketResult<$result> {
             match self.accepted(&socket) {
-                Some(connection) => connection
+                Some(accepted) => accepted
+                    .connection()
+                    .ok_or(ErrorCode::InvalidState)?
                     .$ours($($value)?)
                     .map_err(|error| ErrorCode::from(error).into()),
                 None => HostTcpSocket::$name(&mut self.0, socket $(, $value)?),
@@ -45,7 +47,8 @@ pub(crate) mod p3;
 pub(crate) mod poller;
 pub(crate) mod traffic;
 
-use connection::{Connection, Held};
+use connection::{Connection, ConnectionId, Held};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
@@ -64,7 +67,9 @@ impl HasData for Sockets {
 /// An accepted connection in the resource table, where the guest sees a
 /// `tcp-socket`.
 pub(crate) struct Accepted {
-    connection: Held,
+    pub(crate) id: ConnectionId,
+    peer: SocketAddr,
+    held: Held,
     /// WASI 0.3 gives each direction out once.
     send_taken: bool,
     receive_taken: bool,
@@ -73,19 +78,26 @@ pub(crate) struct Accepted {
 impl Accepted {
     pub(crate) fn new(connection: &Arc<Connection>) -> Self {
         Self {
-            connection: connection.hold(),
+            id: connection.id(),
+            peer: connection.peer(),
+            held: connection.hold(),
             send_taken: false,
             receive_taken: false,
         }
+    }
+
+    /// The connection, unless its handler is done.
+    fn connection(&self) -> Option<Arc<Connection>> {
+        self.held.get()
     }
 }
 
 impl SocketsView<'_> {
     /// The accepted connection behind `socket`, or nothing if the guest
     /// created the socket itself.
-    pub(crate) fn accepted<T: 'static>(&self, socket: &Resource<T>) -> Option<&Held> {
+    pub(crate) fn accepted<T: 'static>(&self, socket: &Resource<T>) -> Option<&Accepted> {
         let socket = Resource::<Accepted>::new_borrow(socket.rep());
-        self.0.table.get(&socket).ok().map(|it| &it.connection)
+        self.0.table.get(&socket).ok()
     }
 
     fn accepted_mut<T: 'static>(&mut self, socket: &Resource<T>) -> Option<&mut Accepted> {

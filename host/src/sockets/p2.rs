@@ -41,7 +41,7 @@ pub(crate) fn push(table: &mut ResourceTable, connection: &Arc<Connection>) -> R
     let socket = push_socket(table, connection)?;
     let input: DynInputStream = Box::new(Input(connection.hold()));
     let output: DynOutputStream = Box::new(Output {
-        connection: connection.hold(),
+        held: connection.hold(),
         permit: 0,
     });
     Ok((socket, table.push(input)?, table.push(output)?))
@@ -55,7 +55,8 @@ impl InputStream for Input {
         if size == 0 {
             return Ok(Bytes::new());
         }
-        match self.0.try_read_vec(size.min(MAX_TRANSFER)) {
+        let connection = self.0.get().ok_or(StreamError::Closed)?;
+        match connection.try_read_vec(size.min(MAX_TRANSFER)) {
             Ok(bytes) if bytes.is_empty() => Err(StreamError::Closed),
             Ok(bytes) => Ok(bytes.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
@@ -86,17 +87,20 @@ impl Pollable for Input {
 impl Input {
     /// Waits for something to read. True if the wait was interrupted.
     async fn wait(&self) -> bool {
-        let readable = std::future::poll_fn(|cx| self.0.poll_readable(cx));
-        let interrupted = self.0.unless_told(readable).await;
+        let Some(connection) = self.0.get() else {
+            return false;
+        };
+        let readable = std::future::poll_fn(|cx| connection.poll_readable(cx));
+        let interrupted = connection.unless_told(readable).await;
         if interrupted {
-            self.0.interrupted();
+            connection.interrupted();
         }
         interrupted
     }
 }
 
 struct Output {
-    connection: Held,
+    held: Held,
     /// What the last `check-write` allows still to be written.
     permit: usize,
 }
@@ -104,7 +108,7 @@ struct Output {
 #[async_trait]
 impl OutputStream for Output {
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.permit = self.connection.writable_bytes().map_err(stream_error)?;
+        self.permit = self.connection()?.writable_bytes().map_err(stream_error)?;
         Ok(self.permit)
     }
 
@@ -119,7 +123,7 @@ impl OutputStream for Output {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.connection.write(bytes).map_err(stream_error)
+        self.connection()?.write(bytes).map_err(stream_error)
     }
 
     /// Nothing to start: the host sends by itself what the kernel did not take.
@@ -129,8 +133,9 @@ impl OutputStream for Output {
 
     /// Waits once. No permit is given if the wait was interrupted.
     async fn write_ready(&mut self) -> StreamResult<usize> {
-        if self.flushed_or_told().await {
-            self.connection.interrupted();
+        let connection = self.connection()?;
+        if flushed_or_told(&connection).await {
+            connection.interrupted();
             self.permit = 0;
             return Ok(0);
         }
@@ -140,6 +145,7 @@ impl OutputStream for Output {
     /// As by default; but an interruption is left for a call that can tell the
     /// guest of it, as the next `blocking-splice` does.
     async fn blocking_write_and_flush(&mut self, mut bytes: Bytes) -> StreamResult<()> {
+        let connection = self.connection()?;
         loop {
             let permit = self.check_write()?;
             self.write(bytes.split_to(bytes.len().min(permit)))?;
@@ -147,9 +153,9 @@ impl OutputStream for Output {
                 break;
             }
             // An error is for the next check-write to report.
-            let _ = std::future::poll_fn(|cx| self.connection.poll_flush(cx)).await;
+            let _ = std::future::poll_fn(|cx| connection.poll_flush(cx)).await;
         }
-        self.flushed_or_told().await;
+        flushed_or_told(&connection).await;
         match self.check_write() {
             Ok(_) | Err(StreamError::Closed) => Ok(()),
             Err(error) => Err(error),
@@ -160,20 +166,27 @@ impl OutputStream for Output {
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
-        if self.flushed_or_told().await {
-            self.connection.interrupted();
+        if let Some(connection) = self.held.get()
+            && flushed_or_told(&connection).await
+        {
+            connection.interrupted();
         }
     }
 }
 
 impl Output {
-    /// Waits until all is sent. True if the question whether the connection is to
-    /// be handed over came first.
-    async fn flushed_or_told(&self) -> bool {
-        // An error is for the next check-write to report.
-        let flushed = std::future::poll_fn(|cx| self.connection.poll_flush(cx).map(drop));
-        self.connection.unless_told(flushed).await
+    /// The connection; a closed stream once its handler is done.
+    fn connection(&self) -> StreamResult<Arc<Connection>> {
+        self.held.get().ok_or(StreamError::Closed)
     }
+}
+
+/// Waits until all is sent. True if the question whether the connection is to be
+/// handed over came first.
+async fn flushed_or_told(connection: &Connection) -> bool {
+    // An error is for the next check-write to report.
+    let flushed = std::future::poll_fn(|cx| connection.poll_flush(cx).map(drop));
+    connection.unless_told(flushed).await
 }
 
 fn stream_error(error: io::Error) -> StreamError {
@@ -188,6 +201,8 @@ fn stream_error(error: io::Error) -> StreamError {
 const CONNECTED: ErrorCode = ErrorCode::InvalidState;
 /// And to the `finish-` of an operation that was never started.
 const NOT_STARTED: ErrorCode = ErrorCode::NotInProgress;
+/// What a socket answers to everything once the handler of its connection is done.
+const OVER: ErrorCode = ErrorCode::InvalidState;
 
 impl Host for SocketsView<'_> {}
 
@@ -290,14 +305,14 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn local_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(connection) => Ok(connection.local_address()?.into()),
+            Some(accepted) => Ok(accepted.connection().ok_or(OVER)?.local_address()?.into()),
             None => self.0.local_address(socket),
         }
     }
 
     fn remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(connection) => Ok(connection.peer().into()),
+            Some(accepted) => Ok(accepted.connection().ok_or(OVER)?.peer().into()),
             None => self.0.remote_address(socket),
         }
     }
@@ -311,7 +326,7 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
         match self.accepted(&socket) {
-            Some(connection) if connection.peer().is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(accepted) if accepted.peer.is_ipv4() => Ok(IpAddressFamily::Ipv4),
             Some(_) => Ok(IpAddressFamily::Ipv6),
             None => self.0.address_family(socket),
         }
@@ -341,9 +356,10 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 
     fn shutdown(&mut self, socket: Resource<TcpSocket>, how: ShutdownType) -> SocketResult<()> {
-        let Some(connection) = self.accepted(&socket) else {
+        let Some(accepted) = self.accepted(&socket) else {
             return self.0.shutdown(socket, how);
         };
+        let connection = accepted.connection().ok_or(OVER)?;
         if matches!(how, ShutdownType::Receive | ShutdownType::Both) {
             connection.shutdown_receive();
         }

@@ -7,6 +7,7 @@ use crate::guest::hand_over::ConnectionState;
 use crate::service::hand_over::{self, GATHER, Handed};
 use crate::service::intake::{Arrival, Intake};
 use crate::sockets::connection::{Connection, ConnectionId};
+use crate::sync::lock;
 use std::collections::HashSet;
 use std::future::pending;
 use tokio::time::{Instant, sleep_until};
@@ -113,7 +114,7 @@ impl Serving {
                 None => self.finish(id, Ok(())),
             }
         }
-        let given_up = self.given_up().take();
+        let given_up = lock(&self.given_up).take();
         offer_together(&self.service, &self.version, given_up, intake);
         Ok(staying)
     }
@@ -130,27 +131,22 @@ impl Serving {
             self.finish(id, Err(Failure::still_held()));
             return Ok(Vec::new());
         }
-        let Some(connection) = self.open.lock().remove(&id) else {
+        let Some(admitted) = self.remove(id) else {
             return Ok(Vec::new());
         };
         let handed = Handed {
-            connection,
+            admitted,
             state,
             turn: None,
+            room: None,
         };
         let limit = self.version.handler.limits().max_memory_bytes;
-        let added = self.given_up().add(handed, limit);
+        let added = lock(&self.given_up).add(handed, limit);
         let Err((handed, reason)) = added else {
             return Ok(Vec::new());
         };
         let to = self.version.asks_for();
-        hand_over::stay(
-            &self.service,
-            &self.version,
-            &handed.connection,
-            to,
-            &reason,
-        );
+        hand_over::keep(&self.service, &handed.admitted, to, &reason);
         let returned = self.register(Arrival::Returned(handed));
         self.admit(guest, returned).await
     }
@@ -158,7 +154,7 @@ impl Serving {
     /// Whether neither the guest nor the event loop has a hold on a connection any
     /// more. It is as when it was accepted then.
     async fn is_let_go_of(&self, id: ConnectionId) -> bool {
-        self.flushing().remove(&id);
+        lock(&self.flushing).remove(&id);
         for _ in 0..ROUNDS {
             let renewed = self.open.lock().get_mut(&id).map(Connection::renew);
             if renewed != Some(false) {

@@ -1,12 +1,14 @@
 //! A connection, as the dispatch has it.
 
 use crate::guest::bindings::evented::exports::sockserve::handler::evented::{Interest, Readiness};
+use crate::service::admitted::{Admitted, Stay};
 use crate::sockets::connection::Connection;
 use rustix::event::epoll::EventFlags;
 use std::sync::Arc;
 
 pub(super) struct Entry {
     pub(super) connection: Arc<Connection>,
+    pub(super) stay: Stay,
     /// Whether the guest has been told of it.
     pub(super) opened: bool,
     /// What the guest wants to be woken for.
@@ -18,13 +20,23 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A connection that the guest has not been told of yet.
-    pub(super) fn new(connection: Arc<Connection>) -> Self {
+    pub(super) fn new(admitted: Admitted) -> Self {
+        let Admitted { connection, stay } = admitted;
         Self {
             connection,
+            stay,
             opened: false,
             interest: Interest::READABLE,
             watched: None,
         }
+    }
+
+    /// The connection alone, when the guest has nothing to do with it any more.
+    pub(super) fn into_admitted(self) -> Admitted {
+        let Self {
+            connection, stay, ..
+        } = self;
+        Admitted { connection, stay }
     }
 
     /// What the poller has to watch for.
@@ -49,15 +61,15 @@ impl Entry {
             readiness |= Readiness::READABLE;
         }
         if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
-            let connection = &self.connection;
-            let had_unsent = connection.has_unsent();
-            let sent = !had_unsent || connection.flush_now();
+            let sent = self.connection.flush_now();
             if sent && flags.contains(EventFlags::OUT) {
                 if self.interest.contains(Interest::WRITABLE) {
                     readiness |= Readiness::WRITABLE;
-                } else if had_unsent {
-                    // The room was for us and is no longer needed.
-                    connection.ask_for_attention();
+                } else {
+                    // The room was for the host's own output, which is sent, here
+                    // or by a write of the guest before. The poller would report
+                    // the room again and again until it watches for it no longer.
+                    self.connection.ask_for_attention();
                 }
             }
         }
@@ -65,6 +77,7 @@ impl Entry {
             readiness |= Readiness::HANG_UP;
         }
         if flags.contains(EventFlags::ERR) {
+            self.connection.note_error();
             readiness |= Readiness::ERROR;
         }
         readiness

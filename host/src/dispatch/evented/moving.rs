@@ -5,17 +5,19 @@ use super::{Guest, Turns};
 use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
+use crate::service::admitted::Admitted;
 use crate::service::hand_over::{self, Batch, GATHER, Handed};
 use crate::service::intake::{Arrival, Intake, Registered};
-use crate::sockets::connection::{Connection, ConnectionId};
+use crate::sockets::connection::ConnectionId;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Turns<'_> {
     pub(super) fn register(&mut self, arrival: Arrival) -> Registered {
-        arrival.register(|connection| {
+        arrival.register(|admitted| {
+            let connection = &admitted.connection;
             connection.set_attention(Arc::clone(&self.attention));
-            self.open.insert(connection.id(), Entry::new(connection));
+            self.open.insert(connection.id(), Entry::new(admitted));
         })
     }
 
@@ -32,26 +34,26 @@ impl Turns<'_> {
             Registered::Offers(offers) => {
                 let mut batch = Batch::new(offers);
                 while let Some(handed) = batch.next() {
-                    let (id, state) = (handed.connection.id(), &handed.state);
+                    let (id, state) = (handed.admitted.connection.id(), &handed.state);
                     let decision = guest.accept(id, state).await;
                     batch.decide(decision)?;
                 }
-                batch.accept().for_each(|connection| self.enter(connection));
+                batch.accept().for_each(|admitted| self.enter(admitted));
             }
             Registered::Returned(id, state) => match guest.accept(id, &state).await? {
                 Ok(()) => self.coming.push_back(id),
-                Err(reason) => self.close(id, Err(Failure::Refused(reason)))?,
+                Err(reason) => self.close(id, Err(Failure::Refused(reason))),
             },
         }
         // The guest may have done something about the others.
-        self.settle_asked()?;
+        self.settle_asked();
         Ok(())
     }
 
     /// Takes a connection on; the guest will be told of it.
-    pub(super) fn enter(&mut self, connection: Arc<Connection>) {
-        let id = connection.id();
-        self.register(Arrival::Accepted(connection));
+    pub(super) fn enter(&mut self, admitted: Admitted) {
+        let id = admitted.connection.id();
+        self.register(Arrival::Accepted(admitted));
         self.coming.push_back(id);
     }
 
@@ -89,7 +91,7 @@ impl Turns<'_> {
         }
         offer_together(self.service, self.version, self.given_up.take(), intake);
         // The guest may have done something about those who stay.
-        self.settle_asked()?;
+        self.settle_asked();
         Ok(())
     }
 
@@ -100,23 +102,26 @@ impl Turns<'_> {
         id: ConnectionId,
         state: ConnectionState,
     ) -> Result<(), Failure> {
-        self.watch_nothing(id)?;
-        let Some(Entry { mut connection, .. }) = self.open.remove(&id) else {
+        self.watch_nothing(id);
+        let Some(entry) = self.open.remove(&id) else {
             return Ok(());
         };
-        if !connection.renew() {
-            self.open.insert(id, Entry::new(connection));
-            return Ok(self.close(id, Err(Failure::still_held()))?);
+        let mut admitted = entry.into_admitted();
+        if !admitted.connection.renew() {
+            self.open.insert(id, Entry::new(admitted));
+            self.close(id, Err(Failure::still_held()));
+            return Ok(());
         }
         let handed = Handed {
-            connection,
+            admitted,
             state,
             turn: None,
+            room: None,
         };
         let limit = self.version.handler.limits().max_memory_bytes;
         if let Err((handed, reason)) = self.given_up.add(handed, limit) {
             let to = self.version.asks_for();
-            hand_over::stay(self.service, self.version, &handed.connection, to, &reason);
+            hand_over::keep(self.service, &handed.admitted, to, &reason);
             let returned = self.register(Arrival::Returned(handed));
             self.admit(guest, returned).await?;
         }

@@ -84,22 +84,21 @@ impl Instance {
         }
     }
 
-    /// Calls the handler. The state, if the connection is to be handed over.
-    pub(super) async fn handle(
+    /// Calls the handler.
+    pub(super) async fn handle(&mut self, connection: &Arc<Connection>) -> Result<(), Failure> {
+        let (store, clock) = (&mut self.store, &self.clock);
+        match &self.exports {
+            Exports::Blocking(exports) => blocking(store, clock, exports, connection).await,
+            Exports::Concurrent(exports) => concurrent(store, clock, exports, connection).await,
+        }
+    }
+
+    /// Has the guest give the connection up, after its handler has returned. Nothing
+    /// if it does not.
+    pub(super) async fn give_up(
         &mut self,
         connection: &Arc<Connection>,
     ) -> Result<Option<ConnectionState>, Failure> {
-        match &self.exports {
-            Exports::Blocking(exports) => {
-                blocking(&mut self.store, &self.clock, exports, connection).await?;
-            }
-            Exports::Concurrent(exports) => {
-                concurrent(&mut self.store, &self.clock, exports, connection).await?;
-            }
-        }
-        if !connection.was_told() {
-            return Ok(None);
-        }
         let (store, clock, deadline) = (&mut self.store, &self.clock, self.deadline);
         let (hand_over, id) = (&self.hand_over, connection.id());
         match &self.exports {
@@ -148,12 +147,13 @@ async fn concurrent(
     let socket = push_socket(&mut store.data_mut().table, connection)
         .map_err(|error| Failure::from_call(&error))?;
     let call = store.run_concurrent(async |accessor| {
-        let handling = exports
+        exports
             .sockserve_handler_concurrent()
-            .call_handle(accessor, socket);
-        clock.between_calls(handling).await
+            .call_handle(accessor, socket)
+            .await
     });
-    // What a version on WASI 0.2 has left in the host's hands.
+    // What a version on WASI 0.2 has left in the host's hands. What is left of it at
+    // the end is sent when the connection closes.
     let inherited = async {
         connection.flushed().await;
         std::future::pending::<std::convert::Infallible>().await
@@ -163,8 +163,5 @@ async fn concurrent(
         result = clock.count(call) => result,
         never = inherited => match never {},
     };
-    Failure::from_result(result.flatten())?;
-    // The guest does not know of it, and so cannot have waited for it.
-    connection.flushed().await;
-    Ok(())
+    Failure::from_result(result.flatten())
 }

@@ -10,6 +10,7 @@ use crate::dispatch::offer;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
 use crate::guest::handler::{Handler, HandlerOptions};
+use crate::service::admitted::Admitted;
 use crate::service::intake::{Arrival, Intake};
 use crate::service::version::{Origin, Version};
 use crate::service::{Phase, Shared};
@@ -96,7 +97,7 @@ fn give_up_all(version: usize) -> Act {
 struct Driver {
     version: Arc<Version>,
     intake: Intake,
-    books: BTreeMap<ConnectionId, Arc<Connection>>,
+    books: BTreeMap<ConnectionId, Admitted>,
     offered_to: u32,
 }
 
@@ -160,9 +161,9 @@ impl Model {
             }
             Act::Close { version } => {
                 if let Some(driver) = self.drivers.get_mut(version % drivers)
-                    && driver.books.pop_first().is_some()
+                    && let Some((_, mut admitted)) = driver.books.pop_first()
                 {
-                    driver.version.closed();
+                    admitted.stay.end(&Ok(()));
                     self.alive -= 1;
                 }
             }
@@ -187,7 +188,8 @@ impl Model {
     /// The steps of `Shared::activate`.
     fn swap(&mut self, gate: bool) {
         let old = self.service.current.load_full();
-        let version = Version::new(old.number + 1, Arc::clone(&HANDLER), Origin::Swap);
+        let number = old.number + 1;
+        let version = Version::new(number, Arc::clone(&HANDLER), Origin::Swap, Arc::default());
         let intake = version.open_intake();
         if gate {
             old.hold_gate_of(&version);
@@ -202,8 +204,15 @@ impl Model {
     }
 
     /// Every connection has its permit, and is counted by the version that has
-    /// it, on its books or still in its intake.
+    /// it, on its books or still in its intake. One that has gone is counted as
+    /// handled, failed, or handed over, once.
     fn check(&self) {
+        let mut handled_and_failed = 0;
+        for driver in &self.drivers {
+            let version = &driver.version;
+            handled_and_failed += version.handled() + version.failures().total();
+        }
+        assert_eq!(handled_and_failed + self.alive as u64, self.next - 1);
         assert_eq!(
             self.permits.available_permits(),
             MAX_CONNECTIONS - self.alive
@@ -212,8 +221,8 @@ impl Model {
         assert_eq!(open, self.alive as u64);
         for driver in &self.drivers {
             assert!(driver.version.open() >= driver.books.len() as u64);
-            for connection in driver.books.values() {
-                assert_eq!(Arc::strong_count(connection), 1);
+            for admitted in driver.books.values() {
+                assert_eq!(Arc::strong_count(&admitted.connection), 1);
             }
         }
     }
@@ -240,11 +249,8 @@ impl Driver {
         while let Some(Some(arrival)) = self.intake.next().now_or_never() {
             match arrival {
                 Arrival::Settled => {}
-                Arrival::Accepted(connection) => {
-                    self.books.insert(connection.id(), connection);
-                }
-                Arrival::Returned(Handed { connection, .. }) => {
-                    self.books.insert(connection.id(), connection);
+                Arrival::Accepted(admitted) | Arrival::Returned(Handed { admitted, .. }) => {
+                    self.books.insert(admitted.connection.id(), admitted);
                 }
                 Arrival::Offers(offers) => {
                     let mut batch = Batch::new(offers);
@@ -265,14 +271,17 @@ impl Driver {
                     }
                     let accepted: Vec<_> = batch.accept().collect();
                     assert!(!died || accepted.is_empty());
-                    for connection in accepted {
-                        self.books.insert(connection.id(), connection);
+                    for admitted in accepted {
+                        self.books.insert(admitted.connection.id(), admitted);
                     }
                     if died {
-                        // Its own connections die with the instance.
+                        // Its own connections die with the instance, half of them by
+                        // a panic that counts nothing.
                         dead += self.books.len();
-                        for _ in std::mem::take(&mut self.books) {
-                            self.version.closed();
+                        for (id, mut admitted) in std::mem::take(&mut self.books) {
+                            if id % 2 == 0 {
+                                admitted.stay.end(&Err(Failure::Aborted));
+                            }
                         }
                     }
                 }
@@ -290,26 +299,28 @@ impl Driver {
         let ids: Vec<_> = self.books.keys().copied().collect();
         let mut handed = Vec::new();
         for (number, id) in ids.into_iter().enumerate() {
-            let Some(mut connection) = self.books.remove(&id) else {
+            let Some(mut admitted) = self.books.remove(&id) else {
                 continue;
             };
+            let connection = &mut admitted.connection;
             if !connection.may_go_to(to) || (number + 1) % keep == 0 {
                 connection.refused_by(to);
-                self.books.insert(id, connection);
+                self.books.insert(id, admitted);
                 continue;
             }
             assert!(connection.renew());
             let size = if large { MAX_STATE + 1 } else { number };
             handed.push(Handed {
-                connection,
+                admitted,
                 state: ConnectionState {
                     tag: String::new(),
                     bytes: vec![0; size],
                 },
                 turn: None,
+                room: None,
             });
         }
-        offer(service, &self.version, handed, &self.intake.home());
+        offer(service, handed, &self.intake.home());
         self.version.release_next_gate();
     }
 }
@@ -430,15 +441,16 @@ fn what_a_shared_instance_gives_up_fits_into_its_memory() {
     model.act(&take_in_all(0));
     let mut given_up = GivenUp::default();
     let mut add = |size: usize| {
-        let (_, connection) = model.drivers[0].books.pop_first().unwrap();
+        let (_, admitted) = model.drivers[0].books.pop_first().unwrap();
         let state = ConnectionState {
             tag: "x".to_owned(),
             bytes: vec![0; size - 1],
         };
         let handed = Handed {
-            connection,
+            admitted,
             state,
             turn: None,
+            room: None,
         };
         let refused = given_up.add(handed, 100).err();
         refused.map(|(_, reason)| reason)

@@ -53,7 +53,7 @@ impl Connection {
         loop {
             match self.discard() {
                 Input::Ended if flushed => return Poll::Ready(()),
-                // The waker is with the output.
+                // `poll_flush` has registered the waker.
                 Input::Ended => return Poll::Pending,
                 Input::Nothing => ready!(self.poll_input(cx)),
                 Input::More => {
@@ -78,7 +78,12 @@ impl Connection {
                 Ok(0) => return Input::Ended,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Input::Nothing;
+                    // If the poller refused this socket nobody can wait for the
+                    // peer's FIN, and a wait would be over at once, for ever.
+                    return match self.unwaitable.get() {
+                        Some(_) => Input::Ended,
+                        None => Input::Nothing,
+                    };
                 }
                 Err(_) => return Input::Ended,
             }

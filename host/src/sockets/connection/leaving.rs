@@ -3,7 +3,7 @@
 use super::Connection;
 use std::future::pending;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 
 impl Connection {
@@ -17,6 +17,22 @@ impl Connection {
             pending::<()>().await;
         }
         self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// As [`told`](Self::told), for a guest's wait, which does not keep the
+    /// connection. Never done if the connection is gone.
+    pub(crate) async fn told_if_open(connection: Weak<Self>, mut asked: watch::Receiver<u32>) {
+        let may_go = |to: &u32| {
+            let open = connection.upgrade();
+            open.is_some_and(|connection| connection.may_go_to(*to))
+        };
+        if asked.wait_for(may_go).await.is_err() {
+            // There is nobody left to ask.
+            pending::<()>().await;
+        }
+        if let Some(connection) = connection.upgrade() {
+            connection.told.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether the guest has been told that it is to hand the connection over.

@@ -5,8 +5,8 @@
 //! non-blocking and byte for byte: what a read returned is gone from the socket
 //! and nothing else is; what a write took is sent or, at the end, reported.
 //!
-//! It lives as long as the longest of: the guest's resources on it, the
-//! dispatch's entry for it, and its closing.
+//! It lives as long as the dispatch's entry for it and its closing. A guest's
+//! resources do not keep it: when its handler is done they are dead.
 
 mod closing;
 mod leaving;
@@ -16,12 +16,13 @@ mod writing;
 use crate::sockets::attention::Attention;
 use crate::sockets::poller::register;
 use crate::sockets::traffic::Traffic;
+use futures_util::task::AtomicWaker;
 use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use writing::Output;
@@ -54,6 +55,12 @@ pub(crate) struct Connection {
     unwaitable: OnceLock<Errno>,
     /// How many resources the guest holds: socket, input, output.
     guest_holds: AtomicU8,
+    /// The handler is done: what the guest still holds is dead.
+    over: AtomicBool,
+    /// The guest's tasks that wait for input, and for room to write. The
+    /// runtime's poller remembers the last waiter only, and that is the closing.
+    reader: AtomicWaker,
+    writer: AtomicWaker,
     /// Where to say that this connection needs the `evented` dispatch.
     attention: Mutex<Option<Arc<Attention>>>,
     /// Whether the guest knows that the connection is to be handed over.
@@ -87,6 +94,9 @@ impl Connection {
             lost: OnceLock::new(),
             unwaitable: OnceLock::new(),
             guest_holds: AtomicU8::new(0),
+            over: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
             attention: Mutex::default(),
             told: AtomicBool::new(false),
             refused_by: AtomicU32::new(0),
@@ -127,7 +137,15 @@ impl Connection {
     /// Counts a resource that the guest holds on this connection.
     pub(crate) fn hold(self: &Arc<Self>) -> Held {
         self.guest_holds.fetch_add(1, Ordering::Relaxed);
-        Held(Arc::clone(self))
+        Held(Arc::downgrade(self))
+    }
+
+    /// Ends what the guest can do with it: its resources are dead from now on, and
+    /// its tasks that wait are told.
+    pub(crate) fn take_from_guest(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.reader.wake();
+        self.writer.wake();
     }
 
     /// Whether the guest has dropped every resource on this connection.
@@ -172,20 +190,25 @@ impl AsFd for Connection {
 }
 
 /// A guest's hold on a connection; dropped with the resource that has it.
-pub(crate) struct Held(Arc<Connection>);
+///
+/// It does not keep the connection: descriptor and permit are back when the host
+/// has closed it, whatever resources the guest forgets to drop.
+pub(crate) struct Held(Weak<Connection>);
 
-impl std::ops::Deref for Held {
-    type Target = Arc<Connection>;
-
-    fn deref(&self) -> &Arc<Connection> {
-        &self.0
+impl Held {
+    /// The connection, unless its handler is done.
+    pub(crate) fn get(&self) -> Option<Arc<Connection>> {
+        let connection = self.0.upgrade()?;
+        (!connection.over.load(Ordering::Relaxed)).then_some(connection)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.guest_holds.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.ask_for_attention();
+        if let Some(connection) = self.0.upgrade()
+            && connection.guest_holds.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            connection.ask_for_attention();
         }
     }
 }

@@ -35,7 +35,8 @@ impl Connection {
             Some(registration) => registration.try_io(Interest::READABLE, |_| receive()),
         };
         let count = match result {
-            // Who cannot wait for more must not go on trying.
+            // If the poller refused this socket, that error is reported: the caller
+            // would try again without ever being woken.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(self.unwaitable.get().map_or(error, |error| (*error).into()));
             }
@@ -53,11 +54,20 @@ impl Connection {
         Ok(count)
     }
 
+    /// Asks the kernel for the error that the poller has reported. The guest may close
+    /// without another read or write.
+    pub(crate) fn note_error(&self) {
+        if let Ok(Err(error)) = rustix::net::sockopt::socket_error(&self.socket) {
+            let _ = self.lost.set(error);
+        }
+    }
+
     /// Is ready when [`try_read`](Self::try_read) may have something to say.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.read_closed.load(Ordering::Relaxed) {
             return Poll::Ready(());
         }
+        self.reader.register(cx.waker());
         self.poll_input(cx)
     }
 

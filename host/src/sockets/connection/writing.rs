@@ -49,6 +49,7 @@ impl Connection {
                     }
                 }
             }
+            self.writer.register(cx.waker());
             ready!(self.poll_output(cx))?;
         }
     }
@@ -102,6 +103,7 @@ impl Connection {
     /// Is ready when the kernel takes something.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.output().check_open()?;
+        self.writer.register(cx.waker());
         self.poll_output(cx)
     }
 

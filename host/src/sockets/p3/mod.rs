@@ -64,8 +64,11 @@ impl StreamProducer<State> for Receive {
         destination: Destination<'a, u8, Self::Buffer>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        let Some((connection, _)) = &self.0 else {
+        let Some((held, _)) = &self.0 else {
             return Poll::Ready(Ok(StreamResult::Dropped));
+        };
+        let Some(connection) = held.get() else {
+            return Poll::Ready(Ok(self.end(Err(OVER))));
         };
         // A read of nothing asks for readiness.
         let wait_only = destination.remaining(store.as_context_mut()) == Some(0);
@@ -102,10 +105,12 @@ struct Send(Option<(Held, Ending)>);
 
 impl Send {
     fn end(&mut self, result: Result<(), ErrorCode>) -> StreamResult {
-        if let Some((connection, ending)) = self.0.take() {
+        if let Some((held, ending)) = self.0.take() {
             // A handler that was told to hand the connection over lets go of the
             // stream for that. Should it end instead, closing sends FIN.
-            if !connection.was_told() {
+            if let Some(connection) = held.get()
+                && !connection.was_told()
+            {
                 connection.shutdown_send();
             }
             let _ = ending.send(result);
@@ -130,8 +135,11 @@ impl StreamConsumer<State> for Send {
         source: Source<'_, u8>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
-        let Some((connection, _)) = &self.0 else {
+        let Some((held, _)) = &self.0 else {
             return Poll::Ready(Ok(StreamResult::Dropped));
+        };
+        let Some(connection) = held.get() else {
+            return Poll::Ready(Ok(self.end(Err(OVER))));
         };
         let mut source = source.as_direct(store);
         let bytes = source.remaining();
@@ -162,6 +170,9 @@ impl StreamConsumer<State> for Send {
 /// What a connected socket answers to `bind`, `connect`, `listen`, and to a
 /// second `send` or `receive`.
 const INVALID_STATE: ErrorCode = ErrorCode::InvalidState;
+
+/// How a stream ends whose connection is over, because its handler is done.
+const OVER: ErrorCode = ErrorCode::ConnectionAborted;
 
 /// Whether an accepted connection is behind `socket`.
 fn is_accepted(store: &Accessor<State, Sockets>, socket: &Resource<TcpSocket>) -> bool {
@@ -208,13 +219,14 @@ impl HostTcpSocketWithStore<State> for Sockets {
             return WasiSockets::send(wasi(&mut store), socket, data);
         };
         let taken = std::mem::replace(&mut accepted.send_taken, true);
-        let connection = accepted.connection.hold();
+        let held = accepted.connection().map(|connection| connection.hold());
         let (ending, ended) = oneshot::channel();
-        if taken {
-            data.close(&mut store)?;
-            let _ = ending.send(Err(INVALID_STATE));
-        } else {
-            data.pipe(&mut store, Send(Some((connection, ending))))?;
+        match held {
+            Some(held) if !taken => data.pipe(&mut store, Send(Some((held, ending))))?,
+            _ => {
+                data.close(&mut store)?;
+                let _ = ending.send(Err(INVALID_STATE));
+            }
         }
         FutureReader::new(&mut store, ended)
     }
@@ -228,13 +240,14 @@ impl HostTcpSocketWithStore<State> for Sockets {
             return WasiSockets::receive(wasi(&mut store), socket);
         };
         let taken = std::mem::replace(&mut accepted.receive_taken, true);
-        let connection = accepted.connection.hold();
+        let held = accepted.connection().map(|connection| connection.hold());
         let (ending, ended) = oneshot::channel();
-        let stream = if taken {
-            let _ = ending.send(Err(INVALID_STATE));
-            StreamReader::new(&mut store, std::iter::empty())?
-        } else {
-            StreamReader::new(&mut store, Receive(Some((connection, ending))))?
+        let stream = match held {
+            Some(held) if !taken => StreamReader::new(&mut store, Receive(Some((held, ending))))?,
+            _ => {
+                let _ = ending.send(Err(INVALID_STATE));
+                StreamReader::new(&mut store, std::iter::empty())?
+            }
         };
         Ok((stream, FutureReader::new(&mut store, ended)?))
     }
@@ -281,17 +294,18 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn get_local_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(connection) => match connection.local_address() {
-                Ok(address) => Ok(address.into()),
-                Err(error) => Err(ErrorCode::from(error).into()),
-            },
+            Some(accepted) => {
+                let connection = accepted.connection().ok_or(INVALID_STATE)?;
+                let address = connection.local_address().map_err(ErrorCode::from)?;
+                Ok(address.into())
+            }
             None => HostTcpSocket::get_local_address(&mut self.0, socket),
         }
     }
 
     fn get_remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(connection) => Ok(connection.peer().into()),
+            Some(accepted) => Ok(accepted.connection().ok_or(INVALID_STATE)?.peer().into()),
             None => HostTcpSocket::get_remote_address(&mut self.0, socket),
         }
     }
@@ -305,7 +319,7 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn get_address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
         match self.accepted(&socket) {
-            Some(connection) if connection.peer().is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(accepted) if accepted.peer.is_ipv4() => Ok(IpAddressFamily::Ipv4),
             Some(_) => Ok(IpAddressFamily::Ipv6),
             None => HostTcpSocket::get_address_family(&mut self.0, socket),
         }

@@ -1,0 +1,43 @@
+//! A panic on request, for the tests of this crate: what a driver does when it has a
+//! bug.
+
+#[cfg(test)]
+pub(crate) use armed::{arm, disarm};
+#[cfg(test)]
+use std::collections::HashSet;
+#[cfg(test)]
+use std::sync::Mutex;
+
+/// Panics if a test has asked for that in this service. Nothing in a build that is
+/// not a test's.
+pub(super) fn point(service: &str) {
+    #[cfg(test)]
+    armed::strike(service);
+    let _ = service;
+}
+
+#[cfg(test)]
+mod armed {
+    use super::{HashSet, Mutex};
+    use crate::sync::lock;
+
+    static ARMED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+    /// Has the drivers of a service panic at every connection.
+    pub(crate) fn arm(service: &str) {
+        lock(&ARMED)
+            .get_or_insert_default()
+            .insert(service.to_owned());
+    }
+
+    pub(crate) fn disarm(service: &str) {
+        lock(&ARMED).get_or_insert_default().remove(service);
+    }
+
+    pub(super) fn strike(service: &str) {
+        let armed = lock(&ARMED);
+        let strikes = armed.as_ref().is_some_and(|armed| armed.contains(service));
+        drop(armed);
+        assert!(!strikes, "a fault that a test has asked for");
+    }
+}

@@ -1,0 +1,104 @@
+//! The drivers of shared instances, watched.
+//!
+//! A driver is a task that a version's connections depend on. A panic in a call of
+//! the guest is caught where the guest is called and costs that instance. A panic in
+//! the driver itself is caught here: its connections have ended by then, counted as
+//! failed, and a new driver serves the next one. A driver that dies again and again
+//! ends the service, so that a supervisor of the process can see it.
+
+use super::poller::Poller;
+use super::{concurrent, evented};
+use crate::panics;
+use crate::service::Shared;
+use crate::service::intake::Intake;
+use crate::service::version::Version;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// So many deaths within so long end the service.
+const MAX_DEATHS: usize = 5;
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs the driver of a version until nothing more comes.
+pub(super) async fn run(
+    service: Arc<Shared>,
+    version: Arc<Version>,
+    mut intake: Intake,
+    mut poller: Option<Poller>,
+) {
+    let mut deaths = Deaths::default();
+    loop {
+        let mut driver = Box::pin(drive(&service, &version, &mut intake, poller.as_mut()));
+        let ended = poll_fn(|cx| panics::poll(driver.as_mut(), cx)).await;
+        // What the panic has left half done may panic again.
+        let dropped = panics::catch(|| drop(driver));
+        let Err(thrown) = ended.and(dropped) else {
+            break;
+        };
+        let said = panics::last().unwrap_or_else(|| panics::message(&*thrown).to_owned());
+        tracing::error!(
+            service = &*service.name,
+            version = version.number,
+            "the host panicked beside the guest, and the connections of the instance are \
+             closed: {said}"
+        );
+        if deaths.are_too_many(Instant::now()) {
+            service.break_off(format!(
+                "{MAX_DEATHS} panics of the host within {WITHIN:?}, the last one: {said}"
+            ));
+            break;
+        }
+    }
+    version.release_next_gate();
+}
+
+async fn drive(
+    service: &Arc<Shared>,
+    version: &Arc<Version>,
+    intake: &mut Intake,
+    poller: Option<&mut Poller>,
+) {
+    match poller {
+        Some(poller) => evented::run(service, version, intake, poller).await,
+        None => concurrent::run(service, version, intake).await,
+    }
+}
+
+/// When the last drivers died.
+#[derive(Default)]
+struct Deaths(VecDeque<Instant>);
+
+impl Deaths {
+    /// Notes one more, and says whether that is too often.
+    fn are_too_many(&mut self, now: Instant) -> bool {
+        self.0.push_back(now);
+        while self.0.len() > MAX_DEATHS {
+            self.0.pop_front();
+        }
+        let first = self.0.front().copied().unwrap_or(now);
+        self.0.len() == MAX_DEATHS && now.duration_since(first) < WITHIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_are_too_many_if_they_come_one_after_another() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut deaths = Deaths::default();
+        for second in 0..4 {
+            assert!(!deaths.are_too_many(at(second)));
+        }
+        assert!(deaths.are_too_many(at(4)));
+        let mut deaths = Deaths::default();
+        for second in 0..20 {
+            assert!(!deaths.are_too_many(at(second * 3)), "{second}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Services inside of the test's process, for faults that no peer and no guest of the
+//! other tests can cause.
+
+use crate::builtin;
+use crate::dispatch::fault;
+use crate::{
+    Dispatch, Handler, HandlerOptions, Limits, RollbackPolicy, Service, ServiceOptions, Status,
+};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long anything may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const PAIRS: [(&str, Dispatch); 5] = [
+    ("echo-evented", Dispatch::Poll),
+    ("echo-concurrent", Dispatch::Poll),
+    ("echo-concurrent", Dispatch::Threaded),
+    ("echo-blocking", Dispatch::Poll),
+    ("echo-blocking", Dispatch::Sequential),
+];
+
+fn start(test: &str, guest: &str, dispatch: Dispatch, limits: Limits) -> Service {
+    let source = format!("builtin:{guest}");
+    let component = builtin::load(&source).unwrap();
+    let mut options = HandlerOptions::new(dispatch);
+    options.limits = limits;
+    let handler = Handler::new(&source, &component, options).unwrap();
+    let options = ServiceOptions {
+        // One of its own for each, by which a fault is armed.
+        name: format!("{test}-{guest}-{dispatch}"),
+        listen: vec!["tcp://127.0.0.1:0".parse().unwrap()],
+        rollback: RollbackPolicy::default(),
+    };
+    Service::start(options, handler).unwrap()
+}
+
+fn connect(service: &Service) -> TcpStream {
+    let stream = TcpStream::connect(service.local_addresses()[0]).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn echoes(service: &Service) -> bool {
+    let mut stream = connect(service);
+    let mut answer = [0; 6];
+    // A service that closes the connection may reset it.
+    let _ = stream.write_all(b"hello\n");
+    stream.read_exact(&mut answer).is_ok() && &answer == b"hello\n"
+}
+
+/// The status at which `wanted` is true.
+fn status_when(service: &Service, wanted: impl Fn(&Status) -> bool) -> Status {
+    let begun = std::time::Instant::now();
+    loop {
+        let status = service.remote().status();
+        if wanted(&status) {
+            return status;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{status:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// A panic of a driver costs the connections of its instance; they are counted, and
+/// the next one is served.
+#[test]
+fn a_driver_that_panics_is_replaced() {
+    for (guest, dispatch) in PAIRS {
+        println!("{guest} under {dispatch}");
+        let service = start("replaced", guest, dispatch, Limits::default());
+        assert!(echoes(&service));
+        fault::arm(service.name());
+        for _ in 0..2 {
+            assert!(!echoes(&service));
+        }
+        fault::disarm(service.name());
+        assert!(echoes(&service));
+        let status = status_when(&service, |status| status.open == 0);
+        assert_eq!((status.handled, status.failed.panic), (2, 2), "{status:?}");
+        assert_eq!(status.failed.total(), 2);
+        assert_eq!(status.accepted, 4);
+    }
+}
+
+/// One that dies at every connection is no service any more, and says so.
+#[test]
+fn a_driver_that_panics_again_and_again_ends_the_service() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for guest in ["echo-evented", "echo-concurrent"] {
+        let mut service = start("ended", guest, Dispatch::Poll, Limits::default());
+        fault::arm(service.name());
+        let connections: Vec<_> = (0..5).map(|_| echoes(&service)).collect();
+        assert_eq!(connections, [false; 5]);
+        let ended = runtime.block_on(tokio::time::timeout(PATIENCE, service.ended()));
+        let error = ended.unwrap().unwrap_err().to_string();
+        assert!(error.contains("5 panics of the host"), "{error}");
+        assert!(
+            error.contains("a fault that a test has asked for"),
+            "{error}"
+        );
+    }
+}
+
+/// Every limit without an end is one, and no instant is reckoned that cannot be.
+#[test]
+fn limits_for_ever_harm_nothing() {
+    let limits = Limits {
+        deadline: Duration::MAX,
+        linger: Duration::MAX,
+        drain_timeout: Duration::MAX,
+        ..Limits::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for (guest, dispatch) in PAIRS {
+        println!("{guest} under {dispatch}");
+        let mut service = start("for-ever", guest, dispatch, limits.clone());
+        let mut stream = connect(&service);
+        let mut answer = [0; 3];
+        stream.write_all(b"one").unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        let new = format!("builtin:{}", guest.replace("echo", "upper"));
+        let swapping = service.remote();
+        let swapped = runtime
+            .block_on(swapping.swap(&new, Default::default()))
+            .unwrap();
+        assert_eq!((swapped.staying, swapped.lost), (0, 0));
+        stream.write_all(b"two\n").unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"TWO\n");
+        service.drain();
+        drop(stream);
+        let ended = runtime.block_on(tokio::time::timeout(PATIENCE, service.ended()));
+        ended.unwrap().unwrap();
+    }
+}
