@@ -130,6 +130,8 @@ pub(super) fn engine(
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(CALL_STACK)
         .epoch_interruption(true)
+        .gc_support(false)
+        .wasm_threads(false)
         // 0.2 handlers have no use for the machinery of 0.3, which costs them
         // about 5 %.
         .wasm_component_model_async(contract == Contract::Concurrent)
