@@ -71,6 +71,7 @@ fn a_driver_that_panics_is_replaced() {
         println!("{guest} under {dispatch}");
         let service = start("replaced", guest, dispatch, Limits::default());
         assert!(echoes(&service));
+        status_when(&service, |status| status.open == 0);
         fault::arm(service.name());
         for _ in 0..2 {
             assert!(!echoes(&service));
@@ -96,7 +97,8 @@ fn a_driver_that_panics_again_and_again_ends_the_service() {
         fault::arm(service.name());
         let connections: Vec<_> = (0..5).map(|_| echoes(&service)).collect();
         assert_eq!(connections, [false; 5]);
-        let ended = runtime.block_on(tokio::time::timeout(PATIENCE, service.ended()));
+        let ended =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, service.ended()).await });
         let error = ended.unwrap().unwrap_err().to_string();
         assert!(error.contains("5 panics of the host"), "{error}");
         assert!(
@@ -138,7 +140,8 @@ fn limits_for_ever_harm_nothing() {
         assert_eq!(&answer, b"TWO\n");
         service.drain();
         drop(stream);
-        let ended = runtime.block_on(tokio::time::timeout(PATIENCE, service.ended()));
+        let ended =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, service.ended()).await });
         ended.unwrap().unwrap();
     }
 }
