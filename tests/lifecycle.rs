@@ -177,3 +177,39 @@ fn connections_are_counted() {
         assert_eq!(counts, [3, 3, 0]);
     });
 }
+
+/// Connections that the kernel has completed when draining begins are served as
+/// permits come free, though there was none for them then.
+#[test]
+fn peers_in_the_backlog_are_served_before_the_end() {
+    for (guest, dispatch) in [
+        (echo_blocking, "threaded"),
+        (echo_blocking, "sequential"),
+        (echo_evented, "poll"),
+    ] {
+        println!("{} under {dispatch}", guest.name);
+        let server = Serve::guest(guest, dispatch)
+            .args(["--max-connections", "1", "--drain-timeout", "1h"])
+            .start();
+        let mut first = server.connect();
+        first.check_echo("first\n");
+        let mut waiting: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+        for client in &mut waiting {
+            client.send("waiting\n");
+            client.finish_sending();
+        }
+        server.terminate();
+        server.wait_for_log("the drain", |event| event.message() == "draining");
+        first.check_echo("still here\n");
+        first.finish_sending();
+        first.expect_eof();
+        for client in &mut waiting {
+            client.expect("waiting\n");
+            client.expect_eof();
+        }
+        drop((first, waiting));
+        let finished = server.finish();
+        assert_eq!(finished.status.code(), Some(0));
+        finished.check_no_alarm();
+    }
+}

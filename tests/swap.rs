@@ -281,6 +281,110 @@ fn a_version_that_fails_too_often_is_taken_back() {
     }
 }
 
+/// A handler that returns an error for what a peer sends is no broken one, unless the
+/// operator says so.
+#[test]
+fn errors_that_a_handler_returns_condemn_it_on_request_only() {
+    for on in ["fault", "err"] {
+        println!("{on}");
+        let options = [
+            "--env",
+            "MODE=err",
+            "--rollback-least",
+            "3",
+            "--rollback-window",
+            NEVER,
+            "--rollback-on",
+            on,
+        ];
+        let controlled = Controlled::start(faults_concurrent, "poll", &options);
+        controlled.swap(controlled.scratch.build(faults_concurrent, 1), &[]);
+        for _ in 0..3 {
+            let mut client = controlled.server.connect();
+            client.send("fault\n");
+            client.expect_eof();
+        }
+        if on == "err" {
+            controlled.server.wait_for_log("the rollback", |event| {
+                event.message() == "version activated" && event.number("version") == Some(3)
+            });
+        } else {
+            // The rule has looked when the fourth is counted.
+            controlled.server.wait_for_closed(3);
+            controlled.server.connect().check_echo("fine\n");
+            assert_eq!(controlled.status()["versions"][0]["number"], 2);
+        }
+    }
+}
+
+/// What was taken back by itself is not gone back to by accident; if it is named it is
+/// on trial again.
+#[test]
+fn a_condemned_version_has_to_be_named() {
+    let options = [
+        "--env",
+        "MODE=trap",
+        "--rollback-least",
+        "2",
+        "--rollback-window",
+        NEVER,
+    ];
+    let controlled = Controlled::start(faults_concurrent, "poll", &options);
+    controlled.swap(controlled.scratch.build(faults_concurrent, 1), &[]);
+    let fail_two = || {
+        for _ in 0..2 {
+            let mut client = controlled.server.connect();
+            client.send("fault\n");
+            client.expect_eof();
+        }
+    };
+    let wait_for = |version| {
+        controlled.server.wait_for_log("the rollback", |event| {
+            event.message() == "version activated" && event.number("version") == Some(version)
+        });
+    };
+    fail_two();
+    wait_for(3);
+    let previous = &controlled.status()["previous"];
+    assert_eq!(previous["number"], 2);
+    assert_eq!(previous["condemned"], "2 of 2 connections failed");
+    let rollback = |to: &[&str]| {
+        let name = controlled.name();
+        let mut args = vec!["rollback", &name];
+        args.extend(to);
+        controlled.command(args)
+    };
+    let why = crate::harness::control::refusal(&rollback(&[]));
+    assert!(why.contains("name it with --to 2"), "{why}");
+    let why = crate::harness::control::refusal(&rollback(&["--to", "1"]));
+    assert!(why.contains("can go back to version 2 only"), "{why}");
+    assert_eq!(rollback(&["--to", "2"]).status, Some(0));
+    fail_two();
+    wait_for(5);
+}
+
+/// The answer to a swap says which connections it cost.
+#[test]
+fn a_swap_says_what_it_has_lost() {
+    let options = ["--env", "HAND_OVER=trap-hand-over"];
+    let controlled = Controlled::start(faults_evented, "poll", &options);
+    let mut clients: Vec<Client> = (0..3).map(|_| controlled.server.connect()).collect();
+    for client in &mut clients {
+        client.check_echo("before\n");
+    }
+    let name = controlled.name();
+    let outcome = controlled.command(["swap", &name, "builtin:echo-evented"]);
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    let said = &outcome.stdout[0];
+    assert!(
+        said.ends_with("; 3 of them failed meanwhile and were closed"),
+        "{said}"
+    );
+    for client in &mut clients {
+        client.expect_eof();
+    }
+}
+
 #[test]
 fn one_swap_at_a_time_and_none_while_draining() {
     let options = ["--env", "MODE=never-read", "--drain-timeout", NEVER];

@@ -269,7 +269,11 @@ impl<'a> Turns<'a> {
         let mut asked = std::mem::take(&mut self.asked);
         self.attention.take(&mut asked);
         for id in asked.drain(..) {
-            match self.open.get(&id) {
+            let entry = self.open.get(&id);
+            if let Some(entry) = entry {
+                entry.connection.attention_is_given();
+            }
+            match entry {
                 // It has no resources of it yet, and watches for nothing.
                 Some(entry) if !entry.opened => {}
                 Some(entry) if entry.connection.is_released() => {

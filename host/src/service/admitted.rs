@@ -67,3 +67,70 @@ impl Drop for Stay {
         self.version.count_gone();
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::builtin;
+    use crate::guest::handler::{Handler, HandlerOptions};
+    use crate::service::version::Origin;
+    use crate::{Dispatch, FailureCounts};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::LazyLock;
+    use tokio::sync::Semaphore;
+
+    /// A handler whose versions have an intake. It is never instantiated.
+    pub(crate) static HANDLER: LazyLock<Arc<Handler>> = LazyLock::new(|| {
+        let name = "builtin:echo-evented";
+        let component = builtin::load(name).unwrap();
+        let options = HandlerOptions::new(Dispatch::Poll);
+        Arc::new(Handler::new(name, &component, options).unwrap())
+    });
+
+    /// A connection, and its peer.
+    pub(crate) fn connection(id: u64) -> (Arc<Connection>, UnixStream) {
+        let (socket, peer) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let address = ([127, 0, 0, 1], 1).into();
+        let socket = OwnedFd::from(socket);
+        let connection = Connection::new(id, socket, address, permit, Arc::default());
+        (connection, peer)
+    }
+
+    /// One that a version of its own has admitted.
+    pub(crate) fn admitted() -> (Admitted, UnixStream) {
+        let version = Version::new(1, Arc::clone(&HANDLER), Origin::Start, Arc::default());
+        let (connection, peer) = connection(1);
+        let admitted = version
+            .admit(connection)
+            .unwrap_or_else(|_| panic!("it serves"));
+        (admitted, peer)
+    }
+
+    #[test]
+    fn a_stay_is_counted_once_however_it_ends() {
+        let counts = |end: &dyn Fn(Admitted)| {
+            let (admitted, _peer) = admitted();
+            let version = Arc::clone(admitted.stay.version());
+            assert_eq!(version.open(), 1);
+            end(admitted);
+            assert_eq!(version.open(), 0);
+            let (handled, failures) = (version.handled(), version.failures());
+            (handled, failures, version.hand_overs().handed_over)
+        };
+        let none = FailureCounts::default();
+        let ended = |mut admitted: Admitted| admitted.stay.end(&Ok(()));
+        assert_eq!(counts(&ended), (1, none, 0));
+        let aborted = |mut admitted: Admitted| admitted.stay.end(&Err(Failure::Aborted));
+        assert_eq!(
+            counts(&aborted),
+            (0, FailureCounts { aborted: 1, ..none }, 0)
+        );
+        let handed_over = |admitted: Admitted| admitted.stay.hand_over();
+        assert_eq!(counts(&handed_over), (0, none, 1));
+        // As when a task panics.
+        assert_eq!(counts(&drop), (0, FailureCounts { panic: 1, ..none }, 0));
+    }
+}

@@ -171,8 +171,7 @@ pub(crate) fn keep(service: &Shared, admitted: &Admitted, to: u32, reason: &str)
     );
     // It is not offered to that version again. It does not count as staying if a
     // later version asks for it already.
-    connection.refused_by(to);
-    if to >= from.asks_for() {
+    if connection.refused_by(to) && to >= from.asks_for() {
         from.stays();
     }
 }

@@ -83,3 +83,41 @@ impl Entry {
         readiness
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::admitted::tests::admitted;
+    use crate::sockets::attention::Attention;
+    use bytes::Bytes;
+    use std::io::Read as _;
+
+    /// The kernel has room again for output that the guest itself has flushed
+    /// meanwhile: the poller must not be left watching for it.
+    #[test]
+    fn room_that_nobody_waits_for_is_watched_no_longer() {
+        let (admitted, mut peer) = admitted();
+        let mut entry = Entry::new(admitted);
+        let attention = Arc::<Attention>::default();
+        let connection = Arc::clone(&entry.connection);
+        connection.set_attention(Arc::clone(&attention));
+        while connection.writable_bytes().unwrap() > 0 {
+            connection.write(Bytes::from(vec![b'x'; 4096])).unwrap();
+        }
+        entry.watched = Some(entry.wanted());
+        assert!(entry.wanted().contains(EventFlags::OUT));
+        peer.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 4096];
+        while connection.writable_bytes().unwrap() == 0 {
+            assert!(peer.read(&mut buffer).unwrap() > 0);
+        }
+        // What the write had asked for was settled at the end of its turn.
+        attention.take(&mut Vec::new());
+        connection.attention_is_given();
+        assert_eq!(entry.readiness(EventFlags::OUT), Readiness::empty());
+        let mut asked = Vec::new();
+        attention.take(&mut asked);
+        assert_eq!(asked, [connection.id()]);
+        assert!(!entry.wanted().contains(EventFlags::OUT));
+    }
+}

@@ -82,8 +82,9 @@ impl Turns<'_> {
                 Some(state) => self.give_up(guest, id, state).await?,
                 // It stays, and is not asked again.
                 None => {
-                    if let Some(entry) = self.open.get(&id) {
-                        entry.connection.refused_by(to);
+                    if let Some(entry) = self.open.get(&id)
+                        && entry.connection.refused_by(to)
+                    {
                         self.version.stays();
                     }
                 }

@@ -5,17 +5,16 @@
 //! the guests are rules that decide at random.
 
 use super::{Batch, GivenUp, Handed};
-use crate::builtin;
+use crate::RollbackPolicy;
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
-use crate::guest::handler::{Handler, HandlerOptions};
 use crate::service::admitted::Admitted;
+use crate::service::admitted::tests::HANDLER;
 use crate::service::intake::{Arrival, Intake};
 use crate::service::version::{Origin, Version};
 use crate::service::{Phase, Shared};
 use crate::sockets::connection::{Connection, ConnectionId};
-use crate::{Dispatch, RollbackPolicy};
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -24,14 +23,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
-
-/// A contract whose versions have an intake. It is never instantiated.
-static HANDLER: LazyLock<Arc<Handler>> = LazyLock::new(|| {
-    let name = "builtin:echo-evented";
-    let component = builtin::load(name).unwrap();
-    let options = HandlerOptions::new(Dispatch::Poll);
-    Arc::new(Handler::new(name, &component, options).unwrap())
-});
 
 /// For the time that a gate may be shut.
 static RUNTIME: LazyLock<Runtime> =

@@ -91,3 +91,31 @@ impl Connection {
         Input::More
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::admitted::tests::connection;
+    use crate::sockets::poller::register;
+    use std::sync::Arc;
+
+    /// The runtime's poller can refuse a descriptor, for want of memory or of watches.
+    /// Here it has the descriptor already.
+    #[test]
+    fn a_connection_that_cannot_be_watched_closes_all_the_same() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                let (connection, _silent) = connection(1);
+                let _first = register(Arc::clone(&connection.socket)).unwrap();
+                assert_eq!(connection.close(Duration::from_secs(3600)).await, 0);
+            });
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
+}

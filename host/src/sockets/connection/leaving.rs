@@ -45,9 +45,10 @@ impl Connection {
         to > self.refused_by.load(Ordering::Relaxed)
     }
 
-    /// It stays where it is, unless a version later than `by` asks.
-    pub(crate) fn refused_by(&self, by: u32) {
-        self.refused_by.fetch_max(by, Ordering::Relaxed);
+    /// It stays where it is, unless a version later than `by` asks. False if that was
+    /// so already.
+    pub(crate) fn refused_by(&self, by: u32) -> bool {
+        self.refused_by.fetch_max(by, Ordering::Relaxed) < by
     }
 
     /// From now on the question interrupts a wait for input, or for room to
@@ -90,6 +91,7 @@ impl Connection {
         connection.told = false.into();
         connection.interrupt = Default::default();
         connection.attention = Default::default();
+        connection.asks = false.into();
         true
     }
 

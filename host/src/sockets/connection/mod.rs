@@ -63,6 +63,8 @@ pub(crate) struct Connection {
     writer: AtomicWaker,
     /// Where to say that this connection needs the `evented` dispatch.
     attention: Mutex<Option<Arc<Attention>>>,
+    /// Whether it has said so since it was last looked at: once is enough.
+    asks: AtomicBool,
     /// Whether the guest knows that the connection is to be handed over.
     told: AtomicBool,
     /// The last version that would not have it; 0 if none was asked.
@@ -98,6 +100,7 @@ impl Connection {
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             attention: Mutex::default(),
+            asks: AtomicBool::new(false),
             told: AtomicBool::new(false),
             refused_by: AtomicU32::new(0),
             interrupt: Mutex::default(),
@@ -160,9 +163,16 @@ impl Connection {
 
     /// Has the `evented` dispatch look at this connection again.
     pub(crate) fn ask_for_attention(&self) {
-        if let Some(attention) = &*self.attention() {
+        if let Some(attention) = &*self.attention()
+            && !self.asks.swap(true, Ordering::Relaxed)
+        {
             attention.ask(self.id);
         }
+    }
+
+    /// The dispatch is looking at it; what comes from now on is to be asked again.
+    pub(crate) fn attention_is_given(&self) {
+        self.asks.store(false, Ordering::Relaxed);
     }
 
     fn attention(&self) -> MutexGuard<'_, Option<Arc<Attention>>> {
