@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// The first pause after the process ran out of something.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
@@ -150,14 +150,14 @@ pub(crate) async fn run(
     }
     // From here on the kernel completes no more connections than one.
     let _ = rustix::net::listen(listener.get_ref(), 0);
-    let last_ones = async {
+    let (waiting, mut arrived) = mpsc::unbounded_channel();
+    let last_ones = async move {
+        let permits = &permits;
+        // The listener is closed as soon as the backlog is empty, though `turn` may
+        // keep those who were in it for a while.
         let mut trouble = Trouble::default();
         loop {
-            let turn = match &turn {
-                Some(turn) => Some(acquire(turn).await?),
-                None => None,
-            };
-            let permit = acquire(&permits).await?;
+            let permit = acquire(permits).await?;
             match accept_now(listener.get_ref()) {
                 Ok((socket, peer)) => {
                     let incoming = Incoming {
@@ -165,20 +165,33 @@ pub(crate) async fn run(
                         peer,
                         permit,
                     };
-                    deliver(incoming, turn);
+                    // The other end is there as long as this runs.
+                    let _ = waiting.send(incoming);
                 }
-                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::AGAIN) => break,
                 Err(error) => {
-                    drop((permit, turn));
+                    drop(permit);
                     trouble.survive(error).await?;
                 }
             }
         }
+        drop(waiting);
+        io::Result::Ok(())
+    };
+    let delivering = async {
+        while let Some(incoming) = arrived.recv().await {
+            let turn = match &turn {
+                Some(turn) => Some(acquire(turn).await?),
+                None => None,
+            };
+            deliver(incoming, turn);
+        }
+        Ok(())
     };
     tokio::select! {
         biased;
         _ = aborting.wait_for(|phase| *phase == Phase::Aborting) => Ok(()),
-        result = last_ones => result,
+        result = async { tokio::try_join!(last_ones, delivering) } => result.map(drop),
     }
 }
 
