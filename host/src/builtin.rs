@@ -4,7 +4,7 @@
 //! Their sources are in `guests/`, and so are their options.
 
 use crate::guest::component::{Component, ComponentError};
-use std::path::Path;
+use std::ffi::OsStr;
 
 /// What a component path begins with to mean an embedded component.
 pub const PREFIX: &str = "builtin:";
@@ -53,13 +53,28 @@ pub fn find(name: &str) -> Result<Builtin, UnknownBuiltin> {
 
 /// Reads the component that `path` names: a file, or `builtin:NAME`.
 pub fn load(path: &str) -> Result<Component, LoadError> {
-    match path.strip_prefix(PREFIX) {
-        Some(name) => {
-            let builtin = find(name)?;
-            Ok(Component::from_bytes(path, builtin.bytes.to_vec())?)
-        }
-        None => Ok(Component::from_file(Path::new(path))?),
+    match embedded(path.as_ref()) {
+        Some(component) => component,
+        None => Ok(Component::from_file(path.as_ref())?),
     }
+}
+
+/// The same for what this process's command line names, which may be a pipe.
+pub fn load_argument(argument: &OsStr) -> Result<Component, LoadError> {
+    match embedded(argument) {
+        Some(component) => component,
+        None => Ok(Component::from_command_line(argument.as_ref())?),
+    }
+}
+
+/// The embedded component that `path` names, if it does not name a file.
+fn embedded(path: &OsStr) -> Option<Result<Component, LoadError>> {
+    let path = path.to_str()?;
+    let name = path.strip_prefix(PREFIX)?;
+    Some(find(name).map_err(LoadError::from).and_then(|builtin| {
+        let component = Component::from_bytes(path, builtin.bytes.to_vec());
+        component.map_err(LoadError::from)
+    }))
 }
 
 fn names() -> String {

@@ -38,6 +38,7 @@
 
 mod accept;
 mod address;
+mod aside;
 pub mod builtin;
 pub mod cli;
 mod contract;
@@ -56,6 +57,7 @@ pub use guest::cache::{CacheError, CompileCache};
 pub use guest::component::{Component, ComponentError};
 pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
 pub use guest::handler::{Handler, HandlerError, HandlerOptions};
+pub use guest::reading::ReadError;
 pub use limits::Limits;
 pub use service::counts::{FailureCounts, HandOverCounts};
 pub use service::probe::{Probe, ProbeError};

@@ -16,7 +16,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let component = builtin::load(&options.component)?;
+    let component = builtin::load_argument(options.component.as_ref())?;
     let contract = component.contract();
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "component   {}", options.component)?;

@@ -2,6 +2,7 @@
 //! and what an instance of it takes.
 
 use crate::contract::Contract;
+use crate::guest::reading::{self, Named, ReadError};
 use std::fmt::Write as _;
 use std::path::Path;
 use wasmparser::{Encoding, Parser, Payload};
@@ -45,12 +46,12 @@ fn add(sum: &mut u32, claimed: u32) {
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
     /// It cannot be read.
-    #[error("{name}: {error}; name a component file, or builtin:NAME (see `sockserve builtins`)")]
+    #[error("{name}: {error}")]
     Read {
         /// The file's name as given.
         name: String,
-        /// What the system said.
-        error: std::io::Error,
+        /// Why not.
+        error: ReadError,
     },
     /// It is not WebAssembly.
     #[error("{0}: not a WebAssembly component; build one for the target wasm32-wasip2")]
@@ -96,10 +97,26 @@ pub enum ComponentError {
 }
 
 impl Component {
-    /// Reads a component file.
+    /// Reads a component file: a regular file of at most 256 MiB.
+    ///
+    /// Blocks the calling thread until the file is read, but no longer than 10
+    /// seconds, also if the file system does not answer.
     pub fn from_file(path: &Path) -> Result<Self, ComponentError> {
+        Self::read(path, Named::Anywhere)
+    }
+
+    /// Reads a component from what this process's command line names, where a
+    /// pipe (`/dev/stdin`, `<(command)`) is as good as a file.
+    ///
+    /// Blocks the calling thread until the end of the file or pipe, but no longer
+    /// than 60 seconds.
+    pub fn from_command_line(path: &Path) -> Result<Self, ComponentError> {
+        Self::read(path, Named::ByCommandLine)
+    }
+
+    fn read(path: &Path, named: Named) -> Result<Self, ComponentError> {
         let name = path.display().to_string();
-        match std::fs::read(path) {
+        match reading::read(path, named) {
             Ok(bytes) => Self::from_bytes(&name, bytes),
             Err(error) => Err(ComponentError::Read { name, error }),
         }

@@ -2,6 +2,7 @@
 //!
 //! | file | |
 //! | --- | --- |
+//! | `reading` | a component file's bytes, whatever its path names |
 //! | `component` | what a component file is, without compiling it |
 //! | `handler` | a component compiled, checked and ready to instantiate |
 //! | `engine` | how wasmtime is set up for a service |
@@ -29,6 +30,7 @@ pub(crate) mod failure;
 pub(crate) mod grants;
 pub(crate) mod hand_over;
 pub(crate) mod handler;
+pub(crate) mod reading;
 pub(crate) mod roster;
 pub(crate) mod stdio;
 

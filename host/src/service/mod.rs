@@ -48,6 +48,7 @@ use crate::service::version::{Origin, Version};
 use crate::sockets::connection::Connection;
 use crate::sockets::traffic::Traffic;
 use arc_swap::ArcSwap;
+use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +96,13 @@ pub enum StartError {
 }
 
 fn advice(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => return "raise the limit on open files (ulimit -n)",
+        Some(Errno::NFILE) => return "the machine has no more open files (fs.file-max)",
+        Some(Errno::NOBUFS | Errno::NOMEM) => return "the machine is out of memory",
+        Some(Errno::AFNOSUPPORT) => return "this machine has no IPv6; choose an IPv4 address",
+        _ => {}
+    }
     match error.kind() {
         io::ErrorKind::AddrInUse => "choose another port, or port 0 for any free one",
         io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose a higher one",

@@ -5,8 +5,10 @@
 //! old version serving. The old version's connections are handed over to the new
 //! one, drain, or are closed.
 
+use crate::aside::aside;
 use crate::builtin::{self, LoadError};
 use crate::dispatch;
+use crate::guest::component::Component;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::service::counts::{FailureCounts, HandOverCounts};
 use crate::service::probe::{Probe, ProbeError};
@@ -16,7 +18,7 @@ use crate::service::{Phase, Remote, Shared};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::OwnedMutexGuard;
 
 /// What becomes of the connections of the version before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -162,6 +164,14 @@ pub(crate) struct History {
     pub(crate) rolled_back: Option<String>,
 }
 
+/// The component to swap in.
+enum Incoming {
+    /// A file, or `builtin:NAME`, that is still to be read.
+    Named(String),
+    /// One that came from elsewhere, and what its source is called.
+    Sent(String, Component),
+}
+
 impl Remote {
     /// Puts the component that `source` names (a file, or `builtin:NAME`) in the
     /// place of the current one.
@@ -172,21 +182,57 @@ impl Remote {
     /// caller gives up waiting. It runs on the caller's Tokio runtime, which must have
     /// I/O and time, and on the service's if the caller has none.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
-        let (service, source) = (Arc::clone(&self.shared), source.to_owned());
-        let name = service.name.to_string();
-        let Ok(guard) = service.swapping.clone().try_lock_owned() else {
-            return Err(SwapError::Busy(name));
-        };
+        let guard = self.try_begin()?;
+        self.run(guard, Incoming::Named(source.to_owned()), options)
+            .await
+    }
+
+    /// The same after the swap that is under way, if there is one.
+    pub async fn swap_in_turn(
+        &self,
+        source: &str,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let guard = Arc::clone(&self.shared.swapping).lock_owned().await;
+        self.run(guard, Incoming::Named(source.to_owned()), options)
+            .await
+    }
+
+    /// The same as [`swap`](Self::swap) for a component that is here already;
+    /// `source` is what the service's status says of it.
+    pub async fn swap_component(
+        &self,
+        source: &str,
+        component: Component,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let guard = self.try_begin()?;
+        let incoming = Incoming::Sent(source.to_owned(), component);
+        self.run(guard, incoming, options).await
+    }
+
+    fn try_begin(&self) -> Result<OwnedMutexGuard<()>, SwapError> {
+        let guard = Arc::clone(&self.shared.swapping).try_lock_owned();
+        guard.map_err(|_| SwapError::Busy(self.shared.name.to_string()))
+    }
+
+    async fn run(
+        &self,
+        guard: OwnedMutexGuard<()>,
+        incoming: Incoming,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let service = Arc::clone(&self.shared);
         // A task of its own, so that a caller who goes away leaves nothing half
         // done.
         let runtime = match (Handle::try_current(), self.shared.runtime()) {
             (Ok(runtime), _) => runtime,
             (Err(_), Some(runtime)) => runtime.clone(),
-            (Err(_), None) => return Err(SwapError::Ending(name)),
+            (Err(_), None) => return Err(SwapError::Ending(service.name.to_string())),
         };
         let swapping = runtime.spawn(async move {
             let old = service.current.load_full();
-            let mut result = service.swap(&source, options).await;
+            let mut result = service.swap(incoming, options).await;
             drop(guard);
             if let Ok(swapped) = &mut result {
                 swapped.settle(&old).await;
@@ -208,16 +254,18 @@ impl Remote {
 impl Shared {
     async fn swap(
         self: &Arc<Self>,
-        source: &str,
+        incoming: Incoming,
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
         let current = self.current.load_full();
         let handler = {
-            let (source, handler) = (source.to_owned(), Arc::clone(&current.handler));
+            let handler = Arc::clone(&current.handler);
             // Reading and compiling take a while, and the caller's thread may
             // have others to answer.
-            aside(move || load(&source, &handler)).await??
+            aside("swap", move || load(incoming, &handler))
+                .await
+                .map_err(|error| SwapError::Host(error.to_string()))??
         };
         let Some(handler) = handler else {
             return Ok(Swapped {
@@ -367,29 +415,20 @@ impl History {
     }
 }
 
-/// Does `work` on a thread of its own.
-///
-/// Not on one of the runtime's: tokio panics if the system has no thread to give.
-async fn aside<R: Send + 'static>(
-    work: impl FnOnce() -> R + Send + 'static,
-) -> Result<R, SwapError> {
-    let (done, result) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("sockserve-load".to_owned())
-        .spawn(move || drop(done.send(work())))
-        .map_err(|error| SwapError::Host(format!("no thread to load the component: {error}")))?;
-    let ended = |_| SwapError::Host("the host panicked while it loaded the component".to_owned());
-    result.await.map_err(ended)
-}
-
-/// Compiles the component that `source` names for the service that `current`
-/// serves. Nothing if it is the same component.
-fn load(source: &str, current: &Handler) -> Result<Option<Handler>, SwapError> {
-    let component = builtin::load(source)?;
+/// Compiles what comes for the service that `current` serves. Nothing if it is
+/// the same component.
+fn load(incoming: Incoming, current: &Handler) -> Result<Option<Handler>, SwapError> {
+    let (source, component) = match incoming {
+        Incoming::Named(source) => {
+            let component = builtin::load(&source)?;
+            (source, component)
+        }
+        Incoming::Sent(source, component) => (source, component),
+    };
     if component.digest() == current.digest() {
         return Ok(None);
     }
-    let handler = Handler::new(source, &component, current.options().clone())?;
+    let handler = Handler::new(&source, &component, current.options().clone())?;
     Ok(Some(handler))
 }
 
