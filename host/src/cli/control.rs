@@ -3,15 +3,17 @@
 
 use super::Failure;
 use crate::builtin;
-use crate::control::client::ask;
+use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
 use crate::service::swap::{Old, Swapped};
 use crate::{HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Whom to ask, and how to print the answer.
@@ -55,8 +57,9 @@ pub(super) struct RollbackOptions {
 pub(super) struct SwapOptions {
     /// The service's name
     service: String,
-    /// A component file, or builtin:NAME
-    component: String,
+    /// A component file, or builtin:NAME. A pipe, and what is in /dev or /proc,
+    /// is read here and sent: /dev/stdin, <(command)
+    component: OsString,
     /// What becomes of the old version's connections [default: hand-over where
     /// both versions can, else drain]
     #[arg(long, value_enum)]
@@ -87,15 +90,14 @@ impl Target {
     /// Asks, and prints the answer by `print` or as JSON.
     fn ask<R: serde::de::DeserializeOwned + Serialize>(
         &self,
-        path: &str,
-        body: Option<&(impl Serialize + Sync)>,
+        question: Question,
         print: impl FnOnce(&mut dyn std::io::Write, &R) -> std::io::Result<()>,
     ) -> Result<ExitCode, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
+            .enable_all()
             .build()
             .context("cannot start")?;
-        let reply: R = runtime.block_on(ask(&self.control, path, body))?;
+        let reply: R = runtime.block_on(ask(&self.control, question))?;
         let mut stdout = std::io::stdout().lock();
         if self.json {
             writeln!(stdout, "{}", serde_json::to_string(&reply)?)?;
@@ -106,24 +108,19 @@ impl Target {
     }
 }
 
-/// The body of a request that has nothing to say.
-const NOTHING: Option<&()> = None;
-const EMPTY: Option<&()> = Some(&());
-
 pub(super) fn status(options: &StatusOptions) -> Result<ExitCode, Failure> {
-    options
-        .target
-        .ask("/v1/status", NOTHING, |out, reply: &StatusReply| {
-            for status in &reply.services {
-                print_status(out, status)?;
-            }
-            Ok(())
-        })
+    let print = |out: &mut dyn std::io::Write, reply: &StatusReply| {
+        for status in &reply.services {
+            print_status(out, status)?;
+        }
+        Ok(())
+    };
+    options.target.ask(Question::status(), print)
 }
 
 pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
-    let request = SwapRequest {
-        component: absolute(&options.component)?,
+    let mut request = SwapRequest {
+        component: options.component.to_string_lossy().into_owned(),
         old: options.old.map(|old| match old {
             OldArgument::HandOver => Old::HandOver,
             OldArgument::Drain => Old::Drain,
@@ -134,37 +131,88 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
             .map(|timeout| humantime::format_duration(timeout).to_string()),
         probe: options.probe.as_ref().map(ToString::to_string),
     };
-    let path = format!("/v1/services/{}/swap", options.service);
-    options.target.ask(&path, Some(&request), |out, reply| {
-        print_swapped(out, &options.service, reply)
-    })
+    let service = &options.service;
+    let question = match place(&options.component)? {
+        Place::Everywhere(component) => {
+            request.component = component;
+            Question::swap(service, &request)?
+        }
+        Place::OnlyHere => {
+            let component = builtin::load_argument(&options.component)?;
+            Question::swap_component(service, &request, component.bytes().to_vec())?
+        }
+    };
+    let print = |out: &mut dyn std::io::Write, reply: &_| print_swapped(out, service, reply);
+    options.target.ask(question, print)
 }
 
 pub(super) fn rollback(options: &RollbackOptions) -> Result<ExitCode, Failure> {
-    let path = format!("/v1/services/{}/rollback", options.service);
+    let service = &options.service;
     let request = RollbackRequest { to: options.to };
-    options.target.ask(&path, Some(&request), |out, reply| {
-        print_swapped(out, &options.service, reply)
-    })
+    let print = |out: &mut dyn std::io::Write, reply: &_| print_swapped(out, service, reply);
+    let question = Question::rollback(service, &request)?;
+    options.target.ask(question, print)
 }
 
 pub(super) fn drain(options: &ServiceOptions) -> Result<ExitCode, Failure> {
-    let path = format!("/v1/services/{}/drain", options.service);
-    options.target.ask(&path, EMPTY, print_draining)
+    let question = Question::drain(&options.service);
+    options.target.ask(question, print_draining)
 }
 
 pub(super) fn shutdown(options: &StatusOptions) -> Result<ExitCode, Failure> {
-    options.target.ask("/v1/shutdown", EMPTY, print_draining)
+    options.target.ask(Question::shutdown(), print_draining)
 }
 
-/// The running process may have another working directory.
-fn absolute(component: &str) -> Result<String, Failure> {
-    if component.starts_with(builtin::PREFIX) {
-        return Ok(component.to_owned());
+/// Where a component can be read from.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// By the running process, under this name.
+    Everywhere(String),
+    /// Only here: the running process may have another file under the path, or
+    /// cannot be told it. So it is sent.
+    OnlyHere,
+}
+
+fn place(component: &OsStr) -> Result<Place, Failure> {
+    if let Some(component) = component.to_str()
+        && component.starts_with(builtin::PREFIX)
+    {
+        return Ok(Place::Everywhere(component.to_owned()));
     }
-    let path = std::path::absolute(component)
-        .with_context(|| format!("{component}: no path that can be resolved"))?;
-    Ok(path.display().to_string())
+    // The running process may have another working directory.
+    let path = std::path::absolute(component).with_context(|| {
+        let component = Path::new(component);
+        format!("{}: no path that can be resolved", component.display())
+    })?;
+    let is_pipe = std::fs::metadata(&path).is_ok_and(|data| data.file_type().is_fifo());
+    match path.to_str() {
+        Some(text) if !is_pipe && !leads_to_devices(&path) => {
+            Ok(Place::Everywhere(text.to_owned()))
+        }
+        _ => Ok(Place::OnlyHere),
+    }
+}
+
+/// Whether the path is in /dev or /proc, or a link leads there: it can be another
+/// file for every process.
+fn leads_to_devices(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    // As many links as the kernel follows.
+    for _ in 0..40 {
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(parent) = parent.canonicalize()
+        {
+            path = parent.join(name);
+        }
+        if path.starts_with("/dev") || path.starts_with("/proc") {
+            return true;
+        }
+        match (path.read_link(), path.parent()) {
+            (Ok(target), Some(parent)) => path = parent.join(target),
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn print_swapped(
@@ -293,4 +341,46 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         writeln!(out, "  {reason}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_only_this_process_has_is_sent() {
+        let directory = std::env::temp_dir().join(format!("place-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let at = |name: &str| directory.join(name).into_os_string();
+        let check = |component: &OsStr, expected: Option<&OsStr>| {
+            let expected = match expected {
+                Some(path) => Place::Everywhere(path.to_str().unwrap().to_owned()),
+                None => Place::OnlyHere,
+            };
+            assert_eq!(place(component).unwrap(), expected, "{component:?}");
+        };
+        std::fs::write(at("file"), "").unwrap();
+        symlink("file", at("link")).unwrap();
+        symlink("/dev/stdin", at("stdin")).unwrap();
+        symlink("stdin", at("to-stdin")).unwrap();
+        symlink("/proc/self/fd", at("fd")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        for name in ["file", "link", "absent", "loop"] {
+            check(&at(name), Some(&at(name)));
+        }
+        check("builtin:x".as_ref(), Some("builtin:x".as_ref()));
+        check("/etc/passwd".as_ref(), Some("/etc/passwd".as_ref()));
+        for name in ["stdin", "to-stdin", "fd/0"] {
+            check(&at(name), None);
+        }
+        check("/dev/stdin".as_ref(), None);
+        check("/dev/fd/0".as_ref(), None);
+        check("/proc/self/fd/0".as_ref(), None);
+        check("/proc/thread-self/fd/0".as_ref(), None);
+        check("/tmp/../dev/stdin".as_ref(), None);
+        check(OsStr::from_bytes(b"/tmp/\xff"), None);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

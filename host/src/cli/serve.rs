@@ -281,7 +281,10 @@ async fn serve(
         ended = service.ended() => ended.context("the service ended")?,
         // The second signal: no more closing in order.
         () = draining => return Ok(ExitCode::SUCCESS),
-        never = controlling => match never {},
+        failed = controlling => {
+            let Err(error) = failed;
+            return Err(anyhow::Error::new(error).context("the control socket cannot be watched").into());
+        }
         never = hang_ups => match never {},
         never = changing => match never {},
     }

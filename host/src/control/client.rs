@@ -1,69 +1,289 @@
 //! The side of the control plane that asks.
+//!
+//! It never waits for a process that shows no life: a connection and a usual
+//! answer have 5 seconds. A swap takes as long as it takes, because a component
+//! may be slow to compile; meanwhile the process is asked for its status every 5
+//! seconds, and the swap is given up when that is not answered.
 
-use crate::control::ErrorReply;
+use crate::control::socket::{MAX_PATH, address};
+use crate::control::{ErrorReply, StatusReply, RollbackRequest, SwapRequest};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::UnixStream;
+
+/// How long a process may show no life.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before another try, where a backlog is full.
+const PAUSE: Duration = Duration::from_millis(20);
+/// The largest answer, in bytes.
+const MAX_ANSWER: usize = 16 << 20;
 
 /// Why a request came to nothing. One line each.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers.
+    /// Nobody has the socket open.
     #[error(
-        "nobody answers on the control socket {0}: {1}; start a service with --control {path}",
+        "nobody answers on the control socket {path}: {1}; start a service with --control {path}",
         path = .0.display()
     )]
-    Connect(PathBuf, io::Error),
-    /// The conversation broke off.
-    #[error("the control socket: {0}")]
-    Http(#[from] hyper::Error),
+    Nobody(PathBuf, io::Error),
+    /// There is something else under the path.
+    #[error("{} is no socket; name the path that `serve --control` was given", .0.display())]
+    NotASocket(PathBuf),
+    /// This user may not.
+    #[error(
+        "the control socket {} may not be used: {}; ask as the user who serves, or as root",
+        .0.display(), .1
+    )]
+    Denied(PathBuf, io::Error),
+    /// The path does not fit into a socket's address.
+    #[error(
+        "{}: a control socket's path has 1 to {MAX_PATH} bytes; name a shorter one, for example a \
+         relative one", .0.display()
+    )]
+    Length(PathBuf),
+    /// It cannot be reached for another reason.
+    #[error("the control socket {} cannot be reached: {}", .0.display(), .1)]
+    Unreachable(PathBuf, io::Error),
+    /// The process that has it shows no life.
+    #[error(
+        "the process that has the control socket {} does not answer within {PATIENCE:?}; see \
+         whether it is stopped", .0.display()
+    )]
+    Silent(PathBuf),
+    /// Another user has the socket.
+    #[error(
+        "the control socket {} is the user {}'s, who could say anything; ask as that user",
+        .0.display(), .1
+    )]
+    Stranger(PathBuf, u32),
+    /// What answers is no sockserve, or it ended meanwhile.
+    #[error("what the control socket {} answers is not sockserve's: {}", .0.display(), .1)]
+    Foreign(PathBuf, String),
     /// The request cannot be written.
-    #[error("the request: {0}")]
+    #[error("the request cannot be written: {0}")]
     Request(#[from] hyper::http::Error),
-    /// The answer is not what it should be.
-    #[error("the control socket's answer: {0}")]
-    Reply(#[from] serde_json::Error),
+    /// The same.
+    #[error("the request cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
     /// The other side refused, and says why.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Asks for `path`, with the method GET, or POST if there is a `body`.
-pub async fn ask<R: DeserializeOwned>(
+/// What to ask, and how long that may take.
+#[derive(Clone, Debug)]
+pub struct Question {
+    method: Method,
+    /// With the query.
+    path: String,
+    content_type: Option<&'static str>,
+    body: Bytes,
+    /// It takes as long as it takes.
+    slow: bool,
+}
+
+impl Question {
+    /// Every service's status.
+    pub fn status() -> Self {
+        Self::new(Method::GET, "/v1/status".to_owned())
+    }
+
+    /// Another version of a service.
+    pub fn swap(service: &str, request: &SwapRequest) -> serde_json::Result<Self> {
+        Ok(Self {
+            content_type: Some("application/json"),
+            body: serde_json::to_vec(request)?.into(),
+            slow: true,
+            ..Self::new(Method::POST, swap_path(service))
+        })
+    }
+
+    /// Another version of a service, with its component. What the request calls
+    /// the component is a name for it.
+    pub fn swap_component(
+        service: &str,
+        request: &SwapRequest,
+        component: Vec<u8>,
+    ) -> serde_json::Result<Self> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if let serde_json::Value::Object(fields) = serde_json::to_value(request)? {
+            for (name, value) in &fields {
+                query.append_pair(name, value.as_str().unwrap_or_default());
+            }
+        }
+        let path = format!("{}?{}", swap_path(service), query.finish());
+        Ok(Self {
+            content_type: Some("application/wasm"),
+            body: component.into(),
+            slow: true,
+            ..Self::new(Method::POST, path)
+        })
+    }
+
+    /// The version before.
+    pub fn rollback(service: &str, request: &RollbackRequest) -> serde_json::Result<Self> {
+        Ok(Self {
+            content_type: Some("application/json"),
+            body: serde_json::to_vec(request)?.into(),
+            slow: true,
+            ..Self::new(Method::POST, format!("/v1/services/{service}/rollback"))
+        })
+    }
+
+    /// No new connections for a service.
+    pub fn drain(service: &str) -> Self {
+        Self::new(Method::POST, format!("/v1/services/{service}/drain"))
+    }
+
+    /// No new connections for all.
+    pub fn shutdown() -> Self {
+        Self::new(Method::POST, "/v1/shutdown".to_owned())
+    }
+
+    fn new(method: Method, path: String) -> Self {
+        Self {
+            method,
+            path,
+            content_type: None,
+            body: Bytes::new(),
+            slow: false,
+        }
+    }
+}
+
+fn swap_path(service: &str) -> String {
+    format!("/v1/services/{service}/swap")
+}
+
+/// Asks, inside a runtime, and waits for the answer as long as the process shows
+/// life.
+pub async fn ask<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<R, ClientError> {
+    if !question.slow {
+        return exchange(socket, question).await;
+    }
+    tokio::select! {
+        biased;
+        answer = talk(socket, question) => answer,
+        error = death(socket) => Err(error),
+    }
+}
+
+/// Waits until the process shows no life any more.
+async fn death(socket: &Path) -> ClientError {
+    loop {
+        tokio::time::sleep(PATIENCE).await;
+        if let Err(error) = exchange::<StatusReply>(socket, Question::status()).await {
+            return error;
+        }
+    }
+}
+
+async fn exchange<R: DeserializeOwned>(
     socket: &Path,
-    path: &str,
-    body: Option<&(impl Serialize + Sync)>,
+    question: Question,
 ) -> Result<R, ClientError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| ClientError::Connect(socket.to_owned(), error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let answer = tokio::time::timeout(PATIENCE, talk(socket, question)).await;
+    answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))
+}
+
+async fn talk<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<R, ClientError> {
+    let foreign = |reason: String| ClientError::Foreign(socket.to_owned(), reason);
+    let stream = connect(socket).await?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| foreign(error.to_string()))?;
     let talking = tokio::spawn(connection);
-    let (method, body) = match body {
-        Some(body) => (Method::POST, serde_json::to_vec(body)?),
-        None => (Method::GET, Vec::new()),
-    };
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(hyper::header::HOST, "sockserve")
-        .body(Full::new(Bytes::from(body)))?;
-    let response = sender.send_request(request).await?;
-    let refused = !response.status().is_success();
-    let body = response.into_body().collect().await?.to_bytes();
+    let mut request = Request::builder()
+        .method(question.method)
+        .uri(question.path)
+        .header(HOST, "sockserve");
+    if let Some(content_type) = question.content_type {
+        request = request.header(CONTENT_TYPE, content_type);
+    }
+    let request = request.body(Full::new(question.body))?;
+    let response = sender.send_request(request).await;
+    let response = response.map_err(|error| foreign(error.to_string()))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER);
+    let body = body.collect().await;
+    let body = body.map_err(|error| foreign(error.to_string()))?.to_bytes();
     drop(sender);
     // The answer is complete; how the connection ends does not matter.
     talking.abort();
-    if refused {
-        let reply: ErrorReply = serde_json::from_slice(&body)?;
-        return Err(ClientError::Refused(reply.error));
+    if status.is_success() {
+        return serde_json::from_slice(&body).map_err(|error| foreign(error.to_string()));
     }
-    Ok(serde_json::from_slice(&body)?)
+    match serde_json::from_slice::<ErrorReply>(&body) {
+        Ok(reply) => Err(ClientError::Refused(reply.error)),
+        Err(_) => Err(foreign(format!("HTTP status {status}"))),
+    }
+}
+
+/// Connects to a process that this user has reason to believe.
+async fn connect(path: &Path) -> Result<UnixStream, ClientError> {
+    if address(path).is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG)) {
+        return Err(ClientError::Length(path.to_owned()));
+    }
+    let connected = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match UnixStream::connect(path).await {
+                // The backlog is full.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                result => return result.map_err(|error| unreachable_because(path, error)),
+            }
+        }
+    });
+    let stream = connected
+        .await
+        .unwrap_or_else(|_| Err(ClientError::Silent(path.to_owned())))?;
+    let peer = stream
+        .peer_cred()
+        .map_err(|error| ClientError::Unreachable(path.to_owned(), error))?;
+    if is_trusted(peer.uid(), path) {
+        Ok(stream)
+    } else {
+        Err(ClientError::Stranger(path.to_owned(), peer.uid()))
+    }
+}
+
+fn unreachable_because(path: &Path, error: io::Error) -> ClientError {
+    let path_buf = path.to_owned();
+    let is_file = || {
+        let found = std::fs::metadata(path);
+        found.is_ok_and(|found| !found.file_type().is_socket())
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::CONNREFUSED) if is_file() => ClientError::NotASocket(path_buf),
+        Some(Errno::CONNREFUSED | Errno::NOENT) => ClientError::Nobody(path_buf, error),
+        Some(Errno::ACCESS | Errno::PERM) => ClientError::Denied(path_buf, error),
+        Some(Errno::PROTOTYPE) => ClientError::Foreign(
+            path_buf,
+            "it is another program's socket, of another kind".to_owned(),
+        ),
+        _ => ClientError::Unreachable(path_buf, error),
+    }
+}
+
+/// Whether what a process of the user `uid` says is to be believed: it is this
+/// user, or root. Root believes users about sockets in their own directories.
+fn is_trusted(uid: u32, path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    uid == own
+        || uid == 0
+        || (own == 0 && std::fs::metadata(directory).is_ok_and(|found| found.uid() == uid))
 }

@@ -4,28 +4,52 @@
 //! | --- | --- |
 //! | `GET /v1/status` | every service, as `{"services": [...]}` |
 //! | `GET /v1/services/NAME` | one service |
-//! | `POST /v1/services/NAME/swap` | a new version; the body is a [`SwapRequest`] |
+//! | `POST /v1/services/NAME/swap` | a new version; the body is a [`SwapRequest`], or a component |
 //! | `POST /v1/services/NAME/rollback` | the version before; the body may be a [`RollbackRequest`] |
 //! | `POST /v1/services/NAME/drain` | no new connections; the service ends with its last one |
 //! | `POST /v1/shutdown` | the same for all services |
 //!
+//! A swap's body is a component if its content type is `application/wasm`. The
+//! fields of the [`SwapRequest`] then stand in the query, as in
+//! `?component=NAME&old=drain`, and `component` is only what the component is
+//! called. It may have 256 MiB, any other body 64 KiB.
+//!
 //! An answer is JSON; a refusal is `{"error": "one line"}` with a status of 400
 //! (not understood), 404 (no such service or request), 405 (another method),
-//! 409 (not now), or 422 (the new version is not fit). The socket has the mode
-//! 0600, and peers of another user are refused.
+//! 408 (the body was not there in time), 409 (not now), 413 (too large), or 422
+//! (the new version is not fit). The socket has the mode 0600, and peers of
+//! another user are refused.
+//!
+//! There are at most 32 connections at once; others wait. A client has 5 seconds
+//! for the head of a request, 30 for its body and 10 to take the answer; it may
+//! close its sending side after the request. A swap is answered when it is done.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `socket` | the socket as a file |
+//! | `spares` | descriptors that are kept for it |
+//! | `server` | connections and answers |
+//! | `request` | the bodies of requests |
+//! | `client` | the side that asks |
 
 pub mod client;
+mod request;
 pub mod server;
+mod socket;
+mod spares;
 
 use crate::service::status::Status;
 use crate::service::swap::Old;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// How to swap, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SwapRequest {
-    /// A component file, by its absolute path, or `builtin:NAME`.
+    /// A component file, by its absolute path, or `builtin:NAME`. A path that
+    /// means another file in every process (`/dev/stdin`, `/proc/self/...`) is
+    /// refused.
     pub component: String,
     /// What becomes of the old version's connections: `hand-over`, `drain` or
     /// `abort`. By default `hand-over` if both versions can, else `drain`.
@@ -72,4 +96,18 @@ pub struct DrainReply {
 pub struct ErrorReply {
     /// The line.
     pub error: String,
+}
+
+/// Whether every process has a file of its own under this path.
+fn means_another_file(path: &Path) -> bool {
+    [
+        "/dev/stdin",
+        "/dev/stdout",
+        "/dev/stderr",
+        "/dev/fd",
+        "/dev/tty",
+    ]
+    .iter()
+    .chain(&["/proc/self", "/proc/thread-self"])
+    .any(|own| path.starts_with(own))
 }

@@ -1,119 +1,205 @@
 //! The side of the control plane that has the services.
+//!
+//! Nobody can hold it up: connections have a largest number and time limits, and
+//! a few descriptors are kept for them (`spares`).
 
-use crate::control::{DrainReply, ErrorReply, RollbackRequest, StatusReply, SwapRequest};
+use crate::control::request::{Upload, is_component, read_rollback, read_swap};
+use crate::control::socket::Socket;
+use crate::control::spares::Spares;
+use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
 use crate::service::Remote;
-use crate::service::swap::{SwapError, SwapOptions};
+use crate::service::swap::{SwapError, SwapOptions, Swapped};
+use crate::sockets::poller::register;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use rustix::fs::Mode;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
 use rustix::net::sockopt::socket_peercred;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use tokio::net::{UnixListener, UnixStream};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
-/// The largest body of a request, in bytes.
-const MAX_BODY: usize = 64 << 10;
+pub use crate::control::socket::ControlError;
+
+/// How many connections there can be at once; further clients wait.
+const MAX_CONNECTIONS: usize = 32;
+/// How long a client may take to send the head of a request, the first as the
+/// next.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long it may take to read the answer.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// The pause after an accept that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Failures that are not further apart than this are told as one.
+const EPISODE: Duration = Duration::from_secs(60);
 
 /// A control socket that takes requests. Dropping it removes the socket.
 pub struct ControlServer {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-/// Why a control socket could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// A running process answers on it.
-    #[error("a running sockserve has the control socket {0}; choose another path")]
-    InUse(PathBuf),
-    /// Something else is in the way.
-    #[error("{0} is there and is no socket; choose another path for the control socket")]
-    NotASocket(PathBuf),
-    /// The system refused.
-    #[error("cannot make the control socket {0}: {1}")]
-    System(PathBuf, io::Error),
+    socket: Socket,
+    spares: Arc<Spares>,
 }
 
 impl ControlServer {
-    /// Makes the socket, and replaces one that a killed process left.
+    /// Makes the socket, which only this user may open, and replaces one that a
+    /// killed process left.
     ///
-    /// It must be called inside a runtime, and before guests run: it changes the
-    /// process's umask for a moment.
+    /// Waits no longer than a second, and only while another process is making
+    /// the same socket.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
-        let system = |error| ControlError::System(path.to_owned(), error);
-        match std::fs::symlink_metadata(path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                return Err(ControlError::NotASocket(path.to_owned()));
-            }
-            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-                return Err(ControlError::InUse(path.to_owned()));
-            }
-            Ok(_) => std::fs::remove_file(path).map_err(system)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(system(error)),
-        }
-        // The mode has to be right from the first moment on.
-        let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
-        let listener = UnixListener::bind(path);
-        rustix::process::umask(before);
-        let listener = listener.map_err(system)?;
-        let owner_only = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(path, owner_only).map_err(system)?;
+        let socket = Socket::bind(path)?;
+        let spares = Spares::of(socket.listener())
+            .map_err(|error| ControlError::System(path.to_owned(), error))?;
         Ok(Self {
-            listener,
-            path: path.to_owned(),
+            socket,
+            spares: Arc::new(spares),
         })
     }
 
     /// Answers requests about `services`, until it is dropped.
-    pub async fn run(&self, services: Vec<Remote>) -> Infallible {
-        let services: Arc<[Remote]> = services.into();
+    ///
+    /// Fails if the system does not let it wait for clients.
+    pub async fn run(&self, services: Vec<Remote>) -> io::Result<Infallible> {
+        let context = Arc::new(Context {
+            services,
+            uploads: Upload::places(),
+        });
+        let listener = register(Arc::clone(self.socket.listener()))?;
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut trouble = Trouble::default();
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => serve(stream, Arc::clone(&services)),
+            let place = Arc::clone(&places).acquire_owned().await;
+            let place = place.map_err(io::Error::other)?;
+            let stream = self.accept(&listener, &mut trouble).await?;
+            let (spares, context) = (Arc::clone(&self.spares), Arc::clone(&context));
+            tokio::spawn(async move {
+                let used = match UnixStream::from_std(stream.into()) {
+                    Ok(stream) => converse(stream, context).await,
+                    Err(_) => None,
+                };
+                if let Some(used) = used {
+                    spares.take_back(used);
+                }
+                drop(place);
+            });
+        }
+    }
+
+    async fn accept(
+        &self,
+        listener: &AsyncFd<Arc<OwnedFd>>,
+        trouble: &mut Trouble,
+    ) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        loop {
+            let mut ready = listener.readable().await?;
+            match rustix::net::accept_with(listener.get_ref(), flags) {
+                Ok(stream) => return Ok(stream),
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::MFILE | Errno::NFILE) if self.spares.give() => {}
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the control socket cannot accept");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    trouble.tell(error);
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 }
 
-fn serve(stream: UnixStream, services: Arc<[Remote]>) {
+/// Accepts that failed: one line for those that come together.
+#[derive(Default)]
+struct Trouble(Option<Instant>);
+
+impl Trouble {
+    fn tell(&mut self, error: Errno) {
+        let now = Instant::now();
+        let before = self.0.replace(now);
+        if before.is_some_and(|before| now.duration_since(before) < EPISODE) {
+            return;
+        }
+        let advice = match error {
+            Errno::MFILE => "raise the limit on open files (ulimit -n), or lower --max-connections",
+            Errno::NFILE => "the machine has no more open files (fs.file-max)",
+            _ => "the machine is out of memory",
+        };
+        tracing::warn!(%error, "the control socket cannot accept, it tries again; {advice}");
+    }
+}
+
+/// What requests are answered from.
+struct Context {
+    services: Vec<Remote>,
+    uploads: Arc<Semaphore>,
+}
+
+/// Answers the requests of one connection, to its end, and gives its descriptor
+/// back.
+async fn converse(stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
     let peer = socket_peercred(&stream).map(|peer| peer.uid);
     if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
         tracing::warn!("the control socket refused another user");
-        return;
+        return Some(stream.into_std().ok()?.into());
     }
-    tokio::spawn(async move {
-        let service = service_fn(move |request| {
-            let services = Arc::clone(&services);
-            async move { Ok::<_, Infallible>(answer(&services, request).await) }
-        });
-        // A client that hangs up in the middle concerns nobody else.
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+    // When the client must have taken the answer, if there is one.
+    let (answered, due) = watch::channel(None);
+    let service = service_fn(move |request| {
+        let (context, answered) = (Arc::clone(&context), answered.clone());
+        async move {
+            answered.send_replace(None);
+            let response = answer(&context, request).await;
+            answered.send_replace(Some(Instant::now() + ANSWER_TIME));
+            Ok::<_, Infallible>(response)
+        }
     });
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // A client that hangs up in the middle concerns nobody else.
+        _ = &mut connection => {}
+        () = overdue(due) => {}
+    }
+    let stream = connection.into_parts().io.into_inner();
+    Some(stream.into_std().ok()?.into())
 }
 
-impl Drop for ControlServer {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+/// Waits until an answer has not been taken in time.
+async fn overdue(mut due: watch::Receiver<Option<Instant>>) {
+    loop {
+        let until = *due.borrow_and_update();
+        let timeout = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = timeout => return,
+            changed = due.changed() => if changed.is_err() {
+                // The connection is over, and says so itself.
+                return std::future::pending().await;
+            }
+        }
     }
 }
 
 /// A refusal.
-struct Refused(StatusCode, String);
+pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 
 impl From<SwapError> for Refused {
     fn from(error: SwapError) -> Self {
@@ -133,8 +219,8 @@ impl From<SwapError> for Refused {
     }
 }
 
-async fn answer(services: &[Remote], request: Request<Incoming>) -> Response<Full<Bytes>> {
-    match act(services, request).await {
+async fn answer(context: &Context, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    match act(context, request).await {
         Ok(body) => respond(StatusCode::OK, body),
         Err(Refused(status, error)) => {
             let body = serde_json::to_vec(&ErrorReply { error }).unwrap_or_default();
@@ -155,7 +241,8 @@ fn respond(status: StatusCode, mut body: Vec<u8>) -> Response<Full<Bytes>> {
     response
 }
 
-async fn act(services: &[Remote], request: Request<Incoming>) -> Result<Vec<u8>, Refused> {
+async fn act(context: &Context, request: Request<Incoming>) -> Result<Vec<u8>, Refused> {
+    let services = &*context.services;
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = match words.as_slice() {
@@ -174,12 +261,9 @@ async fn act(services: &[Remote], request: Request<Incoming>) -> Result<Vec<u8>,
         [_, "services", name, action @ ..] => {
             let service = find(services, name)?;
             match action {
-                ["swap"] => {
-                    let (source, options) = swap_options(request).await?;
-                    json(&service.swap(&source, options).await?)
-                }
+                ["swap"] => json(&swap(context, service, request).await?),
                 ["rollback"] => {
-                    let to = rollback_request(request).await?.to;
+                    let to = read_rollback(request).await?.to;
                     json(&service.rollback(to).await?)
                 }
                 ["drain"] => json(&drain([service])),
@@ -213,36 +297,36 @@ fn drain<'a>(services: impl IntoIterator<Item = &'a Remote>) -> DrainReply {
     DrainReply { draining }
 }
 
-/// An empty body, and `null`, ask for nothing in particular.
-async fn rollback_request(request: Request<Incoming>) -> Result<RollbackRequest, Refused> {
-    let body = body(request).await?;
-    if body.is_empty() {
-        return Ok(RollbackRequest::default());
+async fn swap(
+    context: &Context,
+    service: &Remote,
+    request: Request<Incoming>,
+) -> Result<Swapped, Refused> {
+    if !is_component(&request) {
+        let request = read_swap(request).await?;
+        let options = swap_options(&request)?;
+        if means_another_file(Path::new(&request.component)) {
+            let message = format!(
+                "{} is another file here than where you are; send the component itself, as \
+                 application/wasm",
+                request.component
+            );
+            return Err(Refused(StatusCode::BAD_REQUEST, message));
+        }
+        return Ok(service.swap(&request.component, options).await?);
     }
-    let request: Option<RollbackRequest> = serde_json::from_slice(&body).map_err(|error| {
-        let message = format!("the body is no rollback: {error}; write {{}} or {{\"to\": 1}}");
-        Refused(StatusCode::BAD_REQUEST, message)
+    let upload = Upload::receive(request, &context.uploads).await?;
+    let options = swap_options(&upload.request)?;
+    let source = &upload.request.component;
+    let component = crate::Component::from_bytes(source, upload.bytes).map_err(|error| {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Refused(status, error.to_string())
     })?;
-    Ok(request.unwrap_or_default())
+    Ok(service.swap_component(source, component, options).await?)
 }
 
-async fn body(request: Request<Incoming>) -> Result<Bytes, Refused> {
-    let body = Limited::new(request.into_body(), MAX_BODY).collect().await;
-    let body = body.map_err(|error| {
-        let message = format!("the body cannot be read: {error}");
-        Refused(StatusCode::BAD_REQUEST, message)
-    })?;
-    Ok(body.to_bytes())
-}
-
-async fn swap_options(request: Request<Incoming>) -> Result<(String, SwapOptions), Refused> {
+fn swap_options(request: &SwapRequest) -> Result<SwapOptions, Refused> {
     let refused = |message: String| Refused(StatusCode::BAD_REQUEST, message);
-    let body = body(request).await?;
-    let request: SwapRequest = serde_json::from_slice(&body).map_err(|error| {
-        refused(format!(
-            "the body is no swap: {error}; write {{\"component\": \"/path/to.wasm\"}}"
-        ))
-    })?;
     let drain_timeout = match &request.drain_timeout {
         Some(text) => Some(
             humantime::parse_duration(text)
@@ -254,12 +338,11 @@ async fn swap_options(request: Request<Incoming>) -> Result<(String, SwapOptions
         Some(text) => Some(text.parse().map_err(|error| refused(format!("{error}")))?),
         None => None,
     };
-    let options = SwapOptions {
+    Ok(SwapOptions {
         old: request.old,
         drain_timeout,
         probe,
-    };
-    Ok((request.component, options))
+    })
 }
 
 fn json(reply: &impl Serialize) -> Result<Vec<u8>, Refused> {

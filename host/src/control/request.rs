@@ -1,0 +1,180 @@
+//! What clients send: how large it may be, how long it may take, and what it
+//! says.
+
+use crate::control::{RollbackRequest, SwapRequest};
+use crate::control::server::Refused;
+use crate::guest::reading::{HEAD, MAX_BYTES, may_be_component};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Request, StatusCode};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The largest body that is no component, in bytes.
+const MAX_BODY: usize = 64 << 10;
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// How many components may be on their way at once: each is in memory.
+const MAX_UPLOADS: usize = 1;
+
+/// What a component is called whose sender does not say.
+const UNNAMED: &str = "application/wasm";
+
+/// Whether the request's body is a component.
+pub(super) fn is_component(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes() == b"application/wasm")
+}
+
+/// Reads a swap whose component the server is to read itself.
+pub(super) async fn read_swap(request: Request<Incoming>) -> Result<SwapRequest, Refused> {
+    serde_json::from_slice(&read(request).await?).map_err(|error| {
+        refused(format!(
+            "the body is no swap: {error}; write {{\"component\": \"/path/to.wasm\"}}"
+        ))
+    })
+}
+
+/// Reads where to go back to. Without a body that is not said.
+pub(super) async fn read_rollback(request: Request<Incoming>) -> Result<RollbackRequest, Refused> {
+    let body = read(request).await?;
+    if body.is_empty() {
+        return Ok(RollbackRequest::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| {
+        refused(format!("the body is no rollback: {error}; write {{\"to\": 1}}"))
+    })
+}
+
+async fn read(request: Request<Incoming>) -> Result<Bytes, Refused> {
+    let body = Limited::new(request.into_body(), MAX_BODY).collect();
+    let body = in_time(body).await?;
+    let body = body.map_err(|error| refused(format!("the body cannot be read: {error}")))?;
+    Ok(body.to_bytes())
+}
+
+/// A swap with its component.
+pub(super) struct Upload {
+    pub(super) request: SwapRequest,
+    pub(super) bytes: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Upload {
+    /// The places that uploads need.
+    pub(super) fn places() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(MAX_UPLOADS))
+    }
+
+    /// Reads a swap whose body is the component. Of a body that cannot be a
+    /// component only the first bytes are kept.
+    pub(super) async fn receive(
+        request: Request<Incoming>,
+        places: &Arc<Semaphore>,
+    ) -> Result<Self, Refused> {
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            let message = "another component is on its way; try again when it is there";
+            return Err(Refused(StatusCode::CONFLICT, message.to_owned()));
+        };
+        let described = described(request.uri().query().unwrap_or_default());
+        let body = in_time(collect(request.into_body())).await?;
+        Ok(Self {
+            request: described?,
+            bytes: body?,
+            _place: place,
+        })
+    }
+}
+
+/// What a query says of a swap.
+fn described(query: &str) -> Result<SwapRequest, Refused> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    let mut fields: Map<String, Value> = pairs
+        .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
+        .collect();
+    let name = fields.entry("component").or_insert_with(|| UNNAMED.into());
+    if name.as_str().is_none_or(str::is_empty) {
+        *name = UNNAMED.into();
+    }
+    serde_json::from_value(fields.into())
+        .map_err(|error| refused(format!("the query is no swap: {error}")))
+}
+
+/// Reads a body to its end, also one that is not wanted: a client that is still
+/// sending does not look for an answer.
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refused> {
+    let mut bytes = Vec::new();
+    if let Some(size) = body.size_hint().exact()
+        && let Ok(size @ 0..=MAX_BYTES) = usize::try_from(size)
+    {
+        bytes.try_reserve_exact(size).map_err(|_| {
+            let message = "there is no memory for the component".to_owned();
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, message)
+        })?;
+    }
+    let mut wanted = true;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| refused(format!("the body cannot be read: {error}")))?;
+        let Some(data) = frame.data_ref().filter(|_| wanted) else {
+            continue;
+        };
+        let room = MAX_BYTES.saturating_add(1).saturating_sub(bytes.len());
+        bytes.extend(data.iter().take(room));
+        let head = bytes.get(..HEAD);
+        wanted = bytes.len() <= MAX_BYTES && head.is_none_or(may_be_component);
+    }
+    if bytes.len() > MAX_BYTES {
+        let message = format!("a component may have {} MiB", MAX_BYTES >> 20);
+        return Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    Ok(bytes)
+}
+
+async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Refused> {
+    let read = tokio::time::timeout(BODY_TIME, reading).await;
+    read.map_err(|_| {
+        let message = format!("the body was not there within {BODY_TIME:?}");
+        Refused(StatusCode::REQUEST_TIMEOUT, message)
+    })
+}
+
+fn refused(message: String) -> Refused {
+    Refused(StatusCode::BAD_REQUEST, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::swap::Old;
+
+    #[test]
+    fn a_query_says_what_a_swap_says() {
+        let check = |query: &str, expected: SwapRequest| {
+            assert_eq!(described(query).ok(), Some(expected), "{query}");
+        };
+        let named = |component: &str| SwapRequest {
+            component: component.to_owned(),
+            ..SwapRequest::default()
+        };
+        check("", named(UNNAMED));
+        check("component=", named(UNNAMED));
+        check("component=%2Fdev%2Fstdin", named("/dev/stdin"));
+        check("component=a+b%20c&component=d%", named("d%"));
+        check(
+            "component=x&old=drain&drain-timeout=1s&probe=send%3D%5Cx00%2Cexpect%3D%26",
+            SwapRequest {
+                old: Some(Old::Drain),
+                drain_timeout: Some("1s".to_owned()),
+                probe: Some("send=\\x00,expect=&".to_owned()),
+                ..named("x")
+            },
+        );
+        for query in ["colour=red", "old=eat", "=", "%00"] {
+            assert!(described(query).is_err(), "{query}");
+        }
+    }
+}

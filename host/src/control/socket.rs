@@ -1,0 +1,403 @@
+//! The control socket as a file: how it is made, and how it is removed.
+//!
+//! A socket file outlives a killed process, so a start may find one. Only
+//! ECONNREFUSED says that nobody has it open; after every other answer the file
+//! stays where it is. Looking, removing and binding are three steps, so whoever
+//! does them holds a lock on the file `PATH.lock`, which is there only meanwhile.
+
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a start waits for another one that is at the same socket.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Clients that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// The longest path of a socket, in bytes.
+pub(super) const MAX_PATH: usize = 107;
+
+/// Why a control socket could not be made. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A running process answers on it.
+    #[error("a running process has the control socket {}; choose another path", .0.display())]
+    InUse(PathBuf),
+    /// Another start has it just now.
+    #[error(
+        "another process is making the control socket {path} and holds {path}.lock; choose \
+         another path, or try again",
+        path = .0.display()
+    )]
+    Starting(PathBuf),
+    /// Something else is in the way.
+    #[error(
+        "{} is there and is no socket; choose another path for the control socket",
+        .0.display()
+    )]
+    NotASocket(PathBuf),
+    /// A socket for something else is in the way.
+    #[error(
+        "{} is another program's socket, and of another kind; choose another path for the \
+         control socket",
+        .0.display()
+    )]
+    AnotherKind(PathBuf),
+    /// What is in the way as the lock is none.
+    #[error(
+        "{} is in the way, which is to be the lock of the control socket; choose another path",
+        .0.display()
+    )]
+    NoLock(PathBuf),
+    /// Whether somebody answers on it is not to be found out.
+    #[error(
+        "{} is there, and whether a running process has it cannot be found out: {}; choose \
+         another path, or remove it", .0.display(), .1
+    )]
+    Unknown(PathBuf, io::Error),
+    /// The path does not fit into a socket's address.
+    #[error(
+        "{}: a control socket's path has 1 to {MAX_PATH} bytes; choose a shorter one",
+        .0.display()
+    )]
+    Length(PathBuf),
+    /// The system refused.
+    #[error("cannot make the control socket {}: {}{}", .0.display(), .1, advice(.1))]
+    System(PathBuf, io::Error),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT | Errno::NOTDIR) => "; make its directory first",
+        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+            "; choose a directory that you may write to"
+        }
+        Some(Errno::MFILE) => "; raise the limit on open files (ulimit -n)",
+        _ => "",
+    }
+}
+
+/// The address of a socket with this path. The empty path is none: it would be
+/// an address that the kernel chooses.
+pub(super) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
+    if path.as_os_str().len() > MAX_PATH || path.as_os_str().is_empty() {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    Ok(SocketAddrUnix::new(path)?)
+}
+
+/// A listening control socket. Dropping it removes the file, if it is still this
+/// socket's.
+pub(super) struct Socket {
+    listener: Arc<OwnedFd>,
+    path: PathBuf,
+    /// Device and inode of the file.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Makes the socket with the mode 0600, and replaces one that a killed
+    /// process left. Waits no longer than a second, and only for another start.
+    pub(super) fn bind(path: &Path) -> Result<Self, ControlError> {
+        let address = match address(path) {
+            Ok(address) => address,
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {
+                return Err(ControlError::Length(path.to_owned()));
+            }
+            Err(error) => return Err(ControlError::System(path.to_owned(), error)),
+        };
+        let system = |error: Errno| ControlError::System(path.to_owned(), error.into());
+        let listener = stream().map_err(system)?;
+        // The file gets the socket's own mode: it is right from the first moment
+        // on, and the process's umask stays what it is.
+        fchmod(&listener, Mode::RUSR | Mode::WUSR).map_err(system)?;
+        let _lock = Lock::take(path, TURN)?;
+        if is_stale(path, &address)? {
+            std::fs::remove_file(path)
+                .map_err(|error| ControlError::System(path.to_owned(), error))?;
+        }
+        rustix::net::bind(&listener, &address).map_err(system)?;
+        let identity = identity(path)
+            .map_err(|error| ControlError::System(path.to_owned(), error))?
+            .ok_or_else(|| system(Errno::NOENT))?;
+        let socket = Self {
+            listener: Arc::new(listener),
+            path: path.to_owned(),
+            identity,
+        };
+        rustix::net::listen(&socket.listener, BACKLOG).map_err(system)?;
+        Ok(socket)
+    }
+
+    pub(super) fn listener(&self) -> &Arc<OwnedFd> {
+        &self.listener
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let lock = Lock::take(&self.path, Duration::ZERO);
+        if matches!(lock, Err(ControlError::Starting(_))) {
+            // Whoever has it is about to replace the socket, or to be refused.
+            return;
+        }
+        if identity(&self.path).is_ok_and(|found| found == Some(self.identity)) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn stream() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// Whether there is a socket that nobody has open. False if there is nothing.
+fn is_stale(path: &Path, address: &SocketAddrUnix) -> Result<bool, ControlError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ControlError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(ControlError::System(path.to_owned(), error)),
+    }
+    // It does not block: the one who has it may be stopped, with a full backlog.
+    let tried = stream().and_then(|probe| rustix::net::connect(&probe, address));
+    match tried {
+        // EAGAIN is a full backlog.
+        Ok(()) | Err(Errno::AGAIN) => Err(ControlError::InUse(path.to_owned())),
+        Err(Errno::CONNREFUSED) => Ok(true),
+        // It was removed meanwhile.
+        Err(Errno::NOENT) => Ok(false),
+        Err(Errno::PROTOTYPE) => Err(ControlError::AnotherKind(path.to_owned())),
+        Err(error) => Err(ControlError::Unknown(path.to_owned(), error.into())),
+    }
+}
+
+/// Device and inode of what is there, if anything is.
+fn identity(path: &Path) -> io::Result<Option<(u64, u64)>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The right to look at a socket file and to replace it.
+///
+/// It is a lock on `PATH.lock`. The holder removes that file, so whoever gets a
+/// lock looks whether the file that he has locked is still there.
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    fn take(socket: &Path, patience: Duration) -> Result<Self, ControlError> {
+        let mut path = OsString::from(socket);
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let since = Instant::now();
+        loop {
+            let file = Self::open(&path, socket)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let path = path.clone();
+                    let lock = Self { path, file };
+                    if lock.is_there() {
+                        return Ok(lock);
+                    }
+                    // Its last holder has removed it.
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if since.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(Errno::WOULDBLOCK) => return Err(ControlError::Starting(socket.to_owned())),
+                Err(error) => {
+                    return Err(ControlError::System(socket.to_owned(), error.into()));
+                }
+            }
+        }
+    }
+
+    fn open(path: &Path, socket: &Path) -> Result<File, ControlError> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)
+            .and_then(|file| Ok((file.metadata()?, file)));
+        match opened {
+            // An empty file is nobody's loss when it is removed.
+            Ok((data, file)) if data.is_file() && data.len() == 0 => Ok(file),
+            Ok(_) => Err(ControlError::NoLock(path.to_owned())),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::ISDIR | Errno::LOOP | Errno::NXIO) => {
+                    Err(ControlError::NoLock(path.to_owned()))
+                }
+                _ => Err(ControlError::System(socket.to_owned(), error)),
+            },
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        let held = self.file.metadata().map(|held| (held.dev(), held.ino()));
+        held.is_ok_and(|held| identity(&self.path).is_ok_and(|found| found == Some(held)))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.is_there() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.0.join("s")
+        }
+
+        fn names(&self) -> Vec<OsString> {
+            let entries = std::fs::read_dir(&self.0).unwrap();
+            entries.map(|entry| entry.unwrap().file_name()).collect()
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn refused(path: &Path) -> String {
+        Socket::bind(path).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_socket_is_its_owners_and_leaves_nothing_behind() {
+        let directory = Directory::new("bind");
+        let path = directory.socket();
+        let socket = Socket::bind(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(directory.names(), ["s"], "the lock is there only meanwhile");
+        UnixStream::connect(&path).unwrap();
+        assert!(refused(&path).contains("a running process has"));
+        drop(socket);
+        assert!(directory.names().is_empty());
+    }
+
+    #[test]
+    fn only_a_socket_that_nobody_has_open_is_replaced() {
+        let directory = Directory::new("stale");
+        let path = directory.socket();
+        let datagrams = UnixDatagram::bind(&path).unwrap();
+        assert!(refused(&path).contains("of another kind"));
+        assert!(path.exists());
+        drop(datagrams);
+        drop(Socket::bind(&path).unwrap());
+        drop(UnixListener::bind(&path).unwrap());
+        drop(Socket::bind(&path).unwrap());
+        let stopped = stream().unwrap();
+        rustix::net::bind(&stopped, &address(&path).unwrap()).unwrap();
+        rustix::net::listen(&stopped, 0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        assert!(refused(&path).contains("a running process has"));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_came_later_stays() {
+        let directory = Directory::new("later");
+        let path = directory.socket();
+        let first = Socket::bind(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = Socket::bind(&path).unwrap();
+        drop(first);
+        UnixStream::connect(&path).unwrap();
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    /// Of many starts at once over a stale socket, one has it, and all others are
+    /// refused.
+    #[test]
+    fn of_many_starts_one_gets_the_socket() {
+        let directory = Directory::new("many");
+        let path = directory.socket();
+        for _ in 0..50 {
+            drop(UnixListener::bind(&path).unwrap());
+            let sockets: Vec<_> = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| Socket::bind(&path)))
+                    .collect();
+                starts
+                    .into_iter()
+                    .map(|start| start.join().unwrap())
+                    .collect()
+            });
+            let made = sockets.iter().filter(|socket| socket.is_ok()).count();
+            assert_eq!(made, 1);
+            UnixStream::connect(&path).unwrap();
+            drop(sockets);
+            assert!(directory.names().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_stays_and_is_named() {
+        let directory = Directory::new("way");
+        let path = directory.socket();
+        let lock = directory.0.join("s.lock");
+        std::fs::write(&lock, "a text").unwrap();
+        assert!(refused(&path).contains("s.lock is in the way"));
+        assert_eq!(std::fs::read(&lock).unwrap(), b"a text");
+        std::fs::remove_file(&lock).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &lock).unwrap();
+        assert!(refused(&path).contains("s.lock is in the way"));
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::create_dir(&lock).unwrap();
+        assert!(refused(&path).contains("s.lock is in the way"));
+        std::fs::remove_dir(&lock).unwrap();
+        std::fs::write(&path, "a file").unwrap();
+        assert!(refused(&path).contains("is there and is no socket"));
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        assert!(refused(&path).contains("is there and is no socket"));
+        assert!(refused(&directory.0).contains("is there and is no socket"));
+        assert!(refused(Path::new("")).contains("choose a shorter one"));
+        let long = directory.0.join("x".repeat(MAX_PATH));
+        assert!(refused(&long).contains("choose a shorter one"));
+        assert!(refused(&path.join("s")).contains("make its directory first"));
+    }
+}

@@ -1,0 +1,69 @@
+//! Descriptors that are kept for the control socket's connections, so that it
+//! answers also when peers have used up the limit on open files.
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many connections are sure of a descriptor.
+const COUNT: usize = 4;
+
+/// Open descriptors that stand for nothing.
+pub(super) struct Spares {
+    /// What they are duplicates of.
+    original: OwnedFd,
+    kept: Mutex<Vec<OwnedFd>>,
+}
+
+impl Spares {
+    /// Duplicates of `original`, as many as can be had.
+    pub(super) fn of(original: impl AsFd) -> io::Result<Self> {
+        let duplicate = || fcntl_dupfd_cloexec(&original, 0);
+        let spares = (0..COUNT).map_while(|_| duplicate().ok());
+        Ok(Self {
+            original: duplicate()?,
+            kept: Mutex::new(spares.collect()),
+        })
+    }
+
+    /// Closes one, for an accept. False if there is none.
+    pub(super) fn give(&self) -> bool {
+        self.lock().pop().is_some()
+    }
+
+    /// Closes `used`, or keeps it as a spare, without a moment in which somebody
+    /// else could get the descriptor.
+    pub(super) fn take_back(&self, mut used: OwnedFd) {
+        let mut spares = self.lock();
+        if spares.len() < COUNT && dup3(&self.original, &mut used, DupFlags::CLOEXEC).is_ok() {
+            spares.push(used);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsRawFd as _;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_descriptor_comes_back_as_a_spare() {
+        let original = std::fs::File::open("/dev/null").unwrap();
+        let spares = Spares::of(&original).unwrap();
+        assert!((0..COUNT).all(|_| spares.give()));
+        assert!(!spares.give());
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let number = theirs.as_raw_fd();
+        spares.take_back(theirs.into());
+        let end = std::io::Read::read(&mut ours, &mut [0]).unwrap();
+        assert_eq!(end, 0, "it was closed");
+        assert_eq!(spares.lock().first().unwrap().as_raw_fd(), number);
+        assert!(spares.give());
+    }
+}
