@@ -16,7 +16,9 @@ mod signals;
 mod watch;
 
 use crate::panics;
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use signals::Caught;
 use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -35,6 +37,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve connections with a component until told to stop.
+    ///
+    /// SIGTERM or Ctrl-C lets open connections finish, and a second one cuts them
+    /// off; SIGHUP reads the component again. Exit status: 0 ended as told, also
+    /// while it was starting; 1 it failed, or connections were cut off by a second
+    /// signal; 2 wrong arguments.
     Serve(Box<serve::Options>),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),
@@ -94,12 +101,21 @@ pub fn main() -> ExitCode {
         Command::Demo(_) => LevelFilter::WARN,
         _ => LevelFilter::INFO,
     };
+    // Before anything that takes time: a signal must not kill a start.
+    let serves = matches!(cli.command, Command::Serve(_) | Command::Demo(_));
+    let caught = serves.then(Caught::new);
+    let caught = || {
+        let caught = caught.unwrap_or_else(Caught::new);
+        caught
+            .context("cannot watch for signals")
+            .map_err(Failure::from)
+    };
     let _flushed_at_the_end = cli.log.start(default_level);
     panics::install_hook();
     files::raise_limit();
     let result = match cli.command {
-        Command::Serve(options) => serve::run(&options),
-        Command::Demo(options) => demo::run(&options),
+        Command::Serve(options) => caught().and_then(|caught| serve::run(options, caught)),
+        Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),
         Command::Builtins(options) => builtins::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Status(options) => control::status(&options),

@@ -1,8 +1,9 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
-use super::signals::Signals;
+use super::signals::{Caught, Ends, HangUps};
 use super::watch::{Stamp, Watch};
 use super::{Failure, files};
+use crate::aside::aside;
 use crate::builtin;
 use crate::control::server::ControlServer;
 use crate::{
@@ -16,6 +17,7 @@ use clap::Args;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Args)]
@@ -192,9 +194,66 @@ impl LimitOptions {
     }
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let loaded = Stamp::of(&options.component);
-    let component = builtin::load(&options.component)?;
+/// Runs on the main thread, which only waits: what takes a while is on other
+/// threads, and a signal is seen at any time.
+pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Failure> {
+    let Caught {
+        runtime,
+        mut ends,
+        hang_ups,
+    } = caught;
+    let options = Arc::from(options);
+    let result = runtime.block_on(async {
+        let started = tokio::select! {
+            biased;
+            () = ends.next() => {
+                tracing::info!("ended by a signal before it served");
+                return Ok(ExitCode::SUCCESS);
+            }
+            started = start(&options) => started?,
+        };
+        serve(&options, started, ends, hang_ups).await
+    });
+    // A swap may be compiling; it is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// What serves, and what changes it.
+struct Started {
+    service: Service,
+    control: Option<ControlServer>,
+    /// The component's file as it was before it was read.
+    loaded: Option<Stamp>,
+}
+
+async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
+    let for_loading = Arc::clone(options);
+    let loading = aside("load", move || load(&for_loading)).await;
+    let (service_options, handler, loaded) = loading.context("cannot start")??;
+    files::warn_if_low(options.limits.max_connections);
+    let control = match &options.control.control {
+        Some(path) => Some(ControlServer::bind(path)?),
+        None => None,
+    };
+    let starting = aside("start", move || Service::start(service_options, handler)).await;
+    let service = starting
+        .context("cannot start")?
+        .map_err(|error| match error {
+            StartError::Address(_) => Failure::usage(error),
+            error => error.into(),
+        })?;
+    Ok(Started {
+        service,
+        control,
+        loaded,
+    })
+}
+
+/// Reads and compiles the component. May take a while.
+fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
+    let loaded = Stamp::of(options.component.as_ref());
+    let component = builtin::load_argument(options.component.as_ref())?;
     let dispatch = options
         .dispatch
         .unwrap_or_else(|| component.contract().default_dispatch());
@@ -220,39 +279,25 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             error => error.into(),
         },
     )?;
-    files::warn_if_low(options.limits.max_connections);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")?;
-    let result = runtime.block_on(serve(options, name, handler, loaded));
-    // A swap may be compiling; it is not waited for.
-    runtime.shutdown_background();
-    result
-}
-
-async fn serve(
-    options: &Options,
-    name: String,
-    handler: Handler,
-    loaded: Option<Stamp>,
-) -> Result<ExitCode, Failure> {
-    let control = match &options.control.control {
-        Some(path) => Some(ControlServer::bind(path)?),
-        None => None,
-    };
     let service_options = ServiceOptions {
         name,
         listen: options.listen.clone(),
         rollback: options.control.rollback(),
     };
-    let mut service = Service::start(service_options, handler).map_err(|error| match error {
-        StartError::Address(_) => Failure::usage(error),
-        error => error.into(),
-    })?;
-    // After the start, which a signal may break off, and before the ready line:
-    // whoever reads it may send one at once.
-    let mut signals = Signals::new().context("cannot watch for signals")?;
+    Ok((service_options, handler, loaded))
+}
+
+async fn serve(
+    options: &Options,
+    started: Started,
+    mut ends: Ends,
+    mut hang_ups: HangUps,
+) -> Result<ExitCode, Failure> {
+    let Started {
+        mut service,
+        control,
+        loaded,
+    } = started;
     let services = vec![service.remote()];
     let controlling = async {
         match &control {
@@ -261,14 +306,14 @@ async fn serve(
         }
     };
     let watching = Watch::new(&options.component, loaded, service.remote());
-    let hang_ups = watching.at_hang_up().context("cannot watch for SIGHUP")?;
     print_ready(&service).context("cannot print the ready line")?;
     let remote = service.remote();
     let draining = async {
-        signals.next().await;
+        ends.next().await;
         tracing::info!(service = remote.name(), "draining");
         remote.drain();
-        signals.next().await;
+        ends.next().await;
+        remote.status().open
     };
     let changing = async {
         if options.control.watch {
@@ -279,14 +324,17 @@ async fn serve(
     };
     tokio::select! {
         ended = service.ended() => ended.context("the service ended")?,
-        // The second signal: no more closing in order.
-        () = draining => return Ok(ExitCode::SUCCESS),
+        // No more closing in order.
+        connections = draining => return Ok(cut_off(connections)),
         failed = controlling => {
             let Err(error) = failed;
             return Err(anyhow::Error::new(error).context("the control socket cannot be watched").into());
         }
-        never = hang_ups => match never {},
-        never = changing => match never {},
+        failed = changing => {
+            let Err(error) = failed;
+            return Err(anyhow::Error::new(error).context("cannot watch the component's file").into());
+        }
+        never = watching.at_hang_up(&mut hang_ups) => match never {},
     }
     let status = service.remote().status();
     tracing::info!(
@@ -297,6 +345,16 @@ async fn serve(
         "stopped"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the process ends at the second signal. Connections that were open are no
+/// success.
+fn cut_off(connections: u64) -> ExitCode {
+    if connections == 0 {
+        return ExitCode::SUCCESS;
+    }
+    tracing::warn!(connections, "a second signal, ending with connections open");
+    ExitCode::FAILURE
 }
 
 /// One line a listener, for people and for scripts that wait for it.

@@ -11,7 +11,8 @@ mod report;
 mod swap;
 
 use super::Failure;
-use super::signals::Signals;
+use super::signals::Caught;
+use crate::aside::aside;
 use crate::{
     Dispatch, Grants, Handler, HandlerOptions, Limits, RollbackPolicy, Service, ServiceOptions,
     builtin,
@@ -75,21 +76,33 @@ fn plans() -> Vec<Plan> {
     plans
 }
 
-pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")?;
+/// The main thread waits for signals; the demo, which compiles and drives, is on
+/// another.
+pub(super) fn run(options: Options, caught: Caught) -> Result<ExitCode, Failure> {
+    let Caught {
+        runtime,
+        mut ends,
+        mut hang_ups,
+    } = caught;
+    let demo = aside("demo", move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start")?;
+        runtime.block_on(run_all(&options))
+    });
     runtime.block_on(async {
-        let mut signals = Signals::new().context("cannot watch for signals")?;
         tokio::select! {
-            result = run_all(options) => result,
-            () = signals.next() => {
-                eprintln!("sockserve: the demo was interrupted");
-                Ok(ExitCode::FAILURE)
-            }
+            result = demo => result.context("cannot start")?,
+            () = ends.next() => interrupted(),
+            () = hang_ups.next() => interrupted(),
         }
     })
+}
+
+fn interrupted() -> Result<ExitCode, Failure> {
+    eprintln!("sockserve: the demo was interrupted");
+    Ok(ExitCode::FAILURE)
 }
 
 async fn run_all(options: &Options) -> Result<ExitCode, Failure> {
