@@ -201,7 +201,7 @@ fn a_socket_left_by_a_killed_process_is_replaced_and_a_live_one_is_not() {
     };
     let why = second();
     assert!(
-        why.contains("a running sockserve has the control socket"),
+        why.contains("a running process has the control socket"),
         "{why}"
     );
     controlled.server.process.signal(Signal::KILL);
