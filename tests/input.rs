@@ -193,7 +193,8 @@ fn a_component_can_be_sent() {
     );
     assert_eq!(swapped["old"], "abort");
     client.expect_eof();
-    assert_eq!(controlled.status()["versions"][0]["source"], "my own");
+    let status = controlled.wait_for_settled(0);
+    assert_eq!(status["versions"][0]["source"], "my own");
     let refused = |query: &str, component: &[u8], status: &str, expected: &str| {
         let (line, body) = send(&socket, query, component);
         let why = body["error"].as_str().unwrap();

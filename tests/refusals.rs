@@ -121,7 +121,7 @@ fn components_that_are_not_there() {
         "nowhere.wasm",
         &["nowhere.wasm: No such file", "builtin:NAME"],
     );
-    check_component("/", &["/: Is a directory", "builtin:NAME"]);
+    check_component("/", &["/: this is a directory", "builtin:NAME"]);
     check_component("builtin:", &["there is no builtin:;", "echo-blocking"]);
     check_component(
         "builtin:nothing",

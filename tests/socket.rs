@@ -173,7 +173,6 @@ fn a_socket_that_cannot_be_reached_is_not_nobodys() {
     check(&scratch.path("file"), "is no socket");
     check(&scratch.path("file").join("x"), "cannot be reached");
     check(&scratch.path(&"x".repeat(120)), "has 1 to 107 bytes");
-    check("".as_ref(), "has 1 to 107 bytes");
     let _datagrams = std::os::unix::net::UnixDatagram::bind(scratch.path("datagrams")).unwrap();
     check(&scratch.path("datagrams"), "another program's socket");
 }
