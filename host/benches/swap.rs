@@ -269,7 +269,8 @@ impl Server {
             ..SwapRequest::default()
         };
         let control = self.directory.join("control");
-        Ok(client::ask(&control, "/v1/services/bench/swap", Some(&request)).await?)
+        let question = client::Question::swap("bench", &request)?;
+        Ok(client::ask(&control, question).await?)
     }
 
     /// A line of the process's status, in KiB.

@@ -327,12 +327,12 @@ async fn serve(
         // No more closing in order.
         connections = draining => return Ok(cut_off(connections)),
         failed = controlling => {
-            let Err(error) = failed;
-            return Err(anyhow::Error::new(error).context("the control socket cannot be watched").into());
+            let Err(error) = failed.context("cannot watch the control socket");
+            return Err(error.into());
         }
         failed = changing => {
-            let Err(error) = failed;
-            return Err(anyhow::Error::new(error).context("cannot watch the component's file").into());
+            let Err(error) = failed.context("cannot watch the component's file");
+            return Err(error.into());
         }
         never = watching.at_hang_up(&mut hang_ups) => match never {},
     }

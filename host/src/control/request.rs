@@ -123,7 +123,7 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refused> {
             continue;
         };
         let room = MAX_BYTES.saturating_add(1).saturating_sub(bytes.len());
-        bytes.extend(data.iter().take(room));
+        bytes.extend_from_slice(data.get(..room).unwrap_or(data));
         let head = bytes.get(..HEAD);
         wanted = bytes.len() <= MAX_BYTES && head.is_none_or(may_be_component);
     }

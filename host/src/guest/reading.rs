@@ -38,7 +38,7 @@ pub enum ReadError {
     #[error("{0}; name a component file, or builtin:NAME (see `sockserve builtins`)")]
     System(#[from] io::Error),
     /// It is no file.
-    #[error("this is {0}, and only a regular file is read; name a component file")]
+    #[error("this is {0}, and only a regular file is read; name a component file, or builtin:NAME")]
     Kind(&'static str),
     /// It is larger than any component.
     #[error("larger than {} MiB, and no component may be", MAX_BYTES >> 20)]
