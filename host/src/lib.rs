@@ -50,6 +50,7 @@ mod panics;
 mod service;
 mod sockets;
 mod sync;
+mod text;
 
 pub use address::{AddressError, ListenAddress};
 pub use contract::{Contract, Dispatch, Incompatible};

@@ -50,9 +50,69 @@ impl Default for Limits {
     }
 }
 
+/// The longest time that can be asked for: a hundred years, which is for ever
+/// and can be added to any clock.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
+
+/// Why a time was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TimeError {
+    #[error("it is no time: write a number and a unit, for example 500ms, 2s or 5min")]
+    Syntax,
+    #[error("it is longer than 36525days, which is the longest time there is")]
+    TooLong,
+    #[error("it must be longer than zero")]
+    Zero,
+}
+
+/// A time as it is written in arguments and requests: `500ms`, `1min 30s`.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, TimeError> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= MAX_TIME => Ok(time),
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err(TimeError::TooLong),
+        Err(_) => Err(TimeError::Syntax),
+    }
+}
+
+/// The same where zero makes no sense.
+pub(crate) fn parse_time_over_zero(text: &str) -> Result<Duration, TimeError> {
+    match parse_time(text)? {
+        Duration::ZERO => Err(TimeError::Zero),
+        time => Ok(time),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_can_be_added_to_any_clock() {
+        for (text, expected) in [
+            ("500ms", Ok(Duration::from_millis(500))),
+            ("1min 30s", Ok(Duration::from_secs(90))),
+            ("0s", Ok(Duration::ZERO)),
+            ("36525days", Ok(MAX_TIME)),
+            ("36525days 1ns", Err(TimeError::TooLong)),
+            ("500000000000y", Err(TimeError::TooLong)),
+            ("18446744073709551615s", Err(TimeError::TooLong)),
+            ("18446744073709551616s", Err(TimeError::TooLong)),
+            ("99999999999999999999999999999y", Err(TimeError::TooLong)),
+            ("", Err(TimeError::Syntax)),
+            ("1", Err(TimeError::Syntax)),
+            ("-1s", Err(TimeError::Syntax)),
+            ("+1s", Err(TimeError::Syntax)),
+            ("1.5", Err(TimeError::Syntax)),
+            ("soon", Err(TimeError::Syntax)),
+            ("1s\n", Err(TimeError::Syntax)),
+        ] {
+            assert_eq!(parse_time(text), expected, "{text:?}");
+        }
+        assert_eq!(parse_time_over_zero("0s"), Err(TimeError::Zero));
+        assert_eq!(parse_time_over_zero("0"), Err(TimeError::Zero));
+        assert!(std::time::Instant::now().checked_add(MAX_TIME).is_some());
+        assert!(std::time::SystemTime::now().checked_add(MAX_TIME).is_some());
+    }
 
     #[test]
     fn defaults_are_as_documented() {

@@ -7,9 +7,11 @@ use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;
 use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
+use crate::limits::parse_time;
 use crate::service::Remote;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::sockets::poller::register;
+use crate::text;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -223,6 +225,7 @@ async fn answer(context: &Context, request: Request<Incoming>) -> Response<Full<
     match act(context, request).await {
         Ok(body) => respond(StatusCode::OK, body),
         Err(Refused(status, error)) => {
+            let error = text::escape(&error).into_owned();
             let body = serde_json::to_vec(&ErrorReply { error }).unwrap_or_default();
             respond(status, body)
         }
@@ -328,10 +331,9 @@ async fn swap(
 fn swap_options(request: &SwapRequest) -> Result<SwapOptions, Refused> {
     let refused = |message: String| Refused(StatusCode::BAD_REQUEST, message);
     let drain_timeout = match &request.drain_timeout {
-        Some(text) => Some(
-            humantime::parse_duration(text)
-                .map_err(|error| refused(format!("drain-timeout: {error}; write 30s")))?,
-        ),
+        Some(text) => {
+            Some(parse_time(text).map_err(|error| refused(format!("drain-timeout: {error}")))?)
+        }
         None => None,
     };
     let probe = match &request.probe {

@@ -14,7 +14,7 @@ pub struct CompileCache {
 
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use {directory} as the cache of compiled components: {reason}", directory = .directory.display())]
+#[error("cannot use {directory} as the cache of compiled components: {reason}", directory = crate::text::path(.directory))]
 pub struct CacheError {
     directory: PathBuf,
     reason: String,

@@ -21,8 +21,9 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use wasmtime::{Engine, EngineWeak, Store, UpdateDeadline};
+use wasmtime_wasi::clocks::{HostWallClock, WallClock};
 
 /// How often a running guest is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -64,6 +65,22 @@ fn run_ticker() {
                 }
                 None => false,
             });
+    }
+}
+
+/// The time of day for guests. wasmtime-wasi's panics before 1970, and `wasi:clocks`
+/// 0.2 has no such time: it is 1970 until then.
+pub(crate) struct TimeOfDay;
+
+impl HostWallClock for TimeOfDay {
+    fn resolution(&self) -> Duration {
+        WallClock.resolution()
+    }
+
+    fn now(&self) -> Duration {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
     }
 }
 

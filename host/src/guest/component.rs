@@ -3,6 +3,7 @@
 
 use crate::contract::Contract;
 use crate::guest::reading::{self, Named, ReadError};
+use crate::text;
 use std::fmt::Write as _;
 use std::path::Path;
 use wasmparser::{Encoding, Parser, Payload};
@@ -115,7 +116,7 @@ impl Component {
     }
 
     fn read(path: &Path, named: Named) -> Result<Self, ComponentError> {
-        let name = path.display().to_string();
+        let name = text::path(path).into_owned();
         match reading::read(path, named) {
             Ok(bytes) => Self::from_bytes(&name, bytes),
             Err(error) => Err(ComponentError::Read { name, error }),

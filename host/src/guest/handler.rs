@@ -8,7 +8,7 @@ use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
 use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
 use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
 use crate::guest::cache::CompileCache;
-use crate::guest::clock::GuestClock;
+use crate::guest::clock::{GuestClock, TimeOfDay};
 use crate::guest::component::{Component, speaks};
 use crate::guest::draining;
 use crate::guest::engine::engine;
@@ -244,6 +244,7 @@ impl Handler {
         self.grants
             .apply(&mut wasi)
             .map_err(|error| Failure::from_instantiation(&error))?;
+        wasi.wall_clock(TimeOfDay);
         wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
         wasi.stderr(GuestLog::new(scope, Stream::Stderr));
         let connections = if self.shares_instance() {

@@ -1,9 +1,10 @@
 //! A guest's standard output and error, as lines in the host's log.
 //!
 //! A line is logged when it is complete, when it reaches [`MAX_LINE`], or when
-//! the instance ends. Bytes that are no UTF-8 are replaced. The log never makes
-//! a guest wait.
+//! the instance ends. What a terminal or a reader would take for more than text
+//! in a line is escaped (see `text`). The log never makes a guest wait.
 
+use crate::text;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -75,7 +76,7 @@ impl Line {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for piece in piece.chunks(MAX_LINE) {
                 if self.partial.len() + piece.len() > MAX_LINE {
-                    self.log();
+                    self.log_piece();
                 }
                 self.partial.extend_from_slice(piece);
             }
@@ -85,12 +86,26 @@ impl Line {
         }
     }
 
+    /// Logs what there is of a long line, but for the first bytes of a character
+    /// whose others are still to come.
+    fn log_piece(&mut self) {
+        let begun = match std::str::from_utf8(&self.partial) {
+            Err(error) if error.error_len().is_none() => {
+                self.partial.split_off(error.valid_up_to())
+            }
+            _ => Vec::new(),
+        };
+        self.log();
+        self.partial = begun;
+    }
+
     fn log(&mut self) {
         if self.partial.is_empty() {
             return;
         }
-        let text = String::from_utf8_lossy(&self.partial);
-        let text = text.trim_end_matches(['\r', '\n']);
+        let line = self.partial.strip_suffix(b"\n").unwrap_or(&self.partial);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = text::escape_bytes(line);
         let service = &*self.scope.service;
         let stream = self.stream.name();
         match self.scope.connection {

@@ -9,11 +9,12 @@
 #[cfg(test)]
 mod tests;
 
-use crate::guest::failure::{Failure, one_line};
+use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
 use crate::service::Shared;
 use crate::service::admitted::Admitted;
 use crate::service::version::Version;
+use crate::text::one_line;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

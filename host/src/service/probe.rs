@@ -2,10 +2,10 @@
 
 use crate::accept::Incoming;
 use crate::dispatch;
-use crate::guest::failure::one_line;
 use crate::guest::handler::Handler;
 use crate::service::Shared;
 use crate::service::version::{Origin, PROBE, Version};
+use crate::text::one_line;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
