@@ -121,7 +121,7 @@ fn a_wrong_request_is_told_what_is_right() {
         swap,
         r#"{"component":"x","drain-timeout":"y"}"#,
         "400",
-        "write 30s",
+        "for example 500ms",
     );
     check(
         "POST",

@@ -46,6 +46,7 @@ pub mod control;
 mod dispatch;
 mod guest;
 mod limits;
+mod log_queue;
 mod panics;
 mod service;
 mod sockets;

@@ -1,7 +1,7 @@
 //! `sockserve builtins`: the embedded components.
 
-use super::Failure;
-use crate::builtin;
+use super::{Failure, output};
+use crate::{builtin, text};
 use anyhow::Context as _;
 use clap::Args;
 use std::io::Write as _;
@@ -16,10 +16,10 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = output::stdout();
     if let Some(directory) = &options.write {
         std::fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+            .with_context(|| format!("cannot make the directory {}", text::path(directory)))?;
     }
     for builtin in builtin::all() {
         match &options.write {
@@ -33,10 +33,11 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             Some(directory) => {
                 let path = directory.join(format!("{}.wasm", builtin.name));
                 std::fs::write(&path, builtin.bytes)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-                writeln!(stdout, "{}", path.display())?;
+                    .with_context(|| format!("cannot write {}", text::path(&path)))?;
+                writeln!(stdout, "{}", text::path(&path))?;
             }
         }
     }
+    stdout.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -36,6 +36,7 @@ pub(super) struct StatusOptions {
 #[derive(Args)]
 pub(super) struct ServiceOptions {
     /// The service's name
+    #[arg(value_parser = super::serve::parse_name)]
     service: String,
     #[command(flatten)]
     target: Target,
@@ -56,6 +57,7 @@ pub(super) struct RollbackOptions {
 #[derive(Args)]
 pub(super) struct SwapOptions {
     /// The service's name
+    #[arg(value_parser = super::serve::parse_name)]
     service: String,
     /// A component file, or builtin:NAME. A pipe, and what is in /dev or /proc,
     /// is read here and sent: /dev/stdin, <(command)
@@ -66,7 +68,7 @@ pub(super) struct SwapOptions {
     old: Option<OldArgument>,
     /// How long they may go on with it [default: the service's drain timeout if
     /// they drain, without limit if they are handed over]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::limits::parse_time)]
     drain_timeout: Option<std::time::Duration>,
     /// A connection to try the new version with before any user's:
     /// send=TEXT,expect=TEXT, with the escapes \r, \n, \t, \0, \\, \, and \xHH
@@ -98,7 +100,7 @@ impl Target {
             .build()
             .context("cannot start")?;
         let reply: R = runtime.block_on(ask(&self.control, question))?;
-        let mut stdout = std::io::stdout().lock();
+        let mut stdout = super::output::stdout();
         if self.json {
             writeln!(stdout, "{}", serde_json::to_string(&reply)?)?;
         } else {
@@ -305,6 +307,13 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             out,
             "  hand-overs   done {}  refused {}",
             moved.handed_over, moved.refused
+        )?;
+    }
+    if status.log_lines_dropped > 0 {
+        writeln!(
+            out,
+            "  log          lines dropped {}",
+            status.log_lines_dropped
         )?;
     }
     for version in &status.versions {

@@ -5,12 +5,14 @@
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong arguments.
 
+mod arguments;
 mod builtins;
 mod control;
 mod demo;
 mod files;
 mod inspect;
 mod log;
+mod output;
 mod serve;
 mod signals;
 mod watch;
@@ -18,9 +20,9 @@ mod watch;
 use crate::panics;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use output::complain;
 use signals::Caught;
 use std::fmt;
-use std::io::Write as _;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
@@ -85,21 +87,20 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Usage(error) | Self::Failed(error)) = self;
-        // The chain of causes, on one line.
+        // The chain of causes.
         write!(f, "{error:#}")
     }
 }
+
+/// What helps when the system gives no thread.
+const MORE_THREADS: &str = "raise the limit on processes (ulimit -u, or the pids limit of the \
+                            control group)";
 
 /// Runs the command that the process's arguments say.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse_arguments(&error),
-    };
-    let default_level = match cli.command {
-        // It shows what it measures; its guests' chatter would hide that.
-        Command::Demo(_) => LevelFilter::WARN,
-        _ => LevelFilter::INFO,
+        Err(error) => return arguments::refuse(error),
     };
     // Before anything that takes time: a signal must not kill a start.
     let serves = matches!(cli.command, Command::Serve(_) | Command::Demo(_));
@@ -110,7 +111,21 @@ pub fn main() -> ExitCode {
             .context("cannot watch for signals")
             .map_err(Failure::from)
     };
-    let _flushed_at_the_end = cli.log.start(default_level);
+    let (default_level, writing) = match cli.command {
+        Command::Serve(_) => (LevelFilter::INFO, log::Writing::Thread),
+        // It shows what it measures; its guests' chatter would hide that.
+        Command::Demo(_) => (LevelFilter::WARN, log::Writing::Thread),
+        _ => (LevelFilter::INFO, log::Writing::Direct),
+    };
+    let _flushed_at_the_end = match cli.log.start(default_level, &writing) {
+        Ok(flush) => flush,
+        Err(error) => {
+            complain(&format!(
+                "cannot start the log's thread: {error}; {MORE_THREADS}"
+            ));
+            return ExitCode::FAILURE;
+        }
+    };
     panics::install_hook();
     files::raise_limit();
     let result = match cli.command {
@@ -135,32 +150,4 @@ pub fn main() -> ExitCode {
             ExitCode::from(status)
         }
     }
-}
-
-/// Prints help and version as clap does, and a refusal on one line.
-fn refuse_arguments(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        // Nobody reads it: nothing more can be said.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
-        return ExitCode::from(2);
-    }
-    let text = error.render().to_string();
-    // What clap says comes before the usage, which is more than a line.
-    let said = text.split("\n\nUsage:").next().unwrap_or_default();
-    let said = said.strip_prefix("error: ").unwrap_or(said);
-    let said = said
-        .split("\n\nFor more information")
-        .next()
-        .unwrap_or_default();
-    let words: Vec<_> = said.split_whitespace().collect();
-    complain(&format!("{}; see sockserve --help", words.join(" ")));
-    ExitCode::from(2)
-}
-
-fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "sockserve: {text}");
 }

@@ -1,9 +1,11 @@
 //! What a service says of itself.
 
+use crate::log_queue;
 use crate::service::counts::{FailureCounts, HandOverCounts};
 use crate::service::rollback::Previous;
 use crate::service::version::Version;
 use crate::service::{Phase, Remote};
+use crate::text;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -38,6 +40,10 @@ pub struct Status {
     pub bytes_in: u64,
     /// Bytes sent to peers.
     pub bytes_out: u64,
+    /// Lines of the log, and of its guests' output there, that nobody read in
+    /// time and that were dropped.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
     /// The current version and those that still have connections, oldest first.
     pub versions: Vec<VersionStatus>,
     /// Where a rollback would go, if there is anything to go back to.
@@ -67,13 +73,14 @@ pub struct VersionStatus {
     pub number: u32,
     /// Whether new connections go to it.
     pub state: VersionState,
-    /// Where its component came from.
+    /// Where its component came from, on one line.
     pub source: String,
     /// SHA-256 of its component file, in hexadecimal.
     pub sha256: String,
     /// Its contract.
     pub contract: String,
-    /// When it was loaded, in RFC 3339.
+    /// When it was loaded, in RFC 3339; a time before 1970 or after 9999 as the
+    /// nearest that is not.
     pub loaded_at: String,
     /// Connections on it, those being closed included.
     pub connections: u64,
@@ -138,10 +145,10 @@ impl VersionStatus {
         Self {
             number: version.number,
             state,
-            source: version.handler.source().to_owned(),
+            source: text::escape(version.handler.source()).into_owned(),
             sha256: version.handler.digest().to_owned(),
             contract: version.handler.contract().to_string(),
-            loaded_at: humantime::format_rfc3339_seconds(version.loaded_at).to_string(),
+            loaded_at: text::rfc3339(version.loaded_at),
             connections: version.open(),
             handled: version.handled(),
             failed: version.failures(),
@@ -201,6 +208,7 @@ impl Remote {
             hand_overs,
             bytes_in: service.traffic.bytes_in(),
             bytes_out: service.traffic.bytes_out(),
+            log_lines_dropped: log_queue::dropped(&service.name),
             versions,
             previous: history.previous.as_ref().map(PreviousStatus::from),
             rolled_back: history.rolled_back.clone(),

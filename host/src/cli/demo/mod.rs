@@ -11,6 +11,7 @@ mod report;
 mod swap;
 
 use super::Failure;
+use super::output::complain;
 use super::signals::Caught;
 use crate::aside::aside;
 use crate::{
@@ -101,7 +102,7 @@ pub(super) fn run(options: Options, caught: Caught) -> Result<ExitCode, Failure>
 }
 
 fn interrupted() -> Result<ExitCode, Failure> {
-    eprintln!("sockserve: the demo was interrupted");
+    complain("the demo was interrupted");
     Ok(ExitCode::FAILURE)
 }
 

@@ -1,8 +1,9 @@
 //! What the clients measured: progress while they run, a table at the end.
 
 use crate::Service;
+use crate::cli::output::{self, complain};
 use std::convert::Infallible;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ impl Meter {
     /// terminal, once elsewhere.
     pub(super) async fn show_progress(&self) -> Infallible {
         let mut stderr = std::io::stderr();
-        if !stderr.is_terminal() {
+        if !output::stderr_is_terminal() {
             let _ = writeln!(stderr, "{} …", self.title);
             return std::future::pending().await;
         }
@@ -68,7 +69,7 @@ impl Meter {
 
     pub(super) fn clear_progress(&self) {
         let mut stderr = std::io::stderr();
-        if stderr.is_terminal() {
+        if output::stderr_is_terminal() {
             let _ = write!(stderr, "\r\x1b[K");
         }
     }
@@ -138,7 +139,7 @@ pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
                 .max(heading.len())
         })
         .collect();
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = output::stdout();
     let mut write = |cells: [&str; 8]| {
         let mut line = String::new();
         for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
@@ -159,11 +160,7 @@ pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
     for row in rows {
         if let Some(error) = &row.error {
             let [service, contract, dispatch, ..] = &row.cells;
-            let mut stderr = std::io::stderr();
-            writeln!(
-                stderr,
-                "sockserve: {service} {contract} {dispatch}: {error:#}"
-            )?;
+            complain(&format!("{service} {contract} {dispatch}: {error:#}"));
         }
     }
     Ok(())

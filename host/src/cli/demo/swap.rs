@@ -3,6 +3,7 @@
 
 use super::line::connect;
 use super::service_options;
+use crate::cli::output;
 use crate::{Dispatch, Handler, HandlerOptions, Service, SwapOptions, builtin};
 use anyhow::Context as _;
 use std::io::Write as _;
@@ -24,7 +25,7 @@ pub(super) async fn show() -> anyhow::Result<bool> {
         .first()
         .context("the service has no address")?;
     let mut old = Peer::connect(address).await?;
-    let mut stdout = std::io::stdout();
+    let mut stdout = output::stdout();
     writeln!(stdout, "\nlive swap: {OLD} → {NEW}")?;
     let mut say = |who: &str, answer: &str| writeln!(stdout, "  {who:<22} {answer:?}");
     let before = old.ask("typed before the swap\n").await?;

@@ -1,0 +1,95 @@
+//! What clap says of wrong arguments, on one line.
+
+use super::output::{self, complain};
+use crate::text;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::ExitCode;
+
+/// What a value that was typed may add to a line, in characters.
+const MAX_SHOWN: usize = 200;
+
+/// Prints help and version as clap does, and a refusal on one line.
+pub(super) fn refuse(error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let mut stdout = output::stdout();
+        return match write!(stdout, "{}", error.render()).and_then(|()| stdout.flush()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&format!("cannot print: {error}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nobody reads it: nothing more can be said.
+        let _ = error.print();
+    } else {
+        complain(&line(error, std::env::args_os().skip(1)));
+    }
+    ExitCode::from(2)
+}
+
+/// The words of clap. `arguments` are those of the process.
+fn line(mut error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -> String {
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        // Clap does not say which.
+        let wrong = arguments.into_iter().find(|it| it.to_str().is_none());
+        let wrong = wrong.unwrap_or_default();
+        let shown = shorten(&text::escape_bytes(wrong.as_bytes()));
+        return format!("the argument '{shown}' is not UTF-8, as it has to be here; {HELP}");
+    }
+    // What was typed has no line breaks any more when they are looked for.
+    error.remove(ContextKind::Usage);
+    let typed: Vec<_> = error
+        .context()
+        .filter_map(|(kind, value)| Some((kind, one_line(value)?)))
+        .collect();
+    for (kind, value) in typed {
+        error.insert(kind, value);
+    }
+    let said = error.render().to_string();
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    let paragraphs = said.split("\n\n");
+    let words = paragraphs
+        .filter(|paragraph| !paragraph.starts_with("For more information"))
+        .map(|paragraph| {
+            let lines: Vec<_> = paragraph.lines().map(str::trim).collect();
+            lines.join(" ")
+        });
+    let words: Vec<_> = words.collect();
+    format!("{}; {HELP}", words.join("; "))
+}
+
+const HELP: &str = "see sockserve --help";
+
+/// A value of clap's that may have been typed, if it has to be changed.
+fn one_line(value: &ContextValue) -> Option<ContextValue> {
+    let escape = |typed: &str| shorten(&text::escape(typed));
+    match value {
+        ContextValue::String(typed) => Some(ContextValue::String(escape(typed))),
+        ContextValue::Strings(typed) => {
+            let escaped = typed.iter().map(|typed| escape(typed)).collect();
+            Some(ContextValue::Strings(escaped))
+        }
+        ContextValue::StyledStr(styled) => {
+            Some(ContextValue::StyledStr(escape(&styled.to_string()).into()))
+        }
+        ContextValue::StyledStrs(styled) => {
+            let escaped = styled
+                .iter()
+                .map(|styled| escape(&styled.to_string()).into());
+            Some(ContextValue::StyledStrs(escaped.collect()))
+        }
+        _ => None,
+    }
+}
+
+fn shorten(typed: &str) -> String {
+    match typed.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", typed.get(..end).unwrap_or(typed)),
+        None => typed.to_owned(),
+    }
+}

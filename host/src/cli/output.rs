@@ -1,0 +1,75 @@
+//! Standard output and standard error, as the commands use them.
+
+use crate::{log_queue, text};
+use std::io::{self, Write};
+
+/// Standard output. A reader that has left (`… | head -1`) is no failure of what
+/// was to be done: the rest goes nowhere.
+pub(super) struct Stdout {
+    stdout: io::StdoutLock<'static>,
+    reader_left: bool,
+}
+
+pub(super) fn stdout() -> Stdout {
+    Stdout {
+        stdout: io::stdout().lock(),
+        reader_left: false,
+    }
+}
+
+impl Stdout {
+    fn unless_left<R>(
+        &mut self,
+        otherwise: R,
+        write: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        if self.reader_left {
+            return Ok(otherwise);
+        }
+        match write(&mut self.stdout) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_left = true;
+                Ok(otherwise)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unless_left(bytes.len(), |stdout| stdout.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_left((), Write::flush)
+    }
+}
+
+/// Says on standard error why something was refused or has failed, on one line,
+/// behind what the log has to say.
+pub(super) fn complain(text: &str) {
+    let line = format!("sockserve: {}\n", text::escape(text));
+    if let Some(line) = log_queue::say(line) {
+        // Nobody reads it: nothing more can be said.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// Whether standard error is a terminal that can move its cursor.
+pub(super) fn stderr_is_terminal() -> bool {
+    io::IsTerminal::is_terminal(&io::stderr()) && !is("TERM", |value| value == "dumb")
+}
+
+/// Whether the log has colours: on a terminal that can show them, unless the
+/// environment says otherwise (<https://no-color.org>,
+/// <https://bixense.com/clicolors>).
+pub(super) fn stderr_has_colours() -> bool {
+    stderr_is_terminal()
+        && !is("NO_COLOR", |value| !value.is_empty())
+        && !is("CLICOLOR", |value| value == "0")
+}
+
+fn is(variable: &str, matches: impl FnOnce(&std::ffi::OsStr) -> bool) -> bool {
+    std::env::var_os(variable).is_some_and(|value| matches(&value))
+}

@@ -1,0 +1,57 @@
+//! A clock that is before 1970 or after 9999 harms nobody.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::guests::{time_blocking, time_concurrent, time_evented};
+use crate::harness::scratch::Scratch;
+use crate::harness::{Serve, tools};
+
+/// Moves the clock of a process.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+int clock_gettime(clockid_t clock, struct timespec *to) {
+    long rc = syscall(SYS_clock_gettime, clock, to);
+    const char *offset = getenv("CLOCK_OFFSET");
+    if (clock == CLOCK_REALTIME && offset) to->tv_sec += atoll(offset);
+    return (int)rc;
+}
+"#;
+
+#[test]
+fn a_wrong_clock_harms_nobody() {
+    if !tools::have("cc", &["--version"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (source, library) = (scratch.path("clock.c"), scratch.path("clock.so"));
+    fs::write(&source, CLOCK).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status();
+    assert!(compiled.unwrap().success());
+    for (offset, year) in [("-2000000000", "1970"), ("300000000000", "11533")] {
+        for guest in [time_blocking, time_evented, time_concurrent] {
+            let before = format!(
+                "export LD_PRELOAD={} CLOCK_OFFSET={offset}",
+                library.display()
+            );
+            let server = Serve::guest_after(&before, guest, "poll")
+                .env("MODE=line")
+                .start();
+            for _ in 0..2 {
+                let mut client = server.connect();
+                client.send("\r\n");
+                let line = client.line();
+                assert!(line.ends_with(&format!(" {year}\r\n")), "{line}");
+            }
+            // Every line of the log is one, with a time.
+            server.stop().check_no_alarm();
+        }
+    }
+}
