@@ -1,42 +1,120 @@
 //! Where a service listens: `tcp://HOST:PORT`.
 
+use crate::accept;
+use crate::host_port::{self, Host, Wrong};
+use crate::text;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::str::FromStr;
+
+/// How often another port is tried when one that the kernel chose for the first
+/// address of a name is not free on the others.
+const TRIES: u32 = 32;
 
 /// An address to listen on, as it is written on the command line.
 ///
-/// `HOST` is an IPv4 address, an IPv6 address in brackets, or a name. A name is
-/// looked up once, when the service starts, and the first address found is
-/// used. Port 0 lets the kernel choose.
+/// `HOST` is an IPv4 address, an IPv6 address in brackets, or a name; a
+/// link-local IPv6 address has a zone, the name or number of its interface
+/// (`[fe80::1%eth0]`). A name is looked up once, when the service starts, and
+/// all its addresses are listened on, on one port. Port 0 lets the kernel
+/// choose. The scheme may be written in capitals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    host: String,
+    host: Host,
     port: u16,
 }
 
-/// Why a listen address was refused.
+/// Why a listen address was refused. One line each.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// The text is not `tcp://HOST:PORT`.
     #[error(
-        "`{0}` is no listen address: write tcp://HOST:PORT, for example tcp://127.0.0.1:7000 or tcp://[::1]:0"
+        "`{address}` is no listen address: {reason}write tcp://HOST:PORT, for example \
+         tcp://127.0.0.1:7000 or tcp://[::1]:0",
+        address = text::escape(.address)
     )]
-    Syntax(String),
+    Syntax {
+        /// The text.
+        address: String,
+        /// What is wrong with it and what would work, if that is known; with a
+        /// semicolon behind it.
+        reason: String,
+    },
     /// The name has no address.
-    #[error("{0}: no address found: {1}")]
-    Lookup(ListenAddress, std::io::Error),
+    #[error("{0}: no address found: {1}; {advice}", advice = .0.host.advice())]
+    Lookup(ListenAddress, io::Error),
+    /// The same address, and the same port, were given before.
+    #[error("{0}: {1} is given twice; each address and port can be listened on once")]
+    Twice(ListenAddress, SocketAddr),
+}
+
+/// One address that could not be listened on.
+#[derive(Debug)]
+pub(crate) struct BindError {
+    pub(crate) at: SocketAddr,
+    pub(crate) error: io::Error,
 }
 
 impl ListenAddress {
-    /// Looks the host up and returns its first address.
-    pub fn resolve(&self) -> Result<SocketAddr, AddressError> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let found = (host, self.port)
-            .to_socket_addrs()
-            .map_err(|error| AddressError::Lookup(self.clone(), error))?
-            .next();
-        found.ok_or_else(|| AddressError::Lookup(self.clone(), std::io::ErrorKind::NotFound.into()))
+    /// Looks the host up and returns all its addresses, each once.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
+        let found = self.host.resolve(self.port);
+        found.map_err(|error| AddressError::Lookup(self.clone(), error))
+    }
+
+    /// Whether it is a name, and its addresses are not seen in it.
+    pub(crate) fn is_name(&self) -> bool {
+        !self.host.is_address()
+    }
+}
+
+/// Listens on all of `addresses`, which have the same port; if it is 0, on the
+/// same free one.
+pub(crate) fn bind_all(
+    addresses: &[SocketAddr],
+    backlog: u32,
+) -> Result<Vec<(OwnedFd, SocketAddr)>, BindError> {
+    let bind = |at: SocketAddr| {
+        accept::bind(at, backlog)
+            .and_then(|listener| {
+                let local = accept::local_address(&listener)?;
+                Ok((listener, local))
+            })
+            .map_err(|error| BindError { at, error })
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut bound: Vec<(OwnedFd, SocketAddr)> = Vec::new();
+        let mut result = Ok(());
+        for address in addresses {
+            let mut at = *address;
+            if let Some((_, first)) = bound.first() {
+                at.set_port(first.port());
+            }
+            match bind(at) {
+                Ok(listener) => bound.push(listener),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        match result {
+            Ok(()) => return Ok(bound),
+            // Another process has the kernel's choice there.
+            Err(BindError { at, error })
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && tries < TRIES
+                    && !bound.is_empty()
+                    && addresses.first().is_some_and(|first| first.port() == 0) =>
+            {
+                tracing::debug!(%at, "the free port is in use there; trying another");
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -44,26 +122,24 @@ impl FromStr for ListenAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let syntax = || AddressError::Syntax(text.to_owned());
-        let rest = text.strip_prefix("tcp://").ok_or_else(syntax)?;
-        let (host, port) = rest.rsplit_once(':').ok_or_else(syntax)?;
-        let port = port.parse().map_err(|_| syntax())?;
-        // Brackets are what tells the colons of an IPv6 address from the port's.
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        let valid = if bracketed {
-            host.trim_start_matches('[')
-                .trim_end_matches(']')
-                .parse::<std::net::Ipv6Addr>()
-                .is_ok()
-        } else {
-            !host.is_empty() && !host.contains([':', '/', '[', ']'])
+        const SCHEME: &str = "tcp://";
+        let syntax = |wrong| AddressError::Syntax {
+            address: text.to_owned(),
+            reason: match wrong {
+                Wrong::Syntax => String::new(),
+                wrong => format!("{wrong}; "),
+            },
         };
-        if !valid {
-            return Err(syntax());
+        let (scheme, rest) = text
+            .split_at_checked(SCHEME.len())
+            .ok_or_else(|| syntax(Wrong::Syntax))?;
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return Err(syntax(Wrong::Syntax));
         }
+        let (host, port) = host_port::split(rest).map_err(syntax)?;
         Ok(Self {
-            host: host.to_owned(),
-            port,
+            host: Host::parse(host).map_err(syntax)?,
+            port: host_port::port(port).map_err(syntax)?,
         })
     }
 }
@@ -76,7 +152,7 @@ impl fmt::Display for ListenAddress {
 
 #[cfg(test)]
 mod tests {
-    use super::ListenAddress;
+    use super::*;
 
     #[test]
     fn accepts_addresses_and_names() {
@@ -85,10 +161,14 @@ mod tests {
             "tcp://[::1]:0",
             "tcp://localhost:65535",
             "tcp://0.0.0.0:1",
+            "tcp://[fe80::1%lo]:0",
+            "tcp://[fe80::1%1]:0",
         ] {
             let address: ListenAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
         }
+        let address: ListenAddress = "TcP://[0:0::1]:80".parse().unwrap();
+        assert_eq!(address.to_string(), "tcp://[::1]:80");
     }
 
     #[test]
@@ -101,16 +181,61 @@ mod tests {
             "tcp://127.0.0.1:",
             "tcp://127.0.0.1:65536",
             "tcp://127.0.0.1:-1",
+            "tcp://127.0.0.1:+0",
+            "tcp://127.0.0.1:080",
+            "tcp://127.1:80",
             "tcp://:7000",
             "tcp://::1:7000",
             "tcp://[::1:7000",
+            "tcp://[[::1]]:0",
+            "tcp://[[[::1]:0",
+            "tcp://[::1]]:0",
             "tcp://[nonsense]:7000",
+            "tcp://[fe80::1]:7000",
+            "tcp://localhost%lo:7000",
+            "tcp://%6c:7000",
             "http://127.0.0.1:80",
             "tcp://127.0.0.1:80/path",
+            "tcp://127.0.0.1:80 ",
+            " tcp://127.0.0.1:80",
+            "tcp:/127.0.0.1:80",
+            "tcp://a\nb:80",
+            "tcp://\u{2028}:80",
+            "ŧcp://x:80",
+            "tcp:/é/x:80",
         ] {
             let error = text.parse::<ListenAddress>().unwrap_err().to_string();
             assert!(error.contains("write tcp://HOST:PORT"), "{text}: {error}");
-            assert!(!error.contains('\n'), "{text}: {error}");
+            assert!(error.chars().all(text::is_plain), "{text}: {error}");
         }
+        let error = "tcp://[fe80::1]:0".parse::<ListenAddress>().unwrap_err();
+        assert!(error.to_string().contains("[fe80::1%ZONE]"), "{error}");
+    }
+
+    /// Every Linux has all of 127.0.0.0/8.
+    fn loopback(last: u8) -> SocketAddr {
+        ([127, 0, 0, last], 0).into()
+    }
+
+    #[test]
+    fn the_addresses_of_a_name_have_one_port() {
+        let addresses = [1, 2, 3].map(loopback);
+        let bound = bind_all(&addresses, 1).unwrap();
+        let locals: Vec<_> = bound.iter().map(|(_, local)| *local).collect();
+        assert_eq!(locals.len(), 3);
+        assert_ne!(locals[0].port(), 0);
+        for (local, address) in locals.iter().zip(addresses) {
+            assert_eq!(local.ip(), address.ip());
+            assert_eq!(local.port(), locals[0].port());
+        }
+    }
+
+    #[test]
+    fn the_address_that_fails_is_named() {
+        // RFC 5737: nobody has it.
+        let nowhere: SocketAddr = "192.0.2.1:0".parse().unwrap();
+        let failed = bind_all(&[loopback(1), nowhere], 1).unwrap_err();
+        assert_eq!(failed.at.ip(), nowhere.ip());
+        assert_eq!(failed.error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

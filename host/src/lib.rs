@@ -45,6 +45,7 @@ mod contract;
 pub mod control;
 mod dispatch;
 mod guest;
+mod host_port;
 mod limits;
 mod log_queue;
 mod panics;

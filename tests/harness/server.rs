@@ -1,7 +1,8 @@
 //! `sockserve serve` as a process.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
@@ -73,7 +74,7 @@ impl Serve {
             self.command.args(["--listen", url]);
         }
         let process = Process::start(&mut self.command);
-        let count = self.listen.len();
+        let count: usize = self.listen.iter().map(|url| listeners(url)).sum();
         let ready = process.stdout.wait_until("the ready lines", |lines| {
             (lines.len() == count).then(|| lines.to_vec())
         });
@@ -84,6 +85,15 @@ impl Serve {
             addresses,
         }
     }
+}
+
+/// How many addresses a URL stands for.
+fn listeners(url: &str) -> usize {
+    if !url.starts_with("tcp://localhost:") {
+        return 1;
+    }
+    let found: BTreeSet<_> = ("localhost", 0).to_socket_addrs().unwrap().collect();
+    found.len()
 }
 
 /// The address in a ready line.

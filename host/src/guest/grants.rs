@@ -1,9 +1,12 @@
 //! What a handler may do beyond the connections it is given: nothing, but what
 //! is granted here by name.
 
-use std::collections::HashSet;
+use crate::host_port::{self, Host, Wrong, is_same};
+use crate::text;
+use std::ffi::OsStr;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +18,8 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 /// always there.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    /// Environment variables, as the guest sees them.
+    /// Environment variables, as the guest sees them. Of a name that is there
+    /// twice the last value counts.
     pub env: Vec<(String, String)>,
     /// Directories.
     pub dirs: Vec<DirGrant>,
@@ -37,10 +41,17 @@ pub struct DirGrant {
 /// A place that the guest may connect to, resolved when it is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectGrant {
-    text: String,
-    /// Nothing stands for any address.
-    addresses: Option<HashSet<IpAddr>>,
-    /// Nothing stands for any port.
+    place: ConnectPlace,
+    /// Their ports mean nothing. `None` stands for any address.
+    addresses: Option<Vec<SocketAddr>>,
+}
+
+/// A place as it is written, not looked up yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectPlace {
+    /// `None` stands for any host.
+    host: Option<Host>,
+    /// `None` stands for any port.
     port: Option<u16>,
 }
 
@@ -48,22 +59,59 @@ pub struct ConnectGrant {
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
     /// `--env` without a name.
-    #[error("`{0}` is no environment variable: write NAME=VALUE")]
+    #[error("`{}` is no environment variable: write NAME=VALUE", text::escape(.0))]
     Env(String),
-    /// `--dir` with an empty part.
-    #[error("`{0}` is no directory grant: write HOST_DIR or HOST_DIR::GUEST_DIR")]
-    Dir(String),
+    /// `--dir` with an empty part, or with a name that no guest can be told.
+    #[error(
+        "`{}` is no directory grant: {reason}write HOST_DIR or HOST_DIR::GUEST_DIR",
+        text::escape_bytes(.grant)
+    )]
+    Dir {
+        /// The bytes of the text.
+        grant: Vec<u8>,
+        /// What is wrong with it, if that is to be said; with a semicolon behind.
+        reason: &'static str,
+    },
+    /// Two directories have the same name in the guest.
+    #[error(
+        "{} and {} are both granted as {}; name one of them otherwise, with HOST_DIR::GUEST_DIR",
+        text::path(.first), text::path(.second), text::escape(.guest)
+    )]
+    DirTwice {
+        /// The name.
+        guest: String,
+        /// One of the directories.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// `--dir` names nothing that can be opened.
-    #[error("cannot grant the directory {0}: {1}; name a directory that exists and can be read")]
+    #[error(
+        "cannot grant the directory {directory}: {1}; name a directory that exists and can be read",
+        directory = text::path(.0)
+    )]
     DirUnusable(PathBuf, String),
     /// `--allow-connect` is not a place.
     #[error(
-        "`{0}` is no place to connect to: write HOST:PORT; `*` stands for any host or any port"
+        "`{}` is no place to connect to: {reason}write HOST:PORT; `*` stands for any host or any port",
+        text::escape(.place)
     )]
-    Connect(String),
+    Connect {
+        /// The text.
+        place: String,
+        /// What is wrong with it, if that is to be said; with a semicolon behind.
+        reason: String,
+    },
     /// `--allow-connect` names an unknown host.
-    #[error("--allow-connect {0}: no address found: {1}; write an address or a name that resolves")]
-    Lookup(String, std::io::Error),
+    #[error("--allow-connect {place}: no address found: {error}; {advice}")]
+    Lookup {
+        /// The place.
+        place: String,
+        /// What the system said.
+        error: std::io::Error,
+        /// What helps.
+        advice: &'static str,
+    },
 }
 
 impl Grants {
@@ -75,9 +123,29 @@ impl Grants {
         }
     }
 
+    /// Refuses two directories under one name: a guest would see only one.
+    pub(crate) fn check_names(&self) -> Result<(), GrantError> {
+        let name = |grant: &DirGrant| match grant.guest.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            name => name.to_owned(),
+        };
+        for (at, second) in self.dirs.iter().enumerate() {
+            let mut before = self.dirs.iter().take(at);
+            if let Some(first) = before.find(|first| name(first) == name(second)) {
+                return Err(GrantError::DirTwice {
+                    guest: name(second),
+                    first: first.host.clone(),
+                    second: second.host.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Opens every granted directory once, so that a wrong one is told at the
     /// start and not to some peer's connection.
     pub fn check(&self) -> Result<(), GrantError> {
+        self.check_names()?;
         for dir in &self.dirs {
             std::fs::read_dir(&dir.host)
                 .map_err(|error| GrantError::DirUnusable(dir.host.clone(), error.to_string()))?;
@@ -87,7 +155,13 @@ impl Grants {
 
     /// Puts the grants into the context of an instance.
     pub(crate) fn apply(self: &Arc<Self>, builder: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
-        builder.envs(&self.env);
+        for (at, (name, value)) in self.env.iter().enumerate() {
+            let mut later = self.env.iter().skip(at + 1);
+            // A guest sees all of them, and its libc takes the first.
+            if !later.any(|(later, _)| later == name) {
+                builder.env(name, value);
+            }
+        }
         for dir in &self.dirs {
             builder.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)?;
         }
@@ -119,69 +193,122 @@ impl Grants {
     }
 }
 
+impl DirGrant {
+    /// Parses `HOST_DIR` or `HOST_DIR::GUEST_DIR`. The directory on the host may
+    /// be any path; its name in the guest is UTF-8.
+    pub fn parse(grant: &OsStr) -> Result<Self, GrantError> {
+        let bytes = grant.as_bytes();
+        let refused = |reason| GrantError::Dir {
+            grant: bytes.to_owned(),
+            reason,
+        };
+        let cut = bytes.windows(2).position(|pair| pair == b"::");
+        let (host, guest) = match cut {
+            Some(at) => (bytes.get(..at), bytes.get(at + 2..)),
+            None => (Some(bytes), Some(bytes)),
+        };
+        let (host, guest) = (host.unwrap_or_default(), guest.unwrap_or_default());
+        if host.is_empty() || guest.is_empty() {
+            return Err(refused(""));
+        }
+        let Ok(name) = std::str::from_utf8(guest) else {
+            return Err(refused("its name in the guest has to be UTF-8; "));
+        };
+        Ok(Self {
+            host: OsStr::from_bytes(host).into(),
+            guest: name.to_owned(),
+        })
+    }
+}
+
 impl FromStr for DirGrant {
     type Err = GrantError;
 
     fn from_str(text: &str) -> Result<Self, GrantError> {
-        let (host, guest) = text.split_once("::").unwrap_or((text, text));
-        if host.is_empty() || guest.is_empty() {
-            return Err(GrantError::Dir(text.to_owned()));
-        }
-        Ok(Self {
-            host: host.into(),
-            guest: guest.to_owned(),
+        Self::parse(text.as_ref())
+    }
+}
+
+impl ConnectPlace {
+    /// Looks the host up.
+    pub(crate) fn resolve(&self) -> Result<ConnectGrant, GrantError> {
+        let addresses = match &self.host {
+            None => None,
+            Some(host) => {
+                let found = host.resolve(0);
+                Some(found.map_err(|error| GrantError::Lookup {
+                    place: self.to_string(),
+                    error,
+                    advice: host.advice(),
+                })?)
+            }
+        };
+        Ok(ConnectGrant {
+            place: self.clone(),
+            addresses,
         })
+    }
+}
+
+impl FromStr for ConnectPlace {
+    type Err = GrantError;
+
+    fn from_str(text: &str) -> Result<Self, GrantError> {
+        let wrong = |wrong| GrantError::Connect {
+            place: text.to_owned(),
+            reason: match wrong {
+                Wrong::Syntax => String::new(),
+                wrong => format!("{wrong}; "),
+            },
+        };
+        let (host, port) = host_port::split(text).map_err(wrong)?;
+        let port = match port {
+            "*" => None,
+            port => Some(host_port::port(port).map_err(wrong)?),
+        };
+        let host = match host {
+            "*" => None,
+            host => Some(Host::parse(host).map_err(wrong)?),
+        };
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for ConnectPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Some(host) => write!(f, "{host}:")?,
+            None => f.write_str("*:")?,
+        }
+        match self.port {
+            Some(port) => write!(f, "{port}"),
+            None => f.write_str("*"),
+        }
     }
 }
 
 impl ConnectGrant {
     fn covers(&self, address: SocketAddr) -> bool {
-        self.port.is_none_or(|port| port == address.port())
+        self.place.port.is_none_or(|port| port == address.port())
             && self
                 .addresses
                 .as_ref()
-                .is_none_or(|addresses| addresses.contains(&address.ip().to_canonical()))
+                .is_none_or(|granted| granted.iter().any(|granted| is_same(granted, &address)))
     }
 }
 
 impl FromStr for ConnectGrant {
     type Err = GrantError;
 
+    /// Looks the host up, which may take long.
     fn from_str(text: &str) -> Result<Self, GrantError> {
-        let syntax = || GrantError::Connect(text.to_owned());
-        let (host, port) = text.rsplit_once(':').ok_or_else(syntax)?;
-        let port = match port {
-            "*" => None,
-            port => Some(port.parse().map_err(|_| syntax())?),
-        };
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let addresses = match bare {
-            None if host == "*" => None,
-            None if host.is_empty() || host.contains([':', '/', '[', ']']) => {
-                return Err(syntax());
-            }
-            Some(bare) => Some([bare.parse().map_err(|_| syntax())?].into()),
-            None => Some(
-                (host, 0)
-                    .to_socket_addrs()
-                    .map_err(|error| GrantError::Lookup(text.to_owned(), error))?
-                    .map(|address| address.ip().to_canonical())
-                    .collect(),
-            ),
-        };
-        Ok(Self {
-            text: text.to_owned(),
-            addresses,
-            port,
-        })
+        text.parse::<ConnectPlace>()?.resolve()
     }
 }
 
 impl fmt::Display for ConnectGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        self.place.fmt(f)
     }
 }
 
@@ -225,7 +352,21 @@ mod tests {
     #[test]
     fn a_wrong_grant_says_what_to_write() {
         for text in [
-            "", "80", "host", ":80", "host:", "host:x", "::1:80", "[x]:80",
+            "",
+            "80",
+            "host",
+            ":80",
+            "host:",
+            "host:x",
+            "::1:80",
+            "[x]:80",
+            "[[::1]]:80",
+            "127.0.0.1:+80",
+            "127.0.0.1:080",
+            "127.1:80",
+            "[fe80::1]:80",
+            "**:80",
+            "a b:80",
         ] {
             let error = text.parse::<ConnectGrant>().unwrap_err().to_string();
             assert!(error.contains("write HOST:PORT"), "{text}: {error}");
@@ -236,8 +377,47 @@ mod tests {
             Grants::parse_env("A=b=c").unwrap(),
             ("A".to_owned(), "b=c".to_owned())
         );
+        let link_local: ConnectGrant = "[fe80::1%7]:80".parse().unwrap();
+        assert_eq!(link_local.to_string(), "[fe80::1%7]:80");
+        assert!(covers("[fe80::1%7]:80", "[fe80::1%7]:80"));
+        assert!(!covers("[fe80::1%7]:80", "[fe80::1%8]:80"));
         assert!("::/data".parse::<DirGrant>().is_err());
         let dir: DirGrant = "/srv/data::/data".parse().unwrap();
         assert_eq!((dir.host, dir.guest), ("/srv/data".into(), "/data".into()));
+    }
+
+    #[test]
+    fn a_path_is_bytes_and_its_name_in_the_guest_is_text() {
+        let bytes = OsStr::from_bytes;
+        let grant = DirGrant::parse(bytes(b"/srv/\xff::/data")).unwrap();
+        assert_eq!(grant.host.as_os_str(), bytes(b"/srv/\xff"));
+        assert_eq!(grant.guest, "/data");
+        for text in [&b"/srv/\xff"[..], b"/srv::/\xff"] {
+            let error = DirGrant::parse(bytes(text)).unwrap_err().to_string();
+            assert!(error.contains(r"\xff"), "{error}");
+            assert!(
+                error.contains("UTF-8; write HOST_DIR or HOST_DIR::GUEST_DIR"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_in_the_guest_is_given_once() {
+        let grants = |dirs: &[&str]| Grants {
+            dirs: dirs.iter().map(|dir| dir.parse().unwrap()).collect(),
+            ..Grants::default()
+        };
+        for dirs in [
+            ["/tmp::/data", "/srv::/data"],
+            ["/tmp::/data", "/srv::/data/"],
+            ["/tmp", "/tmp"],
+            ["/tmp::/", "/srv:://"],
+        ] {
+            let error = grants(&dirs).check_names().unwrap_err().to_string();
+            assert!(error.contains("HOST_DIR::GUEST_DIR"), "{error}");
+        }
+        let apart = ["/tmp::/data", "/tmp::/data2", "/tmp::/data/below"];
+        assert!(grants(&apart).check_names().is_ok());
     }
 }

@@ -36,8 +36,7 @@ mod tests;
 mod threads;
 pub(crate) mod version;
 
-use crate::accept;
-use crate::address::{AddressError, ListenAddress};
+use crate::address::{self, AddressError, BindError, ListenAddress};
 use crate::contract::{Contract, Dispatch};
 use crate::guest::handler::{Handler, HandlerError};
 use crate::guest::stdio::Scope;
@@ -75,10 +74,12 @@ pub enum StartError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// A listener cannot be bound.
-    #[error("cannot listen on {address}: {error}; {}", advice(.error))]
+    #[error("cannot listen on {address}{}: {error}; {}", which(.address, .at), advice(.error))]
     Bind {
         /// The address as given.
         address: ListenAddress,
+        /// Which of its addresses.
+        at: SocketAddr,
         /// What the system said.
         error: io::Error,
     },
@@ -95,6 +96,15 @@ pub enum StartError {
     },
 }
 
+/// The address that a name has stood for.
+fn which(address: &ListenAddress, at: &SocketAddr) -> String {
+    if address.is_name() {
+        format!(" at {}", at.ip())
+    } else {
+        String::new()
+    }
+}
+
 fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => return "raise the limit on open files (ulimit -n)",
@@ -106,7 +116,13 @@ fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "choose another port, or port 0 for any free one",
         io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose a higher one",
-        io::ErrorKind::AddrNotAvailable => "the address is not this machine's; 0.0.0.0 is any",
+        io::ErrorKind::AddrNotAvailable => {
+            "the address is not this machine's; 0.0.0.0 or [::] is any"
+        }
+        // ENODEV has no kind of its own.
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
+            "the zone is no interface of this machine"
+        }
         _ => "choose another address",
     }
 }
@@ -186,19 +202,22 @@ impl Service {
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
         let mut listeners = Vec::with_capacity(options.listen.len());
-        let mut local_addresses = Vec::with_capacity(options.listen.len());
+        let mut local_addresses: Vec<SocketAddr> = Vec::with_capacity(options.listen.len());
         for address in &options.listen {
-            let (listener, local) = accept::bind(address.resolve()?, backlog)
-                .and_then(|listener| {
-                    let local = accept::local_address(&listener)?;
-                    Ok((listener, local))
-                })
-                .map_err(|error| StartError::Bind {
-                    address: address.clone(),
-                    error,
-                })?;
-            listeners.push(listener);
-            local_addresses.push(local);
+            let addresses = address.resolve()?;
+            if let Some(twice) = addresses.iter().find(|it| local_addresses.contains(it)) {
+                return Err(AddressError::Twice(address.clone(), *twice).into());
+            }
+            let bound = address::bind_all(&addresses, backlog);
+            let bound = bound.map_err(|BindError { at, error }| StartError::Bind {
+                address: address.clone(),
+                at,
+                error,
+            })?;
+            for (listener, local) in bound {
+                listeners.push(listener);
+                local_addresses.push(local);
+            }
         }
         let ServiceOptions { name, rollback, .. } = options;
         let shared = Shared::new(&name, rollback, local_addresses, Arc::new(handler));
@@ -221,7 +240,8 @@ impl Service {
         self.shared.dispatch
     }
 
-    /// The addresses it listens on, in the order they were given.
+    /// The addresses it listens on, in the order they were given; a name may
+    /// stand for several.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.shared.local_addresses
     }
