@@ -21,16 +21,19 @@
 
 mod harness;
 
+mod arguments;
 mod cache;
 mod chat;
 mod cli;
 mod clients;
+mod clocks;
 mod control;
 mod demo;
 mod echo;
 mod exhaustion;
 mod faults;
 mod hand_over;
+mod hostile_text;
 mod input;
 mod lifecycle;
 mod many;
@@ -42,4 +45,5 @@ mod socket;
 mod swap;
 mod time;
 mod transport;
+mod unread;
 mod wit;

@@ -44,6 +44,13 @@ fn check_option(args: &[&str], parts: &[&str]) {
     check(&[&serve[..], &ANY, args].concat(), USAGE, parts);
 }
 
+/// The same where the arguments make sense and the system says no.
+#[track_caller]
+fn check_system(args: &[&str], parts: &[&str]) {
+    let serve = ["serve", "builtin:echo-blocking"];
+    check(&[&serve[..], &ANY, args].concat(), FAILED, parts);
+}
+
 /// A file that lasts as long as the test binary's target directory.
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -100,19 +107,20 @@ fn a_component_without_a_contract() {
     );
 }
 
-/// `inspect` is there to say what it needs; `serve` refuses it.
+/// `inspect` says what it needs, and refuses it for the reason that `serve` does.
 #[test]
 fn an_import_that_nobody_grants() {
     let path = faults_import.path();
     let path = path.to_str().unwrap();
     let serve = [&["serve", path][..], &ANY].concat();
     check(&serve, FAILED, &["imports acme:vault/secrets", "compose"]);
-    let lines = sockserve(["inspect", path]).printed();
-    let line = lines
-        .iter()
-        .find(|line| line.contains("acme:vault/secrets"))
-        .unwrap();
-    assert!(line.contains("not provided: compose"), "{line}");
+    let refused = sockserve(&serve);
+    let inspected = sockserve(["inspect", path]);
+    assert_eq!(inspected.status, Some(FAILED));
+    assert_eq!(inspected.stderr, refused.stderr);
+    let mut lines = inspected.stdout.iter();
+    let line = lines.find(|line| line.contains("acme:vault/secrets"));
+    assert!(line.unwrap().contains("not provided: compose"), "{line:?}");
 }
 
 #[test]
@@ -150,7 +158,7 @@ fn wrong_addresses() {
             &["--listen", "tcp://HOST:PORT"],
         );
     }
-    // A name that can be looked up and is not there.
+    // A name that can be looked up and is not there: the system says so.
     check(
         &[
             "serve",
@@ -158,7 +166,7 @@ fn wrong_addresses() {
             "--listen",
             "tcp://nowhere.invalid:0",
         ],
-        USAGE,
+        FAILED,
         &["tcp://nowhere.invalid:0", "no address found"],
     );
 }
@@ -229,11 +237,11 @@ fn wrong_grants() {
     check_option(&["--env", "NAME"], &["--env", "write NAME=VALUE"]);
     check_option(&["--env", "=value"], &["--env", "write NAME=VALUE"]);
     check_option(&["--dir", "::/data"], &["--dir", "HOST_DIR::GUEST_DIR"]);
-    check_option(
+    check_system(
         &["--dir", "/nowhere/at/all"],
         &["/nowhere/at/all", "name a directory"],
     );
-    check_option(&["--dir", "/dev/null"], &["/dev/null", "name a directory"]);
+    check_system(&["--dir", "/dev/null"], &["/dev/null", "name a directory"]);
     for place in [
         "localhost",
         "localhost:",
@@ -247,7 +255,7 @@ fn wrong_grants() {
             &["--allow-connect", "write HOST:PORT"],
         );
     }
-    check_option(
+    check_system(
         &["--allow-connect", "nowhere.invalid:80"],
         &["--allow-connect", "nowhere.invalid:80", "no address found"],
     );
@@ -263,6 +271,11 @@ fn wrong_limits() {
         ("--max-memory", "much", "for example 64MiB"),
         ("--deadline", "0s", "longer than zero"),
         ("--deadline", "soon", "for example 500ms"),
+        ("--deadline", "500000000000y", "36525days"),
+        ("--linger", "18446744073709551615s", "36525days"),
+        ("--drain-timeout", "500000000000y", "36525days"),
+        ("--rollback-window", "500000000000y", "36525days"),
+        ("--rollback-window", "0s", "longer than zero"),
         ("--workers", "0", "from 1 to 1024"),
         ("--workers", "2000", "from 1 to 1024"),
         ("--backlog", "0", "0"),

@@ -53,7 +53,12 @@ pub fn find(name: &str) -> Result<Builtin, UnknownBuiltin> {
 
 /// Reads the component that `path` names: a file, or `builtin:NAME`.
 pub fn load(path: &str) -> Result<Component, LoadError> {
-    match embedded(path.as_ref()) {
+    load_path(path.as_ref())
+}
+
+/// The same for a path that need not be UTF-8.
+pub fn load_path(path: &OsStr) -> Result<Component, LoadError> {
+    match embedded(path) {
         Some(component) => component,
         None => Ok(Component::from_file(path.as_ref())?),
     }

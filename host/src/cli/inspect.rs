@@ -1,34 +1,52 @@
 //! `sockserve inspect`: what a component is, what it can run under, and what it
-//! needs.
+//! needs. It fails where `serve` would refuse the component.
 
-use super::Failure;
-use crate::builtin;
+use super::{Failure, output};
 use crate::guest::handler::is_provided;
-use crate::{Component, Contract, Dispatch};
+use crate::{Component, Contract, Dispatch, HandlerError};
+use crate::{builtin, text};
 use clap::Args;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 #[derive(Args)]
 pub(super) struct Options {
     /// A component file, or builtin:NAME
-    component: String,
+    component: OsString,
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let component = builtin::load_argument(options.component.as_ref())?;
+    let source = text::path(options.component.as_ref());
+    let component = builtin::load_argument(&options.component)?;
     let contract = component.contract();
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "component   {}", options.component)?;
+    let mut stdout = output::stdout();
+    writeln!(stdout, "component   {source}")?;
     writeln!(stdout, "size        {} bytes", component.bytes().len())?;
     writeln!(stdout, "contract    {contract}")?;
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     writeln!(stdout, "imports")?;
     for import in component.imports() {
-        writeln!(stdout, "  {import:<45} {}", need(contract, import))?;
+        let need = need(contract, import);
+        writeln!(stdout, "  {:<45} {need}", text::escape(import))?;
     }
-    Ok(ExitCode::SUCCESS)
+    stdout.flush()?;
+    match refusal(&source, &component) {
+        Some(error) => Err(error.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Why `serve` would refuse the component, as far as can be said without
+/// compiling it.
+fn refusal(source: &str, component: &Component) -> Option<HandlerError> {
+    let mut imports = component.imports().iter();
+    let import = imports.find(|import| !is_provided(component.contract(), import))?;
+    Some(HandlerError::Import {
+        name: source.to_owned(),
+        import: import.clone(),
+    })
 }
 
 fn dispatches(contract: Contract) -> String {

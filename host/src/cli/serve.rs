@@ -2,30 +2,39 @@
 
 use super::signals::{Caught, Ends, HangUps};
 use super::watch::{Stamp, Watch};
-use super::{Failure, files};
+use super::{Failure, files, output};
 use crate::aside::aside;
-use crate::builtin;
 use crate::control::server::ControlServer;
+use crate::guest::grants::ConnectPlace;
+use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
-    CompileCache, ConnectGrant, Contract, DirGrant, Dispatch, Grants, Handler, HandlerError,
-    HandlerOptions, Limits, ListenAddress, RollbackOn, RollbackPolicy, Service, ServiceOptions,
+    AddressError, CompileCache, Contract, DirGrant, Dispatch, GrantError, Grants, Handler,
+    HandlerError, HandlerOptions, Limits, ListenAddress, RollbackOn, RollbackPolicy, Service,
+    ServiceOptions,
     StartError,
 };
+use crate::{builtin, text};
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The longest name of a service, in bytes.
+const MAX_NAME: usize = 64;
+
 #[derive(Args)]
 pub(super) struct Options {
     /// A component file, or builtin:NAME
-    component: String,
-    /// Where to listen: tcp://HOST:PORT. Port 0 is any free port. May be
-    /// repeated
+    component: OsString,
+    /// Where to listen: tcp://HOST:PORT. A name stands for all its addresses;
+    /// port 0 is any free port, the same for all of them. A link-local IPv6
+    /// address has its interface: tcp://[fe80::1%eth0]:7000. May be repeated
     #[arg(long, value_name = "URL", required = true)]
     listen: Vec<ListenAddress>,
     /// sequential, threaded or poll. By default threaded for `blocking`, poll
@@ -34,7 +43,7 @@ pub(super) struct Options {
     dispatch: Option<Dispatch>,
     /// The service's name, in the ready line and the log. By default the
     /// component's, without its contract
-    #[arg(long)]
+    #[arg(long, value_parser = parse_name)]
     name: Option<String>,
     /// Keep compiled components in a directory, so that known ones start and
     /// swap sooner. Whoever can write there can run code as you
@@ -65,7 +74,7 @@ struct ControlOptions {
     #[arg(long, value_name = "N", default_value_t = RollbackPolicy::default().least)]
     rollback_least: u32,
     /// Judge it no longer than this after the swap
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "60s")]
     rollback_window: Duration,
     /// What speaks against a new version: `fault` is instances that died, `err` is
     /// errors that the handler returned as well
@@ -99,16 +108,18 @@ impl ControlOptions {
 #[derive(Args)]
 #[command(next_help_heading = "Grants")]
 struct GrantOptions {
-    /// Set an environment variable. May be repeated
+    /// Set an environment variable. May be repeated; of a name that is given
+    /// twice the last counts
     #[arg(long, value_name = "NAME=VALUE", value_parser = Grants::parse_env)]
     env: Vec<(String, String)>,
-    /// Let it read and write a directory. May be repeated
-    #[arg(long, value_name = "HOST_DIR[::GUEST_DIR]")]
+    /// Let it read and write a directory. May be repeated, with another name in
+    /// the guest each time
+    #[arg(long, value_name = "HOST_DIR[::GUEST_DIR]", value_parser = dir_parser())]
     dir: Vec<DirGrant>,
     /// Let it connect to a place over TCP; `*` is any host, or any port. May be
     /// repeated
     #[arg(long, value_name = "HOST:PORT")]
-    allow_connect: Vec<ConnectGrant>,
+    allow_connect: Vec<ConnectPlace>,
     /// Let it look names up
     #[arg(long)]
     allow_lookup: bool,
@@ -125,7 +136,7 @@ struct LimitOptions {
     max_memory: ByteSize,
     /// Guest time without a wait or a byte moved, and the whole time of an
     /// evented turn
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "1s")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "1s")]
     deadline: Duration,
     /// Threads that run guests under threaded [default: one a processor]
     #[arg(long, value_name = "N", value_parser = parse_workers)]
@@ -134,10 +145,10 @@ struct LimitOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
     backlog: u32,
     /// How long a connection may take to close
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "2s")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "2s")]
     linger: Duration,
     /// How long open connections may go on after SIGTERM or Ctrl-C
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
     drain_timeout: Duration,
 }
 
@@ -153,15 +164,6 @@ fn parse_memory(text: &str) -> Result<ByteSize, String> {
     }
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a time, for example 500ms or 2s"))?;
-    if time.is_zero() {
-        return Err("it must be longer than zero".to_owned());
-    }
-    Ok(time)
-}
-
 fn parse_workers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(workers @ 1..=1024) => Ok(workers),
@@ -169,14 +171,32 @@ fn parse_workers(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A directory's path need not be UTF-8.
+fn dir_parser() -> impl TypedValueParser<Value = DirGrant> {
+    OsStringValueParser::new().try_map(|grant| DirGrant::parse(&grant))
+}
+
+/// The name of a service, as arguments have it.
+pub(super) fn parse_name(name: &str) -> Result<String, &'static str> {
+    if is_name(name) {
+        Ok(name.to_owned())
+    } else {
+        Err("a service's name has letters, digits, `.`, `_` and `-`, and at most 64 of them")
+    }
+}
+
 impl GrantOptions {
-    fn grants(&self) -> Grants {
-        Grants {
+    /// Looks names up, which may fail and may take long.
+    fn grants(&self) -> Result<Grants, GrantError> {
+        let connect = self.allow_connect.iter().map(ConnectPlace::resolve);
+        let grants = Grants {
             env: self.env.clone(),
             dirs: self.dir.clone(),
-            connect: self.allow_connect.clone(),
+            connect: connect.collect::<Result<_, _>>()?,
             lookup: self.allow_lookup,
-        }
+        };
+        grants.check_names()?;
+        Ok(grants)
     }
 }
 
@@ -240,7 +260,7 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
     let service = starting
         .context("cannot start")?
         .map_err(|error| match error {
-            StartError::Address(_) => Failure::usage(error),
+            StartError::Address(AddressError::Twice(..)) => Failure::usage(error),
             error => error.into(),
         })?;
     Ok(Started {
@@ -252,33 +272,31 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
 
 /// Reads and compiles the component. May take a while.
 fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
+    let source = text::path(options.component.as_ref());
     let loaded = Stamp::of(options.component.as_ref());
-    let component = builtin::load_argument(options.component.as_ref())?;
+    let component = builtin::load_argument(&options.component)?;
     let dispatch = options
         .dispatch
         .unwrap_or_else(|| component.contract().default_dispatch());
     let name = match &options.name {
-        Some(name) if is_name(name) => name.clone(),
-        Some(name) => {
-            return Err(Failure::usage(anyhow::anyhow!(
-                "`{name}` is no service name: write letters, digits, `.`, `_` and `-`"
-            )));
-        }
+        Some(name) => name.clone(),
         None => service_name(&options.component),
     };
     let cache = options.cache.as_deref().map(CompileCache::in_directory);
     let handler_options = HandlerOptions {
         dispatch,
         limits: options.limits.limits(),
-        grants: options.grants.grants(),
+        grants: options.grants.grants().map_err(|error| match error {
+            error @ GrantError::DirTwice { .. } => Failure::usage(error),
+            error => error.into(),
+        })?,
         cache: cache.transpose()?,
     };
-    let handler = Handler::new(&options.component, &component, handler_options).map_err(
-        |error| match error {
-            HandlerError::Incompatible(_) | HandlerError::Grant(_) => Failure::usage(error),
-            error => error.into(),
-        },
-    )?;
+    let handler = Handler::new(&source, &component, handler_options);
+    let handler = handler.map_err(|error| match error {
+        HandlerError::Incompatible(_) => Failure::usage(error),
+        error => error.into(),
+    })?;
     let service_options = ServiceOptions {
         name,
         listen: options.listen.clone(),
@@ -359,7 +377,7 @@ fn cut_off(connections: u64) -> ExitCode {
 
 /// One line a listener, for people and for scripts that wait for it.
 fn print_ready(service: &Service) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = output::stdout();
     for address in service.local_addresses() {
         writeln!(
             stdout,
@@ -374,7 +392,7 @@ fn print_ready(service: &Service) -> std::io::Result<()> {
 
 /// Whether it can stand in a ready line and in a path.
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(is_name_character)
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_name_character)
 }
 
 fn is_name_character(character: char) -> bool {
@@ -382,13 +400,17 @@ fn is_name_character(character: char) -> bool {
 }
 
 /// `echo` for `builtin:echo-blocking`, `path/echo_blocking.wasm`, `echo.wasm`.
-fn service_name(component: &str) -> String {
-    let name = component.strip_prefix(builtin::PREFIX).unwrap_or(component);
+fn service_name(component: &OsStr) -> String {
+    let component = component.to_string_lossy();
+    let name = component
+        .strip_prefix(builtin::PREFIX)
+        .unwrap_or(&component);
     let stem = std::path::Path::new(name).file_stem();
     let name: String = stem
         .map_or_else(|| name.into(), |stem| stem.to_string_lossy())
         .chars()
         .map(|c| if is_name_character(c) { c } else { '-' })
+        .take(MAX_NAME)
         .collect();
     for contract in Contract::ALL {
         for separator in ['-', '_'] {
@@ -417,7 +439,7 @@ mod tests {
             ("-blocking.wasm", "-blocking"),
             ("my handler/it is.wasm", "it-is"),
         ] {
-            assert_eq!(service_name(component), name, "{component}");
+            assert_eq!(service_name(component.as_ref()), name, "{component}");
         }
     }
 
@@ -436,15 +458,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times_are_checked() {
+    fn sizes_and_numbers_are_checked() {
         assert_eq!(parse_memory("64MiB"), Ok(ByteSize::mib(64)));
         assert_eq!(parse_memory("65536"), Ok(ByteSize::kib(64)));
         assert!(parse_memory("1").is_err());
         assert!(parse_memory("5GiB").is_err());
         assert!(parse_memory("much").is_err());
-        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
-        assert!(parse_time("0s").is_err());
-        assert!(parse_time("soon").is_err());
         assert!(parse_workers("0").is_err());
         assert_eq!(parse_workers("4"), Ok(4));
     }

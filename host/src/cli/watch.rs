@@ -10,7 +10,7 @@ use crate::service::Remote;
 use crate::service::swap::{SwapError, SwapOptions};
 use crate::{ComponentError, ReadError};
 use std::convert::Infallible;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct Watch {
-    source: String,
+    source: OsString,
     /// The file as it was before it was loaded.
     loaded: Option<Stamp>,
     service: Remote,
@@ -59,7 +59,7 @@ impl Stamp {
 
 impl Watch {
     /// `loaded` was taken before the component was, so that no change is missed.
-    pub(super) fn new(source: &str, loaded: Option<Stamp>, service: Remote) -> Self {
+    pub(super) fn new(source: &OsStr, loaded: Option<Stamp>, service: Remote) -> Self {
         Self {
             source: source.to_owned(),
             loaded,

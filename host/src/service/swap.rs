@@ -15,6 +15,8 @@ use crate::service::probe::{Probe, ProbeError};
 use crate::service::rollback::Previous;
 use crate::service::version::{Origin, Version};
 use crate::service::{Phase, Remote, Shared};
+use crate::text;
+use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -167,7 +169,7 @@ pub(crate) struct History {
 /// The component to swap in.
 enum Incoming {
     /// A file, or `builtin:NAME`, that is still to be read.
-    Named(String),
+    Named(OsString),
     /// One that came from elsewhere, and what its source is called.
     Sent(String, Component),
 }
@@ -183,14 +185,14 @@ impl Remote {
     /// I/O and time, and on the service's if the caller has none.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
         let guard = self.try_begin()?;
-        self.run(guard, Incoming::Named(source.to_owned()), options)
+        self.run(guard, Incoming::Named(source.into()), options)
             .await
     }
 
     /// The same after the swap that is under way, if there is one.
     pub async fn swap_in_turn(
         &self,
-        source: &str,
+        source: &OsStr,
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         let guard = Arc::clone(&self.shared.swapping).lock_owned().await;
@@ -420,8 +422,8 @@ impl History {
 fn load(incoming: Incoming, current: &Handler) -> Result<Option<Handler>, SwapError> {
     let (source, component) = match incoming {
         Incoming::Named(source) => {
-            let component = builtin::load(&source)?;
-            (source, component)
+            let component = builtin::load_path(&source)?;
+            (text::path(source.as_ref()).into_owned(), component)
         }
         Incoming::Sent(source, component) => (source, component),
     };
