@@ -104,7 +104,6 @@ mod tests {
             ("+1s", Err(TimeError::Syntax)),
             ("1.5", Err(TimeError::Syntax)),
             ("soon", Err(TimeError::Syntax)),
-            ("1s\n", Err(TimeError::Syntax)),
         ] {
             assert_eq!(parse_time(text), expected, "{text:?}");
         }

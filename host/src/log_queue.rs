@@ -417,7 +417,7 @@ mod tests {
         }
         fill(&mut state, Owner::Host);
         assert!(bytes(&state) <= GUESTS + SERVICES + HOST);
-        assert!(GUESTS + SERVICES + HOST <= 4 << 20);
+        const { assert!(GUESTS + SERVICES + HOST <= 4 << 20) };
         let held: usize = state.lines.iter().map(|line| line.text.len()).sum();
         assert!(held <= 4 << 20, "{held}");
     }

@@ -1,4 +1,4 @@
-//! The log: one line an event, on standard error.
+//! The log: one line per event, on standard error.
 
 use super::output;
 use crate::log_queue::{self, Flush, Owner, Queue};
