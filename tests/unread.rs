@@ -109,7 +109,7 @@ fn a_log_that_nobody_reads_for_a_while() {
     let dropped = status["services"][0]["log-lines-dropped"].as_u64().unwrap();
     // The budget and a pipe have not room for half of them.
     assert!(dropped > LINES as u64 / 2, "{dropped}");
-    let status = sockserve(&args[..1].iter().chain(&args[2..]).collect::<Vec<_>>()).printed();
+    let status = sockserve(args[..1].iter().chain(&args[2..])).printed();
     let line = format!("  log          lines dropped {dropped}");
     assert!(status.contains(&line), "{status:#?}");
     // Somebody reads again: what waits comes, and how many lines do not.
