@@ -110,7 +110,7 @@ fn sighup_during_a_swap_is_done_after_it() {
         "echo",
         "builtin:upper-blocking",
         "--probe",
-        "send=x,expect=never",
+        "send=x\\n,expect=never",
     ])
     .arg("--control")
     .arg(controlled.socket());

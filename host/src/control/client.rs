@@ -66,7 +66,13 @@ pub enum ClientError {
         .0.display(), .1
     )]
     Stranger(PathBuf, u32),
-    /// What answers is no sockserve, or it ended meanwhile.
+    /// It ended, or hung up, before it had answered.
+    #[error(
+        "the process that has the control socket {} closed the connection before it answered; see \
+         whether it still runs", .0.display()
+    )]
+    Broken(PathBuf),
+    /// What answers is no sockserve.
     #[error("what the control socket {} answers is not sockserve's: {}", .0.display(), .1)]
     Foreign(PathBuf, String),
     /// The request cannot be written.
@@ -211,7 +217,13 @@ async fn talk<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<
     }
     let request = request.body(Full::new(question.body))?;
     let response = sender.send_request(request).await;
-    let response = response.map_err(|error| foreign(error.to_string()))?;
+    let response = response.map_err(|error| {
+        if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            ClientError::Broken(socket.to_owned())
+        } else {
+            foreign(error.to_string())
+        }
+    })?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER);
     let body = body.collect().await;
