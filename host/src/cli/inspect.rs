@@ -3,9 +3,10 @@
 
 use super::Failure;
 use crate::builtin;
-use crate::guest::handler::is_provided;
+use crate::guest::imports::{Lack, Provided};
 use crate::{Component, Contract, Dispatch};
 use clap::Args;
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -25,8 +26,13 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     writeln!(stdout, "imports")?;
-    for import in component.imports() {
-        writeln!(stdout, "  {import:<45} {}", need(contract, import))?;
+    let lacks = Provided::new(contract)?.lacks(&component);
+    for (import, lack) in &lacks {
+        writeln!(
+            stdout,
+            "  {import:<45} {}",
+            need(contract, import, lack.as_ref())
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -55,10 +61,21 @@ fn hand_over(component: &Component) -> &'static str {
 }
 
 /// What an import takes: nothing, a grant, or what cannot be had.
-fn need(contract: Contract, import: &str) -> &'static str {
-    if !is_provided(contract, import) {
-        return "not provided: compose the component with one that exports it";
+fn need(contract: Contract, import: &str, lack: Option<&Lack>) -> Cow<'static, str> {
+    match lack {
+        None => need_of_provided(contract, import).into(),
+        Some(Lack::Interface) => {
+            "not provided: compose the component with one that exports it".into()
+        }
+        Some(Lack::Version(provided)) => format!("not provided: there is {provided}").into(),
+        Some(Lack::Function { name, of }) => {
+            format!("not provided: there is no `{name}` in {of}").into()
+        }
     }
+}
+
+/// The same for what the host has.
+fn need_of_provided(contract: Contract, import: &str) -> &'static str {
     let interface = import.split('@').next().unwrap_or_default();
     if contract.draining() == Some(interface) {
         return "provided; tells when a connection is to be handed over";
@@ -89,7 +106,7 @@ mod tests {
     #[test]
     fn every_import_says_what_it_takes() {
         let check = |import, expected: &str| {
-            let said = need(Contract::Blocking, import);
+            let said = need(Contract::Blocking, import, None);
             assert!(said.contains(expected), "{import}: {said}");
         };
         check("wasi:io/streams@0.2.12", "provided");
@@ -98,12 +115,15 @@ mod tests {
         check("wasi:sockets/tcp@0.2.12", "--allow-connect");
         check("wasi:sockets/ip-name-lookup@0.2.12", "--allow-lookup");
         check("sockserve:handler/blocking-draining@0.1.0", "handed over");
-        check(
-            "sockserve:handler/concurrent-draining@0.1.0",
-            "not provided",
+        let lacking = |lack| need(Contract::Blocking, "a:b/c@0.2.6", Some(&lack));
+        assert!(lacking(Lack::Interface).starts_with("not provided: compose"));
+        let version = Lack::Version("a:b/c@0.2.12".to_owned());
+        assert_eq!(lacking(version), "not provided: there is a:b/c@0.2.12");
+        let (name, of) = ("f".to_owned(), "a:b/c@0.2.12".to_owned());
+        assert_eq!(
+            lacking(Lack::Function { name, of }),
+            "not provided: there is no `f` in a:b/c@0.2.12"
         );
-        check("wasi:http/types@0.2.12", "not provided");
-        check("acme:vault/secrets", "not provided");
     }
 
     #[test]

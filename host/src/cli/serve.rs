@@ -1,8 +1,8 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
+use super::Failure;
 use super::signals::Signals;
 use super::watch::{Stamp, Watch};
-use super::{Failure, files};
 use crate::builtin;
 use crate::control::server::ControlServer;
 use crate::{
@@ -34,7 +34,7 @@ pub(super) struct Options {
     #[arg(long)]
     name: Option<String>,
     /// Keep compiled components in a directory, so that known ones start and
-    /// swap sooner. Whoever can write there can run code as you
+    /// swap sooner. It must be writable for you only
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     #[command(flatten)]
@@ -83,7 +83,8 @@ struct GrantOptions {
     /// Set an environment variable. May be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = Grants::parse_env)]
     env: Vec<(String, String)>,
-    /// Let it read and write a directory. May be repeated
+    /// Let it read and write a directory, which is opened once for each version.
+    /// May be repeated
     #[arg(long, value_name = "HOST_DIR[::GUEST_DIR]")]
     dir: Vec<DirGrant>,
     /// Let it connect to a place over TCP; `*` is any host, or any port. May be
@@ -101,7 +102,7 @@ struct LimitOptions {
     /// Connections open at once; further peers wait in the backlog
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), default_value_t = Limits::default().max_connections)]
     max_connections: u32,
-    /// Memory of one instance
+    /// Memory of one instance, its tables included
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
     max_memory: ByteSize,
     /// Guest time without a wait or a byte moved, and the whole time of an
@@ -203,7 +204,6 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             error => error.into(),
         },
     )?;
-    files::warn_if_low(options.limits.max_connections);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

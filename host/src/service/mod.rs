@@ -35,6 +35,7 @@ pub(crate) mod version;
 use crate::accept;
 use crate::address::{AddressError, ListenAddress};
 use crate::contract::{Contract, Dispatch};
+use crate::descriptors;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::guest::stdio::Scope;
 use crate::limits::Limits;
@@ -249,7 +250,9 @@ impl Shared {
         local_addresses: Vec<SocketAddr>,
         handler: Arc<Handler>,
     ) -> Arc<Self> {
-        let limits = handler.limits().clone();
+        let mut limits = handler.limits().clone();
+        let (asked, opens) = (limits.max_connections, handler.opens_for_each_connection());
+        limits.max_connections = descriptors::permits(name, asked, opens);
         Arc::new(Self {
             name: name.into(),
             dispatch: handler.dispatch(),
