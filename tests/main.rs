@@ -22,6 +22,7 @@
 mod harness;
 
 mod cache;
+mod cache_entries;
 mod chat;
 mod cli;
 mod clients;
@@ -31,11 +32,14 @@ mod echo;
 mod exhaustion;
 mod faults;
 mod hand_over;
+mod imports;
 mod lifecycle;
 mod many;
+mod proposals;
 mod readme;
 mod refusals;
 mod regressions;
+mod room;
 mod swap;
 mod time;
 mod transport;
