@@ -43,6 +43,7 @@ pub mod builtin;
 pub mod cli;
 mod contract;
 pub mod control;
+mod descriptors;
 mod dispatch;
 mod guest;
 mod host_port;

@@ -13,7 +13,8 @@ pub struct Limits {
     /// At the limit the service stops accepting, and further peers wait in the
     /// kernel's backlog.
     pub max_connections: u32,
-    /// Linear memory of one instance, in bytes. By default 64 MiB.
+    /// Linear memories and tables of one instance together, in bytes. By default
+    /// 64 MiB.
     ///
     /// An instance that asks for more traps. Under `poll` with `evented` or
     /// `concurrent` it is what all connections share.

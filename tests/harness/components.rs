@@ -57,3 +57,88 @@ pub(crate) fn text_component(scratch: &Scratch, name: &str, text: &str) -> PathB
     std::fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
     path
 }
+
+/// Components with something behind their own sections.
+pub(crate) mod append {
+    /// A core module, instantiated so many times.
+    pub(crate) fn module(base: &[u8], module: &[u8], times: u8) -> Vec<u8> {
+        let index = number(count(base, CORE_MODULE));
+        let mut instances = vec![times];
+        for _ in 0..times {
+            instances.push(0);
+            instances.extend(&index);
+            instances.push(0);
+        }
+        let mut bytes = [base, &section(CORE_MODULE, module)].concat();
+        if times > 0 {
+            bytes.extend(section(CORE_INSTANCES, &instances));
+        }
+        bytes
+    }
+
+    /// A component, instantiated so many times.
+    pub(crate) fn component(base: &[u8], component: &str, times: u8) -> Vec<u8> {
+        let index = number(count(base, COMPONENT));
+        let mut instances = vec![times];
+        for _ in 0..times {
+            instances.push(0);
+            instances.extend(&index);
+            instances.push(0);
+        }
+        let component = wat::parse_str(component).unwrap();
+        [
+            base,
+            &section(COMPONENT, &component),
+            &section(INSTANCES, &instances),
+        ]
+        .concat()
+    }
+
+    /// The sections of a component from its text. They must not refer to each
+    /// other, because the indices are others here.
+    pub(crate) fn sections(base: &[u8], text: &str) -> Vec<u8> {
+        let component = wat::parse_str(text).unwrap();
+        [base, &component[HEADER..]].concat()
+    }
+
+    const HEADER: usize = 8;
+    const CORE_MODULE: u8 = 1;
+    const CORE_INSTANCES: u8 = 2;
+    const COMPONENT: u8 = 4;
+    const INSTANCES: u8 = 5;
+
+    /// How many sections of a kind there are, each with one item.
+    fn count(component: &[u8], kind: u8) -> usize {
+        let (mut at, mut found) = (HEADER, 0);
+        while at < component.len() {
+            found += usize::from(component[at] == kind);
+            at += 1;
+            let (mut size, mut shift) = (0, 0);
+            loop {
+                let byte = component[at];
+                at += 1;
+                size |= usize::from(byte & 127) << shift;
+                shift += 7;
+                if byte < 128 {
+                    break;
+                }
+            }
+            at += size;
+        }
+        found
+    }
+
+    fn section(kind: u8, content: &[u8]) -> Vec<u8> {
+        [&[kind][..], &number(content.len()), content].concat()
+    }
+
+    fn number(mut number: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number > 127 {
+            bytes.push(number as u8 & 127 | 128);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    }
+}

@@ -2,10 +2,11 @@
 //! needs. It fails where `serve` would refuse the component.
 
 use super::{Failure, output};
-use crate::guest::handler::is_provided;
+use crate::guest::imports::{Lack, Provided};
 use crate::{Component, Contract, Dispatch, HandlerError};
 use crate::{builtin, text};
 use clap::Args;
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -27,26 +28,18 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     writeln!(stdout, "imports")?;
-    for import in component.imports() {
-        let need = need(contract, import);
+    let lacks = Provided::new(contract)?.lacks(&component);
+    for (import, lack) in &lacks {
+        let need = need(contract, import, lack.as_ref());
         writeln!(stdout, "  {:<45} {need}", text::escape(import))?;
     }
     stdout.flush()?;
-    match refusal(&source, &component) {
-        Some(error) => Err(error.into()),
+    // What `serve` would refuse, with its words.
+    let lacking = lacks.into_iter().find_map(|(import, lack)| Some((import, lack?)));
+    match lacking {
+        Some((import, lack)) => Err(HandlerError::lacking(&source, import, &lack).into()),
         None => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// Why `serve` would refuse the component, as far as can be said without
-/// compiling it.
-fn refusal(source: &str, component: &Component) -> Option<HandlerError> {
-    let mut imports = component.imports().iter();
-    let import = imports.find(|import| !is_provided(component.contract(), import))?;
-    Some(HandlerError::Import {
-        name: source.to_owned(),
-        import: import.clone(),
-    })
 }
 
 fn dispatches(contract: Contract) -> String {
@@ -73,10 +66,21 @@ fn hand_over(component: &Component) -> &'static str {
 }
 
 /// What an import takes: nothing, a grant, or what cannot be had.
-fn need(contract: Contract, import: &str) -> &'static str {
-    if !is_provided(contract, import) {
-        return "not provided: compose the component with one that exports it";
+fn need(contract: Contract, import: &str, lack: Option<&Lack>) -> Cow<'static, str> {
+    match lack {
+        None => need_of_provided(contract, import).into(),
+        Some(Lack::Interface) => {
+            "not provided: compose the component with one that exports it".into()
+        }
+        Some(Lack::Version(provided)) => format!("not provided: there is {provided}").into(),
+        Some(Lack::Function { name, of }) => {
+            format!("not provided: there is no `{name}` in {of}").into()
+        }
     }
+}
+
+/// The same for what the host has.
+fn need_of_provided(contract: Contract, import: &str) -> &'static str {
     let interface = import.split('@').next().unwrap_or_default();
     if contract.draining() == Some(interface) {
         return "provided; tells when a connection is to be handed over";
@@ -107,7 +111,7 @@ mod tests {
     #[test]
     fn every_import_says_what_it_takes() {
         let check = |import, expected: &str| {
-            let said = need(Contract::Blocking, import);
+            let said = need(Contract::Blocking, import, None);
             assert!(said.contains(expected), "{import}: {said}");
         };
         check("wasi:io/streams@0.2.12", "provided");
@@ -116,12 +120,15 @@ mod tests {
         check("wasi:sockets/tcp@0.2.12", "--allow-connect");
         check("wasi:sockets/ip-name-lookup@0.2.12", "--allow-lookup");
         check("sockserve:handler/blocking-draining@0.1.0", "handed over");
-        check(
-            "sockserve:handler/concurrent-draining@0.1.0",
-            "not provided",
+        let lacking = |lack| need(Contract::Blocking, "a:b/c@0.2.6", Some(&lack));
+        assert!(lacking(Lack::Interface).starts_with("not provided: compose"));
+        let version = Lack::Version("a:b/c@0.2.12".to_owned());
+        assert_eq!(lacking(version), "not provided: there is a:b/c@0.2.12");
+        let (name, of) = ("f".to_owned(), "a:b/c@0.2.12".to_owned());
+        assert_eq!(
+            lacking(Lack::Function { name, of }),
+            "not provided: there is no `f` in a:b/c@0.2.12"
         );
-        check("wasi:http/types@0.2.12", "not provided");
-        check("acme:vault/secrets", "not provided");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::signals::{Caught, Ends, HangUps};
 use super::watch::{Stamp, Watch};
-use super::{Failure, files, output};
+use super::{Failure, output};
 use crate::aside::aside;
 use crate::control::server::ControlServer;
 use crate::guest::grants::ConnectPlace;
@@ -46,7 +46,7 @@ pub(super) struct Options {
     #[arg(long, value_parser = parse_name)]
     name: Option<String>,
     /// Keep compiled components in a directory, so that known ones start and
-    /// swap sooner. Whoever can write there can run code as you
+    /// swap sooner. It must be writable for you only
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     #[command(flatten)]
@@ -112,8 +112,8 @@ struct GrantOptions {
     /// twice the last counts
     #[arg(long, value_name = "NAME=VALUE", value_parser = Grants::parse_env)]
     env: Vec<(String, String)>,
-    /// Let it read and write a directory. May be repeated, with another name in
-    /// the guest each time
+    /// Let it read and write a directory, which is opened once for each version.
+    /// May be repeated, with another name in the guest each time
     #[arg(long, value_name = "HOST_DIR[::GUEST_DIR]", value_parser = dir_parser())]
     dir: Vec<DirGrant>,
     /// Let it connect to a place over TCP; `*` is any host, or any port. May be
@@ -131,7 +131,7 @@ struct LimitOptions {
     /// Connections open at once; further peers wait in the backlog
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), default_value_t = Limits::default().max_connections)]
     max_connections: u32,
-    /// Memory of one instance
+    /// Memory of one instance, its tables included
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
     max_memory: ByteSize,
     /// Guest time without a wait or a byte moved, and the whole time of an
@@ -251,7 +251,6 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
     let for_loading = Arc::clone(options);
     let loading = aside("load", move || load(&for_loading)).await;
     let (service_options, handler, loaded) = loading.context("cannot start")??;
-    files::warn_if_low(options.limits.max_connections);
     let control = match &options.control.control {
         Some(path) => Some(ControlServer::bind(path)?),
         None => None,

@@ -44,7 +44,12 @@ pub(crate) fn tick(engine: &Engine) -> std::io::Result<()> {
     if TICKER.get().is_none() {
         std::thread::Builder::new()
             .name("sockserve-ticker".to_owned())
-            .spawn(run_ticker)?;
+            .spawn(run_ticker)
+            .map_err(|error| {
+                let advice = "raise the limit on processes (ulimit -u)";
+                let text = format!("no thread for the guests' clock: {error}; {advice}");
+                std::io::Error::new(error.kind(), text)
+            })?;
         TICKER.get_or_init(|| ());
     }
     engines.push(engine.weak());

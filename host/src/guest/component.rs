@@ -1,7 +1,7 @@
-//! What a component file is, without compiling it: its contract, its imports,
-//! and what an instance of it takes.
+//! What a component file is, without compiling it: its contract and its imports.
 
 use crate::contract::Contract;
+use crate::guest::core_instances::CoreInstances;
 use crate::guest::reading::{self, Named, ReadError};
 use crate::text;
 use std::fmt::Write as _;
@@ -15,7 +15,6 @@ pub struct Component {
     contract: Contract,
     takes_over: bool,
     imports: Vec<String>,
-    pub(crate) core: CoreCounts,
 }
 
 /// What a component exports beside its contract to hand connections over.
@@ -26,22 +25,10 @@ pub(crate) fn speaks(version: &str) -> bool {
     version.starts_with("0.1.")
 }
 
-/// How many core items an instance of the component takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CoreCounts {
-    pub(crate) instances: u32,
-    pub(crate) memories: u32,
-    pub(crate) tables: u32,
-}
-
-/// The most core instances, memories or tables of one component: wasmtime takes
-/// no more either.
-const MAX_CORE_ITEMS: u32 = 1000;
-
-/// What a section's header claims has not been checked by anybody yet.
-fn add(sum: &mut u32, claimed: u32) {
-    *sum = sum.saturating_add(claimed);
-}
+/// The most core instances of one instance of a component. wasmtime makes that
+/// many of each module that a component instantiates, and of each component in
+/// it, so that a few bytes could stand for more than fit into memory.
+const MAX_CORE_INSTANCES: u32 = 1000;
 
 /// Why a file is no handler. One line each, with what would work.
 #[derive(Debug, thiserror::Error)]
@@ -135,16 +122,13 @@ impl Component {
             name: name.to_owned(),
             reason: error.message().to_owned(),
         })?;
-        let CoreCounts {
-            instances,
-            memories,
-            tables,
-        } = sections.core;
-        let most = instances.max(memories).max(tables);
-        if most > MAX_CORE_ITEMS {
+        if sections.core_instances > MAX_CORE_INSTANCES {
             return Err(ComponentError::Damaged {
                 name: name.to_owned(),
-                reason: format!("{most} core items, and no more than {MAX_CORE_ITEMS} are taken"),
+                reason: format!(
+                    "it instantiates more than {MAX_CORE_INSTANCES} core modules, or a component \
+                     that it does not contain"
+                ),
             });
         }
         let contract = sections.contract(name)?;
@@ -154,7 +138,6 @@ impl Component {
             contract,
             takes_over,
             imports: sections.imports,
-            core: sections.core,
         })
     }
 
@@ -207,16 +190,19 @@ impl Component {
 struct Sections {
     exports: Vec<String>,
     imports: Vec<String>,
-    core: CoreCounts,
+    core_instances: u32,
 }
 
 impl Sections {
     fn read(bytes: &[u8]) -> wasmparser::Result<Self> {
         let mut sections = Self::default();
+        let mut instances = CoreInstances::default();
         // How deep in nested modules and components the parser is.
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
-            match payload? {
+            let payload = payload?;
+            instances.count(&payload)?;
+            match payload {
                 Payload::Version { encoding, .. } if depth == 0 => {
                     if encoding != Encoding::Component {
                         break;
@@ -235,16 +221,10 @@ impl Sections {
                         sections.imports.push(import?.name.name.to_owned());
                     }
                 }
-                Payload::InstanceSection(instances) => {
-                    add(&mut sections.core.instances, instances.count())
-                }
-                Payload::MemorySection(memories) => {
-                    add(&mut sections.core.memories, memories.count())
-                }
-                Payload::TableSection(tables) => add(&mut sections.core.tables, tables.count()),
                 _ => {}
             }
         }
+        sections.core_instances = instances.of_whole();
         Ok(sections)
     }
 

@@ -10,8 +10,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::filesystem::{WasiFilesystemCtx, WasiFilesystemView};
 use wasmtime_wasi::sockets::SocketAddrUse;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 /// The grants of one service. By default there are none: no environment, no
 /// files, no connection outwards, no name lookup. Clocks and random numbers are
@@ -142,28 +144,37 @@ impl Grants {
         Ok(())
     }
 
-    /// Opens every granted directory once, so that a wrong one is told at the
-    /// start and not to some peer's connection.
-    pub fn check(&self) -> Result<(), GrantError> {
+    /// Opens every granted directory, so that a wrong one is told at the start and
+    /// not to some peer's connection. All instances share what is opened here: it
+    /// costs no descriptor per connection, and stays the same directory if another
+    /// one is put in its place.
+    pub(crate) fn open(&self) -> Result<Files, GrantError> {
         self.check_names()?;
+        let mut builder = WasiCtxBuilder::new();
         for dir in &self.dirs {
-            std::fs::read_dir(&dir.host)
-                .map_err(|error| GrantError::DirUnusable(dir.host.clone(), error.to_string()))?;
+            let unusable = |reason: String| GrantError::DirUnusable(dir.host.clone(), reason);
+            std::fs::read_dir(&dir.host).map_err(|error| unusable(error.to_string()))?;
+            builder
+                .preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)
+                .map_err(|error| unusable(error.root_cause().to_string()))?;
         }
-        Ok(())
+        let mut files = Opened(builder.build(), ResourceTable::new());
+        Ok(Files(files.filesystem().ctx.clone()))
     }
 
-    /// Puts the grants into the context of an instance.
-    pub(crate) fn apply(self: &Arc<Self>, builder: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+    /// Whether an instance may open files or sockets of its own.
+    pub(crate) fn opens(&self) -> bool {
+        !self.dirs.is_empty() || !self.connect.is_empty()
+    }
+
+    /// Puts the grants into the context of an instance, all but the directories.
+    pub(crate) fn apply(self: &Arc<Self>, builder: &mut WasiCtxBuilder) {
         for (at, (name, value)) in self.env.iter().enumerate() {
             let mut later = self.env.iter().skip(at + 1);
             // A guest sees all of them, and its libc takes the first.
             if !later.any(|(later, _)| later == name) {
                 builder.env(name, value);
             }
-        }
-        for dir in &self.dirs {
-            builder.preopened_dir(&dir.host, &dir.guest, FsPerms::ReadWrite)?;
         }
         builder.allow_ip_name_lookup(self.lookup);
         builder.allow_udp(false);
@@ -175,7 +186,6 @@ impl Grants {
                 Box::pin(async move { allowed })
             });
         }
-        Ok(())
     }
 
     /// The one place where a guest's own sockets are allowed or denied.
@@ -218,6 +228,26 @@ impl DirGrant {
             host: OsStr::from_bytes(host).into(),
             guest: name.to_owned(),
         })
+/// The granted directories, open.
+#[derive(Clone)]
+pub(crate) struct Files(WasiFilesystemCtx);
+
+impl Files {
+    /// Gives them to an instance.
+    pub(crate) fn give_to(&self, instance: &mut impl WasiFilesystemView) {
+        *instance.filesystem().ctx = self.0.clone();
+    }
+}
+
+/// What opens directories: wasmtime-wasi does so for an instance only.
+struct Opened(WasiCtx, ResourceTable);
+
+impl WasiView for Opened {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.0,
+            table: &mut self.1,
+        }
     }
 }
 

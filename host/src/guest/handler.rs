@@ -2,26 +2,26 @@
 //! be instantiated.
 
 use crate::contract::{Contract, Dispatch, Incompatible};
-use crate::guest::State;
+use crate::descriptors;
 use crate::guest::aside::DropAside;
 use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
 use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
 use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
 use crate::guest::cache::CompileCache;
 use crate::guest::clock::{GuestClock, TimeOfDay};
-use crate::guest::component::{Component, speaks};
-use crate::guest::draining;
-use crate::guest::engine::engine;
-use crate::guest::failure::{Failure, root_cause};
-use crate::guest::grants::{GrantError, Grants};
-use crate::guest::hand_over::{HandOver, HandOverPre};
+use crate::guest::component::Component;
+use crate::guest::engine::{Built, VersionToken, build};
+use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
+use crate::guest::grants::{Files, GrantError, Grants};
+use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
+use crate::guest::imports::{Lack, Provided, linker};
 use crate::guest::roster::Roster;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
+use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
-use crate::sockets;
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime::component::{Instance, InstancePre, Linker};
+use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiCtx;
 
@@ -30,9 +30,16 @@ use wasmtime_wasi::WasiCtx;
 const RESOURCES_PER_CONNECTION: usize = 16;
 const RESOURCES_PER_INSTANCE: usize = 1024;
 
-/// Entries of wasmtime's own table that a resource may need: each stream and future
-/// has two ends, and each task a thread and a set of what it waits for.
+/// Entries of wasmtime's own table that an instance may have, and that a resource may
+/// need: each stream and future has two ends, and each task a thread and a set of what
+/// it waits for.
+const TABLE_ENTRIES: usize = 4096;
 const TABLE_ENTRIES_PER_RESOURCE: usize = 4;
+/// What one call from a guest, or the result of a call into it, may have the host
+/// allocate: a state, and texts and bytes beside it; and for each connection a
+/// change. wasmtime's default is 128 MiB.
+const HOSTCALL_BYTES: usize = (2 << 20) + MAX_STATE;
+const HOSTCALL_BYTES_PER_CONNECTION: usize = 64;
 
 /// How long a component may take to start, with what it waits for. Its computing
 /// has the deadline besides.
@@ -75,7 +82,14 @@ pub struct Handler {
     contract: Contract,
     /// Those of the options, shared with the instances.
     grants: Arc<Grants>,
+    /// The directories among them, shared too.
+    files: Files,
+    /// Resources of an instance beside those of its connections.
+    own_resources: usize,
+    /// The most elements of a table of an instance.
+    table_elements: usize,
     options: HandlerOptions,
+    _version: VersionToken,
     /// Last, so that its hold on the engine is the last one.
     _engine: DropAside<Engine>,
 }
@@ -107,16 +121,32 @@ pub enum HandlerError {
         /// What is wrong.
         reason: String,
     },
+    /// Its instances take more than the limits allow.
+    #[error("{name}: {reason}")]
+    TooLarge {
+        /// The component's name.
+        name: String,
+        /// What is too large, and the option to change.
+        reason: String,
+    },
+    /// The system has too little for its instances: address space, or memory
+    /// mappings. Older versions may be in the way.
+    #[error("{name}: {reason}")]
+    NoRoom {
+        /// The component's name.
+        name: String,
+        /// What there is too little of, and what would help.
+        reason: String,
+    },
     /// The component imports what the host does not have.
-    #[error(
-        "{name}: imports {import}, which sockserve does not provide; compose the component with \
-         one that exports it, for example with `wac plug`"
-    )]
+    #[error("{name}: imports {import}, {reason}")]
     Import {
         /// The component's name.
         name: String,
         /// The import.
         import: String,
+        /// What the host lacks of it, and what would help.
+        reason: String,
     },
     /// The component's imports or exports have other types than the host's.
     #[error("{name}: does not fit: {reason}")]
@@ -136,6 +166,17 @@ pub enum HandlerError {
     },
 }
 
+impl HandlerError {
+    /// The refusal of a component for what the host lacks of an import.
+    pub(crate) fn lacking(source: &str, import: String, lack: &Lack) -> Self {
+        Self::Import {
+            name: source.to_owned(),
+            import,
+            reason: lack.to_string(),
+        }
+    }
+}
+
 impl Handler {
     /// Compiles `component` for a service. `source` says where it came from, in
     /// errors and in the status.
@@ -146,25 +187,19 @@ impl Handler {
     ) -> Result<Self, HandlerError> {
         let contract = component.contract();
         contract.check(options.dispatch)?;
-        options.grants.check()?;
-        for import in component.imports() {
-            if !is_provided(contract, import) {
-                return Err(HandlerError::Import {
-                    name: source.to_owned(),
-                    import: import.clone(),
-                });
-            }
-        }
-        let engine = engine(contract, &options, component.core)
-            .map_err(|error| HandlerError::Engine(root_cause(&error)))?;
-        let compiled = wasmtime::component::Component::new(&engine, component.bytes());
-        let compiled = compiled.map_err(|error| HandlerError::Compile {
-            name: source.to_owned(),
-            reason: root_cause(&error),
-        })?;
+        let files = options.grants.open()?;
+        check_imports(source, component)?;
+        let built = build(component, &options).map_err(|error| error.of(source))?;
+        let Built {
+            engine,
+            compiled,
+            table_elements,
+            version,
+        } = built;
+        // The chain says which import it is, and which function.
         let mismatch = |error: wasmtime::Error| HandlerError::Mismatch {
             name: source.to_owned(),
-            reason: root_cause(&error),
+            reason: one_line(&format!("{error:#}")),
         };
         let pre = linker(&engine, contract)
             .and_then(|linker| linker.instantiate_pre(&compiled))
@@ -186,7 +221,11 @@ impl Handler {
             gives_up: component.gives_up(),
             contract,
             grants: Arc::new(options.grants.clone()),
+            files,
+            own_resources: own_resources(contract, &options),
+            table_elements,
             options,
+            _version: version,
         })
     }
 
@@ -229,6 +268,12 @@ impl Handler {
         self.options.dispatch.shares_instance(self.contract)
     }
 
+    /// Whether each connection has an instance that may open files or sockets of
+    /// its own.
+    pub(crate) fn opens_for_each_connection(&self) -> bool {
+        self.grants.opens() && !self.shares_instance()
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.options.limits
     }
@@ -241,9 +286,7 @@ impl Handler {
         roster: Roster,
     ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
-        self.grants
-            .apply(&mut wasi)
-            .map_err(|error| Failure::from_instantiation(&error))?;
+        self.grants.apply(&mut wasi);
         wasi.wall_clock(TimeOfDay);
         wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
         wasi.stderr(GuestLog::new(scope, Stream::Stderr));
@@ -252,15 +295,22 @@ impl Handler {
         } else {
             1
         };
-        let max_resources = RESOURCES_PER_INSTANCE + RESOURCES_PER_CONNECTION * connections;
+        let max_resources = if self.opens_for_each_connection() {
+            // Any of them may be a file or a socket.
+            self.own_resources
+        } else {
+            self.own_resources + RESOURCES_PER_CONNECTION * connections
+        };
         let moved = roster.moved();
-        let max_memory_bytes = self.options.limits.max_memory_bytes;
-        let state = State::new(wasi.build(), max_memory_bytes, max_resources, roster);
+        let memory = MemoryLimit::new(self.options.limits.max_memory_bytes, self.table_elements);
+        let mut state = State::new(wasi.build(), memory, max_resources, roster);
+        self.files.give_to(&mut state);
         let mut store = Store::new(&self.engine, state);
+        store.set_hostcall_fuel(HOSTCALL_BYTES + HOSTCALL_BYTES_PER_CONNECTION * connections);
         if let Some(table) = store.concurrent_resource_table() {
             // What wasmtime keeps of tasks, streams and futures; a guest whose tasks
             // never end is ended when it is full.
-            table.set_max_capacity(max_resources * TABLE_ENTRIES_PER_RESOURCE);
+            table.set_max_capacity(TABLE_ENTRIES + max_resources * TABLE_ENTRIES_PER_RESOURCE);
         }
         store.limiter(|state| &mut state.memory);
         let clock = GuestClock::install(&mut store, self.options.limits.deadline, moved);
@@ -328,7 +378,10 @@ impl Handler {
         let instantiating = clock.count(self.pre.instantiate_async(store));
         match tokio::time::timeout(START_TIMEOUT, instantiating).await {
             Ok(Ok(instance)) => Ok(instance),
-            Ok(Err(error)) => Err(Failure::from_instantiation(&error)),
+            Ok(Err(error)) => Err(match error.downcast_ref::<MemoryExceeded>() {
+                Some(exceeded) => Failure::Instantiate(format!("{exceeded}; raise --max-memory")),
+                None => Failure::from_instantiation(&error),
+            }),
             Err(_) => Err(Failure::Instantiate(format!(
                 "it waits for longer than {START_TIMEOUT:?} before it can be called"
             ))),
@@ -346,61 +399,29 @@ impl Exports {
     }
 }
 
-/// What the host provides: WASI, with its own TCP sockets in the place of
-/// wasmtime-wasi's.
-fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    linker.allow_shadowing(true);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    sockets::p2::add_to_linker(&mut linker)?;
-    if contract == Contract::Concurrent {
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        sockets::p3::add_to_linker(&mut linker)?;
+/// Resources of an instance beside those of its connections. Where they can be
+/// files or sockets there are no more of them than there are descriptors.
+fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
+    if !options.grants.opens() {
+        return RESOURCES_PER_INSTANCE;
     }
-    draining::add_to_linker(&mut linker, contract == Contract::Concurrent)?;
-    Ok(linker)
+    let shared = options.dispatch.shares_instance(contract);
+    let instances = if shared {
+        1
+    } else {
+        options.limits.max_connections
+    };
+    descriptors::own(instances).min(RESOURCES_PER_INSTANCE)
 }
 
-/// Whether the host has `import`, as its name and version say. A 0.3 component
-/// may use 0.2 as well: that is what Rust's standard library does.
-pub(crate) fn is_provided(contract: Contract, import: &str) -> bool {
-    const PACKAGES: [&str; 6] = [
-        "wasi:cli",
-        "wasi:clocks",
-        "wasi:filesystem",
-        "wasi:io",
-        "wasi:random",
-        "wasi:sockets",
-    ];
-    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    if contract.draining() == Some(interface) {
-        return speaks(version);
-    }
-    let package = interface.split_once('/').map_or("", |(package, _)| package);
-    let version = version.starts_with("0.2.")
-        || (contract == Contract::Concurrent && version.starts_with("0.3."));
-    PACKAGES.contains(&package) && version
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn imports_are_provided_by_package_and_version() {
-        let check = |contract, import: &str, expected| {
-            assert_eq!(is_provided(contract, import), expected, "{import}");
-        };
-        check(Contract::Blocking, "wasi:sockets/tcp@0.2.12", true);
-        check(Contract::Blocking, "wasi:sockets/types@0.3.0", false);
-        check(Contract::Concurrent, "wasi:sockets/types@0.3.0", true);
-        check(Contract::Concurrent, "wasi:cli/environment@0.2.6", true);
-        check(Contract::Blocking, "wasi:http/types@0.2.12", false);
-        let draining = "sockserve:handler/blocking-draining";
-        check(Contract::Blocking, &format!("{draining}@0.1.0"), true);
-        check(Contract::Blocking, &format!("{draining}@0.2.0"), false);
-        check(Contract::Concurrent, &format!("{draining}@0.1.0"), false);
-        check(Contract::Blocking, "acme:vault/secrets", false);
-        check(Contract::Blocking, "plain", false);
+/// Refuses a component with the first import that the host does not have.
+fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
+    let provided = Provided::new(component.contract());
+    let provided = provided.map_err(|error| HandlerError::Engine(root_cause(&error)))?;
+    let lacks = provided.lacks(component).into_iter();
+    let lacking = |(import, lack): (String, Option<Lack>)| lack.map(|lack| (import, lack));
+    match lacks.filter_map(lacking).next() {
+        None => Ok(()),
+        Some((import, lack)) => Err(HandlerError::lacking(source, import, &lack)),
     }
 }

@@ -5,7 +5,10 @@
 //! | `reading` | a component file's bytes, whatever its path names |
 //! | `component` | what a component file is, without compiling it |
 //! | `handler` | a component compiled, checked and ready to instantiate |
-//! | `engine` | how wasmtime is set up for a service |
+//! | `core_instances` | how many core modules a component instantiates |
+//! | `imports` | what the host has of what a component imports |
+//! | `engine` | how wasmtime is set up for a version, and what room it takes |
+//! | `code` | a component's compiled code |
 //! | `cache` | compiled components on disk |
 //! | `bindings` | the contracts, generated from `wit/` |
 //! | `grants` | what a guest may do beyond its connections |
@@ -22,7 +25,9 @@ mod aside;
 pub(crate) mod bindings;
 pub(crate) mod cache;
 pub(crate) mod clock;
+mod code;
 pub(crate) mod component;
+mod core_instances;
 pub(crate) mod deadline;
 mod draining;
 mod engine;
@@ -30,10 +35,12 @@ pub(crate) mod failure;
 pub(crate) mod grants;
 pub(crate) mod hand_over;
 pub(crate) mod handler;
+pub(crate) mod imports;
 pub(crate) mod reading;
 pub(crate) mod roster;
 pub(crate) mod stdio;
 
+use crate::guest::engine::InstanceToken;
 use crate::guest::failure::MemoryExceeded;
 use crate::guest::roster::Roster;
 use crate::sockets::SocketsView;
@@ -48,21 +55,20 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     memory: MemoryLimit,
     roster: Roster,
+    /// It counts as an instance that is there.
+    _instance: InstanceToken,
 }
 
 impl State {
-    fn new(wasi: WasiCtx, max_memory_bytes: u64, max_resources: usize, roster: Roster) -> Self {
+    fn new(wasi: WasiCtx, memory: MemoryLimit, max_resources: usize, roster: Roster) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(max_resources);
         Self {
             wasi,
             table,
-            memory: MemoryLimit {
-                max_memory_bytes,
-                used: 0,
-                last_growth: 0,
-            },
+            memory,
             roster,
+            _instance: InstanceToken::new(),
         }
     }
 
@@ -86,28 +92,33 @@ impl WasiView for State {
     }
 }
 
-/// Traps an instance that asks for more memory than it may have.
+/// Traps an instance that asks for more memory than it may have, in its memories
+/// and its tables together.
 ///
 /// A `memory.grow` that merely fails would be reported by most guests as an
 /// abort without a reason; the trap names it.
 struct MemoryLimit {
     max_memory_bytes: u64,
-    /// Of all memories of the instance.
+    /// The most elements of a table.
+    max_table_elements: usize,
     used: u64,
     last_growth: u64,
 }
 
-/// The most elements of a table. The same as wasmtime's pooling default.
-const MAX_TABLE_ELEMENTS: usize = 20_000;
+/// What an element of a table takes, in bytes.
+const TABLE_ELEMENT: u64 = 8;
 
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let growth = desired.saturating_sub(current) as u64;
+impl MemoryLimit {
+    fn new(max_memory_bytes: u64, max_table_elements: usize) -> Self {
+        Self {
+            max_memory_bytes,
+            max_table_elements,
+            used: 0,
+            last_growth: 0,
+        }
+    }
+
+    fn grow(&mut self, growth: u64) -> wasmtime::Result<bool> {
         let used = self.used.saturating_add(growth);
         if used > self.max_memory_bytes {
             return Err(MemoryExceeded(self.max_memory_bytes).into());
@@ -117,19 +128,43 @@ impl ResourceLimiter for MemoryLimit {
         Ok(true)
     }
 
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+    fn growth_failed(&mut self) {
         self.used = self
             .used
             .saturating_sub(std::mem::take(&mut self.last_growth));
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current) as u64)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.growth_failed();
         Ok(())
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+        if desired > self.max_table_elements {
+            return Ok(false);
+        }
+        let growth = desired.saturating_sub(current) as u64;
+        self.grow(growth.saturating_mul(TABLE_ELEMENT))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.growth_failed();
+        Ok(())
     }
 }

@@ -38,6 +38,7 @@ pub(crate) mod version;
 
 use crate::address::{self, AddressError, BindError, ListenAddress};
 use crate::contract::{Contract, Dispatch};
+use crate::descriptors;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::guest::stdio::Scope;
 use crate::limits::Limits;
@@ -287,7 +288,9 @@ impl Shared {
         local_addresses: Vec<SocketAddr>,
         handler: Arc<Handler>,
     ) -> Arc<Self> {
-        let limits = handler.limits().clone();
+        let mut limits = handler.limits().clone();
+        let (asked, opens) = (limits.max_connections, handler.opens_for_each_connection());
+        limits.max_connections = descriptors::permits(name, asked, opens);
         let failed = Arc::<Notify>::default();
         let version = Version::new(1, handler, Origin::Start, Arc::clone(&failed));
         Arc::new(Self {

@@ -1,0 +1,373 @@
+//! How wasmtime is set up for one version of a handler.
+//!
+//! A component is compiled first, by an engine that reserves nothing: what its
+//! instances take is known then, to the last table. The pool is made from that.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `plan` | how much address space and how many mappings an engine may take |
+//! | `system` | how much of them there is |
+//! | `proposals` | what of WebAssembly a component may use |
+
+mod plan;
+mod proposals;
+mod system;
+
+pub(super) use plan::NoRoom;
+
+use crate::contract::{Contract, Dispatch};
+use crate::guest::TABLE_ELEMENT;
+use crate::guest::clock;
+use crate::guest::code::Code;
+use crate::guest::component::Component;
+use crate::guest::failure::root_cause;
+use crate::guest::handler::{HandlerError, HandlerOptions};
+use crate::limits::Limits;
+use plan::{CALL_STACK, Demand, Plan};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use system::Room;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures,
+};
+
+/// The stack that a guest may use, in bytes.
+const WASM_STACK: usize = 512 << 10;
+
+/// The instances of a shared contract that exist at once: the one that serves,
+/// and ones that are going.
+const SHARED_INSTANCES: u32 = 4;
+
+/// Stacks beyond one per instance, for `concurrent`: a guest that cancels a host
+/// call waits for the cancellation on its own stack, and the store meanwhile runs
+/// another task on a second one. It does so for no longer than its store is
+/// polled, so these are for the stores that are being polled at once.
+const SPARE_STACKS: u32 = 64;
+
+/// The most elements of a table, unless the component begins with more.
+const TABLE_ELEMENTS: u64 = 20_000;
+
+/// Core instances of one component. A component has no more, see `component`.
+const CORE_INSTANCES: u32 = 1000;
+/// What the host keeps for an instance beside its memories is allocated when it
+/// is made, so this reserves nothing. It follows from the size of the component,
+/// and may be as much as the memory.
+const LEAST_INSTANCE_SIZE: u64 = 1 << 20;
+
+const WASM_PAGE: u64 = 64 << 10;
+
+/// What stays in memory of a freed slot of the pool, zeroed, in bytes.
+const MEMORY_KEPT: usize = 1 << 20;
+const TABLE_KEPT: usize = 64 << 10;
+const STACK_KEPT: usize = 64 << 10;
+
+/// Engines of versions that are not over, and instances of all of them.
+static VERSIONS: AtomicUsize = AtomicUsize::new(0);
+static INSTANCES: AtomicU32 = AtomicU32::new(0);
+
+/// Counts a version for as long as it exists.
+pub(super) struct VersionToken(());
+
+impl VersionToken {
+    fn new() -> Self {
+        VERSIONS.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for VersionToken {
+    fn drop(&mut self) {
+        VERSIONS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts an instance for as long as it exists.
+pub(super) struct InstanceToken(());
+
+impl InstanceToken {
+    pub(super) fn new() -> Self {
+        INSTANCES.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for InstanceToken {
+    fn drop(&mut self) {
+        INSTANCES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A component that is compiled, and the engine that its instances run on.
+pub(super) struct Built {
+    pub(super) engine: Engine,
+    pub(super) compiled: wasmtime::component::Component,
+    /// The most elements of a table.
+    pub(super) table_elements: usize,
+    pub(super) version: VersionToken,
+}
+
+/// Why there is no engine.
+pub(super) enum BuildError {
+    /// wasmtime does not accept the component.
+    Compile(wasmtime::Error),
+    /// It takes more than it may have. One line, with the option.
+    TooLarge(String),
+    /// The system has too little.
+    NoRoom(NoRoom),
+    /// The system refused something.
+    Engine(wasmtime::Error),
+}
+
+impl BuildError {
+    /// The same for the component `name`.
+    pub(super) fn of(self, name: &str) -> HandlerError {
+        let name = name.to_owned();
+        match self {
+            Self::Compile(error) => HandlerError::Compile {
+                name,
+                reason: root_cause(&error),
+            },
+            Self::TooLarge(reason) => HandlerError::TooLarge { name, reason },
+            Self::NoRoom(no_room) => HandlerError::NoRoom {
+                name,
+                reason: no_room.to_string(),
+            },
+            Self::Engine(error) => HandlerError::Engine(root_cause(&error)),
+        }
+    }
+}
+
+/// Compiles a component and makes the engine for its instances.
+pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<Built, BuildError> {
+    let contract = component.contract();
+    let mut most = Plan::LARGEST;
+    let mut figures = Figures::SMALL;
+    loop {
+        let demand = figures.demand(contract, options);
+        let plan = Plan::decide(&demand, &Room::now(), most).map_err(BuildError::NoRoom)?;
+        let setup = Setup {
+            contract,
+            limits: &options.limits,
+            plan,
+        };
+        let engine = setup.engine(None).map_err(BuildError::Engine)?;
+        let code = Code::of(component, &engine, &setup, options.cache.as_ref())?;
+        let compiled = code.load(&engine).map_err(BuildError::Engine)?;
+        figures = Figures::of(&compiled).ok_or_else(|| {
+            let error = wasmtime::Error::msg("it imports core modules, which nobody has");
+            BuildError::Compile(error)
+        })?;
+        figures.check(&options.limits)?;
+        let demand = figures.demand(contract, options);
+        let wanted = Plan::decide(&demand, &Room::now(), most).map_err(BuildError::NoRoom)?;
+        if wanted.memories != plan.memories {
+            // It has more memories than were expected, or somebody else has taken
+            // the room. The code depends on what a memory is given.
+            most = wanted;
+            continue;
+        }
+        let table_elements = usize::try_from(demand.table_elements).unwrap_or(usize::MAX);
+        let built = |engine: Engine, compiled| {
+            clock::tick(&engine).map_err(|error| BuildError::Engine(error.into()))?;
+            Ok(Built {
+                engine,
+                compiled,
+                table_elements,
+                version: VersionToken::new(),
+            })
+        };
+        if !wanted.pooled {
+            return built(engine, compiled);
+        }
+        drop((engine, compiled));
+        match setup.engine(Some(&demand)) {
+            Ok(engine) => {
+                let loaded = code.load(&engine);
+                let compiled = loaded.map_err(|error| {
+                    // The pool has room for it by its figures. What is left is
+                    // what the host keeps for an instance.
+                    BuildError::TooLarge(format!(
+                        "{}; raise --max-memory",
+                        root_cause(&error).split(';').next().unwrap_or_default()
+                    ))
+                })?;
+                return built(engine, compiled);
+            }
+            // The system does not give what it seemed to have.
+            Err(error) => match plan.smaller() {
+                Some(smaller) => most = smaller,
+                None => return Err(BuildError::Engine(error)),
+            },
+        }
+    }
+}
+
+/// An engine that can compile a component and cannot run it.
+pub(super) fn compiler(contract: Contract) -> wasmtime::Result<Engine> {
+    let setup = Setup {
+        contract,
+        limits: &Limits::default(),
+        plan: Plan::LARGEST,
+    };
+    setup.engine(None)
+}
+
+/// What instances of a component take, as compiled.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    memories: u32,
+    tables: u32,
+    /// What the largest memory begins with, in bytes.
+    memory: u64,
+    /// What the largest table begins with.
+    elements: u64,
+}
+
+impl Figures {
+    /// A guess, before it is compiled.
+    const SMALL: Self = Self {
+        memories: 1,
+        tables: 1,
+        memory: 0,
+        elements: 0,
+    };
+
+    fn of(compiled: &wasmtime::component::Component) -> Option<Self> {
+        let required = compiled.resources_required()?;
+        Some(Self {
+            memories: required.num_memories,
+            tables: required.num_tables,
+            // wasmtime counts it in pages.
+            memory: required
+                .max_initial_memory_size
+                .unwrap_or(0)
+                .saturating_mul(WASM_PAGE),
+            elements: required.max_initial_table_size.unwrap_or(0),
+        })
+    }
+
+    /// Whether an instance can begin under these limits.
+    fn check(&self, limits: &Limits) -> Result<(), BuildError> {
+        let most = limits.max_memory_bytes;
+        let tables = self.elements.saturating_mul(TABLE_ELEMENT);
+        for (what, bytes) in [("a memory", self.memory), ("a table", tables)] {
+            if bytes > most {
+                return Err(BuildError::TooLarge(format!(
+                    "it begins with {what} of {bytes} bytes, and may have {most}; raise \
+                     --max-memory to more than {bytes}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn demand(&self, contract: Contract, options: &HandlerOptions) -> Demand {
+        let HandlerOptions {
+            dispatch, limits, ..
+        } = options;
+        let instances = match dispatch {
+            _ if dispatch.shares_instance(contract) => SHARED_INSTANCES,
+            // The next one may begin before the last one is gone.
+            Dispatch::Sequential => 2,
+            Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
+        };
+        let stacks = match contract {
+            Contract::Concurrent => instances.saturating_add(SPARE_STACKS),
+            Contract::Blocking | Contract::Evented => instances,
+        };
+        Demand {
+            instances,
+            stacks,
+            live: INSTANCES.load(Ordering::Relaxed),
+            memories: self.memories,
+            tables: self.tables,
+            initial_memory: self.memory,
+            max_memory: limits.max_memory_bytes,
+            table_elements: self.elements.max(TABLE_ELEMENTS),
+            versions: VERSIONS.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What an engine depends on.
+pub(super) struct Setup<'a> {
+    contract: Contract,
+    limits: &'a Limits,
+    plan: Plan,
+}
+
+impl Setup<'_> {
+    /// An engine with a pool for a demand, or without one. Code that one of them
+    /// has compiled runs on the other.
+    fn engine(&self, pool: Option<&Demand>) -> wasmtime::Result<Engine> {
+        let mut config = self.config()?;
+        if let Some(demand) = pool {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool(demand)?));
+        }
+        Engine::new(&config)
+    }
+
+    /// An engine that compiles on one thread only.
+    pub(super) fn single_threaded(&self) -> wasmtime::Result<Engine> {
+        let mut config = self.config()?;
+        config.parallel_compilation(false);
+        Engine::new(&config)
+    }
+
+    fn config(&self) -> wasmtime::Result<Config> {
+        let concurrency = self.contract == Contract::Concurrent;
+        let memories = self.plan.memories;
+        let enabled = proposals::enabled(concurrency);
+        let mut config = Config::new();
+        config
+            .wasm_features(WasmFeatures::all().difference(enabled), false)
+            .wasm_features(enabled, true)
+            .memory_reservation(memories.reservation(self.limits.max_memory_bytes))
+            .memory_guard_size(memories.guard())
+            .memory_reservation_for_growth(1 << 20)
+            .max_wasm_stack(WASM_STACK)
+            .async_stack_size(usize::try_from(CALL_STACK)?)
+            // With an image in it a memory would be four mappings instead of two.
+            .memory_init_cow(false)
+            .epoch_interruption(true)
+            // 0.2 handlers have no use for the machinery of 0.3, which costs them
+            // about 5 %.
+            .concurrency_support(concurrency);
+        Ok(config)
+    }
+
+    fn pool(&self, demand: &Demand) -> wasmtime::Result<PoolingAllocationConfig> {
+        let Demand {
+            instances,
+            memories,
+            tables,
+            ..
+        } = *demand;
+        let (memories, tables) = (memories.max(1), tables.max(1));
+        let size = self.limits.max_memory_bytes.max(LEAST_INSTANCE_SIZE);
+        let size = usize::try_from(size)?;
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(instances)
+            .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
+            .max_core_instances_per_component(CORE_INSTANCES)
+            .max_component_instance_size(size)
+            .max_core_instance_size(size)
+            .total_memories(instances.saturating_mul(memories))
+            .max_memories_per_component(memories)
+            .max_memories_per_module(memories)
+            .max_memory_size(usize::try_from(self.limits.max_memory_bytes)?)
+            .total_tables(instances.saturating_mul(tables))
+            .max_tables_per_component(tables)
+            .max_tables_per_module(tables)
+            .table_elements(usize::try_from(demand.table_elements)?)
+            .total_stacks(demand.stacks);
+        if PoolingAllocationConfig::is_pagemap_scan_available() {
+            // Only where the kernel says which pages were written (6.7 and later):
+            // to zero them all would cost more than to give them back.
+            pool.pagemap_scan(Enabled::Auto)
+                .linear_memory_keep_resident(MEMORY_KEPT)
+                .table_keep_resident(TABLE_KEPT)
+                .async_stack_keep_resident(STACK_KEPT);
+        }
+        Ok(pool)
+    }
+}

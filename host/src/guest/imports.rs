@@ -1,0 +1,333 @@
+//! What the host has of what a component imports.
+//!
+//! The linker is asked, so that what is said here is what an instance gets. It
+//! has no list of its own to show; but it does not let a name be defined twice,
+//! and so tells what is there. Versions are matched as wasmtime does: a version
+//! stands for all that are compatible with it, and a snapshot for itself.
+
+use crate::contract::Contract;
+use crate::guest::State;
+use crate::guest::component::Component;
+use crate::guest::draining;
+use crate::guest::engine;
+use crate::sockets;
+use std::fmt;
+use wasmparser::component_types::ComponentEntityType;
+use wasmparser::{Parser, ValidPayload, Validator};
+use wasmtime::component::Linker;
+use wasmtime::{Engine, WasmFeatures};
+
+/// The versions of the packages that the host has.
+const VERSIONS: [(&str, &str); 3] = [
+    ("wasi:", "0.2.12"),
+    ("wasi:", "0.3.0"),
+    ("sockserve:handler/", "0.1.0"),
+];
+
+/// What the host lacks of an import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// The interface, in any version.
+    Interface,
+    /// The version. It has this one instead.
+    Version(String),
+    /// A function.
+    Function {
+        name: String,
+        /// The interface and version that should have it.
+        of: String,
+    },
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface => f.write_str(
+                "which sockserve does not provide; compose the component with one that exports \
+                 it, for example with `wac plug`",
+            ),
+            Self::Version(provided) => write!(
+                f,
+                "which sockserve does not provide; it has {provided}: build the component for that"
+            ),
+            Self::Function { name, of } => write!(
+                f,
+                "of which sockserve does not provide `{name}`; it has {of}: build the component \
+                 for that"
+            ),
+        }
+    }
+}
+
+/// What the host provides for a contract.
+pub(crate) struct Provided(Linker<State>);
+
+impl Provided {
+    /// Without a component.
+    pub(crate) fn new(contract: Contract) -> wasmtime::Result<Self> {
+        let engine = engine::compiler(contract)?;
+        Ok(Self(linker(&engine, contract)?))
+    }
+
+    /// What it lacks of each import of `component`, in its order.
+    pub(crate) fn lacks(&self, component: &Component) -> Vec<(String, Option<Lack>)> {
+        let functions = Functions::of(component.bytes());
+        let lack = |import: &String| {
+            (
+                import.clone(),
+                self.lack(import, functions.of_import(import)),
+            )
+        };
+        component.imports().iter().map(lack).collect()
+    }
+
+    fn lack(&self, import: &str, functions: &[String]) -> Option<Lack> {
+        let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+        let named = |version: &str| format!("{interface}@{version}");
+        let provided: Vec<_> = VERSIONS
+            .into_iter()
+            .filter(|(package, version)| {
+                interface.starts_with(package) && self.has_interface(&named(version))
+            })
+            .map(|(_, version)| version)
+            .collect();
+        let fitting = provided.iter().find(|provided| {
+            **provided == version || track(provided).is_some_and(|it| track(version) == Some(it))
+        });
+        let Some(fitting) = fitting else {
+            let latest = provided.last();
+            return Some(latest.map_or(Lack::Interface, |it| Lack::Version(named(it))));
+        };
+        let of = named(fitting);
+        let missing = functions
+            .iter()
+            .find(|name| !self.has_function(&of, name))?;
+        Some(Lack::Function {
+            name: missing.clone(),
+            of,
+        })
+    }
+
+    fn has_interface(&self, name: &str) -> bool {
+        let mut linker = self.0.clone();
+        linker.allow_shadowing(false);
+        let defined = linker.root().func_new(name, |_, _, _, _| Ok(()));
+        defined.is_err()
+    }
+
+    fn has_function(&self, interface: &str, name: &str) -> bool {
+        let mut linker = self.0.clone();
+        linker.allow_shadowing(false);
+        let defined = linker
+            .instance(interface)
+            .and_then(|mut instance| instance.func_new(name, |_, _, _, _| Ok(())));
+        defined.is_err()
+    }
+}
+
+/// What the host provides: WASI, with its own TCP sockets in the place of
+/// wasmtime-wasi's.
+pub(super) fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    linker.allow_shadowing(true);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    sockets::p2::add_to_linker(&mut linker)?;
+    // A 0.3 component may use 0.2 as well: that is what Rust's standard library
+    // does.
+    if contract == Contract::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        sockets::p3::add_to_linker(&mut linker)?;
+    }
+    draining::add_to_linker(&mut linker, contract == Contract::Concurrent)?;
+    Ok(linker)
+}
+
+/// What compatible versions have in common; nothing for a snapshot.
+fn track(version: &str) -> Option<(u64, u64)> {
+    let release = version.split('+').next().unwrap_or_default();
+    let mut numbers = release.split('.').map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor)), Some(Ok::<u64, _>(_)), None) = (
+        numbers.next(),
+        numbers.next(),
+        numbers.next(),
+        numbers.next(),
+    ) else {
+        return None;
+    };
+    match (major, minor) {
+        (0, 0) => None,
+        (0, minor) => Some((0, minor)),
+        (major, _) => Some((major, 0)),
+    }
+}
+
+/// The functions of each instance that a component imports.
+struct Functions(Vec<(String, Vec<String>)>);
+
+impl Functions {
+    /// Nothing where the component is not valid: the compiler says why.
+    fn of(bytes: &[u8]) -> Self {
+        Self(Self::read(bytes).unwrap_or_default())
+    }
+
+    fn read(bytes: &[u8]) -> wasmparser::Result<Vec<(String, Vec<String>)>> {
+        // What is off is for the compiler to refuse.
+        let mut validator = Validator::new_with_features(WasmFeatures::all());
+        let mut names = Vec::new();
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload?;
+            match &payload {
+                wasmparser::Payload::Version { .. } => depth = depth.saturating_add(1),
+                wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
+                wasmparser::Payload::ComponentImportSection(imports) if depth == 1 => {
+                    for import in imports.clone() {
+                        names.push(import?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+            // Of functions only the types matter here, and not the code.
+            let ValidPayload::End(types) = validator.payload(&payload)? else {
+                continue;
+            };
+            if depth > 0 {
+                continue;
+            }
+            let types = types.as_ref();
+            let functions = names.into_iter().map(|name| {
+                let item = types.component_item_for_import(&name);
+                let functions = match item.map(|item| item.ty) {
+                    Some(ComponentEntityType::Instance(instance)) => {
+                        let exports = types.get(instance).map(|it| it.exports.iter());
+                        exports
+                            .into_iter()
+                            .flatten()
+                            .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)))
+                            .map(|(name, _)| name.clone())
+                            .collect()
+                    }
+                    _ => Vec::new(),
+                };
+                (name, functions)
+            });
+            return Ok(functions.collect());
+        }
+        Ok(Vec::new())
+    }
+
+    fn of_import(&self, import: &str) -> &[String] {
+        let found = self.0.iter().find(|(name, _)| name == import);
+        found.map_or(&[], |(_, functions)| functions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_are_those_of_the_linker() {
+        let provided = Provided::new(Contract::Concurrent).unwrap();
+        for interface in [
+            "wasi:sockets/tcp@0.2.12",
+            "wasi:sockets/types@0.3.0",
+            "sockserve:handler/concurrent-draining@0.1.0",
+        ] {
+            assert!(provided.has_interface(interface), "{interface}");
+        }
+        assert!(provided.has_function("wasi:io/poll@0.2.12", "poll"));
+        assert!(!provided.has_function("wasi:io/poll@0.2.12", "pool"));
+    }
+
+    #[test]
+    fn imports_are_looked_up_as_wasmtime_does() {
+        let check = |contract, import: &str, functions: &[&str], expected: Option<Lack>| {
+            let provided = Provided::new(contract).unwrap();
+            let functions: Vec<_> = functions.iter().map(ToString::to_string).collect();
+            assert_eq!(provided.lack(import, &functions), expected, "{import}");
+        };
+        let version = |text: &str| Some(Lack::Version(text.to_owned()));
+        let now = &["now"][..];
+        let clock = "wasi:clocks/wall-clock@0.2";
+        let provided = format!("{clock}.12");
+        check(Contract::Blocking, "wasi:sockets/tcp@0.2.12", &[], None);
+        check(Contract::Blocking, &format!("{clock}.0"), now, None);
+        check(Contract::Blocking, &format!("{clock}.99+build"), now, None);
+        check(
+            Contract::Blocking,
+            &format!("{clock}.99"),
+            &["now", "later"],
+            Some(Lack::Function {
+                name: "later".to_owned(),
+                of: provided.clone(),
+            }),
+        );
+        check(
+            Contract::Blocking,
+            &format!("{clock}.0-rc-2023-11-10"),
+            now,
+            version(&provided),
+        );
+        check(
+            Contract::Concurrent,
+            "wasi:clocks/wall-clock@0.3.0-rc-2025-09-16",
+            now,
+            version(&provided),
+        );
+        check(
+            Contract::Blocking,
+            "wasi:sockets/types@0.3.0",
+            &[],
+            Some(Lack::Interface),
+        );
+        check(Contract::Concurrent, "wasi:sockets/types@0.3.0", &[], None);
+        check(
+            Contract::Concurrent,
+            "wasi:cli/environment@0.2.6",
+            &["get-environment"],
+            None,
+        );
+        for import in [
+            "wasi:random/nothing@0.2.6",
+            "wasi:http/types@0.2.12",
+            "acme:vault/secrets",
+            "plain",
+            "@",
+            "",
+        ] {
+            check(Contract::Blocking, import, &[], Some(Lack::Interface));
+        }
+        let draining = "sockserve:handler/blocking-draining";
+        check(Contract::Blocking, &format!("{draining}@0.1.7"), &[], None);
+        check(
+            Contract::Blocking,
+            &format!("{draining}@0.2.0"),
+            &[],
+            version(&format!("{draining}@0.1.0")),
+        );
+        check(
+            Contract::Concurrent,
+            &format!("{draining}@0.1.0"),
+            &[],
+            Some(Lack::Interface),
+        );
+    }
+
+    #[test]
+    fn the_functions_are_those_of_the_imported_instances() {
+        let bytes = wat::parse_str(
+            r#"(component
+                (import "a:b/c@0.1.0" (instance
+                    (export "r" (type (sub resource)))
+                    (export "[method]r.m" (func (param "self" (borrow 0))))
+                    (export "f" (func))))
+                (component (import "inner" (instance (export "g" (func)))))
+                (import "p" (func)))"#,
+        );
+        let functions = Functions::of(&bytes.unwrap());
+        assert_eq!(functions.of_import("a:b/c@0.1.0"), ["[method]r.m", "f"]);
+        assert!(functions.of_import("inner").is_empty());
+        assert!(functions.of_import("p").is_empty());
+    }
+}
