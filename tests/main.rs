@@ -33,6 +33,7 @@ mod faults;
 mod hand_over;
 mod lifecycle;
 mod many;
+mod probe;
 mod readme;
 mod refusals;
 mod regressions;
