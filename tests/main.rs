@@ -31,6 +31,7 @@ mod echo;
 mod exhaustion;
 mod faults;
 mod hand_over;
+mod hostile;
 mod lifecycle;
 mod many;
 mod probe;
