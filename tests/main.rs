@@ -35,6 +35,7 @@ mod hostile;
 mod lifecycle;
 mod many;
 mod probe;
+mod properties;
 mod readme;
 mod refusals;
 mod regressions;
