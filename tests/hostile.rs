@@ -14,6 +14,9 @@ use crate::harness::{Client, Guest, PATIENCE, noise};
 
 const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
 
+/// A peer that comes and resets.
+type Reset = fn(&Controlled);
+
 /// Waits until nobody is connected, and checks that everybody is counted once.
 #[track_caller]
 fn at_rest(controlled: &Controlled, accepted: u64) -> Value {
@@ -34,7 +37,7 @@ fn at_rest(controlled: &Controlled, accepted: u64) -> Value {
 /// wherever the reset met the handler.
 #[test]
 fn a_reset_is_counted_the_same_everywhere() {
-    let resets: [(&str, fn(&Controlled)); 4] = [
+    let resets: [(&str, Reset); 4] = [
         ("at once", |controlled| controlled.server.connect().reset()),
         ("while it is waited for", |controlled| {
             let mut client = controlled.server.connect();
