@@ -25,6 +25,10 @@ bench *args:
     cargo bench --bench echo -- {{args}}
     cargo bench --bench swap -- {{args}}
 
+# A million connections, most of them hostile, and swaps: nothing must grow.
+soak *args:
+    cargo bench --bench soak -- {{args}}
+
 # What runs on every change.
 ci:
     bash .ci/run

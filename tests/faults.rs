@@ -7,6 +7,7 @@ mod components;
 mod grants;
 mod isolated;
 mod misc;
+mod misuse;
 mod shared;
 
 use crate::harness::guests::{faults_blocking, faults_concurrent, faults_evented};

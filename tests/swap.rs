@@ -161,7 +161,7 @@ fn a_probe_decides_before_any_user_does() {
         let why = controlled.swap_refused(&build, &["--probe", r"send=a\,b\n,expect=no"]);
         assert!(
             why.contains(r#"the probe failed: expected "no", and "#)
-                && why.ends_with(r#"answered "a,b ""#),
+                && why.ends_with(r#"answered "a\,b\n""#),
             "{why}"
         );
         assert_eq!(controlled.status()["versions"][0]["number"], 1);

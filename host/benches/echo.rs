@@ -13,7 +13,7 @@ mod server;
 
 use server::{Result, Server};
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
 fn compare(clients: &Runtime, load: Load, component: &str, dispatch: &str) -> Result<String> {
     let mut native = Command::new(std::env::current_exe()?);
     native.arg(NATIVE);
-    let native = Server::start(&mut native)?;
+    let native = Server::start(&mut native, Stdio::null())?;
     let mut served = Command::new(env!("CARGO_BIN_EXE_sockserve"));
     served.args([
         "serve",
@@ -84,7 +84,7 @@ fn compare(clients: &Runtime, load: Load, component: &str, dispatch: &str) -> Re
         dispatch,
     ]);
     served.args(["--listen", "tcp://127.0.0.1:0", "--workers", "1"]);
-    let served = Server::start(&mut served)?;
+    let served = Server::start(&mut served, Stdio::null())?;
     let mut rates = [Vec::new(), Vec::new()];
     for _ in 0..RUNS {
         for (server, rates) in [&native, &served].into_iter().zip(&mut rates) {

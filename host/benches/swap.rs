@@ -23,7 +23,7 @@ use sockserve::Swapped;
 use sockserve::control::{SwapRequest, client};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -247,7 +247,7 @@ impl Server {
         if cached {
             command.arg("--cache").arg(directory.join("cache"));
         }
-        let process = server::Server::start(&mut command)?;
+        let process = server::Server::start(&mut command, Stdio::null())?;
         Ok(Self {
             address: process.address,
             process,

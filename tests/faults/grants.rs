@@ -164,7 +164,7 @@ fn files_are_granted_by_directory() {
 
 /// What every contract answers for an accepted socket: options that stick, and
 /// calls that a connected socket refuses.
-const OPTIONS: [&str; 19] = [
+const OPTIONS: [&str; 36] = [
     "is-listening=false",
     "set-keep-alive-enabled=ok",
     "keep-alive-enabled=true",
@@ -180,7 +180,24 @@ const OPTIONS: [&str; 19] = [
     "receive-buffer-size=65536",
     "set-send-buffer-size=ok",
     "send-buffer-size=65536",
+    "keep-alive-idle-time-zero=invalid-argument",
+    "keep-alive-idle-time-one=1000000000",
+    "keep-alive-idle-time-max=32767000000000",
+    "keep-alive-interval-zero=invalid-argument",
+    "keep-alive-interval-one=1000000000",
+    "keep-alive-interval-max=32767000000000",
+    "keep-alive-count-zero=invalid-argument",
+    "keep-alive-count-one=1",
+    "keep-alive-count-max=127",
     "hop-limit-zero=invalid-argument",
+    "hop-limit-one=1",
+    "hop-limit-max=255",
+    "receive-buffer-size-zero=invalid-argument",
+    "receive-buffer-size-one=1",
+    "receive-buffer-size-max=1",
+    "send-buffer-size-zero=invalid-argument",
+    "send-buffer-size-one=1",
+    "send-buffer-size-max=1",
     "bind=invalid-state",
     "connect=invalid-state",
     "listen=invalid-state",

@@ -14,12 +14,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+    /// Its log goes to `log`.
+    pub(crate) fn start(command: &mut Command, log: Stdio) -> Result<Self> {
         pin(0)?;
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn()?;
         pin(1)?;
         let mut ready = String::new();
         let stdout = child.stdout.take().ok_or("no standard output")?;

@@ -15,10 +15,14 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 
 /// The events of one wait.
 const BATCH: usize = 1024;
+/// How long there may be something ready at every wait before the thread's other
+/// tasks get their turn.
+const MAX_BUSY: Duration = Duration::from_millis(1);
 const NO_WAIT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
@@ -27,6 +31,8 @@ const NO_WAIT: Timespec = Timespec {
 pub(super) struct Poller {
     epoll: AsyncFd<Arc<OwnedFd>>,
     ready: Vec<(ConnectionId, EventFlags)>,
+    /// When the thread's other tasks last had their turn.
+    yielded: Instant,
 }
 
 impl Poller {
@@ -34,6 +40,7 @@ impl Poller {
         Ok(Self {
             epoll: register(Arc::new(epoll::create(CreateFlags::CLOEXEC)?))?,
             ready: Vec::with_capacity(BATCH),
+            yielded: Instant::now(),
         })
     }
 
@@ -62,10 +69,17 @@ impl Poller {
     /// Waits until something is ready, and returns it: at most [`BATCH`]
     /// connections.
     ///
-    /// Nothing is lost if the wait is given up.
+    /// Nothing is lost if the wait is given up. Where something is always ready,
+    /// because peers are fast or the handler waits for what is there, this is where
+    /// accepting, closing and ending go on: unlike a wait of Tokio's own, that for
+    /// the descriptor never gives the thread away.
     pub(super) async fn wait(
         &mut self,
     ) -> io::Result<impl Iterator<Item = (ConnectionId, EventFlags)>> {
+        if self.yielded.elapsed() >= MAX_BUSY {
+            tokio::task::yield_now().await;
+            self.yielded = Instant::now();
+        }
         loop {
             let mut ready = self.epoll.readable().await?;
             match take(ready.get_inner(), &mut self.ready) {

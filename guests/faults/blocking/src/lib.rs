@@ -1,7 +1,7 @@
 //! Misbehaves under the contract `blocking`, one way for each `MODE`, and one for each
 //! `HAND_OVER`.
 
-use faults_p2::{Job, LONG, options};
+use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
 use shell::End;
 use shell::hand_over::{self, ConnectionId, HandOver, WitState};
@@ -21,7 +21,9 @@ impl Handler for Component {
         let mode = shell::option("MODE")?;
         let manner = manner()?;
         match mode {
-            Mode::Block | Mode::Leak | Mode::Tick => Err(mode.refusal()),
+            Mode::Block | Mode::Eager | Mode::Leak | Mode::Random | Mode::Tick => {
+                Err(mode.refusal())
+            }
             Mode::NeverRead => loop {
                 subscribe_duration(LONG).block();
             },
@@ -86,7 +88,11 @@ fn converse(
         Some(Request::Fail) => Err(FAILURE.to_owned()),
         Some(Request::Connect(address)) => write(output, &answer(Job::connect(&address))),
         Some(Request::Resolve(name)) => write(output, &answer(Job::resolve(&name))),
-        Some(Request::Block | Request::Leak) | None => Ok(()),
+        Some(Request::Misuse) => {
+            misuse(socket, input, output);
+            Ok(())
+        }
+        Some(Request::Block | Request::Leak | Request::Random(_)) | None => Ok(()),
     }
 }
 

@@ -24,7 +24,13 @@ impl Handler for Component {
         let mode = shell::option("MODE")?;
         let manner = manner()?;
         match mode {
-            Mode::Block | Mode::Leak | Mode::ShutdownSend | Mode::Tick => Err(mode.refusal()),
+            Mode::Block
+            | Mode::Eager
+            | Mode::Leak
+            | Mode::Misuse
+            | Mode::Random
+            | Mode::ShutdownSend
+            | Mode::Tick => Err(mode.refusal()),
             Mode::NeverRead => loop {
                 wait_for(LONG).await;
             },
@@ -83,7 +89,7 @@ async fn converse(mode: Mode, manner: Manner, socket: &TcpSocket) -> Result<(), 
         Some(Request::Connect(address)) => Some(sockets::connect(&address).await),
         Some(Request::Resolve(name)) => Some(sockets::resolve(name).await),
         // Nothing must be written once a write has found that the peer is gone.
-        Some(Request::Block | Request::Leak) | None => None,
+        Some(Request::Block | Request::Leak | Request::Misuse | Request::Random(_)) | None => None,
     };
     if let Some(answer) = answer {
         streams.output.write_all(answer.into_bytes()).await;

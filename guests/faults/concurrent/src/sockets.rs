@@ -111,7 +111,31 @@ pub(crate) async fn options(socket: &TcpSocket) -> String {
     out.add("receive-buffer-size", socket.get_receive_buffer_size());
     out.set("send-buffer-size", socket.set_send_buffer_size(65536));
     out.add("send-buffer-size", socket.get_send_buffer_size());
-    out.add("hop-limit-zero", socket.set_hop_limit(0).map(|()| "ok"));
+    out.extreme("keep-alive-idle-time", |value| {
+        socket.set_keep_alive_idle_time(value)?;
+        socket.get_keep_alive_idle_time()
+    });
+    out.extreme("keep-alive-interval", |value| {
+        socket.set_keep_alive_interval(value)?;
+        socket.get_keep_alive_interval()
+    });
+    out.extreme("keep-alive-count", |value| {
+        socket.set_keep_alive_count(u32::try_from(value).unwrap_or(u32::MAX))?;
+        socket.get_keep_alive_count().map(u64::from)
+    });
+    out.extreme("hop-limit", |value| {
+        socket.set_hop_limit(u8::try_from(value).unwrap_or(u8::MAX))?;
+        socket.get_hop_limit().map(u64::from)
+    });
+    // What the kernel makes of them is a matter of the machine.
+    out.extreme("receive-buffer-size", |value| {
+        socket.set_receive_buffer_size(value)?;
+        socket.get_receive_buffer_size().map(|size| size.min(1))
+    });
+    out.extreme("send-buffer-size", |value| {
+        socket.set_send_buffer_size(value)?;
+        socket.get_send_buffer_size().map(|size| size.min(1))
+    });
     out.add("bind", socket.bind(elsewhere()).map(|()| "ok"));
     out.add("connect", socket.connect(elsewhere()).await.map(|()| "ok"));
     out.add("listen", socket.listen().map(|_| "ok"));
@@ -138,5 +162,12 @@ impl Lines {
 
     fn set(&mut self, name: &str, result: Result<(), ErrorCode>) {
         self.add(&format!("set-{name}"), result.map(|()| "ok"));
+    }
+
+    /// What comes of zero, the least and the largest value.
+    fn extreme(&mut self, name: &str, set: impl Fn(u64) -> Result<u64, ErrorCode>) {
+        for (which, value) in [("zero", 0), ("one", 1), ("max", u64::MAX)] {
+            self.add(&format!("{name}-{which}"), set(value));
+        }
     }
 }

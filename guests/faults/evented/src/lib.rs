@@ -1,16 +1,19 @@
 //! Misbehaves under the contract `evented`, one way for each `MODE`, and one for each
 //! `HAND_OVER`.
 
+mod random;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use faults_p2::{Job, LONG, options};
+use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request};
 use protocol::State;
+use random::Random;
 use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{
-    Change, Connection, ConnectionId, Event, Handler, Interest, Opened, Readiness, Ready, Served,
-    fail,
+    Change, Connection, ConnectionId, Event, Failure, Handler, Interest, Opened, Readiness, Ready,
+    Served, fail,
 };
 use shell_p2::peer;
 use wasi::clocks::monotonic_clock::subscribe_duration;
@@ -174,21 +177,48 @@ impl Server {
         changes.push(Change::TickAfter(if working { LOOK } else { TICK }));
     }
 
+    /// Changes that no handler would make, for connections that are there and for
+    /// others.
+    fn change_anything(&mut self, seed: u64, changes: &mut Vec<Change>) {
+        let mut random = Random::new(seed);
+        let mut ids: Vec<ConnectionId> = self.peers.keys().copied().collect();
+        ids.extend([0, u64::MAX, random.next()]);
+        for _ in 0..random.below(40) {
+            let change = random.change(&ids);
+            // What is closed is let go of, but not always.
+            if let Change::Close(id) | Change::Fail(Failure { connection: id, .. }) = change
+                && random.below(4) > 0
+            {
+                self.peers.remove(&id);
+            }
+            changes.push(change);
+        }
+    }
+
     /// Does what can be done now for a connection.
     fn advance(&mut self, id: ConnectionId, can_read: bool, changes: &mut Vec<Change>) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let next = match peer.served.advance(can_read) {
+        let next = peer.served.advance(can_read);
+        let seed = match peer.served.talk.session.request {
+            Some(Request::Random(seed)) => Some(seed),
+            _ => None,
+        };
+        let next = match next {
             Some(_) if self.mode == Mode::NeverRead => Some(Interest::empty()),
+            Some(_) if self.mode == Mode::Eager => Some(Interest::all()),
             Some(interest) => Some(interest),
             None => peer.obey(),
         };
         match next {
             Some(interest) => changes.extend(peer.served.connection.wait_for(id, interest)),
             None => {
-                let failed = peer.failed;
-                self.peers.remove(&id);
+                if let Some(seed) = seed {
+                    self.change_anything(seed, changes);
+                }
+                // A random change may have removed it.
+                let failed = self.peers.remove(&id).is_some_and(|peer| peer.failed);
                 if failed {
                     changes.push(fail(id, FAILURE));
                 } else if self.mode != Mode::Leak {
@@ -218,6 +248,12 @@ impl Peer {
                 let _ = self.served.connection.input.blocking_read(1);
                 return None;
             }
+            Request::Misuse => {
+                let connection = &self.served.connection;
+                misuse(&connection.socket, &connection.input, &connection.output);
+                return None;
+            }
+            Request::Random(_) => return None,
             Request::Connect(address) => Job::connect(&address),
             Request::Resolve(name) => Job::resolve(&name),
         };

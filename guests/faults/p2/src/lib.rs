@@ -1,6 +1,8 @@
 //! What the misbehaving guests on WASI 0.2 share: what they do with sockets, the
 //! accepted one and others.
 
+mod misuse;
+
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,6 +15,8 @@ use wasi::sockets::network::{
 };
 use wasi::sockets::tcp::TcpSocket;
 use wasi::sockets::tcp_create_socket::create_tcp_socket;
+
+pub use misuse::misuse;
 
 /// An hour in nanoseconds.
 pub const LONG: u64 = 3_600_000_000_000;
@@ -138,7 +142,31 @@ pub fn options(socket: &TcpSocket) -> String {
     out.add("receive-buffer-size", socket.receive_buffer_size());
     out.set("send-buffer-size", socket.set_send_buffer_size(65536));
     out.add("send-buffer-size", socket.send_buffer_size());
-    out.add("hop-limit-zero", socket.set_hop_limit(0).map(|()| "ok"));
+    out.extreme("keep-alive-idle-time", |value| {
+        socket.set_keep_alive_idle_time(value)?;
+        socket.keep_alive_idle_time()
+    });
+    out.extreme("keep-alive-interval", |value| {
+        socket.set_keep_alive_interval(value)?;
+        socket.keep_alive_interval()
+    });
+    out.extreme("keep-alive-count", |value| {
+        socket.set_keep_alive_count(u32::try_from(value).unwrap_or(u32::MAX))?;
+        socket.keep_alive_count().map(u64::from)
+    });
+    out.extreme("hop-limit", |value| {
+        socket.set_hop_limit(u8::try_from(value).unwrap_or(u8::MAX))?;
+        socket.hop_limit().map(u64::from)
+    });
+    // What the kernel makes of them is a matter of the machine.
+    out.extreme("receive-buffer-size", |value| {
+        socket.set_receive_buffer_size(value)?;
+        socket.receive_buffer_size().map(|size| size.min(1))
+    });
+    out.extreme("send-buffer-size", |value| {
+        socket.set_send_buffer_size(value)?;
+        socket.send_buffer_size().map(|size| size.min(1))
+    });
     out.add(
         "bind",
         socket.start_bind(&network, elsewhere()).map(|()| "ok"),
@@ -167,5 +195,12 @@ impl Lines {
 
     fn set(&mut self, name: &str, result: Result<(), ErrorCode>) {
         self.add(&format!("set-{name}"), result.map(|()| "ok"));
+    }
+
+    /// What comes of zero, the least and the largest value.
+    fn extreme(&mut self, name: &str, set: impl Fn(u64) -> Result<u64, ErrorCode>) {
+        for (which, value) in [("zero", 0), ("one", 1), ("max", u64::MAX)] {
+            self.add(&format!("{name}-{which}"), set(value));
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! What the misbehaving guests of all contracts share: their options, and the faults
 //! that are the same whatever the contract is.
 //!
-//! A fault that ends an instance waits for the chunk `fault\n` and echoes all
-//! others, so that a test can hold healthy connections on the same instance.
+//! A fault that ends an instance waits for a chunk that begins with `fault\n` and
+//! echoes all others, so that a test can hold healthy connections on the same
+//! instance. `fault MODE\n` has the fault of another mode.
 
 mod manner;
 mod options;
@@ -18,8 +19,12 @@ pub use options::{Manner, Mode};
 /// What `err` returns.
 pub const FAILURE: &str = "deliberate failure";
 
-/// The chunk that triggers a fault.
-const TRIGGER: &[u8] = b"fault\n";
+/// The line that triggers a fault where a chunk begins with it; with a mode behind
+/// it, that mode's.
+const TRIGGER: &[u8] = b"fault";
+
+/// What a chunk that triggers `random` begins with; the rest is the seed.
+const SEED: &[u8] = b"random ";
 
 /// How many bytes `flood` writes at a time, and `print` prints on one line.
 const MUCH: usize = 64 * 1024;
@@ -38,6 +43,10 @@ pub enum Request {
     Connect(String),
     /// `lookup`: resolve this name and answer the addresses.
     Resolve(String),
+    /// `misuse`: use the streams wrongly.
+    Misuse,
+    /// `random`: make changes that follow from this.
+    Random(u64),
 }
 
 /// The family with the option `MODE` set. It has the state of the echo family.
@@ -79,6 +88,17 @@ impl Fault {
         Some(String::from_utf8_lossy(line).trim_end().to_owned())
     }
 
+    /// The mode whose fault a chunk triggers.
+    fn triggered(&self, chunk: &[u8]) -> Option<Mode> {
+        let end = chunk.iter().position(|&byte| byte == b'\n')?;
+        let line = chunk.get(..end)?;
+        match line.strip_prefix(TRIGGER)? {
+            [] => Some(self.mode),
+            [b' ', name @ ..] => str::from_utf8(name).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+
     fn strike(&mut self) -> Option<Request> {
         match self.mode {
             Mode::Spin => spin(),
@@ -92,6 +112,9 @@ impl Fault {
             Mode::Err => Some(Request::Fail),
             Mode::Block => Some(Request::Block),
             Mode::Leak => Some(Request::Leak),
+            Mode::Misuse => Some(Request::Misuse),
+            // It begins when what was there is written.
+            Mode::Flood => None,
             _ => trap(),
         }
     }
@@ -134,8 +157,16 @@ impl Session for Fault {
             Mode::Outbound => self.request = self.line(chunk).map(Request::Connect),
             Mode::Lookup => self.request = self.line(chunk).map(Request::Resolve),
             Mode::Tick => {}
-            _ if chunk == TRIGGER => self.request = self.strike(),
-            _ => output.bytes.push(chunk),
+            Mode::Random if chunk.starts_with(SEED) => {
+                self.request = Some(Request::Random(seed(chunk)));
+            }
+            _ => match self.triggered(chunk) {
+                Some(mode) => {
+                    self.mode = mode;
+                    self.request = self.strike();
+                }
+                None => output.bytes.push(chunk),
+            },
         }
         match self.request {
             Some(_) => Step::Close,
@@ -179,6 +210,13 @@ impl Resume for Fault {
             step => step,
         }
     }
+}
+
+/// A number that differs between chunks: FNV-1a.
+fn seed(chunk: &[u8]) -> u64 {
+    chunk.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Traps without a word on standard error.

@@ -62,6 +62,9 @@ option! {
         ShutdownSend = "shutdown-send",
         Leak = "leak",
         Print = "print",
+        Misuse = "misuse",
+        Random = "random",
+        Eager = "eager",
     }
 }
 
