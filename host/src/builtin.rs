@@ -72,6 +72,11 @@ pub fn load_argument(argument: &OsStr) -> Result<Component, LoadError> {
     }
 }
 
+/// Whether `path` names an embedded component, known or not.
+pub(crate) fn is_builtin(path: &OsStr) -> bool {
+    path.as_encoded_bytes().starts_with(PREFIX.as_bytes())
+}
+
 /// The embedded component that `path` names, if it does not name a file.
 fn embedded(path: &OsStr) -> Option<Result<Component, LoadError>> {
     let path = path.to_str()?;

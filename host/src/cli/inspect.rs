@@ -35,7 +35,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     }
     stdout.flush()?;
     // What `serve` would refuse, with its words.
-    let lacking = lacks.into_iter().find_map(|(import, lack)| Some((import, lack?)));
+    let lacking = lacks
+        .into_iter()
+        .find_map(|(import, lack)| Some((import, lack?)));
     match lacking {
         Some((import, lack)) => Err(HandlerError::lacking(&source, import, &lack).into()),
         None => Ok(ExitCode::SUCCESS),

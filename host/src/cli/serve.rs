@@ -10,8 +10,7 @@ use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
     AddressError, CompileCache, Contract, DirGrant, Dispatch, GrantError, Grants, Handler,
     HandlerError, HandlerOptions, Limits, ListenAddress, RollbackOn, RollbackPolicy, Service,
-    ServiceOptions,
-    StartError,
+    ServiceOptions, StartError,
 };
 use crate::{builtin, text};
 use anyhow::Context as _;

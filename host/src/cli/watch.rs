@@ -84,7 +84,7 @@ impl Watch {
     ///
     /// Fails if there is no thread to look at it with.
     pub(super) async fn at_change(&self) -> io::Result<Infallible> {
-        if self.source.starts_with(builtin::PREFIX) {
+        if builtin::is_builtin(&self.source) {
             // It cannot change.
             return std::future::pending().await;
         }

@@ -6,7 +6,7 @@
 //! seconds, and the swap is given up when that is not answered.
 
 use crate::control::socket::{MAX_PATH, address};
-use crate::control::{ErrorReply, StatusReply, RollbackRequest, SwapRequest};
+use crate::control::{ErrorReply, RollbackRequest, StatusReply, SwapRequest};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HOST};

@@ -1,8 +1,8 @@
 //! What clients send: how large it may be, how long it may take, and what it
 //! says.
 
-use crate::control::{RollbackRequest, SwapRequest};
 use crate::control::server::Refused;
+use crate::control::{RollbackRequest, SwapRequest};
 use crate::guest::reading::{HEAD, MAX_BYTES, may_be_component};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
@@ -46,7 +46,9 @@ pub(super) async fn read_rollback(request: Request<Incoming>) -> Result<Rollback
         return Ok(RollbackRequest::default());
     }
     serde_json::from_slice(&body).map_err(|error| {
-        refused(format!("the body is no rollback: {error}; write {{\"to\": 1}}"))
+        refused(format!(
+            "the body is no rollback: {error}; write {{\"to\": 1}}"
+        ))
     })
 }
 

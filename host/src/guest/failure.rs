@@ -2,8 +2,8 @@
 
 use crate::guest::clock::DeadlineExceeded;
 use crate::panics;
-use std::any::Any;
 use crate::text::{self, one_line};
+use std::any::Any;
 use std::fmt;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;

@@ -228,6 +228,9 @@ impl DirGrant {
             host: OsStr::from_bytes(host).into(),
             guest: name.to_owned(),
         })
+    }
+}
+
 /// The granted directories, open.
 #[derive(Clone)]
 pub(crate) struct Files(WasiFilesystemCtx);

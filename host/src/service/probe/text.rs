@@ -1,7 +1,7 @@
 //! A probe as text: `send=TEXT,expect=TEXT`.
 
 use super::{DEFAULT_TIMEOUT, Probe, ProbeError};
-use crate::guest::failure::one_line;
+use crate::text::one_line;
 use std::fmt::{self, Write as _};
 use std::str::{Chars, FromStr};
 
