@@ -226,7 +226,8 @@ fn paths_are_bytes() {
     grant.push("::/data");
     let control = scratch.path("").join(bytes(b"control\xfd"));
     let server = Serve::component(&component)
-        .args(["--dispatch", "threaded"])
+        // Each connection may open files of the directory.
+        .args(["--dispatch", "threaded", "--max-connections", "10"])
         .args([OsStr::new("--dir"), &grant])
         .args([OsStr::new("--control"), control.as_os_str()])
         .args([

@@ -153,6 +153,7 @@ fn help_has_every_option() {
         "--cache",
         "--rollback-percent",
         "--rollback-least",
+        "--rollback-on",
         "--rollback-window",
     ];
     let commands = [

@@ -262,6 +262,7 @@ fn bodies_that_are_no_swap_are_refused() {
         let answer: Value = serde_json::from_str(&answer).unwrap();
         let error = answer["error"].as_str().unwrap();
         assert!(error.len() < 2000, "{shown}: {error}");
+        assert!(!error.contains(char::is_control), "{shown}: {error}");
     }
     assert_eq!(controlled.status()["versions"][0]["number"], 1);
     controlled.server.connect().check_echo("still\n");

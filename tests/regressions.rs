@@ -123,7 +123,7 @@ fn a_service_has_a_name_that_can_be_asked_for() {
         let outcome = sockserve([&["serve", "builtin:echo-blocking"][..], &listen].concat());
         assert_eq!(outcome.status, Some(2), "{outcome:?}");
         assert_eq!(outcome.stderr.len(), 1, "{outcome:?}");
-        assert!(outcome.stderr[0].contains("is no service name: write letters"));
+        assert!(outcome.stderr[0].contains("a service's name has letters, digits"));
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::harness::command::{Outcome, run, sockserve};
 use crate::harness::control::{Controlled, refusal, request};
@@ -77,9 +77,16 @@ fn clients_that_do_not_ask_hold_nobody_up() {
 #[test]
 fn the_socket_answers_when_peers_have_all_other_descriptors() {
     let scratch = Scratch::new();
-    let server = Serve::guest_after("ulimit -n 64", echo_evented, "poll")
+    let server = Serve::guest(echo_evented, "poll")
         .args(["--control".as_ref(), scratch.path("control").as_os_str()])
         .start();
+    // After the start, at which the permits are counted by the limit.
+    let process = Pid::from_raw(i32::try_from(server.process.id()).unwrap());
+    let few = Rlimit {
+        current: Some(64),
+        maximum: Some(64),
+    };
+    prlimit(process, Resource::Nofile, few).unwrap();
     let controlled = Controlled { server, scratch };
     let clients: Vec<Client> = (0..100).map(|_| controlled.server.connect()).collect();
     controlled

@@ -45,6 +45,7 @@ pub(super) struct ServiceOptions {
 #[derive(Args)]
 pub(super) struct RollbackOptions {
     /// The service's name
+    #[arg(value_parser = super::serve::parse_name)]
     service: String,
     /// The version to go to, by its number; to be named if it was taken back by
     /// itself

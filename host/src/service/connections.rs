@@ -33,14 +33,31 @@ impl Shared {
 
     /// Counts and logs how the handler of a connection ended, and closes it.
     pub(crate) async fn finish(&self, mut admitted: Admitted, outcome: Result<(), Failure>) {
-        let Admitted { connection, stay } = &mut admitted;
+        let Admitted { connection, .. } = &admitted;
         connection.take_from_guest();
+        // Of what a handler on WASI 0.2 has written the host may still have a part; only
+        // the close shows whether the peer takes it.
+        let is_decided = outcome.is_err() || !connection.has_unsent();
+        if is_decided {
+            self.end(&mut admitted, outcome);
+            self.close(&admitted).await;
+        } else {
+            let unsent = self.close(&admitted).await;
+            let cut = || Failure::Peer("ok, before the peer had taken all".to_owned());
+            let outcome = if unsent > 0 { Err(cut()) } else { outcome };
+            self.end(&mut admitted, outcome);
+        }
+        self.let_go(admitted);
+    }
+
+    /// Counts and logs how the handler of a connection ended.
+    fn end(&self, admitted: &mut Admitted, outcome: Result<(), Failure>) {
+        let Admitted { connection, stay } = admitted;
         let outcome = attribute(outcome, connection);
         if let Err(failure) = &outcome {
             self.report(stay.version(), connection, failure);
         }
         stay.end(&outcome);
-        self.close(admitted).await;
     }
 
     fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
@@ -54,31 +71,36 @@ impl Shared {
         }
     }
 
-    /// Closes a connection in order, and gives its permit back.
-    async fn close(&self, admitted: Admitted) {
+    /// Closes a connection in order. Says how many bytes were not sent.
+    async fn close(&self, admitted: &Admitted) -> usize {
         let Admitted { connection, stay } = admitted;
         let unsent = tokio::select! {
             biased;
             unsent = connection.close(self.limits.linger) => unsent,
             () = self.reached(Phase::Aborting) => connection.close(Duration::ZERO).await,
         };
-        let peer = connection.peer();
-        let version = Arc::clone(stay.version());
         if unsent > 0 {
             tracing::info!(
                 service = &*self.name,
-                version = version.number,
+                version = stay.version().number,
                 connection = connection.id(),
-                %peer,
+                peer = %connection.peer(),
                 unsent,
                 "connection reset, because the peer did not take all in time"
             );
         }
+        unsent
+    }
+
+    /// Gives descriptor and permit of a closed connection back.
+    fn let_go(&self, admitted: Admitted) {
+        let Admitted { connection, stay } = admitted;
+        let version = Arc::clone(stay.version());
         tracing::debug!(
             service = &*self.name,
             version = version.number,
             connection = connection.id(),
-            %peer,
+            peer = %connection.peer(),
             bytes_in = connection.bytes_in(),
             bytes_out = connection.bytes_out(),
             "connection closed"
@@ -114,20 +136,23 @@ impl Shared {
         connections: impl ExactSizeIterator<Item = Admitted>,
         failure: Failure,
     ) {
-        let fault = failure.fault();
-        tracing::warn!(
-            service = &*self.name,
-            version = version.number,
-            connections = connections.len(),
-            %fault,
-            "instance died and its connections are closed: {failure}"
-        );
+        let (service, number) = (&*self.name, version.number);
+        let (connections_open, fault) = (connections.len(), failure.fault());
+        if number == PROBE {
+            // A probe ends its version.
+            tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
+        } else {
+            tracing::warn!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
+        }
         let outcome = Err(failure);
         for mut admitted in connections {
             admitted.connection.take_from_guest();
             admitted.stay.end(&outcome);
             let service = Arc::clone(self);
-            self.spawn_task(async move { service.close(admitted).await });
+            self.spawn_task(async move {
+                service.close(&admitted).await;
+                service.let_go(admitted);
+            });
         }
     }
 }
