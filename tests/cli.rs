@@ -168,7 +168,8 @@ fn help_has_every_option() {
     let control = ["--control", "--json"];
     check_help(&["status", "--help"], &global, &control, &[]);
     check_help(&["shutdown", "--help"], &global, &control, &[]);
-    check_help(&["rollback", "--help"], &global, &control, &["<SERVICE>"]);
+    let rollback = ["--control", "--json", "--to"];
+    check_help(&["rollback", "--help"], &global, &rollback, &["<SERVICE>"]);
     check_help(&["drain", "--help"], &global, &control, &["<SERVICE>"]);
     let swap = [&control[..], &["--old", "--drain-timeout", "--probe"]].concat();
     let names = ["<SERVICE>", "<COMPONENT>"];

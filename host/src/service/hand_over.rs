@@ -251,22 +251,23 @@ pub(crate) struct GivenUp {
 }
 
 impl GivenUp {
-    /// Adds a connection with its state, or says why that cannot be handed over.
+    /// Adds a connection with its state, or gives it back with the reason why it
+    /// cannot be handed over.
     ///
     /// All states together have at most `limit` bytes, which is what the instance
     /// may have for memory: it cannot know more than that.
-    pub(crate) fn add(&mut self, handed: Handed, limit: u64) -> Result<(), (Handed, String)> {
+    pub(crate) fn add(&mut self, handed: Handed, limit: u64) -> Option<(Handed, String)> {
         let size = self.size.saturating_add(handed.state.size() as u64);
         if let Err(reason) = check(&handed.state) {
-            return Err((handed, reason));
+            return Some((handed, reason));
         }
         if size > limit {
             let reason = format!("the states of its instance have more than {limit} bytes");
-            return Err((handed, reason));
+            return Some((handed, reason));
         }
         self.size = size;
         self.handed.push(handed);
-        Ok(())
+        None
     }
 
     pub(crate) fn take(&mut self) -> Vec<Handed> {

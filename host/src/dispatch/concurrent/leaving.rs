@@ -142,7 +142,7 @@ impl Serving {
         };
         let limit = self.version.handler.limits().max_memory_bytes;
         let added = lock(&self.given_up).add(handed, limit);
-        let Err((handed, reason)) = added else {
+        let Some((handed, reason)) = added else {
             return Ok(Vec::new());
         };
         let to = self.version.asks_for();

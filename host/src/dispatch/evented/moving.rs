@@ -120,7 +120,7 @@ impl Turns<'_> {
             room: None,
         };
         let limit = self.version.handler.limits().max_memory_bytes;
-        if let Err((handed, reason)) = self.given_up.add(handed, limit) {
+        if let Some((handed, reason)) = self.given_up.add(handed, limit) {
             let to = self.version.asks_for();
             hand_over::keep(self.service, &handed.admitted, to, &reason);
             let returned = self.register(Arrival::Returned(handed));

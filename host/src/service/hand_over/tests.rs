@@ -443,7 +443,7 @@ fn what_a_shared_instance_gives_up_fits_into_its_memory() {
             turn: None,
             room: None,
         };
-        let refused = given_up.add(handed, 100).err();
+        let refused = given_up.add(handed, 100);
         refused.map(|(_, reason)| reason)
     };
     assert_eq!(add(60), None);
