@@ -173,6 +173,28 @@ fn one_whose_state_is_too_large() {
     }
 }
 
+/// What many of them give is let go of one after the other: none is lost, though all
+/// together would be more than their instance may have.
+#[test]
+fn many_whose_states_are_too_large() {
+    for guest in [faults_evented, faults_concurrent] {
+        println!("{}", guest.name);
+        let controlled = start(guest, "poll", &["--env", "HAND_OVER=large"]);
+        let mut clients: Vec<Client> = (0..200).map(|_| controlled.server.connect()).collect();
+        for client in &mut clients {
+            client.check_echo("before\n");
+        }
+        controlled.swap_at_once(upper_evented.builtin());
+        for client in &clients {
+            wait_for_refusal(&controlled.server, client, "its state has 2097");
+        }
+        for client in &mut clients {
+            client.check_echo("after\n");
+        }
+        assert_eq!(failed(&controlled.status()), 0);
+    }
+}
+
 #[test]
 fn one_whose_state_makes_no_sense() {
     for (guest, dispatch) in pairs(&FAULTS) {

@@ -61,6 +61,8 @@ impl Manner {
                     .last_chunk()
                     .map_or(0, |last| u32::from_le_bytes(*last));
                 bytes.truncate(usize::try_from(length).unwrap_or_default());
+                // Many may come back before any of them is gone on with.
+                bytes.shrink_to_fit();
             }
             _ => {}
         }
