@@ -14,6 +14,10 @@ use tokio::sync::{Semaphore, oneshot};
 /// How long the system may take to give a service its threads.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The most threads for what guests do with granted files and names; tokio's default is
+/// 512.
+const BLOCKING_THREADS: usize = 32;
+
 /// The threads of a service. `threaded` has its workers; the others run all on
 /// the thread that calls `block_on`.
 fn runtime(service: &Shared) -> io::Result<Runtime> {
@@ -29,6 +33,7 @@ fn runtime(service: &Shared) -> io::Result<Runtime> {
     builder
         .enable_io()
         .enable_time()
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name(format!("worker-{}", service.name))
         .build()
 }

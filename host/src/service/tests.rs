@@ -145,3 +145,43 @@ fn limits_for_ever_harm_nothing() {
         ended.unwrap().unwrap();
     }
 }
+
+/// No version becomes current after the service was told to end, so an end never waits
+/// for a connection that a swap has taken along.
+#[test]
+fn an_abort_ends_the_service_whatever_is_swapped() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let limits = Limits::default();
+    let mut service = start("abort", "echo-blocking", Dispatch::Threaded, limits);
+    let mut peer = connect(&service);
+    peer.write_all(b"hello\n").unwrap();
+    peer.read_exact(&mut [0; 6]).unwrap();
+    let remote = service.remote();
+    let (swapped, is_swapped) = std::sync::mpsc::channel();
+    let swapping = std::thread::spawn(move || {
+        let builds = ["builtin:upper-blocking", "builtin:echo-blocking"];
+        for build in builds.iter().cycle() {
+            if let Err(error) = runtime().block_on(remote.swap(build, Default::default())) {
+                return error.to_string();
+            }
+            // The test may have what it waited for.
+            let _ = swapped.send(());
+        }
+        unreachable!("the builds never end");
+    });
+    for _ in 0..3 {
+        is_swapped.recv_timeout(PATIENCE).unwrap();
+    }
+    service.abort();
+    let ended = runtime().block_on(async { tokio::time::timeout(PATIENCE, service.ended()).await });
+    ended.unwrap().unwrap();
+    let error = swapping.join().unwrap();
+    assert!(
+        error.contains("draining and takes no new version"),
+        "{error}"
+    );
+    assert_eq!(peer.read(&mut [0; 6]).unwrap_or_default(), 0);
+}
