@@ -16,11 +16,12 @@
 //!
 //! An answer is JSON; a refusal is `{"error": "one line"}` with a status of 400
 //! (not understood), 404 (no such service or request), 405 (another method),
-//! 408 (the body was not there in time), 409 (not now), 413 (too large), or 422
-//! (the new version is not fit). The socket has the mode 0600, and peers of
+//! 408 (the request was not there in time), 409 (not now), 413 (too large), 422
+//! (the new version is not fit), or 431 (the head is too large). The socket has the mode 0600, and peers of
 //! another user are refused.
 //!
-//! There are at most 32 connections at once; others wait. A client has 5 seconds
+//! There are at most 32 connections at once; others wait. A connection has one
+//! request, and is closed after the answer. A client has 5 seconds
 //! for the head of a request, 30 for its body and 10 to take the answer; it may
 //! close its sending side after the request. A swap is answered when it is done.
 //!
@@ -28,11 +29,13 @@
 //! | --- | --- |
 //! | `socket` | the socket as a file |
 //! | `spares` | descriptors that are kept for it |
+//! | `http` | how requests and answers are written |
 //! | `server` | connections and answers |
 //! | `request` | the bodies of requests |
 //! | `client` | the side that asks |
 
 pub mod client;
+mod http;
 mod request;
 pub mod server;
 mod socket;

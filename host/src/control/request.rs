@@ -1,12 +1,10 @@
 //! What clients send: how large it may be, how long it may take, and what it
 //! says.
 
+use crate::control::http::{Body, BodyError};
 use crate::control::server::Refused;
 use crate::control::{RollbackRequest, SwapRequest};
 use crate::guest::reading::{HEAD, MAX_BYTES, may_be_component};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body as _, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};
@@ -25,13 +23,13 @@ const MAX_UPLOADS: usize = 1;
 const UNNAMED: &str = "application/wasm";
 
 /// Whether the request's body is a component.
-pub(super) fn is_component(request: &Request<Incoming>) -> bool {
+pub(super) fn is_component(request: &Request<Body<'_>>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes() == b"application/wasm")
 }
 
 /// Reads a swap whose component the server is to read itself.
-pub(super) async fn read_swap(request: Request<Incoming>) -> Result<SwapRequest, Refused> {
+pub(super) async fn read_swap(request: Request<Body<'_>>) -> Result<SwapRequest, Refused> {
     serde_json::from_slice(&read(request).await?).map_err(|error| {
         refused(format!(
             "the body is no swap: {error}; write {{\"component\": \"/path/to.wasm\"}}"
@@ -40,7 +38,7 @@ pub(super) async fn read_swap(request: Request<Incoming>) -> Result<SwapRequest,
 }
 
 /// Reads where to go back to. Without a body that is not said.
-pub(super) async fn read_rollback(request: Request<Incoming>) -> Result<RollbackRequest, Refused> {
+pub(super) async fn read_rollback(request: Request<Body<'_>>) -> Result<RollbackRequest, Refused> {
     let body = read(request).await?;
     if body.is_empty() {
         return Ok(RollbackRequest::default());
@@ -52,11 +50,23 @@ pub(super) async fn read_rollback(request: Request<Incoming>) -> Result<Rollback
     })
 }
 
-async fn read(request: Request<Incoming>) -> Result<Bytes, Refused> {
-    let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = in_time(body).await?;
-    let body = body.map_err(|error| refused(format!("the body cannot be read: {error}")))?;
-    Ok(body.to_bytes())
+async fn read(request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
+    in_time(async {
+        let mut body = request.into_body();
+        let mut bytes = Vec::new();
+        while let Some(data) = body.data().await.map_err(unreadable)? {
+            bytes.extend_from_slice(&data);
+            if bytes.len() > MAX_BODY {
+                let limit = MAX_BODY >> 10;
+                let message = format!(
+                    "the body cannot be read: length limit exceeded; it may have {limit} KiB"
+                );
+                return Err(refused(message));
+            }
+        }
+        Ok(bytes)
+    })
+    .await?
 }
 
 /// A swap with its component.
@@ -75,7 +85,7 @@ impl Upload {
     /// Reads a swap whose body is the component. Of a body that cannot be a
     /// component only the first bytes are kept.
     pub(super) async fn receive(
-        request: Request<Incoming>,
+        request: Request<Body<'_>>,
         places: &Arc<Semaphore>,
     ) -> Result<Self, Refused> {
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
@@ -108,9 +118,9 @@ fn described(query: &str) -> Result<SwapRequest, Refused> {
 
 /// Reads a body to its end, also one that is not wanted: a client that is still
 /// sending does not look for an answer.
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refused> {
+async fn collect(mut body: Body<'_>) -> Result<Vec<u8>, Refused> {
     let mut bytes = Vec::new();
-    if let Some(size) = body.size_hint().exact()
+    if let Some(size) = body.size()
         && let Ok(size @ 0..=MAX_BYTES) = usize::try_from(size)
     {
         bytes.try_reserve_exact(size).map_err(|_| {
@@ -119,13 +129,12 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refused> {
         })?;
     }
     let mut wanted = true;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| refused(format!("the body cannot be read: {error}")))?;
-        let Some(data) = frame.data_ref().filter(|_| wanted) else {
+    while let Some(data) = body.data().await.map_err(unreadable)? {
+        if !wanted {
             continue;
-        };
+        }
         let room = MAX_BYTES.saturating_add(1).saturating_sub(bytes.len());
-        bytes.extend_from_slice(data.get(..room).unwrap_or(data));
+        bytes.extend_from_slice(data.get(..room).unwrap_or(&data));
         let head = bytes.get(..HEAD);
         wanted = bytes.len() <= MAX_BYTES && head.is_none_or(may_be_component);
     }
@@ -142,6 +151,10 @@ async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Refused> {
         let message = format!("the body was not there within {BODY_TIME:?}");
         Refused(StatusCode::REQUEST_TIMEOUT, message)
     })
+}
+
+fn unreadable(error: BodyError) -> Refused {
+    refused(format!("the body cannot be read: {error}"))
 }
 
 fn refused(message: String) -> Refused {

@@ -3,21 +3,18 @@
 //! Nobody can hold it up: connections have a largest number and time limits, and
 //! a few descriptors are kept for them (`spares`).
 
+use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;
 use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
+use crate::guest::reading::MAX_BYTES;
 use crate::limits::parse_time;
 use crate::service::Remote;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::sockets::poller::register;
 use crate::text;
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Method, Request, StatusCode};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -30,15 +27,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use crate::control::socket::ControlError;
 
 /// How many connections there can be at once; further clients wait.
 const MAX_CONNECTIONS: usize = 32;
-/// How long a client may take to send the head of a request, the first as the
-/// next.
+/// How long a client may take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// How long it may take to read the answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -147,57 +143,30 @@ struct Context {
     uploads: Arc<Semaphore>,
 }
 
-/// Answers the requests of one connection, to its end, and gives its descriptor
-/// back.
-async fn converse(stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
+/// Answers the request of one connection, and gives its descriptor back.
+async fn converse(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
     let peer = socket_peercred(&stream).map(|peer| peer.uid);
     if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
         tracing::warn!("the control socket refused another user");
         return Some(stream.into_std().ok()?.into());
     }
-    // When the client must have taken the answer, if there is one.
-    let (answered, due) = watch::channel(None);
-    let service = service_fn(move |request| {
-        let (context, answered) = (Arc::clone(&context), answered.clone());
-        async move {
-            answered.send_replace(None);
-            let response = answer(&context, request).await;
-            answered.send_replace(Some(Instant::now() + ANSWER_TIME));
-            Ok::<_, Infallible>(response)
+    let mut method = Method::GET;
+    let answer = match http::request(&mut stream, HEAD_TIME).await {
+        Ok(Some(request)) => {
+            method = request.method().clone();
+            Some(act(&context, request).await)
         }
-    });
-    let mut connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        // A client that hangs up in the middle concerns nobody else.
-        _ = &mut connection => {}
-        () = overdue(due) => {}
+        Ok(None) => None,
+        Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
+    };
+    if let Some(answer) = answer {
+        let (status, body) = written(answer);
+        let sending = http::answer(&mut stream, &method, status, &body, MAX_BYTES as u64);
+        // A client that hangs up, or does not take the answer, concerns nobody
+        // else.
+        let _ = tokio::time::timeout(ANSWER_TIME, sending).await;
     }
-    let stream = connection.into_parts().io.into_inner();
     Some(stream.into_std().ok()?.into())
-}
-
-/// Waits until an answer has not been taken in time.
-async fn overdue(mut due: watch::Receiver<Option<Instant>>) {
-    loop {
-        let until = *due.borrow_and_update();
-        let timeout = async {
-            match until {
-                Some(until) => tokio::time::sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = timeout => return,
-            changed = due.changed() => if changed.is_err() {
-                // The connection is over, and says so itself.
-                return std::future::pending().await;
-            }
-        }
-    }
 }
 
 /// A refusal.
@@ -221,30 +190,22 @@ impl From<SwapError> for Refused {
     }
 }
 
-async fn answer(context: &Context, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    match act(context, request).await {
-        Ok(body) => respond(StatusCode::OK, body),
+/// An answer's status and body.
+fn written(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
+    let (status, mut body) = match answer {
+        Ok(body) => (StatusCode::OK, body),
         Err(Refused(status, error)) => {
             let error = text::escape(&error).into_owned();
-            let body = serde_json::to_vec(&ErrorReply { error }).unwrap_or_default();
-            respond(status, body)
+            let body = serde_json::to_vec(&ErrorReply { error });
+            (status, body.unwrap_or_default())
         }
-    }
-}
-
-fn respond(status: StatusCode, mut body: Vec<u8>) -> Response<Full<Bytes>> {
+    };
     // For whoever reads it in a terminal.
     body.push(b'\n');
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        hyper::header::CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("application/json"),
-    );
-    response
+    (status, body)
 }
 
-async fn act(context: &Context, request: Request<Incoming>) -> Result<Vec<u8>, Refused> {
+async fn act(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     let services = &*context.services;
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -303,7 +264,7 @@ fn drain<'a>(services: impl IntoIterator<Item = &'a Remote>) -> DrainReply {
 async fn swap(
     context: &Context,
     service: &Remote,
-    request: Request<Incoming>,
+    request: Request<Body<'_>>,
 ) -> Result<Swapped, Refused> {
     if !is_component(&request) {
         let request = read_swap(request).await?;
