@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use crate::harness::control::Controlled;
 use crate::harness::guests::{time_blocking, time_concurrent, time_evented};
 use crate::harness::scratch::Scratch;
 use crate::harness::{Serve, tools};
@@ -41,17 +42,27 @@ fn a_wrong_clock_harms_nobody() {
                 "export LD_PRELOAD={} CLOCK_OFFSET={offset}",
                 library.display()
             );
+            let scratch = Scratch::new();
             let server = Serve::guest_after(&before, guest, "poll")
+                .args(["--control".as_ref(), scratch.path("control").as_os_str()])
                 .env("MODE=line")
                 .start();
+            let controlled = Controlled { server, scratch };
+            let server = &controlled.server;
             for _ in 0..2 {
                 let mut client = server.connect();
                 client.send("\r\n");
                 let line = client.line();
                 assert!(line.ends_with(&format!(" {year}\r\n")), "{line}");
             }
+            // More than one poll of the socket, and a body.
+            for _ in 0..2 {
+                assert_eq!(controlled.status()["accepted"], 2);
+            }
+            let why = controlled.try_swap("/nowhere.wasm").unwrap_err();
+            assert!(why.contains("/nowhere.wasm"), "{why}");
             // Every line of the log is one, with a time.
-            server.stop().check_no_alarm();
+            controlled.server.stop().check_no_alarm();
         }
     }
 }

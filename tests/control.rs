@@ -160,6 +160,23 @@ fn curl_can_ask() {
         .arg("http://localhost/v1/services/echo"));
     let status: Value = serde_json::from_str(&outcome.printed()[0]).unwrap();
     assert_eq!(status["name"], "echo");
+    // In chunks, as its length is not known, and after a word to go on.
+    for options in [
+        &["-T", "-"][..],
+        &["-H", "Expect: 100-continue", "--data-binary", "@-"],
+    ] {
+        let component = std::fs::File::open(time_blocking.path()).unwrap();
+        let outcome = run(std::process::Command::new("curl")
+            .args(["-sS", "-X", "POST", "-H", "Content-Type: application/wasm"])
+            .args(options)
+            .arg("--unix-socket")
+            .arg(controlled.socket())
+            .arg("http://localhost/v1/services/echo/swap?component=sent")
+            .stdin(component));
+        let swapped: Value = serde_json::from_str(&outcome.printed()[0]).unwrap();
+        assert_eq!(swapped["version"], 2, "{swapped}");
+    }
+    assert_eq!(controlled.status()["versions"][0]["source"], "sent");
 }
 
 #[test]

@@ -3,14 +3,15 @@
 //! The client side is hyper's. Its server side is not used, because it asks for
 //! the date whenever it reads or writes, also with `auto_date_header(false)`,
 //! and httpdate, which makes that date, panics if the clock is before 1970 or
-//! after 9999. Nothing here looks at the clock of the machine, and no answer has
+//! after 9999 (the same panic as in hyperium/headers#230). Nothing here looks at the clock of the machine, and no answer has
 //! a date.
 //!
 //! The head of a request is bounded in size and in time, and a body by whoever
 //! reads it. What is not understood is refused, never guessed.
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderMap, TRANSFER_ENCODING};
+use crate::control::body::{Body, length};
+use bytes::{Buf as _, BytesMut};
+use hyper::header::EXPECT;
 use hyper::{Method, Request, StatusCode, Version};
 use std::io;
 use std::time::Duration;
@@ -18,13 +19,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 /// The largest head, in bytes: what a query says may be as long as a body.
-const MAX_HEAD: usize = 64 << 10;
+pub(super) const MAX_HEAD: usize = 64 << 10;
 /// The largest number of header fields.
 const MAX_FIELDS: usize = 64;
-/// The longest line before a chunk, in bytes.
-const MAX_SIZE_LINE: usize = 4 << 10;
 /// How much is read at once, in bytes.
-const READ: usize = 64 << 10;
+pub(super) const READ: usize = 64 << 10;
 
 /// Why a request is not answered as it wants. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -55,19 +54,6 @@ impl HeadError {
     }
 }
 
-/// Why a body cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
-    #[error("{0}")]
-    System(#[from] io::Error),
-    #[error("it ends too early")]
-    Short,
-    #[error("a chunk has no size, or does not end where it says")]
-    Chunk,
-    #[error("what follows its last chunk is too long")]
-    Trailers,
-}
-
 /// Reads the head of a request, which is to be there within `time`. Nothing if
 /// the client went away, or never asked.
 pub(super) async fn request(
@@ -89,12 +75,9 @@ pub(super) async fn request(
             .headers()
             .get(EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    Ok(Some(head.map(|()| Body {
-        stream,
-        buffer,
-        rest,
-        expected,
-    })))
+    Ok(Some(
+        head.map(|()| Body::new(stream, buffer, rest, expected)),
+    ))
 }
 
 /// Reads into `buffer` until a head is there, and takes it out.
@@ -155,169 +138,6 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadError> {
     Ok(Some((head, size)))
 }
 
-/// How long the body is.
-fn length(head: &Request<()>) -> Result<Rest, HeadError> {
-    let refused = |why| Err(HeadError::Length(why));
-    let lengths = only(head.headers(), &CONTENT_LENGTH);
-    let codings = only(head.headers(), &TRANSFER_ENCODING);
-    match (lengths, codings) {
-        (Ok(None), Ok(None)) => Ok(Rest::Plain(0)),
-        (Ok(Some(length)), Ok(None)) => {
-            let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
-            let number = std::str::from_utf8(length).ok().filter(|_| digits);
-            match number.and_then(|number| number.parse().ok()) {
-                Some(length) => Ok(Rest::Plain(length)),
-                None => refused("Content-Length is a number of bytes"),
-            }
-        }
-        (Ok(None), Ok(Some(coding))) if head.version() == Version::HTTP_11 => {
-            if coding.eq_ignore_ascii_case(b"chunked") {
-                Ok(Rest::Size)
-            } else {
-                refused("the only Transfer-Encoding is chunked")
-            }
-        }
-        (Ok(None), Ok(Some(_))) => refused("HTTP/1.0 has no Transfer-Encoding"),
-        _ => refused("write Content-Length or Transfer-Encoding, once"),
-    }
-}
-
-/// The value of a field that may be there once.
-fn only<'a>(
-    fields: &'a HeaderMap,
-    name: &hyper::header::HeaderName,
-) -> Result<Option<&'a [u8]>, ()> {
-    let mut values = fields.get_all(name).iter();
-    let value = values.next().map(|value| value.as_bytes().trim_ascii());
-    values.next().map_or(Ok(value), |_| Err(()))
-}
-
-/// What is still to come of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    /// So many bytes.
-    Plain(u64),
-    /// The line with the size of a chunk, and what follows it.
-    Size,
-    /// So many bytes of a chunk, its end, and what follows it.
-    Chunk(u64),
-    /// Lines up to an empty one, of which so many bytes have been read.
-    Trailers(usize),
-}
-
-/// A body, which is read from the client as it is asked for.
-#[derive(Debug)]
-pub(super) struct Body<'a> {
-    stream: &'a mut UnixStream,
-    buffer: BytesMut,
-    rest: Rest,
-    /// The client waits for a word before it sends the body.
-    expected: bool,
-}
-
-impl Body<'_> {
-    /// How many bytes are still to come, if the request says so.
-    pub(super) fn size(&self) -> Option<u64> {
-        match self.rest {
-            Rest::Plain(left) => Some(left),
-            _ => None,
-        }
-    }
-
-    /// The next bytes, at least one, or nothing at the end. They have no time
-    /// limit.
-    pub(super) async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
-        loop {
-            match self.rest {
-                Rest::Plain(0) => return Ok(None),
-                Rest::Plain(left) => {
-                    let data = self.take(left).await?;
-                    self.rest = Rest::Plain(left.saturating_sub(data.len() as u64));
-                    return Ok(Some(data));
-                }
-                Rest::Size => self.size_line().await?,
-                Rest::Chunk(0) => {
-                    while self.buffer.len() < 2 {
-                        self.fill().await?;
-                    }
-                    if !self.buffer.starts_with(b"\r\n") {
-                        return Err(BodyError::Chunk);
-                    }
-                    self.buffer.advance(2);
-                    self.rest = Rest::Size;
-                }
-                Rest::Chunk(left) => {
-                    let data = self.take(left).await?;
-                    self.rest = Rest::Chunk(left.saturating_sub(data.len() as u64));
-                    return Ok(Some(data));
-                }
-                Rest::Trailers(before) => self.trailer(before).await?,
-            }
-        }
-    }
-
-    async fn size_line(&mut self) -> Result<(), BodyError> {
-        let parsed = httparse::parse_chunk_size(&self.buffer);
-        // An empty number is none.
-        let first = self.buffer.first();
-        if parsed.is_err() || first.is_some_and(|byte| !byte.is_ascii_hexdigit()) {
-            return Err(BodyError::Chunk);
-        }
-        if let Ok(httparse::Status::Complete((line, size))) = parsed {
-            self.buffer.advance(line);
-            self.rest = match size {
-                0 => Rest::Trailers(0),
-                _ => Rest::Chunk(size),
-            };
-            return Ok(());
-        }
-        if self.buffer.len() > MAX_SIZE_LINE {
-            return Err(BodyError::Chunk);
-        }
-        self.fill().await
-    }
-
-    async fn trailer(&mut self, before: usize) -> Result<(), BodyError> {
-        let end = self.buffer.iter().position(|&byte| byte == b'\n');
-        let line = end.map_or(self.buffer.len(), |end| end.saturating_add(1));
-        if before.saturating_add(line) > MAX_HEAD {
-            return Err(BodyError::Trailers);
-        }
-        if end.is_none() {
-            return self.fill().await;
-        }
-        let line = self.buffer.split_to(line);
-        self.rest = match &*line {
-            b"\n" | b"\r\n" => Rest::Plain(0),
-            _ => Rest::Trailers(before.saturating_add(line.len())),
-        };
-        Ok(())
-    }
-
-    /// Up to `most` bytes, and at least one.
-    async fn take(&mut self, most: u64) -> Result<Bytes, BodyError> {
-        if self.buffer.is_empty() {
-            self.fill().await?;
-        }
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let count = most.min(self.buffer.len());
-        Ok(self.buffer.split_to(count).freeze())
-    }
-
-    async fn fill(&mut self) -> Result<(), BodyError> {
-        if std::mem::take(&mut self.expected) {
-            self.stream
-                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .await?;
-        }
-        self.buffer.reserve(READ);
-        match self.stream.read_buf(&mut self.buffer).await? {
-            0 => Err(BodyError::Short),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Sends an answer, which is JSON, and says that the connection ends with it.
 /// Then reads what the client still sends, up to `most` bytes: a connection that
 /// is closed before that is an error for the client, who may still be sending
@@ -346,4 +166,250 @@ pub(super) async fn answer(
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(most), &mut tokio::io::sink()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::body::MAX_SIZE_LINE;
+    use proptest::prelude::*;
+
+    const TIME: Duration = Duration::from_secs(60);
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    }
+
+    /// What is read of a client who sends `bytes` in pieces of `piece`, and then
+    /// nothing more: the request's line and its body, or why not.
+    async fn read(bytes: &[u8], piece: usize) -> Result<Option<(String, Vec<u8>)>, String> {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let sending = async move {
+            for piece in bytes.chunks(piece.max(1)) {
+                // The reader may have given up.
+                let _ = theirs.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+            let _ = theirs.shutdown().await;
+            theirs
+        };
+        let reading = async {
+            let Some(request) = request(&mut ours, TIME)
+                .await
+                .map_err(|error| error.to_string())?
+            else {
+                return Ok(None);
+            };
+            let line = format!("{} {}", request.method(), request.uri());
+            let mut body = request.into_body();
+            let mut all = Vec::new();
+            while let Some(data) = body.data().await.map_err(|error| error.to_string())? {
+                assert!(!data.is_empty());
+                all.extend_from_slice(&data);
+            }
+            assert!(body.data().await.unwrap().is_none(), "the end stays");
+            Ok(Some((line, all)))
+        };
+        tokio::join!(sending, reading).1
+    }
+
+    #[test]
+    fn requests_are_read_whole_or_in_pieces() {
+        let long = "x".repeat(MAX_HEAD - 100);
+        let cases = [
+            ("GET /v1/status HTTP/1.1\r\n\r\n", "GET /v1/status", ""),
+            ("GET /a?b=c HTTP/1.0\n\n", "GET /a?b=c", ""),
+            (
+                "\r\n\r\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\nmore",
+                "GET /",
+                "",
+            ),
+            (
+                "POST / HTTP/1.1\r\ncontent-length:  3 \r\n\r\nabcd",
+                "POST /",
+                "abc",
+            ),
+            (
+                "POST / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
+                "POST /",
+                "abc",
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n\
+                 3\r\nabc\r\n0a ;x=y\r\n0123456789\r\n0\r\nx: y\r\n\r\nmore",
+                "POST /",
+                "abc0123456789",
+            ),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n000\r\n\r\n",
+                "POST /",
+                "",
+            ),
+            (
+                &format!("GET /{long} HTTP/1.1\r\n\r\n"),
+                &format!("GET /{long}"),
+                "",
+            ),
+        ];
+        runtime().block_on(async {
+            for (bytes, line, body) in cases {
+                for piece in [1, 2, 7, usize::MAX] {
+                    let expected = Ok(Some((line.to_owned(), body.as_bytes().to_vec())));
+                    let read = read(bytes.as_bytes(), piece).await;
+                    assert!(read == expected, "{piece} {bytes:.99} {read:.99?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let post = |fields: &str| format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n");
+        let chunked = |body: &str| post("Transfer-Encoding: chunked") + body;
+        let length = "the length of the body is not understood";
+        let chunk = "a chunk has no size, or does not end where it says";
+        let cases = [
+            ("GET /".to_owned(), "the request ends within its head"),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\n".to_owned(),
+                "ends within its head",
+            ),
+            ("\x16\x03\x01\x02".to_owned(), "is not understood: "),
+            ("GET /\r\n\r\n".to_owned(), "is not understood: "),
+            ("GET / HTTP/2.0\r\n\r\n".to_owned(), "invalid HTTP version"),
+            ("GET x y HTTP/1.1\r\n\r\n".to_owned(), "is not understood: "),
+            (
+                "GET http:// HTTP/1.1\r\n\r\n".to_owned(),
+                "is not understood: ",
+            ),
+            (post("no field"), "invalid header name"),
+            (post("a: b\r\n c"), "invalid header name"),
+            (post("a: b\r\n".repeat(65).trim_end()), "64 header fields"),
+            ("x".repeat(MAX_HEAD), "too large"),
+            (post(&format!("a: {}", "x".repeat(MAX_HEAD))), "too large"),
+            (post("Content-Length: -1"), length),
+            (post("Content-Length: +1"), length),
+            (post("Content-Length:"), length),
+            (post("Content-Length: 1, 1"), length),
+            (post("Content-Length: 18446744073709551616"), length),
+            (post("Content-Length: 1\r\nContent-Length: 1"), length),
+            (
+                post("Content-Length: 1\r\nTransfer-Encoding: chunked"),
+                length,
+            ),
+            (
+                post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+                length,
+            ),
+            (post("Transfer-Encoding: gzip, chunked"), length),
+            (
+                "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+                "HTTP/1.0 has no",
+            ),
+            (post("Content-Length: 3") + "ab", "it ends too early"),
+            (
+                post("Content-Length: 18446744073709551615") + "ab",
+                "too early",
+            ),
+            (chunked(""), "it ends too early"),
+            (chunked("3\r\nab"), "it ends too early"),
+            (chunked("3\r\nabc\r\n"), "it ends too early"),
+            (chunked("0\r\n"), "it ends too early"),
+            (chunked("\r\n"), chunk),
+            (chunked(";x\r\n"), chunk),
+            (chunked("x\r\n"), chunk),
+            (chunked("3\r\nabcd\r\n"), chunk),
+            (chunked("ffffffffffffffff1\r\n"), chunk),
+            (chunked("ffffffffffffffff\r\nabc"), "too early"),
+            (chunked(&format!("3;{}", "x".repeat(MAX_SIZE_LINE))), chunk),
+            (
+                chunked(&format!("0\r\n{}", "a: b\r\n".repeat(20_000))),
+                "what follows its last chunk",
+            ),
+        ];
+        runtime().block_on(async {
+            for (bytes, expected) in &cases {
+                for piece in [113, usize::MAX] {
+                    let why = read(bytes.as_bytes(), piece).await.unwrap_err();
+                    assert!(why.contains(expected), "{bytes:.99}: {why}");
+                    assert!(!why.contains(char::is_control), "{why}");
+                }
+            }
+            for bytes in ["", "\r\n\r\n"] {
+                assert_eq!(read(bytes.as_bytes(), 1).await, Ok(None));
+            }
+        });
+    }
+
+    /// A client who waits for the word before the body gets it, and the answer
+    /// after it.
+    #[test]
+    fn a_client_that_waits_is_told_to_go_on() {
+        let head = b"PUT / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
+        runtime().block_on(async {
+            let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+            theirs.write_all(head).await.unwrap();
+            let request = request(&mut ours, TIME).await.unwrap().unwrap();
+            let mut body = request.into_body();
+            assert_eq!(body.size(), Some(2));
+            let mut word = [0; 25];
+            let (data, ()) = tokio::join!(body.data(), async {
+                theirs.read_exact(&mut word).await.unwrap();
+                theirs.write_all(b"ab").await.unwrap();
+            });
+            assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+            assert_eq!(data.unwrap().unwrap(), "ab");
+        });
+    }
+
+    #[test]
+    fn an_answer_says_how_long_it_is_and_that_it_is_the_last() {
+        let taken = |method: Method| {
+            runtime().block_on(async move {
+                let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+                // More than a socket takes, from a client who reads only then.
+                let sending = async {
+                    theirs.write_all(&vec![b'x'; 4 << 20]).await.unwrap();
+                    theirs.shutdown().await.unwrap();
+                    let mut text = String::new();
+                    theirs.read_to_string(&mut text).await.unwrap();
+                    text
+                };
+                let status = StatusCode::CONFLICT;
+                let answering = answer(&mut ours, &method, status, b"{}\n", 8 << 20);
+                let (answered, text) = tokio::join!(answering, sending);
+                answered.unwrap();
+                text
+            })
+        };
+        let head = "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\n\
+                    Content-Length: 3\r\nConnection: close\r\n\r\n";
+        assert_eq!(taken(Method::GET), format!("{head}{{}}\n"));
+        assert_eq!(taken(Method::HEAD), head);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(
+            start in prop::sample::select(vec![
+                "",
+                "POST / HTTP/1.1\r\n",
+                "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ]),
+            rest in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..300),
+                "[0-9a-f;: \r\n]{0,99}".prop_map(String::into_bytes),
+            ],
+            piece in 1..40_usize,
+        ) {
+            let bytes = [start.as_bytes(), &rest].concat();
+            runtime().block_on(async {
+                // It does not depend on how the bytes come.
+                let whole = read(&bytes, usize::MAX).await;
+                assert_eq!(read(&bytes, piece).await, whole);
+            });
+        }
+    }
 }

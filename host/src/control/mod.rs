@@ -30,10 +30,12 @@
 //! | `socket` | the socket as a file |
 //! | `spares` | descriptors that are kept for it |
 //! | `http` | how requests and answers are written |
+//! | `body` | bodies as they come |
 //! | `server` | connections and answers |
 //! | `request` | the bodies of requests |
 //! | `client` | the side that asks |
 
+mod body;
 pub mod client;
 mod http;
 mod request;

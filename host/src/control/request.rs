@@ -1,7 +1,7 @@
 //! What clients send: how large it may be, how long it may take, and what it
 //! says.
 
-use crate::control::http::{Body, BodyError};
+use crate::control::body::{Body, BodyError};
 use crate::control::server::Refused;
 use crate::control::{RollbackRequest, SwapRequest};
 use crate::guest::reading::{HEAD, MAX_BYTES, may_be_component};

@@ -3,7 +3,8 @@
 //! Nobody can hold it up: connections have a largest number and time limits, and
 //! a few descriptors are kept for them (`spares`).
 
-use crate::control::http::{self, Body};
+use crate::control::body::Body;
+use crate::control::http;
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;

@@ -1,0 +1,203 @@
+//! The bodies of requests: how long they are, and their bytes as they come.
+//!
+//! A body lives as long as its request, which holds the connection. It has no
+//! limit of size or time of its own; `request` has.
+
+use crate::control::http::{HeadError, MAX_HEAD, READ};
+use bytes::{Buf as _, Bytes, BytesMut};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use hyper::{Request, Version};
+use std::io;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+/// The longest line before a chunk, in bytes.
+pub(super) const MAX_SIZE_LINE: usize = 4 << 10;
+
+/// Why a body cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("{0}")]
+    System(#[from] io::Error),
+    #[error("it ends too early")]
+    Short,
+    #[error("a chunk has no size, or does not end where it says")]
+    Chunk,
+    #[error("what follows its last chunk is too long")]
+    Trailers,
+}
+
+/// How long the body is.
+pub(super) fn length(head: &Request<()>) -> Result<Rest, HeadError> {
+    let refused = |why| Err(HeadError::Length(why));
+    let lengths = only(head.headers(), &CONTENT_LENGTH);
+    let codings = only(head.headers(), &TRANSFER_ENCODING);
+    match (lengths, codings) {
+        (Ok(None), Ok(None)) => Ok(Rest::Plain(0)),
+        (Ok(Some(length)), Ok(None)) => {
+            let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+            let number = std::str::from_utf8(length).ok().filter(|_| digits);
+            match number.and_then(|number| number.parse().ok()) {
+                Some(length) => Ok(Rest::Plain(length)),
+                None => refused("Content-Length is a number of bytes"),
+            }
+        }
+        (Ok(None), Ok(Some(coding))) if head.version() == Version::HTTP_11 => {
+            if coding.eq_ignore_ascii_case(b"chunked") {
+                Ok(Rest::Size)
+            } else {
+                refused("the only Transfer-Encoding is chunked")
+            }
+        }
+        (Ok(None), Ok(Some(_))) => refused("HTTP/1.0 has no Transfer-Encoding"),
+        _ => refused("write Content-Length or Transfer-Encoding, once"),
+    }
+}
+
+/// The value of a field that may be there once.
+fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, ()> {
+    let mut values = fields.get_all(name).iter();
+    let value = values.next().map(|value| value.as_bytes().trim_ascii());
+    values.next().map_or(Ok(value), |_| Err(()))
+}
+
+/// What is still to come of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// So many bytes.
+    Plain(u64),
+    /// The line with the size of a chunk, and what follows it.
+    Size,
+    /// So many bytes of a chunk, its end, and what follows it.
+    Chunk(u64),
+    /// Lines up to an empty one, of which so many bytes have been read.
+    Trailers(usize),
+}
+
+/// A body, which is read from the client as it is asked for.
+#[derive(Debug)]
+pub(super) struct Body<'a> {
+    stream: &'a mut UnixStream,
+    buffer: BytesMut,
+    rest: Rest,
+    /// The client waits for a word before it sends the body.
+    expected: bool,
+}
+
+impl<'a> Body<'a> {
+    /// What is still to come from `stream`, after what is in `buffer` already.
+    pub(super) fn new(
+        stream: &'a mut UnixStream,
+        buffer: BytesMut,
+        rest: Rest,
+        expected: bool,
+    ) -> Self {
+        Self {
+            stream,
+            buffer,
+            rest,
+            expected,
+        }
+    }
+
+    /// How many bytes are still to come, if the request says so.
+    pub(super) fn size(&self) -> Option<u64> {
+        match self.rest {
+            Rest::Plain(left) => Some(left),
+            _ => None,
+        }
+    }
+
+    /// The next bytes, at least one, or nothing at the end. They have no time
+    /// limit.
+    pub(super) async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            match self.rest {
+                Rest::Plain(0) => return Ok(None),
+                Rest::Plain(left) => {
+                    let data = self.take(left).await?;
+                    self.rest = Rest::Plain(left.saturating_sub(data.len() as u64));
+                    return Ok(Some(data));
+                }
+                Rest::Size => self.size_line().await?,
+                Rest::Chunk(0) => {
+                    while self.buffer.len() < 2 {
+                        self.fill().await?;
+                    }
+                    if !self.buffer.starts_with(b"\r\n") {
+                        return Err(BodyError::Chunk);
+                    }
+                    self.buffer.advance(2);
+                    self.rest = Rest::Size;
+                }
+                Rest::Chunk(left) => {
+                    let data = self.take(left).await?;
+                    self.rest = Rest::Chunk(left.saturating_sub(data.len() as u64));
+                    return Ok(Some(data));
+                }
+                Rest::Trailers(before) => self.trailer(before).await?,
+            }
+        }
+    }
+
+    async fn size_line(&mut self) -> Result<(), BodyError> {
+        let parsed = httparse::parse_chunk_size(&self.buffer);
+        // An empty number is none.
+        let first = self.buffer.first();
+        if parsed.is_err() || first.is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return Err(BodyError::Chunk);
+        }
+        if let Ok(httparse::Status::Complete((line, size))) = parsed {
+            self.buffer.advance(line);
+            self.rest = match size {
+                0 => Rest::Trailers(0),
+                _ => Rest::Chunk(size),
+            };
+            return Ok(());
+        }
+        if self.buffer.len() > MAX_SIZE_LINE {
+            return Err(BodyError::Chunk);
+        }
+        self.fill().await
+    }
+
+    async fn trailer(&mut self, before: usize) -> Result<(), BodyError> {
+        let end = self.buffer.iter().position(|&byte| byte == b'\n');
+        let line = end.map_or(self.buffer.len(), |end| end.saturating_add(1));
+        if before.saturating_add(line) > MAX_HEAD {
+            return Err(BodyError::Trailers);
+        }
+        if end.is_none() {
+            return self.fill().await;
+        }
+        let line = self.buffer.split_to(line);
+        self.rest = match &*line {
+            b"\n" | b"\r\n" => Rest::Plain(0),
+            _ => Rest::Trailers(before.saturating_add(line.len())),
+        };
+        Ok(())
+    }
+
+    /// Up to `most` bytes, and at least one.
+    async fn take(&mut self, most: u64) -> Result<Bytes, BodyError> {
+        if self.buffer.is_empty() {
+            self.fill().await?;
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let count = most.min(self.buffer.len());
+        Ok(self.buffer.split_to(count).freeze())
+    }
+
+    async fn fill(&mut self) -> Result<(), BodyError> {
+        if std::mem::take(&mut self.expected) {
+            self.stream
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                .await?;
+        }
+        self.buffer.reserve(READ);
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(BodyError::Short),
+            _ => Ok(()),
+        }
+    }
+}
