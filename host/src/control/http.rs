@@ -3,8 +3,8 @@
 //! The client side is hyper's. Its server side is not used, because it asks for
 //! the date whenever it reads or writes, also with `auto_date_header(false)`,
 //! and httpdate, which makes that date, panics if the clock is before 1970 or
-//! after 9999 (the same panic as in hyperium/headers#230). Nothing here looks at the clock of the machine, and no answer has
-//! a date.
+//! after 9999 (the same panic as in hyperium/headers#230). Nothing here looks at the
+//! clock of the machine, and no answer has a date.
 //!
 //! The head of a request is bounded in size and in time, and a body by whoever
 //! reads it. What is not understood is refused, never guessed.
