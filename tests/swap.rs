@@ -423,3 +423,24 @@ fn one_swap_at_a_time_and_none_while_draining() {
     controlled.server.finish();
     drop(held);
 }
+
+/// What is asked for holds for every connection that is not on the new version, also
+/// for those that an earlier swap has left where they were.
+#[test]
+fn abort_and_drain_reach_connections_of_earlier_versions() {
+    for options in [
+        &["--old", "abort"][..],
+        &["--old", "drain", "--drain-timeout", "100ms"],
+    ] {
+        println!("{options:?}");
+        let controlled = Controlled::start(echo_evented, "poll", &["--drain-timeout", NEVER]);
+        let mut client = controlled.server.connect();
+        client.check_echo("first\n");
+        controlled.swap("builtin:time-evented", &[]);
+        // The time service does not know echo's state.
+        client.check_echo("still here\n");
+        controlled.swap("builtin:upper-evented", options);
+        client.expect_eof();
+        assert_eq!(controlled.status()["versions"].as_array().unwrap().len(), 1);
+    }
+}

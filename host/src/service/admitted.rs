@@ -22,6 +22,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Stay {
     version: Arc<Version>,
     is_counted: bool,
+    is_closing: bool,
 }
 
 impl Stay {
@@ -31,6 +32,7 @@ impl Stay {
         Self {
             version: Arc::clone(version),
             is_counted: false,
+            is_closing: false,
         }
     }
 
@@ -42,8 +44,16 @@ impl Stay {
     /// Counts how the connection's handler ended. It stays open until this is
     /// dropped.
     pub(crate) fn end(&mut self, outcome: &Result<(), Failure>) {
+        self.begin_closing();
         self.is_counted = true;
         self.version.count(outcome);
+    }
+
+    /// The connection has no handler any more, and is being closed.
+    pub(crate) fn begin_closing(&mut self) {
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.version.count_closing();
+        }
     }
 
     /// The connection has gone to another version.
@@ -64,7 +74,7 @@ impl Drop for Stay {
             self.version
                 .count(&Err(Failure::Panic(HostPanic::unknown())));
         }
-        self.version.count_gone();
+        self.version.count_gone(self.is_closing);
     }
 }
 

@@ -42,6 +42,7 @@ impl Shared {
             self.end(&mut admitted, outcome);
             self.close(&admitted).await;
         } else {
+            admitted.stay.begin_closing();
             let unsent = self.close(&admitted).await;
             let cut = || Failure::Peer("ok, before the peer had taken all".to_owned());
             let outcome = if unsent > 0 { Err(cut()) } else { outcome };

@@ -140,7 +140,7 @@ impl Shared {
             version: version.number,
             changed: true,
             old: Some(old),
-            staying: current.open(),
+            staying: current.served(),
             lost: 0,
             sha256: version.handler.digest().to_owned(),
         })

@@ -80,7 +80,7 @@ pub struct Swapped {
     pub changed: bool,
     /// What becomes of the connections of the version before, if it changed.
     pub old: Option<Old>,
-    /// How many connections the version before still has.
+    /// How many connections the version before still serves.
     pub staying: u64,
     /// How many of its connections failed while they were to be handed over.
     #[serde(default)]
@@ -94,7 +94,7 @@ impl Swapped {
     pub(super) async fn settle(&mut self, old: &Version) {
         if self.old == Some(Old::HandOver) {
             let _ = tokio::time::timeout(SETTLING, old.left()).await;
-            self.staying = old.open();
+            self.staying = old.served();
             self.lost = old.lost();
         }
     }
@@ -287,11 +287,17 @@ impl Shared {
         }
         let version = self.activate(handler, Origin::Swap, None, old)?;
         self.end_old(&current, old, options.drain_timeout);
+        if old != Old::HandOver {
+            // What is asked for holds for all that is not on the new version.
+            for earlier in self.retired() {
+                self.end_old(&earlier, old, options.drain_timeout);
+            }
+        }
         Ok(Swapped {
             version: version.number,
             changed: true,
             old: Some(old),
-            staying: current.open(),
+            staying: current.served(),
             lost: 0,
             sha256: version.handler.digest().to_owned(),
         })
@@ -337,7 +343,7 @@ impl Shared {
         if hand_over {
             old.ask(number);
         }
-        if version.handler.takes_over() {
+        if hand_over && version.handler.takes_over() {
             // Those who stayed when they were asked before get another chance.
             for earlier in history.retired.iter().filter(|it| it.asks_for() > 0) {
                 earlier.ask(number);
@@ -387,6 +393,11 @@ impl Shared {
     /// All versions that may have connections, the current one last.
     pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
         self.versions_in(&mut self.history())
+    }
+
+    /// The versions that are not current and may have connections.
+    fn retired(&self) -> Vec<Arc<Version>> {
+        self.history().retired.clone()
     }
 
     pub(crate) fn versions_in(&self, history: &mut History) -> Vec<Arc<Version>> {

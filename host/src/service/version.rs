@@ -50,6 +50,8 @@ pub(crate) struct Version {
     /// The version that its connections are to go to, or 0.
     asked: watch::Sender<u32>,
     open: AtomicU64,
+    /// Those of the open ones whose handler is done.
+    closing: AtomicU64,
     /// Connections that it is offered.
     expected: AtomicU64,
     handed_over: AtomicU64,
@@ -89,6 +91,7 @@ impl Version {
             next_gate: Mutex::default(),
             asked: watch::Sender::new(0),
             open: AtomicU64::new(0),
+            closing: AtomicU64::new(0),
             expected: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -162,8 +165,25 @@ impl Version {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a connection whose handler is done.
+    pub(super) fn count_closing(&self) {
+        self.closing.fetch_add(1, Ordering::Relaxed);
+        if self.asks_for() > 0 {
+            self.fewer.notify_waiters();
+        }
+    }
+
+    /// Connections on it whose handler is not done.
+    pub(crate) fn served(&self) -> u64 {
+        let closing = self.closing.load(Ordering::Relaxed);
+        self.open().saturating_sub(closing)
+    }
+
     /// Counts a connection that is on it no longer.
-    pub(super) fn count_gone(&self) {
+    pub(super) fn count_gone(&self, was_closing: bool) {
+        if was_closing {
+            self.closing.fetch_sub(1, Ordering::Relaxed);
+        }
         // Whoever sees it gone sees its counts.
         let last = self.open.fetch_sub(1, Ordering::Release) == 1;
         if last || self.asks_for() > 0 {
@@ -179,21 +199,22 @@ impl Version {
 
     /// Waits until it has no connections.
     pub(crate) async fn emptied(&self) {
-        self.reduced(|| 0).await;
+        self.reduced(|| self.open() == 0).await;
     }
 
     /// Waits until it has no connections but those that were asked to leave and
     /// stay.
     pub(crate) async fn left(&self) {
-        self.reduced(|| self.staying.load(Ordering::Relaxed)).await;
+        self.reduced(|| self.served() <= self.staying.load(Ordering::Relaxed))
+            .await;
     }
 
-    async fn reduced(&self, to: impl Fn() -> u64) {
+    async fn reduced(&self, is_reduced: impl Fn() -> bool) {
         loop {
             let mut fewer = pin!(self.fewer.notified());
             // From here on none is missed.
             fewer.as_mut().enable();
-            if self.open() <= to() {
+            if is_reduced() {
                 return;
             }
             fewer.await;
