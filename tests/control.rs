@@ -160,19 +160,14 @@ fn curl_can_ask() {
         .arg("http://localhost/v1/services/echo"));
     let status: Value = serde_json::from_str(&outcome.printed()[0]).unwrap();
     assert_eq!(status["name"], "echo");
-    // In chunks, as its length is not known, and after a word to go on.
-    for options in [
-        &["-T", "-"][..],
-        &["-H", "Expect: 100-continue", "--data-binary", "@-"],
-    ] {
-        let component = std::fs::File::open(time_blocking.path()).unwrap();
+    // In chunks, and after a word to go on.
+    let component = format!("@{}", time_blocking.path().display());
+    for field in ["Transfer-Encoding: chunked", "Expect: 100-continue"] {
         let outcome = run(std::process::Command::new("curl")
-            .args(["-sS", "-X", "POST", "-H", "Content-Type: application/wasm"])
-            .args(options)
-            .arg("--unix-socket")
+            .args(["-sS", "-H", "Content-Type: application/wasm", "-H", field])
+            .args(["--data-binary", &component, "--unix-socket"])
             .arg(controlled.socket())
-            .arg("http://localhost/v1/services/echo/swap?component=sent")
-            .stdin(component));
+            .arg("http://localhost/v1/services/echo/swap?component=sent"));
         let swapped: Value = serde_json::from_str(&outcome.printed()[0]).unwrap();
         assert_eq!(swapped["version"], 2, "{swapped}");
     }
