@@ -92,7 +92,8 @@ async fn read_head(
             // A client that hangs up concerns nobody else.
             Err(_) => return Ok(None),
             Ok(0) if before == 0 => return Ok(None),
-            Ok(0) => return Err(HeadError::Short),
+            // What is wrong with it says more than that it ends.
+            Ok(0) => return parse(buffer).and(Err(HeadError::Short)),
             Ok(_) => {}
         }
         let is_blank = |byte: &u8| matches!(byte, b'\r' | b'\n');
@@ -194,7 +195,8 @@ mod tests {
             let _ = theirs.shutdown().await;
             theirs
         };
-        let reading = async {
+        // The connection ends with it: the sender may have more than is read.
+        let reading = async move {
             let Some(request) = request(&mut ours, TIME)
                 .await
                 .map_err(|error| error.to_string())?
