@@ -441,6 +441,9 @@ fn abort_and_drain_reach_connections_of_earlier_versions() {
         client.check_echo("still here\n");
         controlled.swap("builtin:upper-evented", options);
         client.expect_eof();
-        assert_eq!(controlled.status()["versions"].as_array().unwrap().len(), 1);
+        drop(client);
+        controlled.wait_for_status("the end of the earlier versions", |status| {
+            status["versions"].as_array().unwrap().len() == 1
+        });
     }
 }

@@ -44,9 +44,10 @@ impl Stay {
     /// Counts how the connection's handler ended. It stays open until this is
     /// dropped.
     pub(crate) fn end(&mut self, outcome: &Result<(), Failure>) {
-        self.begin_closing();
         self.is_counted = true;
         self.version.count(outcome);
+        // Whoever sees that it is not served any more sees it counted.
+        self.begin_closing();
     }
 
     /// The connection has no handler any more, and is being closed.

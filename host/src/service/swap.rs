@@ -287,8 +287,14 @@ impl Shared {
         }
         let version = self.activate(handler, Origin::Swap, None, old)?;
         self.end_old(&current, old, options.drain_timeout);
-        if old != Old::HandOver {
-            // What is asked for holds for all that is not on the new version.
+        let is_limited = match old {
+            Old::Abort => true,
+            Old::Drain => options.drain_timeout.is_some(),
+            Old::HandOver => false,
+        };
+        if is_limited {
+            // A limit that is asked for holds for all that is not on the new version;
+            // without one each version keeps its own.
             for earlier in self.retired() {
                 self.end_old(&earlier, old, options.drain_timeout);
             }
