@@ -38,7 +38,11 @@ fn at_rest(controlled: &Controlled, accepted: u64) -> Value {
 #[test]
 fn a_reset_is_counted_the_same_everywhere() {
     let resets: [(&str, Reset); 4] = [
-        ("at once", |controlled| controlled.server.connect().reset()),
+        ("at once", |controlled| {
+            let client = controlled.server.connect();
+            controlled.server.wait_for_open(&client);
+            client.reset();
+        }),
         ("while it is waited for", |controlled| {
             let mut client = controlled.server.connect();
             client.check_echo("hello\n");

@@ -54,6 +54,8 @@ impl Shared {
     /// Counts and logs how the handler of a connection ended.
     fn end(&self, admitted: &mut Admitted, outcome: Result<(), Failure>) {
         let Admitted { connection, stay } = admitted;
+        // A handler may end without a read or a write that would meet the error.
+        connection.note_error();
         let outcome = attribute(outcome, connection);
         if let Err(failure) = &outcome {
             self.report(stay.version(), connection, failure);
