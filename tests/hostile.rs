@@ -21,7 +21,11 @@ type Reset = fn(&Controlled);
 #[track_caller]
 fn at_rest(controlled: &Controlled, accepted: u64) -> Value {
     let status = controlled.wait_for_status("nobody", |status| {
-        status["open"] == 0 && status["accepted"] == accepted
+        // What has just been accepted is in no other count yet.
+        let failed = status["failed"].as_object().unwrap().values();
+        let failed: u64 = failed.map(|count| count.as_u64().unwrap()).sum();
+        let ended = status["handled"].as_u64().unwrap() + failed;
+        status["open"] == 0 && status["accepted"] == accepted && ended >= accepted
     });
     let failed = status["failed"].as_object().unwrap();
     let failed: u64 = failed.values().map(|count| count.as_u64().unwrap()).sum();
