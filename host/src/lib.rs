@@ -36,11 +36,10 @@
 //! # }
 //! ```
 
-mod accept;
-mod address;
 mod aside;
-pub mod builtin;
 pub mod cli;
+mod component;
+mod connection;
 mod contract;
 pub mod control;
 mod descriptors;
@@ -48,24 +47,27 @@ mod dispatch;
 mod guest;
 mod host_port;
 mod limits;
+mod listen;
 mod log_queue;
 mod panics;
 mod service;
 mod sockets;
 mod sync;
 mod text;
+mod version;
 
-pub use address::{AddressError, ListenAddress};
+pub use component::builtin;
+pub use component::cache::{CacheError, CompileCache};
+pub use component::reading::ReadError;
+pub use component::{Component, ComponentError};
 pub use contract::{Contract, Dispatch, Incompatible};
-pub use guest::cache::{CacheError, CompileCache};
-pub use guest::component::{Component, ComponentError};
 pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
 pub use guest::handler::{Handler, HandlerError, HandlerOptions};
-pub use guest::reading::ReadError;
 pub use limits::Limits;
-pub use service::counts::{FailureCounts, HandOverCounts};
+pub use listen::address::{AddressError, ListenAddress};
 pub use service::probe::{Probe, ProbeError};
 pub use service::rollback::{RollbackOn, RollbackPolicy};
 pub use service::status::{PreviousStatus, ServiceState, Status, VersionState, VersionStatus};
 pub use service::swap::{Old, SwapError, SwapOptions, Swapped};
 pub use service::{Remote, Service, ServiceOptions, StartError};
+pub use version::counts::{FailureCounts, HandOverCounts};

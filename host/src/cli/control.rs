@@ -2,7 +2,7 @@
 //! running `sockserve serve --control PATH`.
 
 use super::Failure;
-use crate::builtin;
+use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
 use crate::service::swap::{Old, Swapped};

@@ -2,9 +2,10 @@
 //! needs. It fails where `serve` would refuse the component.
 
 use super::{Failure, output};
+use crate::component::builtin;
 use crate::guest::imports::{Lack, Provided};
+use crate::text;
 use crate::{Component, Contract, Dispatch, HandlerError};
-use crate::{builtin, text};
 use clap::Args;
 use std::borrow::Cow;
 use std::ffi::OsString;

@@ -9,9 +9,9 @@ mod arguments;
 mod builtins;
 mod control;
 mod demo;
-mod files;
 mod inspect;
 mod log;
+mod open_files;
 mod output;
 mod serve;
 mod signals;
@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
         }
     };
     panics::install_hook();
-    files::raise_limit();
+    open_files::raise_limit();
     let result = match cli.command {
         Command::Serve(options) => caught().and_then(|caught| serve::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),

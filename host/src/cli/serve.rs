@@ -4,15 +4,16 @@ use super::signals::{Caught, Ends, HangUps};
 use super::watch::{Stamp, Watch};
 use super::{Failure, output};
 use crate::aside::aside;
+use crate::component::builtin;
 use crate::control::server::ControlServer;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::{parse_time, parse_time_over_zero};
+use crate::text;
 use crate::{
     AddressError, CompileCache, Contract, DirGrant, Dispatch, GrantError, Grants, Handler,
     HandlerError, HandlerOptions, Limits, ListenAddress, RollbackOn, RollbackPolicy, Service,
     ServiceOptions, StartError,
 };
-use crate::{builtin, text};
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;

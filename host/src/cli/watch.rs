@@ -5,7 +5,7 @@
 //! system did not let us read is tried again, at longer and longer intervals.
 
 use super::signals::HangUps;
-use crate::builtin::{self, LoadError};
+use crate::component::builtin::{self, LoadError};
 use crate::service::Remote;
 use crate::service::swap::{SwapError, SwapOptions};
 use crate::{ComponentError, ReadError};

@@ -1,10 +1,10 @@
 //! What clients send: how large it may be, how long it may take, and what it
 //! says.
 
+use crate::component::reading::{HEAD, MAX_BYTES, may_be_component};
 use crate::control::body::{Body, BodyError};
 use crate::control::server::Refused;
 use crate::control::{RollbackRequest, SwapRequest};
-use crate::guest::reading::{HEAD, MAX_BYTES, may_be_component};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};

@@ -3,17 +3,17 @@
 //! Nobody can hold it up: connections have a largest number and time limits, and
 //! a few descriptors are kept for them (`spares`).
 
+use crate::component::reading::MAX_BYTES;
+use crate::connection::register::register;
 use crate::control::body::Body;
 use crate::control::http;
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;
 use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
-use crate::guest::reading::MAX_BYTES;
 use crate::limits::parse_time;
 use crate::service::Remote;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
-use crate::sockets::poller::register;
 use crate::text;
 use hyper::{Method, Request, StatusCode};
 use rustix::fd::OwnedFd;

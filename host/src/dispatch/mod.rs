@@ -14,18 +14,19 @@ mod concurrent;
 mod evented;
 pub(crate) mod fault;
 mod isolated;
-mod poller;
+#[cfg(test)]
+mod model_tests;
 mod supervision;
 
+use crate::connection::Connection;
 use crate::contract::Contract;
-use crate::dispatch::poller::Poller;
+use crate::dispatch::evented::epoll::Poller;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
 use crate::service::Shared;
-use crate::service::hand_over::{self, Handed, Offer};
-use crate::service::intake::Intake;
-use crate::service::version::Version;
-use crate::sockets::connection::Connection;
+use crate::version::Version;
+use crate::version::entrance::Intake;
+use crate::version::offer::{self, Handed, Offer};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -93,11 +94,11 @@ pub(crate) fn give(
 pub(crate) fn offer(service: &Arc<Shared>, handed: Vec<Handed>, home: &UnboundedSender<Handed>) {
     let mut fit = Vec::with_capacity(handed.len());
     for handed in handed {
-        match hand_over::check(&handed.state) {
+        match offer::check(&handed.state) {
             Ok(()) => fit.push(handed),
             Err(reason) => {
                 let to = handed.admitted.stay.version().asks_for();
-                hand_over::send_home(service, handed, home, to, &reason);
+                offer::send_home(service, handed, home, to, &reason);
             }
         }
     }
@@ -143,7 +144,7 @@ fn save(
 ) {
     if matches!(failure, Failure::Aborted) {
         for handed in given_up {
-            hand_over::close(service, handed, Failure::Aborted);
+            offer::close(service, handed, Failure::Aborted);
         }
     } else if !given_up.is_empty() {
         offer_together(service, from, given_up, intake);

@@ -6,12 +6,12 @@
 //! failed, and a new driver serves the next one. A driver that dies again and again
 //! ends the service, so that a supervisor of the process can see it.
 
-use super::poller::Poller;
+use super::evented::epoll::Poller;
 use super::{concurrent, evented};
 use crate::panics;
 use crate::service::Shared;
-use crate::service::intake::Intake;
-use crate::service::version::Version;
+use crate::version::Version;
+use crate::version::entrance::Intake;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Compiled code of a component, from the compiler or from the cache.
 
-use crate::guest::cache::CompileCache;
-use crate::guest::component::Component;
+use crate::component::Component;
+use crate::component::cache::CompileCache;
 use crate::guest::engine::{BuildError, Setup};
 use wasmtime::Engine;
 

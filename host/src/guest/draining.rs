@@ -1,9 +1,9 @@
 //! `blocking-draining` and `concurrent-draining`: how a guest learns that a
 //! connection is to be handed over.
 
+use crate::connection::{Connection, ConnectionId};
 use crate::guest::State;
 use crate::guest::bindings::draining::{p2, p3};
-use crate::sockets::connection::{Connection, ConnectionId};
 use std::future::pending;
 use std::sync::Weak;
 use tokio::sync::watch;

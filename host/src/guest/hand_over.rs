@@ -1,12 +1,12 @@
 //! The calls of `hand-over`, the interface that a component may export beside
 //! its contract.
 
+use crate::connection::ConnectionId;
 use crate::guest::State;
 use crate::guest::bindings::hand_over::{p2, p3};
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
-use crate::sockets::connection::ConnectionId;
 use wasmtime::component::{Accessor, Instance, InstancePre};
 use wasmtime::{Result, Store};
 

@@ -1,15 +1,15 @@
 //! A component compiled, checked against what the host provides, and ready to
 //! be instantiated.
 
+use crate::component::Component;
+use crate::component::cache::CompileCache;
 use crate::contract::{Contract, Dispatch, Incompatible};
 use crate::descriptors;
 use crate::guest::aside::DropAside;
 use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
 use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
 use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
-use crate::guest::cache::CompileCache;
 use crate::guest::clock::{GuestClock, TimeOfDay};
-use crate::guest::component::Component;
 use crate::guest::engine::{Built, VersionToken, build};
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
 use crate::guest::grants::{Files, GrantError, Grants};

@@ -5,9 +5,9 @@
 //! and so tells what is there. Versions are matched as wasmtime does: a version
 //! stands for all that are compatible with it, and a snapshot for itself.
 
+use crate::component::Component;
 use crate::contract::Contract;
 use crate::guest::State;
-use crate::guest::component::Component;
 use crate::guest::draining;
 use crate::guest::engine;
 use crate::sockets;

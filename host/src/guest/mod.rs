@@ -2,14 +2,10 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `reading` | a component file's bytes, whatever its path names |
-//! | `component` | what a component file is, without compiling it |
 //! | `handler` | a component compiled, checked and ready to instantiate |
-//! | `core_instances` | how many core modules a component instantiates |
 //! | `imports` | what the host has of what a component imports |
 //! | `engine` | how wasmtime is set up for a version, and what room it takes |
 //! | `code` | a component's compiled code |
-//! | `cache` | compiled components on disk |
 //! | `bindings` | the contracts, generated from `wit/` |
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that pass a connection on |
@@ -23,11 +19,8 @@
 
 mod aside;
 pub(crate) mod bindings;
-pub(crate) mod cache;
 pub(crate) mod clock;
 mod code;
-pub(crate) mod component;
-mod core_instances;
 pub(crate) mod deadline;
 mod draining;
 mod engine;
@@ -36,7 +29,6 @@ pub(crate) mod grants;
 pub(crate) mod hand_over;
 pub(crate) mod handler;
 pub(crate) mod imports;
-pub(crate) mod reading;
 pub(crate) mod roster;
 pub(crate) mod stdio;
 

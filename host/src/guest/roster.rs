@@ -1,8 +1,8 @@
 //! The connections of an instance, and whether they are to leave it: what the
 //! guest's `draining` asks for.
 
+use crate::connection::{Connection, ConnectionId};
 use crate::guest::clock::Moved;
-use crate::sockets::connection::{Connection, ConnectionId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;

@@ -21,11 +21,6 @@
 //! | `probe` | a connection to try a version with |
 //! | `status` | what a service says of itself |
 
-pub(crate) mod admitted;
-mod connections;
-pub(crate) mod counts;
-pub(crate) mod hand_over;
-pub(crate) mod intake;
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
@@ -34,19 +29,18 @@ pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 mod threads;
-pub(crate) mod version;
 
-use crate::address::{self, AddressError, BindError, ListenAddress};
+use crate::connection::Connection;
+use crate::connection::traffic::Traffic;
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::guest::stdio::Scope;
 use crate::limits::Limits;
+use crate::listen::address::{self, AddressError, BindError, ListenAddress};
 use crate::service::rollback::RollbackPolicy;
 use crate::service::swap::History;
-use crate::service::version::{Origin, Version};
-use crate::sockets::connection::Connection;
-use crate::sockets::traffic::Traffic;
+use crate::version::{Origin, Version};
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use std::io;
@@ -306,7 +300,7 @@ impl Shared {
             broken: watch::Sender::new(None),
             runtime: OnceLock::new(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
-            states: Arc::new(Semaphore::new(hand_over::STATES)),
+            states: Arc::new(Semaphore::new(offer::STATES)),
             phase: watch::Sender::new(Phase::Serving),
             accepted: AtomicU64::new(0),
             limits,

@@ -6,8 +6,8 @@
 
 use crate::guest::handler::Handler;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
-use crate::service::version::{Origin, Version};
 use crate::service::{Remote, Shared};
+use crate::version::{Origin, Version};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! A service's thread: from its start to the end of its last connection.
 
 use super::{Phase, Shared, StartError, threads};
-use crate::accept;
 use crate::contract::Dispatch;
 use crate::dispatch;
+use crate::listen::accept;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! What a service says of itself.
 
 use crate::log_queue;
-use crate::service::counts::{FailureCounts, HandOverCounts};
 use crate::service::rollback::Previous;
-use crate::service::version::Version;
 use crate::service::{Phase, Remote};
 use crate::text;
+use crate::version::Version;
+use crate::version::counts::{FailureCounts, HandOverCounts};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -6,16 +6,16 @@
 //! one, drain, or are closed.
 
 use crate::aside::aside;
-use crate::builtin::{self, LoadError};
+use crate::component::Component;
+use crate::component::builtin::{self, LoadError};
 use crate::dispatch;
-use crate::guest::component::Component;
 use crate::guest::handler::{Handler, HandlerError};
-use crate::service::counts::{FailureCounts, HandOverCounts};
 use crate::service::probe::{Probe, ProbeError};
 use crate::service::rollback::Previous;
-use crate::service::version::{Origin, Version};
 use crate::service::{Phase, Remote, Shared};
 use crate::text;
+use crate::version::counts::{FailureCounts, HandOverCounts};
+use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Services inside of the test's process, for faults that no peer and no guest of the
 //! other tests can cause.
 
-use crate::builtin;
+use crate::component::builtin;
 use crate::dispatch::fault;
 use crate::{
     Dispatch, Handler, HandlerOptions, Limits, RollbackPolicy, Service, ServiceOptions, Status,

@@ -9,13 +9,9 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `connection` | reading, writing, readiness, closing: what all share |
 //! | `options` | socket options, shared by both WASI versions |
-//! | `attention` | what a connection tells the `evented` dispatch |
 //! | `p2` | WASI 0.2: `tcp-socket` and its two streams |
 //! | `p3` | WASI 0.3: `tcp-socket`, `send` and `receive` |
-//! | `poller` | the runtime's poller |
-//! | `traffic` | how many bytes a service has moved |
 
 /// Properties of a socket: answered by the connection if it is ours, by
 /// wasmtime-wasi if the guest created the socket. Used inside the implementation
@@ -39,15 +35,11 @@ macro_rules! properties {
     )*};
 }
 
-pub(crate) mod attention;
-pub(crate) mod connection;
 mod options;
 pub(crate) mod p2;
 pub(crate) mod p3;
-pub(crate) mod poller;
-pub(crate) mod traffic;
 
-use connection::{Connection, ConnectionId, Held};
+use crate::connection::{Connection, ConnectionId, Held};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use wasmtime::component::{HasData, Resource, ResourceTable};

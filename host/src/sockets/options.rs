@@ -3,7 +3,7 @@
 //! Units are WASI's: nanoseconds and bytes. A value that is out of range but
 //! not zero is clamped, as the interface says.
 
-use crate::sockets::connection::Connection;
+use crate::connection::Connection;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::net::SocketAddr;

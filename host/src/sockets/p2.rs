@@ -1,8 +1,8 @@
 //! WASI 0.2: an accepted connection as `tcp-socket`, `input-stream` and
 //! `output-stream`.
 
+use crate::connection::{Connection, Held, MAX_TRANSFER};
 use crate::guest::State;
-use crate::sockets::connection::{Connection, Held, MAX_TRANSFER};
 use crate::sockets::{Sockets, SocketsView, push_socket};
 use bytes::Bytes;
 use std::io;

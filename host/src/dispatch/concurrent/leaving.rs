@@ -1,13 +1,13 @@
 //! Connections that leave a shared instance for another version, together.
 
 use super::{Guest, Serving};
+use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::hand_over::{self, GATHER, Handed};
-use crate::service::intake::{Arrival, Intake};
-use crate::sockets::connection::{Connection, ConnectionId};
 use crate::sync::lock;
+use crate::version::entrance::{Arrival, Intake};
+use crate::version::offer::{self, GATHER, Handed};
 use std::collections::HashSet;
 use std::future::pending;
 use tokio::time::{Instant, sleep_until};
@@ -146,7 +146,7 @@ impl Serving {
             return Ok(Vec::new());
         };
         let to = self.version.asks_for();
-        hand_over::keep(&self.service, &handed.admitted, to, &reason);
+        offer::keep(&self.service, &handed.admitted, to, &reason);
         let returned = self.register(Arrival::Returned(handed));
         self.admit(guest, returned).await
     }

@@ -1,8 +1,8 @@
 //! A connection, as the dispatch has it.
 
+use crate::connection::Connection;
 use crate::guest::bindings::evented::exports::sockserve::handler::evented::{Interest, Readiness};
-use crate::service::admitted::{Admitted, Stay};
-use crate::sockets::connection::Connection;
+use crate::version::stay::{Admitted, Stay};
 use rustix::event::epoll::EventFlags;
 use std::sync::Arc;
 
@@ -87,8 +87,8 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::admitted::tests::admitted;
-    use crate::sockets::attention::Attention;
+    use crate::connection::attention::Attention;
+    use crate::version::stay::tests::admitted;
     use bytes::Bytes;
     use std::io::Read as _;
 

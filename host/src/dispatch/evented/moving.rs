@@ -2,13 +2,13 @@
 
 use super::entry::Entry;
 use super::{Guest, Turns};
+use crate::connection::ConnectionId;
 use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::admitted::Admitted;
-use crate::service::hand_over::{self, Batch, GATHER, Handed};
-use crate::service::intake::{Arrival, Intake, Registered};
-use crate::sockets::connection::ConnectionId;
+use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::offer::{self, Batch, GATHER, Handed};
+use crate::version::stay::Admitted;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -122,7 +122,7 @@ impl Turns<'_> {
         let limit = self.version.handler.limits().max_memory_bytes;
         if let Some((handed, reason)) = self.given_up.add(handed, limit) {
             let to = self.version.asks_for();
-            hand_over::keep(self.service, &handed.admitted, to, &reason);
+            offer::keep(self.service, &handed.admitted, to, &reason);
             let returned = self.register(Arrival::Returned(handed));
             self.admit(guest, returned).await?;
         }

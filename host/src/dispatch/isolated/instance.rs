@@ -1,5 +1,6 @@
 //! The instance of one connection.
 
+use crate::connection::Connection;
 use crate::contract::Contract;
 use crate::guest::State;
 use crate::guest::bindings::blocking::BlockingHandler;
@@ -11,7 +12,6 @@ use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
 use crate::guest::roster::{Roster, Tenants};
 use crate::guest::stdio::Scope;
-use crate::sockets::connection::Connection;
 use crate::sockets::{p2, push_socket};
 use std::pin::pin;
 use std::sync::Arc;

@@ -15,11 +15,11 @@ mod system;
 
 pub(super) use plan::NoRoom;
 
+use crate::component::Component;
 use crate::contract::{Contract, Dispatch};
 use crate::guest::TABLE_ELEMENT;
 use crate::guest::clock;
 use crate::guest::code::Code;
-use crate::guest::component::Component;
 use crate::guest::failure::root_cause;
 use crate::guest::handler::{HandlerError, HandlerOptions};
 use crate::limits::Limits;

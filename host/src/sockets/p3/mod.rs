@@ -7,8 +7,8 @@
 
 mod udp;
 
+use crate::connection::{Held, MAX_TRANSFER};
 use crate::guest::State;
-use crate::sockets::connection::{Held, MAX_TRANSFER};
 use crate::sockets::{Sockets, SocketsView};
 use std::io;
 use std::pin::Pin;

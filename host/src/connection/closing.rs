@@ -95,8 +95,8 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::admitted::tests::connection;
-    use crate::sockets::poller::register;
+    use crate::connection::register::register;
+    use crate::version::stay::tests::connection;
     use std::sync::Arc;
 
     /// The runtime's poller can refuse a descriptor, for want of memory or of watches.

@@ -5,8 +5,8 @@
 //! further peers wait in the kernel's backlog. An accept error is never the end of the service,
 //! unless the listener itself is gone.
 
+use crate::connection::register::register;
 use crate::service::Phase;
-use crate::sockets::poller::register;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::io;

@@ -7,7 +7,7 @@
 //! for nobody else. An entry appears whole or not at all, and when the directory
 //! has grown too large those go that were not used for longest.
 
-use crate::guest::component::Component;
+use crate::component::Component;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, DirBuilder, File, Metadata};

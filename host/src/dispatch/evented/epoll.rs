@@ -6,8 +6,8 @@
 //! `evented` contract promises. The epoll descriptor itself waits in the
 //! runtime's poller.
 
-use crate::sockets::connection::{Connection, ConnectionId};
-use crate::sockets::poller::register;
+use crate::connection::register::register;
+use crate::connection::{Connection, ConnectionId};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;

@@ -8,6 +8,7 @@
 
 mod leaving;
 
+use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::{fault, save};
 use crate::guest::State;
 use crate::guest::bindings::concurrent::ConcurrentHandler;
@@ -16,14 +17,13 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::roster::{Open, Roster, Tenants};
 use crate::panics::{self, Thrown};
-use crate::service::admitted::{Admitted, Stay};
-use crate::service::hand_over::{Batch, GivenUp};
-use crate::service::intake::{Arrival, Intake, Registered};
-use crate::service::version::Version;
 use crate::service::{Phase, Shared};
-use crate::sockets::connection::{Connection, ConnectionId};
 use crate::sockets::push_socket;
 use crate::sync::lock;
+use crate::version::Version;
+use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::offer::{Batch, GivenUp};
+use crate::version::stay::{Admitted, Stay};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use leaving::Leaving;

@@ -7,10 +7,13 @@
 //! turns all of them can be handed over.
 
 mod entry;
+pub(super) mod epoll;
 mod moving;
 
+use crate::connection::ConnectionId;
+use crate::connection::attention::Attention;
+use crate::dispatch::evented::epoll::Poller;
 use crate::dispatch::fault;
-use crate::dispatch::poller::Poller;
 use crate::dispatch::save;
 use crate::guest::State;
 use crate::guest::bindings::evented::EventedHandler;
@@ -22,13 +25,11 @@ use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::HandOver;
 use crate::guest::roster::Roster;
-use crate::service::hand_over::GivenUp;
-use crate::service::intake::{Arrival, Intake, Registered};
-use crate::service::version::Version;
 use crate::service::{Phase, Shared};
-use crate::sockets::attention::Attention;
-use crate::sockets::connection::ConnectionId;
 use crate::sockets::p2;
+use crate::version::Version;
+use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::offer::GivenUp;
 use entry::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;

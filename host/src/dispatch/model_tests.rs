@@ -4,17 +4,17 @@
 //! The services, versions, intakes and offers are the real ones; in the place of
 //! the guests are rules that decide at random.
 
-use super::{Batch, GivenUp, Handed};
 use crate::RollbackPolicy;
+use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
-use crate::service::admitted::Admitted;
-use crate::service::admitted::tests::HANDLER;
-use crate::service::intake::{Arrival, Intake};
-use crate::service::version::{Origin, Version};
 use crate::service::{Phase, Shared};
-use crate::sockets::connection::{Connection, ConnectionId};
+use crate::version::entrance::{Arrival, Intake};
+use crate::version::offer::{Batch, GivenUp, Handed};
+use crate::version::stay::Admitted;
+use crate::version::stay::tests::HANDLER;
+use crate::version::{Origin, Version};
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! A connection on the books of a version.
 
+use crate::connection::Connection;
 use crate::guest::failure::{Failure, HostPanic};
-use crate::service::version::Version;
-use crate::sockets::connection::Connection;
+use crate::version::Version;
 use std::sync::Arc;
 
 /// A connection that a version has admitted, with what counts it there.
@@ -82,9 +82,9 @@ impl Drop for Stay {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::builtin;
+    use crate::component::builtin;
     use crate::guest::handler::{Handler, HandlerOptions};
-    use crate::service::version::Origin;
+    use crate::version::Origin;
     use crate::{Dispatch, FailureCounts};
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;

@@ -8,14 +8,17 @@
 //! It lives as long as the dispatch's entry for it and its closing. A guest's
 //! resources do not keep it: when its handler is done they are dead.
 
+pub(crate) mod attention;
 mod closing;
-mod leaving;
+mod interrupt;
 mod reading;
+pub(crate) mod register;
+pub(crate) mod traffic;
 mod writing;
 
-use crate::sockets::attention::Attention;
-use crate::sockets::poller::register;
-use crate::sockets::traffic::Traffic;
+use crate::connection::attention::Attention;
+use crate::connection::register::register;
+use crate::connection::traffic::Traffic;
 use futures_util::task::AtomicWaker;
 use rustix::io::Errno;
 use std::io;

@@ -5,15 +5,21 @@
 //! until it is handed over. A version that is no longer current drains; it may
 //! ask its connections to leave, and be told to abort.
 
+pub(crate) mod counts;
+mod ending;
+pub(crate) mod entrance;
+pub(crate) mod offer;
+pub(crate) mod stay;
+
+use crate::connection::Connection;
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
 use crate::service::Phase;
-use crate::service::admitted::{Admitted, Stay};
-use crate::service::counts::{FailureCounts, Failures, HandOverCounts};
-use crate::service::hand_over::Offer;
-use crate::service::intake::{self, Entrance, Gate, Intake};
-use crate::sockets::connection::Connection;
 use crate::sync::lock;
+use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
+use crate::version::entrance::{Entrance, Gate, Intake};
+use crate::version::offer::Offer;
+use crate::version::stay::{Admitted, Stay};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -223,7 +229,7 @@ impl Version {
 
     /// Opens the way to the version's shared instance. Its gate is shut.
     pub(crate) fn open_intake(&self) -> Intake {
-        let (entrance, intake, gate) = intake::open();
+        let (entrance, intake, gate) = entrance::open();
         *lock(&self.entrance) = Some(entrance);
         *lock(&self.gate) = Some(gate);
         intake

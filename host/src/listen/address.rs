@@ -1,7 +1,7 @@
 //! Where a service listens: `tcp://HOST:PORT`.
 
-use crate::accept;
 use crate::host_port::{self, Host, Wrong};
+use crate::listen::accept;
 use crate::text;
 use std::fmt;
 use std::io;

@@ -5,7 +5,7 @@
 //! did not take, and a connection whose resources the guest has all dropped.
 //! Looking at every connection after every turn would cost by open connections.
 
-use crate::sockets::connection::ConnectionId;
+use crate::connection::ConnectionId;
 use std::sync::{Mutex, PoisonError};
 
 /// The connections that ask for attention since the last turn.

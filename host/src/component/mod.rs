@@ -1,8 +1,20 @@
 //! What a component file is, without compiling it: its contract and its imports.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `reading` | the bytes of a file, whatever its path names |
+//! | `builtin` | the components that are embedded in the host |
+//! | `core_instances` | how many core modules a component instantiates |
+//! | `cache` | compiled components on disk |
 
+pub mod builtin;
+pub(crate) mod cache;
+mod core_instances;
+pub(crate) mod reading;
+
+use crate::component::core_instances::CoreInstances;
+use crate::component::reading::{self, Named, ReadError};
 use crate::contract::Contract;
-use crate::guest::core_instances::CoreInstances;
-use crate::guest::reading::{self, Named, ReadError};
 use crate::text;
 use std::fmt::Write as _;
 use std::path::Path;

@@ -6,11 +6,11 @@
 mod loopback;
 mod text;
 
-use crate::accept::Incoming;
 use crate::dispatch;
 use crate::guest::handler::Handler;
+use crate::listen::accept::Incoming;
 use crate::service::Shared;
-use crate::service::version::{Origin, PROBE, Version};
+use crate::version::{Origin, PROBE, Version};
 use loopback::Pair;
 use std::io;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //!
 //! Their sources are in `guests/`, and so are their options.
 
-use crate::guest::component::{Component, ComponentError};
+use crate::component::{Component, ComponentError};
 use std::ffi::OsStr;
 
 /// What a component path begins with to mean an embedded component.

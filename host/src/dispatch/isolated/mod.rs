@@ -8,14 +8,14 @@
 
 mod instance;
 
+use crate::connection::Connection;
 use crate::dispatch::{fault, offer};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::admitted::Admitted;
-use crate::service::hand_over::{Handed, Offer, Room};
-use crate::service::version::Version;
 use crate::service::{Phase, Shared};
-use crate::sockets::connection::Connection;
+use crate::version::Version;
+use crate::version::offer::{Handed, Offer, Room};
+use crate::version::stay::Admitted;
 use instance::Instance;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};

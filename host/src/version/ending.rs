@@ -1,12 +1,12 @@
 //! A service's connections: taken on, counted, reported, closed.
 
-use super::admitted::Admitted;
-use super::version::{PROBE, Version};
-use super::{Phase, Shared};
-use crate::accept::Incoming;
+use crate::connection::traffic::Traffic;
+use crate::connection::{Connection, ConnectionId};
 use crate::guest::failure::{Failure, Fault};
-use crate::sockets::connection::{Connection, ConnectionId};
-use crate::sockets::traffic::Traffic;
+use crate::listen::accept::Incoming;
+use crate::service::{Phase, Shared};
+use crate::version::stay::Admitted;
+use crate::version::{PROBE, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

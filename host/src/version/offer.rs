@@ -6,15 +6,12 @@
 //! a connection is in exactly one place at any time, and none is dropped on the
 //! way.
 
-#[cfg(test)]
-mod tests;
-
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
 use crate::service::Shared;
-use crate::service::admitted::Admitted;
-use crate::service::version::Version;
 use crate::text::one_line;
+use crate::version::Version;
+use crate::version::stay::Admitted;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

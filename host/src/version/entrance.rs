@@ -1,10 +1,10 @@
 //! How connections come to a shared instance: accepted ones, ones that another
 //! version hands over, and ones that come back from where they were offered.
 
+use crate::connection::ConnectionId;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::admitted::Admitted;
-use crate::service::hand_over::{Handed, Offer};
-use crate::sockets::connection::ConnectionId;
+use crate::version::offer::{Handed, Offer};
+use crate::version::stay::Admitted;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
