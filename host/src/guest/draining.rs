@@ -4,6 +4,8 @@
 use crate::connection::{Connection, ConnectionId};
 use crate::guest::State;
 use crate::guest::bindings::draining::{p2, p3};
+use crate::lifecycle::VersionNumber;
+use crate::sockets::SocketsStore as _;
 use std::future::pending;
 use std::sync::Weak;
 use tokio::sync::watch;
@@ -61,7 +63,7 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
 }
 
 /// What the pollable of `draining` waits for.
-struct Due(Option<(Weak<Connection>, watch::Receiver<u32>)>);
+struct Due(Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)>);
 
 #[async_trait]
 impl Pollable for Due {

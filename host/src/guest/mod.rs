@@ -35,7 +35,7 @@ pub(crate) mod stdio;
 use crate::guest::engine::InstanceToken;
 use crate::guest::failure::MemoryExceeded;
 use crate::guest::roster::Roster;
-use crate::sockets::SocketsView;
+use crate::sockets::SocketsStore;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
@@ -63,14 +63,10 @@ impl State {
             _instance: InstanceToken::new(),
         }
     }
+}
 
-    /// The sockets that the guest sees.
-    pub(crate) fn sockets(&mut self) -> SocketsView<'_> {
-        SocketsView(self.wasi_sockets())
-    }
-
-    /// The sockets that the guest created itself.
-    pub(crate) fn wasi_sockets(&mut self) -> WasiSocketsCtxView<'_> {
+impl SocketsStore for State {
+    fn wasi_sockets(&mut self) -> WasiSocketsCtxView<'_> {
         WasiSocketsView::sockets(self)
     }
 }

@@ -49,6 +49,17 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 /// that a guest created itself, and our connections in the same table.
 pub(crate) struct SocketsView<'a>(pub(crate) WasiSocketsCtxView<'a>);
 
+/// A store's data that has sockets: what the interfaces need of it.
+pub(crate) trait SocketsStore: Send + 'static {
+    /// The sockets that the guest created itself.
+    fn wasi_sockets(&mut self) -> WasiSocketsCtxView<'_>;
+
+    /// The sockets that the guest sees.
+    fn sockets(&mut self) -> SocketsView<'_> {
+        SocketsView(self.wasi_sockets())
+    }
+}
+
 /// Names [`SocketsView`] to the linker.
 pub(crate) struct Sockets;
 

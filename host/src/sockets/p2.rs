@@ -2,8 +2,7 @@
 //! `output-stream`.
 
 use crate::connection::{Connection, Held, MAX_TRANSFER};
-use crate::guest::State;
-use crate::sockets::{Sockets, SocketsView, push_socket};
+use crate::sockets::{Sockets, SocketsStore, SocketsView, push_socket};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -29,8 +28,8 @@ pub(crate) type Triple = (
 );
 
 /// Puts our `wasi:sockets/tcp` in the place of wasmtime-wasi's.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    add_tcp_to_linker::<State, Sockets>(linker, State::sockets)
+pub(crate) fn add_to_linker<T: SocketsStore>(linker: &mut Linker<T>) -> Result<()> {
+    add_tcp_to_linker::<T, Sockets>(linker, T::sockets)
 }
 
 /// Puts a connection into a guest's table.

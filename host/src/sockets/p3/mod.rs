@@ -8,8 +8,7 @@
 mod udp;
 
 use crate::connection::{Held, MAX_TRANSFER};
-use crate::guest::State;
-use crate::sockets::{Sockets, SocketsView};
+use crate::sockets::{Sockets, SocketsStore, SocketsView};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -27,8 +26,8 @@ use wasmtime_wasi::p3::sockets::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::WasiSockets;
 
 /// Puts our `wasi:sockets/types` in the place of wasmtime-wasi's.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    add_types_to_linker::<State, Sockets>(linker, State::sockets)
+pub(crate) fn add_to_linker<T: SocketsStore>(linker: &mut Linker<T>) -> Result<()> {
+    add_types_to_linker::<T, Sockets>(linker, T::sockets)
 }
 
 /// Says how a direction ended, once, to the future that the guest holds.
@@ -53,14 +52,14 @@ impl Drop for Receive {
     }
 }
 
-impl StreamProducer<State> for Receive {
+impl<D: 'static> StreamProducer<D> for Receive {
     type Item = u8;
     type Buffer = bytes::BytesMut;
 
     fn poll_produce<'a>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut store: StoreContextMut<'a, State>,
+        mut store: StoreContextMut<'a, D>,
         destination: Destination<'a, u8, Self::Buffer>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
@@ -125,13 +124,13 @@ impl Drop for Send {
     }
 }
 
-impl StreamConsumer<State> for Send {
+impl<D: 'static> StreamConsumer<D> for Send {
     type Item = u8;
 
     fn poll_consume(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        store: StoreContextMut<'_, State>,
+        store: StoreContextMut<'_, D>,
         source: Source<'_, u8>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
@@ -175,32 +174,35 @@ const INVALID_STATE: ErrorCode = ErrorCode::InvalidState;
 const OVER: ErrorCode = ErrorCode::ConnectionAborted;
 
 /// Whether an accepted connection is behind `socket`.
-fn is_accepted(store: &Accessor<State, Sockets>, socket: &Resource<TcpSocket>) -> bool {
+fn is_accepted<T: SocketsStore>(
+    store: &Accessor<T, Sockets>,
+    socket: &Resource<TcpSocket>,
+) -> bool {
     store.with(|mut access| access.get().accepted(socket).is_some())
 }
 
 /// The same store, as wasmtime-wasi wants to see it.
-fn wasi<'a>(access: &'a mut Access<'_, State, Sockets>) -> Access<'a, State, WasiSockets> {
-    Access::new(access.as_context_mut(), |state: &mut State| {
-        state.wasi_sockets()
+fn wasi<'a, T: SocketsStore>(access: &'a mut Access<'_, T, Sockets>) -> Access<'a, T, WasiSockets> {
+    Access::new(access.as_context_mut(), |store: &mut T| {
+        store.wasi_sockets()
     })
 }
 
-impl HostTcpSocketWithStore<State> for Sockets {
+impl<T: SocketsStore> HostTcpSocketWithStore<T> for Sockets {
     async fn connect(
-        store: &Accessor<State, Self>,
+        store: &Accessor<T, Self>,
         socket: Resource<TcpSocket>,
         remote_address: IpSocketAddress,
     ) -> SocketResult<()> {
         if is_accepted(store, &socket) {
             return Err(INVALID_STATE.into());
         }
-        let store = store.with_getter::<WasiSockets>(State::wasi_sockets);
+        let store = store.with_getter::<WasiSockets>(T::wasi_sockets);
         WasiSockets::connect(&store, socket, remote_address).await
     }
 
     async fn listen(
-        mut store: Access<'_, State, Self>,
+        mut store: Access<'_, T, Self>,
         socket: Resource<TcpSocket>,
     ) -> SocketResult<StreamReader<Resource<TcpSocket>>> {
         if store.get().accepted(&socket).is_some() {
@@ -210,7 +212,7 @@ impl HostTcpSocketWithStore<State> for Sockets {
     }
 
     fn send(
-        mut store: Access<'_, State, Self>,
+        mut store: Access<'_, T, Self>,
         socket: Resource<TcpSocket>,
         mut data: StreamReader<u8>,
     ) -> Result<FutureReader<Result<(), ErrorCode>>> {
@@ -232,7 +234,7 @@ impl HostTcpSocketWithStore<State> for Sockets {
     }
 
     fn receive(
-        mut store: Access<'_, State, Self>,
+        mut store: Access<'_, T, Self>,
         socket: Resource<TcpSocket>,
     ) -> Result<(StreamReader<u8>, FutureReader<Result<(), ErrorCode>>)> {
         let mut view = store.get();
