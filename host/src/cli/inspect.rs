@@ -3,7 +3,7 @@
 
 use super::{Failure, output};
 use crate::component::builtin;
-use crate::guest::imports::{Lack, Provided};
+use crate::guest::imports::{self, Lack};
 use crate::text;
 use crate::{Component, Contract, Dispatch, HandlerError};
 use clap::Args;
@@ -29,7 +29,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     writeln!(stdout, "imports")?;
-    let lacks = Provided::new(contract)?.lacks(&component);
+    let lacks = imports::lacks(&component)?;
     for (import, lack) in &lacks {
         let need = need(contract, import, lack.as_ref());
         writeln!(stdout, "  {:<45} {need}", text::escape(import))?;

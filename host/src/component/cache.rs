@@ -51,7 +51,7 @@ pub struct CacheError {
 }
 
 /// What an entry was made from, as the name of its file.
-pub(super) struct Key(String);
+pub(crate) struct Key(String);
 
 impl CompileCache {
     /// Uses a directory, and makes it, for this user only, if it is not there.
@@ -101,16 +101,16 @@ impl CompileCache {
         &self.directory
     }
 
-    pub(super) fn key(&self, component: &Component, engine: &Engine) -> Key {
+    pub(crate) fn key(&self, component: &Component, engine: &Engine) -> Key {
         let mut hash = Hashing(Sha256::new());
-        hash.0.update(component.bytes());
+        hash.0.update(component.digest());
         hash.0.update(env!("CARGO_PKG_VERSION"));
         engine.precompile_compatibility_hash().hash(&mut hash);
         Key(format!("{:x}", hash.0.finalize()))
     }
 
     /// The entry for `key`, if it is there and whole.
-    pub(super) fn load(&self, key: &Key) -> Option<Vec<u8>> {
+    pub(crate) fn load(&self, key: &Key) -> Option<Vec<u8>> {
         let path = self.directory.join(&key.0);
         let read = open(&path).and_then(|file| {
             if file.metadata()?.len() > MAX_ENTRY {
@@ -139,7 +139,7 @@ impl CompileCache {
     }
 
     /// Keeps `code` for the next time.
-    pub(super) fn store(&self, key: &Key, code: &[u8]) {
+    pub(crate) fn store(&self, key: &Key, code: &[u8]) {
         match self.write(key, code) {
             Ok(()) => self.complained.store(false, Ordering::Relaxed),
             Err(error) => self.complain("cannot be written", &error.to_string()),

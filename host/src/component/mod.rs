@@ -13,17 +13,21 @@ mod core_instances;
 pub(crate) mod reading;
 
 use crate::component::core_instances::CoreInstances;
-use crate::component::reading::{self, Named, ReadError};
+use crate::component::reading::{Named, ReadError};
 use crate::contract::Contract;
 use crate::text;
+use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::OnceLock;
 use wasmparser::{Encoding, Parser, Payload};
 
 /// A component that a service can run, as bytes, with what its sections say.
 #[derive(Clone)]
 pub struct Component {
     bytes: Vec<u8>,
+    /// Made when it is first asked for.
+    digest: OnceLock<String>,
     contract: Contract,
     takes_over: bool,
     imports: Vec<String>,
@@ -147,6 +151,7 @@ impl Component {
         let takes_over = sections.takes_over(name)?;
         Ok(Self {
             bytes,
+            digest: OnceLock::new(),
             contract,
             takes_over,
             imports: sections.imports,
@@ -182,14 +187,15 @@ impl Component {
     }
 
     /// SHA-256 of the component file, in hexadecimal.
-    pub fn digest(&self) -> String {
-        use sha2::Digest as _;
-        let mut text = String::with_capacity(64);
-        for byte in sha2::Sha256::digest(&self.bytes) {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| {
+            let mut text = String::with_capacity(64);
+            for byte in Sha256::digest(&self.bytes) {
+                // Writing to a string does not fail.
+                let _ = write!(text, "{byte:02x}");
+            }
+            text
+        })
     }
 
     /// The component file's bytes.

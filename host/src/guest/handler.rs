@@ -14,7 +14,7 @@ use crate::guest::engine::{Built, VersionToken, build};
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
 use crate::guest::grants::{Files, GrantError, Grants};
 use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
-use crate::guest::imports::{Lack, Provided, linker};
+use crate::guest::imports::{Lack, lacks, linker};
 use crate::guest::roster::Roster;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
@@ -213,7 +213,7 @@ impl Handler {
         };
         Ok(Self {
             source: source.to_owned(),
-            digest: component.digest(),
+            digest: component.digest().to_owned(),
             _engine: DropAside::new(engine.clone()),
             engine,
             pre,
@@ -417,11 +417,10 @@ fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
 
 /// Refuses a component with the first import that the host does not have.
 fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
-    let provided = Provided::new(component.contract());
-    let provided = provided.map_err(|error| HandlerError::Engine(root_cause(&error)))?;
-    let lacks = provided.lacks(component).into_iter();
+    let lacks = lacks(component);
+    let lacks = lacks.map_err(|error| HandlerError::Engine(root_cause(&error)))?;
     let lacking = |(import, lack): (String, Option<Lack>)| lack.map(|lack| (import, lack));
-    match lacks.filter_map(lacking).next() {
+    match lacks.into_iter().filter_map(lacking).next() {
         None => Ok(()),
         Some((import, lack)) => Err(HandlerError::lacking(source, import, &lack)),
     }

@@ -11,7 +11,10 @@ use crate::guest::State;
 use crate::guest::draining;
 use crate::guest::engine;
 use crate::sockets;
+use crate::sync::lock;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{LazyLock, Mutex};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{Parser, ValidPayload, Validator};
 use wasmtime::component::Linker;
@@ -59,29 +62,61 @@ impl fmt::Display for Lack {
     }
 }
 
+/// What the host lacks of each import of `component`, in its order.
+///
+/// What the host has for a contract is found out once in a process.
+pub(crate) fn lacks(component: &Component) -> wasmtime::Result<Vec<(String, Option<Lack>)>> {
+    let functions = Functions::of(component.bytes());
+    with_provided(component.contract(), |provided| {
+        let imports = component.imports().iter();
+        let lacks = imports.map(|import| {
+            let lack = provided.lack(import, functions.of_import(import));
+            (import.clone(), lack)
+        });
+        lacks.collect()
+    })
+}
+
+/// Calls `ask` with what the host provides for `contract`.
+fn with_provided<R>(
+    contract: Contract,
+    ask: impl FnOnce(&mut Provided) -> R,
+) -> wasmtime::Result<R> {
+    static PROVIDED: LazyLock<Mutex<HashMap<Contract, Provided>>> = LazyLock::new(Mutex::default);
+    let mut all = lock(&PROVIDED);
+    let mut provided = match all.remove(&contract) {
+        Some(provided) if provided.answers.len() < MAX_ANSWERS => provided,
+        _ => Provided::new(contract)?,
+    };
+    let answer = ask(&mut provided);
+    all.insert(contract, provided);
+    Ok(answer)
+}
+
+/// How many names may have been asked for before a linker is made anew: components
+/// can import any name.
+const MAX_ANSWERS: usize = 4096;
+
 /// What the host provides for a contract.
-pub(crate) struct Provided(Linker<State>);
+struct Provided {
+    linker: Linker<State>,
+    /// By instance and function; the function is empty for the instance itself. Each
+    /// is asked once, because to ask for what is not there defines it.
+    answers: HashMap<(String, String), bool>,
+}
 
 impl Provided {
-    /// Without a component.
-    pub(crate) fn new(contract: Contract) -> wasmtime::Result<Self> {
+    fn new(contract: Contract) -> wasmtime::Result<Self> {
         let engine = engine::compiler(contract)?;
-        Ok(Self(linker(&engine, contract)?))
+        let mut linker = linker(&engine, contract)?;
+        linker.allow_shadowing(false);
+        Ok(Self {
+            linker,
+            answers: HashMap::new(),
+        })
     }
 
-    /// What it lacks of each import of `component`, in its order.
-    pub(crate) fn lacks(&self, component: &Component) -> Vec<(String, Option<Lack>)> {
-        let functions = Functions::of(component.bytes());
-        let lack = |import: &String| {
-            (
-                import.clone(),
-                self.lack(import, functions.of_import(import)),
-            )
-        };
-        component.imports().iter().map(lack).collect()
-    }
-
-    fn lack(&self, import: &str, functions: &[String]) -> Option<Lack> {
+    fn lack(&mut self, import: &str, functions: &[String]) -> Option<Lack> {
         let (interface, version) = import.split_once('@').unwrap_or((import, ""));
         let named = |version: &str| format!("{interface}@{version}");
         let provided: Vec<_> = VERSIONS
@@ -108,20 +143,31 @@ impl Provided {
         })
     }
 
-    fn has_interface(&self, name: &str) -> bool {
-        let mut linker = self.0.clone();
-        linker.allow_shadowing(false);
-        let defined = linker.root().func_new(name, |_, _, _, _| Ok(()));
-        defined.is_err()
+    fn has_interface(&mut self, name: &str) -> bool {
+        self.answer(name, "", |linker| {
+            linker.root().func_new(name, |_, _, _, _| Ok(()))
+        })
     }
 
-    fn has_function(&self, interface: &str, name: &str) -> bool {
-        let mut linker = self.0.clone();
-        linker.allow_shadowing(false);
-        let defined = linker
-            .instance(interface)
-            .and_then(|mut instance| instance.func_new(name, |_, _, _, _| Ok(())));
-        defined.is_err()
+    fn has_function(&mut self, interface: &str, name: &str) -> bool {
+        self.answer(interface, name, |linker| {
+            let mut instance = linker.instance(interface)?;
+            instance.func_new(name, |_, _, _, _| Ok(()))
+        })
+    }
+
+    /// Whether something is there, which `define` then cannot define.
+    fn answer(
+        &mut self,
+        interface: &str,
+        function: &str,
+        define: impl FnOnce(&mut Linker<State>) -> wasmtime::Result<()>,
+    ) -> bool {
+        let asked = (interface.to_owned(), function.to_owned());
+        let Self { linker, answers } = self;
+        *answers
+            .entry(asked)
+            .or_insert_with(|| define(linker).is_err())
     }
 }
 
@@ -228,7 +274,7 @@ mod tests {
 
     #[test]
     fn the_versions_are_those_of_the_linker() {
-        let provided = Provided::new(Contract::Concurrent).unwrap();
+        let mut provided = Provided::new(Contract::Concurrent).unwrap();
         for interface in [
             "wasi:sockets/tcp@0.2.12",
             "wasi:sockets/types@0.3.0",
@@ -243,7 +289,7 @@ mod tests {
     #[test]
     fn imports_are_looked_up_as_wasmtime_does() {
         let check = |contract, import: &str, functions: &[&str], expected: Option<Lack>| {
-            let provided = Provided::new(contract).unwrap();
+            let mut provided = Provided::new(contract).unwrap();
             let functions: Vec<_> = functions.iter().map(ToString::to_string).collect();
             assert_eq!(provided.lack(import, &functions), expected, "{import}");
         };
