@@ -46,6 +46,7 @@ mod descriptors;
 mod dispatch;
 mod guest;
 mod host_port;
+mod lifecycle;
 mod limits;
 mod listen;
 mod log_queue;

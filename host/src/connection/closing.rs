@@ -96,7 +96,7 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::connection::register::register;
-    use crate::version::stay::tests::connection;
+    use crate::connection::tests::connection;
     use std::sync::Arc;
 
     /// The runtime's poller can refuse a descriptor, for want of memory or of watches.
@@ -110,7 +110,7 @@ mod tests {
         let (done, is_done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             runtime.block_on(async {
-                let (connection, _silent) = connection(1);
+                let (connection, _silent) = connection();
                 let _first = register(Arc::clone(&connection.socket)).unwrap();
                 assert_eq!(connection.close(Duration::from_secs(3600)).await, 0);
             });

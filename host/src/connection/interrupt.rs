@@ -1,6 +1,7 @@
 //! What a connection knows of being handed over to another version.
 
 use super::Connection;
+use crate::lifecycle::VersionNumber;
 use std::future::pending;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -10,8 +11,8 @@ impl Connection {
     /// Waits until its version asks its connections to go to one that has not
     /// refused this one; then its guest has been told.
     ///
-    /// `asked` is the number of the version to go to, or 0.
-    pub(crate) async fn told(&self, mut asked: watch::Receiver<u32>) {
+    /// `asked` is the number of the version to go to, once there is one.
+    pub(crate) async fn told(&self, mut asked: watch::Receiver<Option<VersionNumber>>) {
         if asked.wait_for(|to| self.may_go_to(*to)).await.is_err() {
             // There is nobody left to ask.
             pending::<()>().await;
@@ -21,8 +22,11 @@ impl Connection {
 
     /// As [`told`](Self::told), for a guest's wait, which does not keep the
     /// connection. Never done if the connection is gone.
-    pub(crate) async fn told_if_open(connection: Weak<Self>, mut asked: watch::Receiver<u32>) {
-        let may_go = |to: &u32| {
+    pub(crate) async fn told_if_open(
+        connection: Weak<Self>,
+        mut asked: watch::Receiver<Option<VersionNumber>>,
+    ) {
+        let may_go = |to: &Option<VersionNumber>| {
             let open = connection.upgrade();
             open.is_some_and(|connection| connection.may_go_to(*to))
         };
@@ -41,19 +45,19 @@ impl Connection {
     }
 
     /// Whether the version with the number `to` may be asked to take it.
-    pub(crate) fn may_go_to(&self, to: u32) -> bool {
-        to > self.refused_by.load(Ordering::Relaxed)
+    pub(crate) fn may_go_to(&self, to: Option<VersionNumber>) -> bool {
+        to > self.refused_by.load()
     }
 
     /// It stays where it is, unless a version later than `by` asks. False if that was
     /// so already.
-    pub(crate) fn refused_by(&self, by: u32) -> bool {
-        self.refused_by.fetch_max(by, Ordering::Relaxed) < by
+    pub(crate) fn mark_refused(&self, by: VersionNumber) -> bool {
+        self.refused_by.raise(by) < Some(by)
     }
 
     /// From now on the question interrupts a wait for input, or for room to
     /// write.
-    pub(crate) fn interrupt_by(&self, asked: watch::Receiver<u32>) {
+    pub(crate) fn interrupt_by(&self, asked: watch::Receiver<Option<VersionNumber>>) {
         *self.interrupt() = Some(asked);
     }
 
@@ -95,7 +99,7 @@ impl Connection {
         true
     }
 
-    fn interrupt(&self) -> MutexGuard<'_, Option<watch::Receiver<u32>>> {
+    fn interrupt(&self) -> MutexGuard<'_, Option<watch::Receiver<Option<VersionNumber>>>> {
         self.interrupt
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -19,12 +19,13 @@ mod writing;
 use crate::connection::attention::Attention;
 use crate::connection::register::register;
 use crate::connection::traffic::Traffic;
+use crate::lifecycle::{AtomicVersionNumber, VersionNumber};
 use futures_util::task::AtomicWaker;
 use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -70,26 +71,27 @@ pub(crate) struct Connection {
     asks: AtomicBool,
     /// Whether the guest knows that the connection is to be handed over.
     told: AtomicBool,
-    /// The last version that would not have it; 0 if none was asked.
-    refused_by: AtomicU32,
+    /// The last version that would not have it, if one was asked.
+    refused_by: AtomicVersionNumber,
     /// What interrupts a wait for input, or for room to write, once.
-    interrupt: Mutex<Option<watch::Receiver<u32>>>,
+    interrupt: Mutex<Option<watch::Receiver<Option<VersionNumber>>>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     traffic: Arc<Traffic>,
 }
 
 impl Connection {
-    /// Takes over a connected, non-blocking socket.
+    /// Takes over a connected, non-blocking socket, and gives the connection its
+    /// number.
     pub(crate) fn new(
-        id: ConnectionId,
         socket: OwnedFd,
         peer: SocketAddr,
         permit: OwnedSemaphorePermit,
         traffic: Arc<Traffic>,
     ) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
-            id,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             peer,
             socket: Arc::new(socket),
             _permit: permit,
@@ -105,7 +107,7 @@ impl Connection {
             attention: Mutex::default(),
             asks: AtomicBool::new(false),
             told: AtomicBool::new(false),
-            refused_by: AtomicU32::new(0),
+            refused_by: AtomicVersionNumber::default(),
             interrupt: Mutex::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -223,5 +225,23 @@ impl Drop for Held {
         {
             connection.ask_for_attention();
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use tokio::sync::Semaphore;
+
+    /// A connection, and its peer.
+    pub(crate) fn connection() -> (Arc<Connection>, UnixStream) {
+        let (socket, peer) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let address = ([127, 0, 0, 1], 1).into();
+        let socket = OwnedFd::from(socket);
+        let connection = Connection::new(socket, address, permit, Arc::default());
+        (connection, peer)
     }
 }

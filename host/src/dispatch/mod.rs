@@ -23,10 +23,10 @@ use crate::contract::Contract;
 use crate::dispatch::evented::epoll::Poller;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
-use crate::service::Shared;
 use crate::version::Version;
 use crate::version::entrance::Intake;
 use crate::version::offer::{self, Handed, Offer};
+use crate::version::versions::Versions;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -36,17 +36,17 @@ use tokio::sync::mpsc::UnboundedSender;
 ///
 /// What a shared instance needs of the system it gets here, before anybody
 /// depends on it; the instance itself is made when there is somebody to serve.
-pub(crate) fn start(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result<()> {
+pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<()> {
     if !version.handler.shares_instance() {
         return Ok(());
     }
     let poller = match version.handler.contract() {
-        Contract::Evented => Some(service.in_runtime(Poller::new)??),
+        Contract::Evented => Some(versions.in_runtime(Poller::new)??),
         Contract::Concurrent | Contract::Blocking => None,
     };
     let intake = version.open_intake();
-    let (serving, served) = (Arc::clone(service), Arc::clone(version));
-    service.spawn_task(supervision::run(serving, served, intake, poller));
+    let (serving, served) = (Arc::clone(versions), Arc::clone(version));
+    versions.spawn_task(supervision::run(serving, served, intake, poller));
     Ok(())
 }
 
@@ -54,21 +54,21 @@ pub(crate) fn start(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result
 ///
 /// `turn` is what `sequential` lets the next connection in by.
 pub(crate) fn deliver(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     mut connection: Arc<Connection>,
     mut turn: Option<OwnedSemaphorePermit>,
 ) {
     loop {
-        let version = service.current.load_full();
-        match give(service, &version, connection, &mut turn) {
+        let version = versions.current();
+        match give(versions, &version, connection, &mut turn) {
             Ok(()) => return,
             Err(refused) => connection = refused,
         }
         // A swap came between, and the new version takes it; or the service is
         // ending, and nobody does.
-        if Arc::ptr_eq(&version, &service.current.load()) {
-            let ending = Arc::clone(service);
-            service.spawn_task(async move { ending.close_unserved(connection).await });
+        if versions.is_current(&version) {
+            let ending = Arc::clone(versions);
+            versions.spawn_task(async move { ending.close_unserved(connection).await });
             return;
         }
     }
@@ -76,7 +76,7 @@ pub(crate) fn deliver(
 
 /// Gives a connection to a version, or back if it takes no more.
 pub(crate) fn give(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     version: &Arc<Version>,
     connection: Arc<Connection>,
     turn: &mut Option<OwnedSemaphorePermit>,
@@ -85,37 +85,37 @@ pub(crate) fn give(
         return version.take_in(connection);
     }
     let admitted = version.admit(connection)?;
-    isolated::spawn(service, admitted, turn.take());
+    isolated::spawn(versions, admitted, turn.take());
     Ok(())
 }
 
 /// Offers connections that their version has given up to the version that is
 /// current. Those that it does not take return by `home`.
-pub(crate) fn offer(service: &Arc<Shared>, handed: Vec<Handed>, home: &UnboundedSender<Handed>) {
+pub(crate) fn offer(versions: &Arc<Versions>, handed: Vec<Handed>, home: &UnboundedSender<Handed>) {
     let mut fit = Vec::with_capacity(handed.len());
     for handed in handed {
         match offer::check(&handed.state) {
             Ok(()) => fit.push(handed),
             Err(reason) => {
                 let to = handed.admitted.stay.version().asks_for();
-                offer::send_home(service, handed, home, to, &reason);
+                offer::send_home(versions, handed, home, to, &reason);
             }
         }
     }
     while !fit.is_empty() {
-        let to = service.current.load_full();
+        let to = versions.current();
         // Before it is looked at, so that it is not forgotten meanwhile.
         let offers: Vec<_> = fit
             .drain(..)
-            .map(|handed| Offer::new(service, &to, handed, home))
+            .map(|handed| Offer::new(versions, &to, handed, home))
             .collect();
-        if !to.is_serving() && Arc::ptr_eq(&to, &service.current.load()) {
+        if !to.is_serving() && versions.is_current(&to) {
             refuse_all(offers, "the service is ending");
         } else if !to.handler.takes_over() {
             refuse_all(offers, NOT_EXPORTED);
         } else {
             // If a swap came between, a later version takes them.
-            let refused = give_offers(service, &to, offers);
+            let refused = give_offers(versions, &to, offers);
             fit.extend(refused.into_iter().filter_map(Offer::withdraw));
         }
     }
@@ -124,19 +124,19 @@ pub(crate) fn offer(service: &Arc<Shared>, handed: Vec<Handed>, home: &Unbounded
 /// Offers what a shared instance has given up, and lets the version after have
 /// new connections.
 fn offer_together(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     from: &Arc<Version>,
     given_up: Vec<Handed>,
     intake: &mut Intake,
 ) {
-    offer(service, given_up, &intake.home());
+    offer(versions, given_up, &intake.home());
     from.release_next_gate();
 }
 
 /// Sees to what a shared instance had given up when it ended by `failure`: unless
 /// the version is to end, that is safe.
 fn save(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     from: &Arc<Version>,
     given_up: Vec<Handed>,
     failure: &Failure,
@@ -144,10 +144,10 @@ fn save(
 ) {
     if matches!(failure, Failure::Aborted) {
         for handed in given_up {
-            offer::close(service, handed, Failure::Aborted);
+            offer::close(versions, handed, Failure::Aborted);
         }
     } else if !given_up.is_empty() {
-        offer_together(service, from, given_up, intake);
+        offer_together(versions, from, given_up, intake);
     }
 }
 
@@ -156,7 +156,7 @@ fn refuse_all(offers: Vec<Offer>, reason: &str) {
 }
 
 /// Gives offers to a version, and returns them if it takes no more.
-fn give_offers(service: &Arc<Shared>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
+fn give_offers(versions: &Arc<Versions>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
     if to.handler.shares_instance() {
         return to.take_in_offers(offers).err().unwrap_or_default();
     }
@@ -164,7 +164,7 @@ fn give_offers(service: &Arc<Shared>, to: &Arc<Version>, offers: Vec<Offer>) -> 
         return offers;
     }
     for offer in offers {
-        isolated::spawn_offered(service, Arc::clone(to), offer);
+        isolated::spawn_offered(versions, Arc::clone(to), offer);
     }
     Vec::new()
 }

@@ -4,16 +4,17 @@
 //! The services, versions, intakes and offers are the real ones; in the place of
 //! the guests are rules that decide at random.
 
-use crate::RollbackPolicy;
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
-use crate::service::{Phase, Shared};
+use crate::lifecycle::{Phase, VersionNumber};
+use crate::limits::Limits;
 use crate::version::entrance::{Arrival, Intake};
 use crate::version::offer::{Batch, GivenUp, Handed};
 use crate::version::stay::Admitted;
 use crate::version::stay::tests::HANDLER;
+use crate::version::versions::Versions;
 use crate::version::{Origin, Version};
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
@@ -89,29 +90,29 @@ struct Driver {
     version: Arc<Version>,
     intake: Intake,
     books: BTreeMap<ConnectionId, Admitted>,
-    offered_to: u32,
+    offered_to: Option<VersionNumber>,
 }
 
 struct Model {
-    service: Arc<Shared>,
+    versions: Arc<Versions>,
     drivers: Vec<Driver>,
     permits: Arc<Semaphore>,
-    next: ConnectionId,
+    opened: u64,
     alive: usize,
 }
 
 impl Model {
     fn new() -> Self {
         let handler = Arc::clone(&HANDLER);
-        let service = Shared::new("model", RollbackPolicy::default(), Vec::new(), handler);
-        let version = service.current.load_full();
+        let versions = Versions::new("model", Limits::default(), handler);
+        let version = versions.current();
         let intake = version.open_intake();
         version.open_gate();
         let mut model = Self {
-            service,
+            versions,
             drivers: Vec::new(),
             permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            next: 1,
+            opened: 0,
             alive: 0,
         };
         model.add(version, intake);
@@ -123,7 +124,7 @@ impl Model {
             version,
             intake,
             books: BTreeMap::new(),
-            offered_to: 0,
+            offered_to: None,
         });
     }
 
@@ -147,7 +148,7 @@ impl Model {
                 large,
             } => {
                 if let Some(driver) = self.drivers.get_mut(version % drivers) {
-                    driver.give_up(&self.service, keep, large);
+                    driver.give_up(&self.versions, keep, large);
                 }
             }
             Act::Close { version } => {
@@ -167,27 +168,26 @@ impl Model {
         };
         let (socket, _) = UnixStream::pair().unwrap();
         let peer = ([127, 0, 0, 1], 1).into();
-        let traffic = Arc::clone(&self.service.traffic);
+        let traffic = Arc::clone(&self.versions.traffic);
         let socket = OwnedFd::from(socket);
-        let connection = Connection::new(self.next, socket, peer, permit, traffic);
-        self.next += 1;
+        let connection = Connection::new(socket, peer, permit, traffic);
+        self.opened += 1;
         self.alive += 1;
-        let current = self.service.current.load_full();
+        let current = self.versions.current();
         assert!(current.take_in(connection).is_ok());
     }
 
-    /// The steps of `Shared::activate`.
+    /// The steps of a swap.
     fn swap(&mut self, gate: bool) {
-        let old = self.service.current.load_full();
-        let number = old.number + 1;
-        let version = Version::new(number, Arc::clone(&HANDLER), Origin::Swap, Arc::default());
+        let version = self.versions.next(Arc::clone(&HANDLER), Origin::Swap);
         let intake = version.open_intake();
         if gate {
-            old.hold_gate_of(&version);
+            self.versions.current().hold_gate_of(&version);
         }
         version.open_gate();
-        self.service.current.store(Arc::clone(&version));
-        old.retire(None);
+        let mut history = self.versions.history();
+        self.versions.replace(&mut history, &version, None);
+        drop(history);
         for driver in &self.drivers {
             driver.version.ask(version.number);
         }
@@ -203,7 +203,7 @@ impl Model {
             let version = &driver.version;
             handled_and_failed += version.handled() + version.failures().total();
         }
-        assert_eq!(handled_and_failed + self.alive as u64, self.next - 1);
+        assert_eq!(handled_and_failed + self.alive as u64, self.opened);
         assert_eq!(
             self.permits.available_permits(),
             MAX_CONNECTIONS - self.alive
@@ -223,7 +223,7 @@ impl Model {
         for _ in 0..self.drivers.len() + 1 {
             for driver in &mut self.drivers {
                 self.alive -= driver.take_in(usize::MAX, usize::MAX);
-                driver.give_up(&self.service, usize::MAX, false);
+                driver.give_up(&self.versions, usize::MAX, false);
             }
             // A connection may have come home in between.
             for driver in &mut self.drivers {
@@ -281,12 +281,15 @@ impl Driver {
         dead
     }
 
-    fn give_up(&mut self, service: &Arc<Shared>, keep: usize, large: bool) {
+    fn give_up(&mut self, versions: &Arc<Versions>, keep: usize, large: bool) {
         let to = self.version.asks_for();
         if !self.intake.is_finished() || to <= self.offered_to {
             return;
         }
         self.offered_to = to;
+        let Some(to) = to else {
+            return;
+        };
         let ids: Vec<_> = self.books.keys().copied().collect();
         let mut handed = Vec::new();
         for (number, id) in ids.into_iter().enumerate() {
@@ -294,8 +297,8 @@ impl Driver {
                 continue;
             };
             let connection = &mut admitted.connection;
-            if !connection.may_go_to(to) || (number + 1) % keep == 0 {
-                connection.refused_by(to);
+            if !connection.may_go_to(Some(to)) || (number + 1) % keep == 0 {
+                connection.mark_refused(to);
                 self.books.insert(id, admitted);
                 continue;
             }
@@ -311,7 +314,7 @@ impl Driver {
                 room: None,
             });
         }
-        offer(service, handed, &self.intake.home());
+        offer(versions, handed, &self.intake.home());
         self.version.release_next_gate();
     }
 }
@@ -331,7 +334,7 @@ proptest! {
         model.act(&Act::Swap { gate: true });
         model.settle();
         model.check();
-        let current = model.service.current.load_full();
+        let current = model.versions.current();
         prop_assert_eq!(current.open(), model.alive as u64);
         for driver in &model.drivers {
             let is_current = Arc::ptr_eq(&driver.version, &current);
@@ -378,7 +381,7 @@ fn a_connection_is_not_asked_again_by_who_refused_it() {
 fn a_connection_without_a_home_is_closed_and_counted() {
     RUNTIME.block_on(async {
         let mut model = Model::new();
-        let _ = model.service.runtime.set(tokio::runtime::Handle::current());
+        model.versions.run_on(tokio::runtime::Handle::current());
         model.act(&Act::Open);
         model.act(&take_in_all(0));
         model.act(&Act::Swap { gate: false });
@@ -419,7 +422,7 @@ fn the_gate_is_shut_until_the_version_before_has_offered() {
     drop(offers);
     model.act(&take_in_all(1));
     assert_eq!(model.drivers[1].books.len(), 1);
-    assert_eq!(model.service.phase(), Phase::Serving);
+    assert_eq!(model.versions.phase(), Phase::Serving);
 }
 
 #[test]

@@ -9,9 +9,9 @@
 use super::evented::epoll::Poller;
 use super::{concurrent, evented};
 use crate::panics;
-use crate::service::Shared;
 use crate::version::Version;
 use crate::version::entrance::Intake;
+use crate::version::versions::Versions;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs the driver of a version until nothing more comes.
 pub(super) async fn run(
-    service: Arc<Shared>,
+    versions: Arc<Versions>,
     version: Arc<Version>,
     mut intake: Intake,
     mut poller: Option<Poller>,
 ) {
     let mut deaths = Deaths::default();
     loop {
-        let mut driver = Box::pin(drive(&service, &version, &mut intake, poller.as_mut()));
+        let mut driver = Box::pin(drive(&versions, &version, &mut intake, poller.as_mut()));
         let ended = poll_fn(|cx| panics::poll(driver.as_mut(), cx)).await;
         // What the panic has left half done may panic again.
         let dropped = panics::catch(|| drop(driver));
@@ -40,13 +40,13 @@ pub(super) async fn run(
         };
         let said = panics::last().unwrap_or_else(|| panics::message(&*thrown).to_owned());
         tracing::error!(
-            service = &*service.name,
-            version = version.number,
+            service = &*versions.service,
+            version = version.number.get(),
             "the host panicked beside the guest, and the connections of the instance are \
              closed: {said}"
         );
         if deaths.are_too_many(Instant::now()) {
-            service.break_off(format!(
+            versions.break_off(format!(
                 "{MAX_DEATHS} panics of the host within {WITHIN:?}, the last one: {said}"
             ));
             break;
@@ -56,14 +56,14 @@ pub(super) async fn run(
 }
 
 async fn drive(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     version: &Arc<Version>,
     intake: &mut Intake,
     poller: Option<&mut Poller>,
 ) {
     match poller {
-        Some(poller) => evented::run(service, version, intake, poller).await,
-        None => concurrent::run(service, version, intake).await,
+        Some(poller) => evented::run(versions, version, intake, poller).await,
+        None => concurrent::run(versions, version, intake).await,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::connection::{Connection, ConnectionId};
 use crate::guest::clock::Moved;
+use crate::lifecycle::VersionNumber;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
@@ -31,18 +32,18 @@ pub(crate) enum Tenants {
 /// The connections of an instance, and the question whether they are to leave.
 pub(crate) struct Roster {
     tenants: Tenants,
-    /// The number of the version that they are to go to, or 0.
-    asked: watch::Receiver<u32>,
+    /// The version that they are to go to, once they are asked to leave.
+    asked: watch::Receiver<Option<VersionNumber>>,
 }
 
 impl Roster {
-    pub(crate) fn new(tenants: Tenants, asked: watch::Receiver<u32>) -> Self {
+    pub(crate) fn new(tenants: Tenants, asked: watch::Receiver<Option<VersionNumber>>) -> Self {
         Self { tenants, asked }
     }
 
     /// An instance that serves nobody by name.
     pub(crate) fn empty() -> Self {
-        Self::new(Tenants::None, watch::Sender::new(0).subscribe())
+        Self::new(Tenants::None, watch::Sender::new(None).subscribe())
     }
 
     /// How many bytes the connections have moved, for the guest's clock.
@@ -67,7 +68,7 @@ impl Roster {
     pub(crate) fn find(
         &self,
         id: ConnectionId,
-    ) -> Option<(Weak<Connection>, watch::Receiver<u32>)> {
+    ) -> Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)> {
         let connection = match &self.tenants {
             Tenants::None => None,
             Tenants::One(connection) => (connection.id() == id).then(|| Arc::downgrade(connection)),

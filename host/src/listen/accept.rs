@@ -5,8 +5,10 @@
 //! further peers wait in the kernel's backlog. An accept error is never the end of the service,
 //! unless the listener itself is gone.
 
+use crate::connection::Connection;
 use crate::connection::register::register;
-use crate::service::Phase;
+use crate::connection::traffic::Traffic;
+use crate::lifecycle::Phase;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::io;
@@ -24,17 +26,18 @@ const LAST_BACKOFF: Duration = Duration::from_secs(1);
 /// Transient errors in a row that are still taken for peers who are gone.
 const MAX_TRANSIENT: u32 = 100;
 
-/// A peer that answers nothing is given up two minutes after its last byte: a
-/// minute of silence, then so many probes. A handler can set other times.
-const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEP_ALIVE_COUNT: u32 = 4;
-
-/// An accepted connection that nobody has taken on yet.
-pub(crate) struct Incoming {
-    pub(crate) socket: OwnedFd,
-    pub(crate) peer: SocketAddr,
-    pub(crate) permit: OwnedSemaphorePermit,
+/// What each connection of a service gets, and what it has to wait for.
+#[derive(Clone)]
+pub(crate) struct Accepting {
+    /// The name of the service, for the log.
+    pub(crate) service: Arc<str>,
+    /// Counts the bytes of its connections.
+    pub(crate) traffic: Arc<Traffic>,
+    /// One is taken for each connection.
+    pub(crate) permits: Arc<Semaphore>,
+    /// If there is one, it is waited for before each accept: `sequential` lets the next
+    /// connection in only when the last one is done.
+    pub(crate) turn: Option<Arc<Semaphore>>,
 }
 
 /// What an accept error means for the listener.
@@ -63,52 +66,16 @@ impl From<Errno> for AcceptError {
     }
 }
 
-/// Binds and listens, with SO_REUSEADDR, and with IPV6_V6ONLY on IPv6. What it
-/// accepts has TCP_NODELAY and keep-alive on.
-pub(crate) fn bind(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketType, sockopt};
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    // What is set here the accepted sockets inherit. A handler answers in small
-    // pieces, and WASI cannot set no-delay itself.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    // A peer that has vanished without a word must not keep its place for ever.
-    sockopt::set_socket_keepalive(&socket, true)?;
-    sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(&socket, KEEP_ALIVE_COUNT)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket)
-}
-
-/// The address that a listener got.
-pub(crate) fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {
-    Ok(rustix::net::getsockname(listener)?.try_into()?)
-}
-
 /// Accepts until the service drains, and gives each connection to `deliver`.
-///
-/// `turn`, if given, is waited for before each accept: `sequential` lets the
-/// next connection in only when the last one is done.
 ///
 /// When the service drains, the connections that the kernel has already completed
 /// are accepted too, as permits come free: their peers may have sent something. What
 /// is left when the service aborts is reset.
 pub(crate) async fn run(
     listener: OwnedFd,
-    permits: Arc<Semaphore>,
-    turn: Option<Arc<Semaphore>>,
+    service: Accepting,
     mut phase: watch::Receiver<Phase>,
-    deliver: impl Fn(Incoming, Option<OwnedSemaphorePermit>),
+    deliver: impl Fn(Arc<Connection>, Option<OwnedSemaphorePermit>),
 ) -> io::Result<()> {
     let listener = register(Arc::new(listener))?;
     let mut aborting = phase.clone();
@@ -118,20 +85,12 @@ pub(crate) async fn run(
             // A permit is taken only when a peer is there: a listener that nobody
             // comes to must not keep what another one needs.
             let mut ready = listener.readable().await?;
-            let turn = match &turn {
-                Some(turn) => Some(acquire(turn).await?),
-                None => None,
-            };
-            let permit = acquire(&permits).await?;
+            let turn = service.turn().await?;
+            let permit = acquire(&service.permits).await?;
             match accept_now(listener.get_ref()) {
                 Ok((socket, peer)) => {
                     trouble = Trouble::default();
-                    let incoming = Incoming {
-                        socket,
-                        peer,
-                        permit,
-                    };
-                    deliver(incoming, turn);
+                    deliver(service.connection(socket, peer, permit), turn);
                 }
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => {
@@ -151,22 +110,17 @@ pub(crate) async fn run(
     // From here on the kernel completes no more connections than one.
     let _ = rustix::net::listen(listener.get_ref(), 0);
     let (waiting, mut arrived) = mpsc::unbounded_channel();
-    let last_ones = async move {
-        let permits = &permits;
-        // The listener is closed as soon as the backlog is empty, though `turn` may
-        // keep those who were in it for a while.
+    let last_ones = async {
+        // Both end with this: the listener is closed as soon as the backlog is empty,
+        // though `turn` may keep those who were in it for a while.
+        let (listener, waiting) = (listener, waiting);
         let mut trouble = Trouble::default();
         loop {
-            let permit = acquire(permits).await?;
+            let permit = acquire(&service.permits).await?;
             match accept_now(listener.get_ref()) {
                 Ok((socket, peer)) => {
-                    let incoming = Incoming {
-                        socket,
-                        peer,
-                        permit,
-                    };
                     // The other end is there as long as this runs.
-                    let _ = waiting.send(incoming);
+                    let _ = waiting.send(service.connection(socket, peer, permit));
                 }
                 Err(Errno::AGAIN) => break,
                 Err(error) => {
@@ -175,16 +129,11 @@ pub(crate) async fn run(
                 }
             }
         }
-        drop(waiting);
         io::Result::Ok(())
     };
     let delivering = async {
-        while let Some(incoming) = arrived.recv().await {
-            let turn = match &turn {
-                Some(turn) => Some(acquire(turn).await?),
-                None => None,
-            };
-            deliver(incoming, turn);
+        while let Some(connection) = arrived.recv().await {
+            deliver(connection, service.turn().await?);
         }
         Ok(())
     };
@@ -192,6 +141,27 @@ pub(crate) async fn run(
         biased;
         _ = aborting.wait_for(|phase| *phase == Phase::Aborting) => Ok(()),
         result = async { tokio::try_join!(last_ones, delivering) } => result.map(drop),
+    }
+}
+
+impl Accepting {
+    /// Waits until the next connection may come in.
+    async fn turn(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
+        match &self.turn {
+            Some(turn) => Ok(Some(acquire(turn).await?)),
+            None => Ok(None),
+        }
+    }
+
+    fn connection(
+        &self,
+        socket: OwnedFd,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Arc<Connection> {
+        let connection = Connection::new(socket, peer, permit, Arc::clone(&self.traffic));
+        tracing::debug!(service = &*self.service, connection = connection.id(), %peer, "connection opened");
+        connection
     }
 }
 

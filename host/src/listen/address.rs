@@ -1,17 +1,11 @@
 //! Where a service listens: `tcp://HOST:PORT`.
 
 use crate::host_port::{self, Host, Wrong};
-use crate::listen::accept;
 use crate::text;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::str::FromStr;
-
-/// How often another port is tried when one that the kernel chose for the first
-/// address of a name is not free on the others.
-const TRIES: u32 = 32;
 
 /// An address to listen on, as it is written on the command line.
 ///
@@ -50,13 +44,6 @@ pub enum AddressError {
     Twice(ListenAddress, SocketAddr),
 }
 
-/// One address that could not be listened on.
-#[derive(Debug)]
-pub(crate) struct BindError {
-    pub(crate) at: SocketAddr,
-    pub(crate) error: io::Error,
-}
-
 impl ListenAddress {
     /// Looks the host up and returns all its addresses, each once.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
@@ -67,54 +54,6 @@ impl ListenAddress {
     /// Whether it is a name, and its addresses are not seen in it.
     pub(crate) fn is_name(&self) -> bool {
         !self.host.is_address()
-    }
-}
-
-/// Listens on all of `addresses`, which have the same port; if it is 0, on the
-/// same free one.
-pub(crate) fn bind_all(
-    addresses: &[SocketAddr],
-    backlog: u32,
-) -> Result<Vec<(OwnedFd, SocketAddr)>, BindError> {
-    let bind = |at: SocketAddr| {
-        accept::bind(at, backlog)
-            .and_then(|listener| {
-                let local = accept::local_address(&listener)?;
-                Ok((listener, local))
-            })
-            .map_err(|error| BindError { at, error })
-    };
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let mut bound: Vec<(OwnedFd, SocketAddr)> = Vec::new();
-        let mut result = Ok(());
-        for address in addresses {
-            let mut at = *address;
-            if let Some((_, first)) = bound.first() {
-                at.set_port(first.port());
-            }
-            match bind(at) {
-                Ok(listener) => bound.push(listener),
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-        }
-        match result {
-            Ok(()) => return Ok(bound),
-            // Another process has the kernel's choice there.
-            Err(BindError { at, error })
-                if error.kind() == io::ErrorKind::AddrInUse
-                    && tries < TRIES
-                    && !bound.is_empty()
-                    && addresses.first().is_some_and(|first| first.port() == 0) =>
-            {
-                tracing::debug!(%at, "the free port is in use there; trying another");
-            }
-            Err(error) => return Err(error),
-        }
     }
 }
 
@@ -210,32 +149,5 @@ mod tests {
         }
         let error = "tcp://[fe80::1]:0".parse::<ListenAddress>().unwrap_err();
         assert!(error.to_string().contains("[fe80::1%ZONE]"), "{error}");
-    }
-
-    /// Every Linux has all of 127.0.0.0/8.
-    fn loopback(last: u8) -> SocketAddr {
-        ([127, 0, 0, last], 0).into()
-    }
-
-    #[test]
-    fn the_addresses_of_a_name_have_one_port() {
-        let addresses = [1, 2, 3].map(loopback);
-        let bound = bind_all(&addresses, 1).unwrap();
-        let locals: Vec<_> = bound.iter().map(|(_, local)| *local).collect();
-        assert_eq!(locals.len(), 3);
-        assert_ne!(locals[0].port(), 0);
-        for (local, address) in locals.iter().zip(addresses) {
-            assert_eq!(local.ip(), address.ip());
-            assert_eq!(local.port(), locals[0].port());
-        }
-    }
-
-    #[test]
-    fn the_address_that_fails_is_named() {
-        // RFC 5737: nobody has it.
-        let nowhere: SocketAddr = "192.0.2.1:0".parse().unwrap();
-        let failed = bind_all(&[loopback(1), nowhere], 1).unwrap_err();
-        assert_eq!(failed.at.ip(), nowhere.ip());
-        assert_eq!(failed.error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

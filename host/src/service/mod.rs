@@ -11,11 +11,6 @@
 //! | file | |
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
-//! | `connections` | connections: taken on, counted, reported, closed |
-//! | `counts` | what becomes of connections, in numbers |
-//! | `version` | one version of the handler, to the end of its last connection |
-//! | `intake` | how connections come to a shared instance |
-//! | `hand_over` | a connection on its way to another version |
 //! | `swap` | another version in its place |
 //! | `rollback` | the version before again, on request or by itself |
 //! | `probe` | a connection to try a version with |
@@ -30,25 +25,20 @@ pub(crate) mod swap;
 mod tests;
 mod threads;
 
-use crate::connection::Connection;
-use crate::connection::traffic::Traffic;
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
 use crate::guest::handler::{Handler, HandlerError};
-use crate::guest::stdio::Scope;
-use crate::limits::Limits;
-use crate::listen::address::{self, AddressError, BindError, ListenAddress};
+use crate::lifecycle::Phase;
+use crate::listen::address::{AddressError, ListenAddress};
+use crate::listen::bind::{self, BindError};
 use crate::service::rollback::RollbackPolicy;
-use crate::service::swap::History;
-use crate::version::{Origin, Version};
-use arc_swap::ArcSwap;
+use crate::version::versions::Versions;
 use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 
 /// A running service. Dropping it aborts it.
 pub struct Service {
@@ -122,60 +112,16 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// How far the end of a service, or of a version, has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    Serving,
-    /// No new connections; open ones finish.
-    Draining,
-    /// Open connections are closed.
-    Aborting,
-}
-
-impl Phase {
-    /// Waits until `sender` has come to `phase`.
-    pub(crate) async fn reached(sender: &watch::Sender<Self>, phase: Self) {
-        // Whoever waits has the sender, so the channel cannot be closed.
-        let _ = sender
-            .subscribe()
-            .wait_for(|current| *current >= phase)
-            .await;
-    }
-
-    /// Goes on to `phase`; never back.
-    pub(crate) fn advance(sender: &watch::Sender<Self>, phase: Self) {
-        sender.send_if_modified(|current| {
-            let later = phase > *current;
-            if later {
-                *current = phase;
-            }
-            later
-        });
-    }
-}
-
 /// What the parts of a service share.
 pub(crate) struct Shared {
-    pub(crate) name: Arc<str>,
+    /// Its handler's versions, and their connections.
+    pub(crate) versions: Arc<Versions>,
     pub(crate) dispatch: Dispatch,
-    pub(crate) limits: Limits,
     pub(crate) rollback: RollbackPolicy,
     pub(crate) local_addresses: Vec<SocketAddr>,
-    pub(crate) current: ArcSwap<Version>,
-    pub(crate) history: Mutex<History>,
     /// Held by the swap that is under way.
     pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) traffic: Arc<Traffic>,
-    /// Notified when a connection has failed.
-    pub(crate) failed: Arc<Notify>,
-    /// Why the service cannot go on, once it cannot.
-    broken: watch::Sender<Option<String>>,
-    /// Where the service's tasks run. Set before anybody can ask for one.
-    runtime: OnceLock<Handle>,
     permits: Arc<Semaphore>,
-    /// Bytes for the states that isolated instances have given.
-    pub(crate) states: Arc<Semaphore>,
-    phase: watch::Sender<Phase>,
     accepted: AtomicU64,
 }
 
@@ -203,7 +149,7 @@ impl Service {
             if let Some(twice) = addresses.iter().find(|it| local_addresses.contains(it)) {
                 return Err(AddressError::Twice(address.clone(), *twice).into());
             }
-            let bound = address::bind_all(&addresses, backlog);
+            let bound = bind::bind_all(&addresses, backlog);
             let bound = bound.map_err(|BindError { at, error }| StartError::Bind {
                 address: address.clone(),
                 at,
@@ -222,12 +168,12 @@ impl Service {
 
     /// The service's name.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        self.shared.name()
     }
 
     /// The contract of its current handler.
     pub fn contract(&self) -> Contract {
-        self.shared.current.load().handler.contract()
+        self.shared.versions.current().handler.contract()
     }
 
     /// Its dispatch.
@@ -251,12 +197,12 @@ impl Service {
     /// Stops accepting. The service ends when its last connection has, or at
     /// the drain timeout.
     pub fn drain(&self) {
-        self.shared.enter(Phase::Draining);
+        self.shared.versions.enter(Phase::Draining);
     }
 
     /// Closes every connection and ends.
     pub fn abort(&self) {
-        self.shared.enter(Phase::Aborting);
+        self.shared.versions.enter(Phase::Aborting);
     }
 
     /// Waits until the service has ended, by being told to or by a failure of a
@@ -285,84 +231,22 @@ impl Shared {
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.opens_for_each_connection());
         limits.max_connections = descriptors::permits(name, asked, opens);
-        let failed = Arc::<Notify>::default();
-        let version = Version::new(1, handler, Origin::Start, Arc::clone(&failed));
         Arc::new(Self {
-            name: name.into(),
-            dispatch: version.handler.dispatch(),
+            dispatch: handler.dispatch(),
             rollback,
             local_addresses,
-            current: ArcSwap::new(version),
-            history: Mutex::default(),
             swapping: Arc::default(),
-            traffic: Arc::default(),
-            failed,
-            broken: watch::Sender::new(None),
-            runtime: OnceLock::new(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
-            states: Arc::new(Semaphore::new(offer::STATES)),
-            phase: watch::Sender::new(Phase::Serving),
             accepted: AtomicU64::new(0),
-            limits,
+            versions: Versions::new(name, limits, handler),
         })
     }
 
-    /// Calls `make` where it can put things into the service's poller.
-    pub(crate) fn in_runtime<R>(&self, make: impl FnOnce() -> R) -> io::Result<R> {
-        let runtime = self.runtime.get();
-        let runtime = runtime.ok_or(io::ErrorKind::NotConnected)?;
-        let _entered = runtime.enter();
-        Ok(make())
-    }
-
-    /// The service's threads, from its start on.
-    pub(crate) fn runtime(&self) -> Option<&Handle> {
-        self.runtime.get()
-    }
-
-    /// Runs a task on the service's threads.
-    pub(crate) fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = self.runtime.get() {
-            runtime.spawn(task);
-        }
-    }
-
-    /// Under which name an instance's output is logged.
-    pub(crate) fn scope(&self, connection: Option<&Connection>) -> Scope {
-        Scope {
-            service: Arc::clone(&self.name),
-            connection: connection.map(|connection| (connection.id(), connection.peer())),
-        }
-    }
-
-    /// Waits until the service has come to `phase`.
-    pub(crate) async fn reached(&self, phase: Phase) {
-        Phase::reached(&self.phase, phase).await;
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
+    pub(crate) fn name(&self) -> &str {
+        &self.versions.service
     }
 
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Connections open, those being closed included. Not what the permits say:
-    /// an accept that waits has one too.
-    pub(crate) fn open(&self) -> u64 {
-        self.versions().iter().map(|version| version.open()).sum()
-    }
-
-    pub(crate) fn enter(&self, phase: Phase) {
-        // Under the lock, so that no version becomes current after this.
-        let _history = self.history();
-        Phase::advance(&self.phase, phase);
-    }
-
-    /// Ends the service, because it cannot go on.
-    pub(crate) fn break_off(&self, reason: String) {
-        self.broken.send_replace(Some(reason));
-        self.enter(Phase::Aborting);
     }
 }

@@ -4,9 +4,9 @@
 //! A version that was taken back by itself is condemned: nothing goes back to it
 //! unless it is named, and then it is on trial again.
 
-use crate::guest::handler::Handler;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::service::{Remote, Shared};
+use crate::version::versions::Previous;
 use crate::version::{Origin, Version};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -60,16 +60,6 @@ impl RollbackPolicy {
     }
 }
 
-/// A handler that a service can go back to.
-#[derive(Clone)]
-pub(crate) struct Previous {
-    /// The version that it was.
-    pub(crate) number: u32,
-    pub(crate) handler: Arc<Handler>,
-    /// Why it was taken back by itself, if it was.
-    pub(crate) condemned: Option<String>,
-}
-
 impl Remote {
     /// Makes the component before the current one current again. Returns as
     /// [`swap`](Self::swap) does. What stays with the version that is taken back
@@ -78,13 +68,13 @@ impl Remote {
     /// `to` names the version to go back to, as its number; it must be the one
     /// before. Without it a version that was taken back by itself is refused.
     pub async fn rollback(&self, to: Option<u32>) -> Result<Swapped, SwapError> {
-        let name = self.shared.name.to_string();
+        let name = self.shared.name().to_owned();
         let (old, mut swapped) = {
             let Ok(_guard) = self.shared.swapping.try_lock() else {
                 return Err(SwapError::Busy(name));
             };
             let previous = self.shared.previous(to)?;
-            let old = self.shared.current.load_full();
+            let old = self.shared.versions.current();
             (old, self.shared.roll_back(previous, "asked for", false)?)
         };
         swapped.settle(&old).await;
@@ -95,16 +85,16 @@ impl Remote {
 impl Shared {
     /// What a rollback goes to.
     fn previous(&self, to: Option<u32>) -> Result<Previous, SwapError> {
-        let name = || self.name.to_string();
-        let previous = self.history().previous.clone();
+        let name = || self.name().to_owned();
+        let previous = self.versions.history().previous.clone();
         let previous = previous.ok_or_else(|| SwapError::NoPrevious(name()))?;
         match (to, &previous.condemned) {
-            (Some(to), _) if to != previous.number => {
-                Err(SwapError::NotThere(name(), to, previous.number))
+            (Some(to), _) if to != previous.number.get() => {
+                Err(SwapError::NotThere(name(), to, previous.number.get()))
             }
             (None, Some(reason)) => Err(SwapError::Condemned {
                 name: name(),
-                number: previous.number,
+                number: previous.number.get(),
                 reason: reason.clone(),
             }),
             _ => Ok(previous),
@@ -118,7 +108,7 @@ impl Shared {
         condemn: bool,
     ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
-        let current = self.current.load_full();
+        let current = self.versions.current();
         let said = format!("version {} was rolled back: {reason}", current.number);
         let old = SwapOptions::default().old_mode(&current.handler, &previous.handler)?;
         let origin = match previous.condemned {
@@ -128,16 +118,16 @@ impl Shared {
         };
         let version = self.activate(previous.handler, origin, Some(&said), old)?;
         {
-            let mut history = self.history();
+            let mut history = self.versions.history();
             if condemn && let Some(previous) = &mut history.previous {
                 previous.condemned = Some(reason.to_owned());
             }
             history.rolled_back = Some(said);
         }
         // What a condemned version does not give up does not stay for ever.
-        self.end_old(&current, old, Some(self.limits.drain_timeout));
+        self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
         Ok(Swapped {
-            version: version.number,
+            version: version.number.get(),
             changed: true,
             old: Some(old),
             staying: current.served(),
@@ -152,13 +142,13 @@ impl Shared {
     /// that a failure during a swap is looked at when the swap is done.
     pub(super) async fn judge_versions(self: &Arc<Self>) -> Infallible {
         loop {
-            self.failed.notified().await;
-            if self.condemned(&self.current.load()).is_none() {
+            self.versions.failed().await;
+            if self.condemned(&self.versions.current()).is_none() {
                 continue;
             }
             let _guard = self.swapping.lock().await;
             // A swap may have come between.
-            let current = self.current.load_full();
+            let current = self.versions.current();
             if let Some(reason) = self.condemned(&current) {
                 self.take_back(&current, &reason);
             }
@@ -189,13 +179,13 @@ impl Shared {
             return;
         };
         tracing::warn!(
-            service = &*self.name,
-            version = version.number,
+            service = self.name(),
+            version = version.number.get(),
             reason,
             "rolling back"
         );
         if let Err(error) = self.roll_back(previous, reason, true) {
-            tracing::warn!(service = &*self.name, %error, "cannot roll back");
+            tracing::warn!(service = self.name(), %error, "cannot roll back");
         }
     }
 }

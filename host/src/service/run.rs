@@ -1,12 +1,14 @@
 //! A service's thread: from its start to the end of its last connection.
 
-use super::{Phase, Shared, StartError, threads};
+use super::{Shared, StartError, threads};
 use crate::contract::Dispatch;
 use crate::dispatch;
-use crate::listen::accept;
+use crate::lifecycle::Phase;
+use crate::listen::accept::{self, Accepting};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
@@ -23,9 +25,9 @@ const BLOCKING_THREADS: usize = 32;
 fn runtime(service: &Shared) -> io::Result<Runtime> {
     let mut builder = match service.dispatch {
         Dispatch::Threaded => {
-            threads::check(service.limits.workers)?;
+            threads::check(service.versions.limits.workers)?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(service.limits.workers);
+            builder.worker_threads(service.versions.limits.workers);
             builder
         }
         Dispatch::Sequential | Dispatch::Poll => tokio::runtime::Builder::new_current_thread(),
@@ -34,7 +36,7 @@ fn runtime(service: &Shared) -> io::Result<Runtime> {
         .enable_io()
         .enable_time()
         .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name(format!("worker-{}", service.name))
+        .thread_name(format!("worker-{}", service.name()))
         .build()
 }
 
@@ -51,19 +53,20 @@ impl Shared {
         let (ending, ended) = oneshot::channel();
         let service = Arc::clone(&self);
         std::thread::Builder::new()
-            .name(format!("serve-{}", self.name))
+            .name(format!("serve-{}", self.name()))
             .spawn(move || {
                 let runtime = match runtime(&service) {
                     Ok(runtime) => runtime,
                     Err(error) => return drop(building.send(Err(error))),
                 };
                 let _ = building.send(Ok(()));
-                let _ = service.runtime.set(runtime.handle().clone());
-                let version = service.current.load_full();
-                let probe = version.handler.probe(service.scope(None));
+                let versions = &service.versions;
+                versions.run_on(runtime.handle().clone());
+                let version = versions.current();
+                let probe = version.handler.probe(versions.scope(None));
                 let probed = runtime.block_on(probe).map_err(StartError::from);
                 let probed = probed.and_then(|()| {
-                    dispatch::start(&service, &version).map_err(|error| service.system_error(error))
+                    dispatch::start(versions, &version).map_err(|error| service.system_error(error))
                 });
                 version.open_gate();
                 let failed = probed.is_err();
@@ -91,7 +94,7 @@ impl Shared {
     }
 
     fn system_error(&self, error: io::Error) -> StartError {
-        let name = self.name.to_string();
+        let name = self.name().to_owned();
         StartError::System { name, error }
     }
 
@@ -100,14 +103,14 @@ impl Shared {
     async fn run(self: Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
         let serving = async {
             let result = self.accept(listeners).await;
-            self.current.load().retire(None);
-            let all = self.limits.max_connections;
+            self.versions.current().retire(None);
+            let all = self.versions.limits.max_connections;
             let _ = self.permits.acquire_many(all).await;
             result
         };
         let aborting = async {
-            self.reached(Phase::Aborting).await;
-            for version in self.versions() {
+            self.versions.reached(Phase::Aborting).await;
+            for version in self.versions.all() {
                 version.abort();
             }
             std::future::pending::<std::convert::Infallible>().await
@@ -118,22 +121,23 @@ impl Shared {
             never = aborting => match never {},
             never = self.judge_versions() => match never {},
         };
-        match &*self.broken.borrow() {
-            Some(reason) => Err(io::Error::other(reason.clone())),
+        match self.versions.broken() {
+            Some(reason) => Err(io::Error::other(reason)),
             None => result,
         }
     }
 
     async fn abort_after_drain_timeout(&self) -> std::convert::Infallible {
-        self.reached(Phase::Draining).await;
-        tokio::time::sleep(self.limits.drain_timeout).await;
-        let connections = self.open();
+        let versions = &self.versions;
+        versions.reached(Phase::Draining).await;
+        tokio::time::sleep(versions.limits.drain_timeout).await;
+        let connections = versions.open();
         tracing::warn!(
-            service = &*self.name,
+            service = self.name(),
             connections,
             "drain timeout, closing what is open"
         );
-        self.enter(Phase::Aborting);
+        versions.enter(Phase::Aborting);
         std::future::pending().await
     }
 
@@ -144,18 +148,26 @@ impl Shared {
             Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
             Dispatch::Threaded | Dispatch::Poll => None,
         };
-        let deliver = |incoming, turn| dispatch::deliver(self, self.admit(incoming), turn);
+        let accepting = Accepting {
+            service: Arc::clone(&self.versions.service),
+            traffic: Arc::clone(&self.versions.traffic),
+            permits: Arc::clone(&self.permits),
+            turn,
+        };
+        let deliver = |connection, turn| {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+            dispatch::deliver(&self.versions, connection, turn);
+        };
         let loops = listeners.into_iter().map(|listener| {
-            let permits = Arc::clone(&self.permits);
-            let phase = self.phase.subscribe();
-            accept::run(listener, permits, turn.clone(), phase, &deliver)
+            let phases = self.versions.phases();
+            accept::run(listener, accepting.clone(), phases, &deliver)
         });
         // One that fails does not take along what another one has accepted.
         let loops = loops.map(async |accepting| {
             let result = accepting.await;
             if let Err(error) = &result {
-                tracing::error!(service = &*self.name, %error, "the listener failed");
-                self.enter(Phase::Aborting);
+                tracing::error!(service = self.name(), %error, "the listener failed");
+                self.versions.enter(Phase::Aborting);
             }
             result
         });

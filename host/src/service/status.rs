@@ -1,11 +1,12 @@
 //! What a service says of itself.
 
+use crate::lifecycle::Phase;
 use crate::log_queue;
-use crate::service::rollback::Previous;
-use crate::service::{Phase, Remote};
+use crate::service::Remote;
 use crate::text;
 use crate::version::Version;
 use crate::version::counts::{FailureCounts, HandOverCounts};
+use crate::version::versions::Previous;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -112,7 +113,7 @@ pub struct PreviousStatus {
 impl From<&Previous> for PreviousStatus {
     fn from(previous: &Previous) -> Self {
         Self {
-            number: previous.number,
+            number: previous.number.get(),
             source: previous.handler.source().to_owned(),
             sha256: previous.handler.digest().to_owned(),
             condemned: previous.condemned.clone(),
@@ -143,7 +144,7 @@ impl From<Phase> for ServiceState {
 impl VersionStatus {
     fn new(version: &Version, state: VersionState) -> Self {
         Self {
-            number: version.number,
+            number: version.number.get(),
             state,
             source: text::escape(version.handler.source()).into_owned(),
             sha256: version.handler.digest().to_owned(),
@@ -161,25 +162,26 @@ impl VersionStatus {
 impl Remote {
     /// The service's name.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        self.shared.name()
     }
 
     /// How the service is now.
     pub fn status(&self) -> Status {
         let service = &self.shared;
+        let versions = &service.versions;
         // Under one guard, so that no version is counted twice or missed.
-        let mut history = service.history();
-        let versions = service.versions_in(&mut history);
-        let current = service.current.load_full();
+        let mut history = versions.history();
+        let all = versions.all_in(&mut history);
+        let current = versions.current();
         let (mut handled, mut failed) = (history.handled, history.failures);
         let mut hand_overs = history.hand_overs;
-        for version in &versions {
+        for version in &all {
             handled += version.handled();
             failed.add(&version.failures());
             hand_overs.add(version.hand_overs());
         }
-        let open = versions.iter().map(|version| version.open()).sum();
-        let versions = versions
+        let open = all.iter().map(|version| version.open()).sum();
+        let statuses = all
             .iter()
             .map(|version| {
                 let state = if Arc::ptr_eq(version, &current) {
@@ -191,7 +193,7 @@ impl Remote {
             })
             .collect();
         Status {
-            name: service.name.to_string(),
+            name: service.name().to_owned(),
             listeners: service
                 .local_addresses
                 .iter()
@@ -199,17 +201,17 @@ impl Remote {
                 .collect(),
             contract: current.handler.contract().to_string(),
             dispatch: service.dispatch.to_string(),
-            state: service.phase().into(),
+            state: versions.phase().into(),
             accepted: service.accepted(),
             open,
             handled,
             refused: failed.instantiate + failed.host,
             failed,
             hand_overs,
-            bytes_in: service.traffic.bytes_in(),
-            bytes_out: service.traffic.bytes_out(),
-            log_lines_dropped: log_queue::dropped(&service.name),
-            versions,
+            bytes_in: versions.traffic.bytes_in(),
+            bytes_out: versions.traffic.bytes_out(),
+            log_lines_dropped: log_queue::dropped(service.name()),
+            versions: statuses,
             previous: history.previous.as_ref().map(PreviousStatus::from),
             rolled_back: history.rolled_back.clone(),
         }

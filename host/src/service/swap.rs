@@ -10,14 +10,13 @@ use crate::component::Component;
 use crate::component::builtin::{self, LoadError};
 use crate::dispatch;
 use crate::guest::handler::{Handler, HandlerError};
+use crate::lifecycle::Phase;
 use crate::service::probe::{Probe, ProbeError};
-use crate::service::rollback::Previous;
-use crate::service::{Phase, Remote, Shared};
+use crate::service::{Remote, Shared};
 use crate::text;
-use crate::version::counts::{FailureCounts, HandOverCounts};
 use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
@@ -151,21 +150,6 @@ pub enum SwapError {
     Host(String),
 }
 
-/// The versions that are not current.
-#[derive(Default)]
-pub(crate) struct History {
-    /// The handler to go back to.
-    pub(crate) previous: Option<Previous>,
-    /// Versions that still have connections.
-    retired: Vec<Arc<Version>>,
-    /// What versions that are gone have done.
-    pub(crate) handled: u64,
-    pub(crate) failures: FailureCounts,
-    pub(crate) hand_overs: HandOverCounts,
-    /// Why the last rollback happened, and of which version.
-    pub(crate) rolled_back: Option<String>,
-}
-
 /// The component to swap in.
 enum Incoming {
     /// A file, or `builtin:NAME`, that is still to be read.
@@ -215,7 +199,7 @@ impl Remote {
 
     fn try_begin(&self) -> Result<OwnedMutexGuard<()>, SwapError> {
         let guard = Arc::clone(&self.shared.swapping).try_lock_owned();
-        guard.map_err(|_| SwapError::Busy(self.shared.name.to_string()))
+        guard.map_err(|_| SwapError::Busy(self.shared.name().to_owned()))
     }
 
     async fn run(
@@ -227,13 +211,13 @@ impl Remote {
         let service = Arc::clone(&self.shared);
         // A task of its own, so that a caller who goes away leaves nothing half
         // done.
-        let runtime = match (Handle::try_current(), self.shared.runtime()) {
+        let runtime = match (Handle::try_current(), self.shared.versions.runtime()) {
             (Ok(runtime), _) => runtime,
             (Err(_), Some(runtime)) => runtime.clone(),
-            (Err(_), None) => return Err(SwapError::Ending(service.name.to_string())),
+            (Err(_), None) => return Err(SwapError::Ending(service.name().to_owned())),
         };
         let swapping = runtime.spawn(async move {
-            let old = service.current.load_full();
+            let old = service.versions.current();
             let mut result = service.swap(incoming, options).await;
             drop(guard);
             if let Ok(swapped) = &mut result {
@@ -249,7 +233,7 @@ impl Remote {
 
     /// Stops accepting and lets open connections finish.
     pub fn drain(&self) {
-        self.shared.enter(Phase::Draining);
+        self.shared.versions.enter(Phase::Draining);
     }
 }
 
@@ -260,7 +244,8 @@ impl Shared {
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
-        let current = self.current.load_full();
+        let versions = &self.versions;
+        let current = versions.current();
         let handler = {
             let handler = Arc::clone(&current.handler);
             // Reading and compiling take a while, and the caller's thread may
@@ -271,7 +256,7 @@ impl Shared {
         };
         let Some(handler) = handler else {
             return Ok(Swapped {
-                version: current.number,
+                version: current.number.get(),
                 changed: false,
                 old: None,
                 staying: 0,
@@ -281,9 +266,9 @@ impl Shared {
         };
         let handler = Arc::new(handler);
         let old = options.old_mode(&current.handler, &handler)?;
-        handler.probe(self.scope(None)).await?;
+        handler.probe(versions.scope(None)).await?;
         if let Some(probe) = &options.probe {
-            probe.run(self, Arc::clone(&handler)).await?;
+            probe.run(versions, Arc::clone(&handler)).await?;
         }
         let version = self.activate(handler, Origin::Swap, None, old)?;
         self.end_old(&current, old, options.drain_timeout);
@@ -295,12 +280,13 @@ impl Shared {
         if is_limited {
             // A limit that is asked for holds for all that is not on the new version;
             // without one each version keeps its own.
-            for earlier in self.retired() {
+            let retired = versions.history().retired().to_vec();
+            for earlier in retired {
                 self.end_old(&earlier, old, options.drain_timeout);
             }
         }
         Ok(Swapped {
-            version: version.number,
+            version: version.number.get(),
             changed: true,
             old: Some(old),
             staying: current.served(),
@@ -310,10 +296,10 @@ impl Shared {
     }
 
     pub(super) fn check_serving(&self) -> Result<(), SwapError> {
-        if self.phase() == Phase::Serving {
+        if self.versions.phase() == Phase::Serving {
             Ok(())
         } else {
-            Err(SwapError::Ending(self.name.to_string()))
+            Err(SwapError::Ending(self.name().to_owned()))
         }
     }
 
@@ -325,40 +311,34 @@ impl Shared {
         reason: Option<&str>,
         mode: Old,
     ) -> Result<Arc<Version>, SwapError> {
-        let mut history = self.history();
+        let versions = &self.versions;
+        let mut history = versions.history();
         // Whoever ends the service holds the lock for it.
         self.check_serving()?;
-        let number = self.current.load().number + 1;
-        let version = Version::new(number, handler, origin, Arc::clone(&self.failed));
-        dispatch::start(self, &version).map_err(|error| SwapError::Host(error.to_string()))?;
+        let version = versions.next(handler, origin);
+        dispatch::start(versions, &version).map_err(|error| SwapError::Host(error.to_string()))?;
         let hand_over = mode == Old::HandOver;
-        let dispatches = [&version, &*self.current.load()].map(|it| it.handler.shares_instance());
-        if hand_over && dispatches == [true, true] {
-            self.current.load().hold_gate_of(&version);
+        let current = versions.current();
+        let share = [&version, &current].map(|it| it.handler.shares_instance());
+        if hand_over && share == [true, true] {
+            current.hold_gate_of(&version);
         }
         version.open_gate();
-        let old = self.current.swap(Arc::clone(&version));
-        old.retire(reason);
-        history.previous = Some(Previous {
-            number: old.number,
-            handler: Arc::clone(&old.handler),
-            condemned: None,
-        });
-        history.retired.push(Arc::clone(&old));
-        history.forget_ended();
+        let old = versions.replace(&mut history, &version, reason);
         if hand_over {
-            old.ask(number);
+            old.ask(version.number);
         }
         if hand_over && version.handler.takes_over() {
             // Those who stayed when they were asked before get another chance.
-            for earlier in history.retired.iter().filter(|it| it.asks_for() > 0) {
-                earlier.ask(number);
+            let retired = history.retired().iter();
+            for earlier in retired.filter(|it| it.asks_for().is_some()) {
+                earlier.ask(version.number);
             }
         }
         drop(history);
         tracing::info!(
-            service = &*self.name,
-            version = number,
+            service = self.name(),
+            version = version.number.get(),
             source = version.handler.source(),
             sha256 = version.handler.digest(),
             reason,
@@ -372,13 +352,13 @@ impl Shared {
         let timeout = match (mode, timeout) {
             (Old::Abort, _) => return old.abort(),
             (_, Some(timeout)) => timeout,
-            (Old::Drain, None) => self.limits.drain_timeout,
+            (Old::Drain, None) => self.versions.limits.drain_timeout,
             (Old::HandOver, None) => return,
         };
         // Does not keep it: it is gone with its last connection.
         let old = Arc::downgrade(old);
-        let name = Arc::clone(&self.name);
-        self.spawn_task(async move {
+        let name = Arc::clone(&self.versions.service);
+        self.versions.spawn_task(async move {
             tokio::time::sleep(timeout).await;
             let Some(old) = old.upgrade() else {
                 return;
@@ -387,50 +367,13 @@ impl Shared {
             if connections > 0 {
                 tracing::warn!(
                     service = &*name,
-                    version = old.number,
+                    version = old.number.get(),
                     connections,
                     "drain timeout of the version, closing what is open"
                 );
             }
             old.abort();
         });
-    }
-
-    /// All versions that may have connections, the current one last.
-    pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
-        self.versions_in(&mut self.history())
-    }
-
-    /// The versions that are not current and may have connections.
-    fn retired(&self) -> Vec<Arc<Version>> {
-        self.history().retired.clone()
-    }
-
-    pub(crate) fn versions_in(&self, history: &mut History) -> Vec<Arc<Version>> {
-        history.forget_ended();
-        let mut versions = history.retired.clone();
-        versions.push(self.current.load_full());
-        versions
-    }
-
-    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl History {
-    /// Keeps the sums of versions that have no connections any more, and not
-    /// the versions.
-    pub(crate) fn forget_ended(&mut self) {
-        let (gone, kept) = std::mem::take(&mut self.retired)
-            .into_iter()
-            .partition(|version: &Arc<Version>| version.has_ended());
-        self.retired = kept;
-        for version in gone {
-            self.handled += version.handled();
-            self.failures.add(&version.failures());
-            self.hand_overs.add(version.hand_overs());
-        }
     }
 }
 

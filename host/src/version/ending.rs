@@ -1,36 +1,15 @@
-//! A service's connections: taken on, counted, reported, closed.
+//! The end of a connection: counted, reported, closed in order.
 
-use crate::connection::traffic::Traffic;
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::Connection;
 use crate::guest::failure::{Failure, Fault};
-use crate::listen::accept::Incoming;
-use crate::service::{Phase, Shared};
+use crate::lifecycle::Phase;
+use crate::version::Version;
 use crate::version::stay::Admitted;
-use crate::version::{PROBE, Version};
+use crate::version::versions::Versions;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-impl Shared {
-    /// Counts and logs a new connection.
-    pub(super) fn admit(&self, incoming: Incoming) -> Arc<Connection> {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.take_on(incoming, &self.traffic)
-    }
-
-    /// Logs a new connection and gives it its number.
-    pub(crate) fn take_on(&self, incoming: Incoming, traffic: &Arc<Traffic>) -> Arc<Connection> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id: ConnectionId = NEXT.fetch_add(1, Ordering::Relaxed);
-        let Incoming {
-            socket,
-            peer,
-            permit,
-        } = incoming;
-        tracing::debug!(service = &*self.name, connection = id, %peer, "connection opened");
-        Connection::new(id, socket, peer, permit, Arc::clone(traffic))
-    }
-
+impl Versions {
     /// Counts and logs how the handler of a connection ended, and closes it.
     pub(crate) async fn finish(&self, mut admitted: Admitted, outcome: Result<(), Failure>) {
         let Admitted { connection, .. } = &admitted;
@@ -64,13 +43,13 @@ impl Shared {
     }
 
     fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
-        let (service, version) = (&*self.name, version.number);
+        let (service, number) = (&*self.service, version.number.get());
         let (id, peer, fault) = (connection.id(), connection.peer(), failure.fault());
-        if version == PROBE || fault == Fault::Peer {
+        if version.is_probe() || fault == Fault::Peer {
             // Peers come and go, and whoever asked for a probe gets its result.
-            tracing::debug!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
+            tracing::debug!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
         } else {
-            tracing::warn!(service, version, connection = id, %peer, %fault, "connection failed: {failure}");
+            tracing::warn!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
         }
     }
 
@@ -84,8 +63,8 @@ impl Shared {
         };
         if unsent > 0 {
             tracing::info!(
-                service = &*self.name,
-                version = stay.version().number,
+                service = &*self.service,
+                version = stay.version().number.get(),
                 connection = connection.id(),
                 peer = %connection.peer(),
                 unsent,
@@ -100,8 +79,8 @@ impl Shared {
         let Admitted { connection, stay } = admitted;
         let version = Arc::clone(stay.version());
         tracing::debug!(
-            service = &*self.name,
-            version = version.number,
+            service = &*self.service,
+            version = version.number.get(),
             connection = connection.id(),
             peer = %connection.peer(),
             bytes_in = connection.bytes_in(),
@@ -113,18 +92,11 @@ impl Shared {
         self.forget_if_ended(&version);
     }
 
-    /// Forgets a version that has ended, and keeps only its sums.
-    pub(crate) fn forget_if_ended(&self, version: &Version) {
-        if version.has_ended() {
-            self.history().forget_ended();
-        }
-    }
-
     /// Closes a connection that no version takes any more, and counts it as
     /// aborted.
     pub(crate) async fn close_unserved(&self, connection: Arc<Connection>) {
         tracing::debug!(
-            service = &*self.name,
+            service = &*self.service,
             connection = connection.id(),
             "closed unserved, because the service is ending"
         );
@@ -139,9 +111,9 @@ impl Shared {
         connections: impl ExactSizeIterator<Item = Admitted>,
         failure: Failure,
     ) {
-        let (service, number) = (&*self.name, version.number);
+        let (service, number) = (&*self.service, version.number.get());
         let (connections_open, fault) = (connections.len(), failure.fault());
-        if number == PROBE {
+        if version.is_probe() {
             // A probe ends its version.
             tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
         } else {

@@ -10,11 +10,12 @@ mod ending;
 pub(crate) mod entrance;
 pub(crate) mod offer;
 pub(crate) mod stay;
+pub(crate) mod versions;
 
 use crate::connection::Connection;
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
-use crate::service::Phase;
+use crate::lifecycle::{Phase, VersionNumber};
 use crate::sync::lock;
 use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
 use crate::version::entrance::{Entrance, Gate, Intake};
@@ -26,20 +27,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 use tokio::sync::{Notify, watch};
 
-/// The number of a version that is only tried.
-pub(crate) const PROBE: u32 = 0;
-
 /// How a version came to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Start,
     Swap,
     Rollback,
+    /// It is not current and never will be: a probe tries it.
+    Probe,
 }
 
 pub(crate) struct Version {
-    /// Counts up from 1 in each service.
-    pub(crate) number: u32,
+    /// Counts up in each service. A version that is only tried has the number that
+    /// it will have when it becomes current.
+    pub(crate) number: VersionNumber,
     pub(crate) handler: Arc<Handler>,
     pub(crate) origin: Origin,
     pub(crate) loaded_at: SystemTime,
@@ -53,8 +54,8 @@ pub(crate) struct Version {
     gate: Mutex<Option<Gate>>,
     /// The gate of the version after, until it has offered its own.
     next_gate: Mutex<Option<Gate>>,
-    /// The version that its connections are to go to, or 0.
-    asked: watch::Sender<u32>,
+    /// The version that its connections are to go to, once they are asked to leave.
+    asked: watch::Sender<Option<VersionNumber>>,
     open: AtomicU64,
     /// Those of the open ones whose handler is done.
     closing: AtomicU64,
@@ -80,7 +81,7 @@ pub(crate) struct Version {
 
 impl Version {
     pub(crate) fn new(
-        number: u32,
+        number: VersionNumber,
         handler: Arc<Handler>,
         origin: Origin,
         failed: Arc<Notify>,
@@ -95,7 +96,7 @@ impl Version {
             entrance: Mutex::default(),
             gate: Mutex::default(),
             next_gate: Mutex::default(),
-            asked: watch::Sender::new(0),
+            asked: watch::Sender::new(None),
             open: AtomicU64::new(0),
             closing: AtomicU64::new(0),
             expected: AtomicU64::new(0),
@@ -109,6 +110,11 @@ impl Version {
             failures: Failures::default(),
             ended_because: Mutex::default(),
         })
+    }
+
+    /// Whether it is only tried.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.origin == Origin::Probe
     }
 
     /// When it became current.
@@ -174,7 +180,7 @@ impl Version {
     /// Counts a connection whose handler is done.
     pub(super) fn count_closing(&self) {
         self.closing.fetch_add(1, Ordering::Relaxed);
-        if self.asks_for() > 0 {
+        if self.asks_for().is_some() {
             self.fewer.notify_waiters();
         }
     }
@@ -192,7 +198,7 @@ impl Version {
         }
         // Whoever sees it gone sees its counts.
         let last = self.open.fetch_sub(1, Ordering::Release) == 1;
-        if last || self.asks_for() > 0 {
+        if last || self.asks_for().is_some() {
             self.fewer.notify_waiters();
         }
     }
@@ -321,15 +327,15 @@ impl Version {
     }
 
     /// Asks its connections to go to the version with the number `to`.
-    pub(crate) fn ask(&self, to: u32) {
+    pub(crate) fn ask(&self, to: VersionNumber) {
         self.asked.send_if_modified(|asked| {
-            let later = to > *asked;
+            let later = Some(to) > *asked;
             if later {
                 // All connections are asked anew.
                 self.staying.store(0, Ordering::Relaxed);
                 self.failed_before
                     .store(self.failures().total(), Ordering::Relaxed);
-                *asked = to;
+                *asked = Some(to);
             }
             later
         });
@@ -341,24 +347,24 @@ impl Version {
         self.failures().total().saturating_sub(before)
     }
 
-    /// Where its connections are asked to go, or 0.
-    pub(crate) fn asks_for(&self) -> u32 {
+    /// The version that its connections are asked to go to, if they are.
+    pub(crate) fn asks_for(&self) -> Option<VersionNumber> {
         *self.asked.borrow()
     }
 
     /// Waits until its connections are asked to go to a version later than
     /// `after`.
-    pub(crate) async fn asked_after(&self, after: u32) -> u32 {
+    pub(crate) async fn asked_after(&self, after: Option<VersionNumber>) -> VersionNumber {
         let mut asked = self.asked.subscribe();
         let to = asked.wait_for(|to| *to > after).await.map(|to| *to);
         match to {
-            Ok(to) => to,
+            Ok(Some(to)) => to,
             // It has the sender, so the channel cannot be closed.
-            Err(_) => std::future::pending().await,
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 
-    pub(crate) fn asked(&self) -> watch::Receiver<u32> {
+    pub(crate) fn asked(&self) -> watch::Receiver<Option<VersionNumber>> {
         self.asked.subscribe()
     }
 

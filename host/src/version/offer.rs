@@ -8,10 +8,11 @@
 
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
-use crate::service::Shared;
+use crate::lifecycle::VersionNumber;
 use crate::text::one_line;
 use crate::version::Version;
 use crate::version::stay::Admitted;
+use crate::version::versions::Versions;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,14 +64,14 @@ pub(crate) struct Offer {
     handed: Option<Handed>,
     /// Why it goes back.
     reason: String,
-    service: Arc<Shared>,
+    versions: Arc<Versions>,
     to: Arc<Version>,
     home: UnboundedSender<Handed>,
 }
 
 impl Offer {
     pub(crate) fn new(
-        service: &Arc<Shared>,
+        versions: &Arc<Versions>,
         to: &Arc<Version>,
         handed: Handed,
         home: &UnboundedSender<Handed>,
@@ -79,7 +80,7 @@ impl Offer {
         Self {
             handed: Some(handed),
             reason: "the instance that was to take it ended".to_owned(),
-            service: Arc::clone(service),
+            versions: Arc::clone(versions),
             to: Arc::clone(to),
             home: home.clone(),
         }
@@ -98,13 +99,13 @@ impl Offer {
         let admitted = self.to.arrived(connection);
         stay.hand_over();
         tracing::debug!(
-            service = &*self.service.name,
+            service = &*self.versions.service,
             connection = admitted.connection.id(),
-            from = from.number,
-            version = self.to.number,
+            from = from.number.get(),
+            version = self.to.number.get(),
             "connection handed over"
         );
-        self.service.forget_if_ended(&from);
+        self.versions.forget_if_ended(&from);
         Some((admitted, turn))
     }
 
@@ -116,7 +117,7 @@ impl Offer {
     /// Takes it back before the version has seen it.
     pub(crate) fn withdraw(mut self) -> Option<Handed> {
         self.to.gone();
-        self.service.forget_if_ended(&self.to);
+        self.versions.forget_if_ended(&self.to);
         self.handed.take()
     }
 }
@@ -128,56 +129,64 @@ impl Drop for Offer {
         };
         self.to.refused();
         send_home(
-            &self.service,
+            &self.versions,
             handed,
             &self.home,
-            self.to.number,
+            Some(self.to.number),
             &self.reason,
         );
-        self.service.forget_if_ended(&self.to);
+        self.versions.forget_if_ended(&self.to);
     }
 }
 
 /// Sends a connection back to where it came from, or closes it if nobody is
 /// there any more.
 pub(crate) fn send_home(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     handed: Handed,
     home: &UnboundedSender<Handed>,
-    to: u32,
+    to: Option<VersionNumber>,
     reason: &str,
 ) {
-    keep(service, &handed.admitted, to, reason);
+    keep(versions, &handed.admitted, to, reason);
     if let Err(lost) = home.send(handed) {
-        close(service, lost.0, Failure::Homeless);
+        close(versions, lost.0, Failure::Homeless);
     }
 }
 
 /// Notes that a connection stays with its version, and does not go to the version
 /// `to`.
-pub(crate) fn keep(service: &Shared, admitted: &Admitted, to: u32, reason: &str) {
+pub(crate) fn keep(
+    versions: &Versions,
+    admitted: &Admitted,
+    to: Option<VersionNumber>,
+    reason: &str,
+) {
     let Admitted { connection, stay } = admitted;
     let from = stay.version();
     tracing::warn!(
-        service = &*service.name,
-        version = from.number,
+        service = &*versions.service,
+        version = from.number.get(),
         connection = connection.id(),
         peer = %connection.peer(),
-        to,
+        to = to.map(VersionNumber::get),
         "connection not handed over, it goes on where it was: {}",
         one_line(reason)
     );
     // It is not offered to that version again. It does not count as staying if a
     // later version asks for it already.
-    if connection.refused_by(to) && to >= from.asks_for() {
+    if let Some(number) = to
+        && connection.mark_refused(number)
+        && to >= from.asks_for()
+    {
         from.stays();
     }
 }
 
 /// Closes a connection that was given up and cannot go on anywhere.
-pub(crate) fn close(service: &Arc<Shared>, handed: Handed, failure: Failure) {
-    let closing = Arc::clone(service);
-    service.spawn_task(async move {
+pub(crate) fn close(versions: &Arc<Versions>, handed: Handed, failure: Failure) {
+    let closing = Arc::clone(versions);
+    versions.spawn_task(async move {
         closing.finish(handed.admitted, Err(failure)).await;
     });
 }

@@ -83,13 +83,13 @@ impl Drop for Stay {
 pub(crate) mod tests {
     use super::*;
     use crate::component::builtin;
+    use crate::connection::tests::connection;
     use crate::guest::handler::{Handler, HandlerOptions};
+    use crate::lifecycle::VersionNumber;
     use crate::version::Origin;
     use crate::{Dispatch, FailureCounts};
-    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::sync::LazyLock;
-    use tokio::sync::Semaphore;
 
     /// A handler whose versions have an intake. It is never instantiated.
     pub(crate) static HANDLER: LazyLock<Arc<Handler>> = LazyLock::new(|| {
@@ -99,21 +99,15 @@ pub(crate) mod tests {
         Arc::new(Handler::new(name, &component, options).unwrap())
     });
 
-    /// A connection, and its peer.
-    pub(crate) fn connection(id: u64) -> (Arc<Connection>, UnixStream) {
-        let (socket, peer) = UnixStream::pair().unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let address = ([127, 0, 0, 1], 1).into();
-        let socket = OwnedFd::from(socket);
-        let connection = Connection::new(id, socket, address, permit, Arc::default());
-        (connection, peer)
-    }
-
     /// One that a version of its own has admitted.
     pub(crate) fn admitted() -> (Admitted, UnixStream) {
-        let version = Version::new(1, Arc::clone(&HANDLER), Origin::Start, Arc::default());
-        let (connection, peer) = connection(1);
+        let version = Version::new(
+            VersionNumber::FIRST,
+            Arc::clone(&HANDLER),
+            Origin::Start,
+            Arc::default(),
+        );
+        let (connection, peer) = connection();
         let admitted = version
             .admit(connection)
             .unwrap_or_else(|_| panic!("it serves"));

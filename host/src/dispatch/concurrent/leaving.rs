@@ -5,6 +5,7 @@ use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
+use crate::lifecycle::VersionNumber;
 use crate::sync::lock;
 use crate::version::entrance::{Arrival, Intake};
 use crate::version::offer::{self, GATHER, Handed};
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 /// takes too long follows alone.
 #[derive(Default)]
 pub(super) struct Leaving {
-    to: u32,
+    to: Option<VersionNumber>,
     /// While those who have returned wait for the others.
     gathering: Option<Gathering>,
     returned: Vec<ConnectionId>,
@@ -31,15 +32,15 @@ struct Gathering {
 }
 
 impl Leaving {
-    /// The version that the calls were last told to leave for, or 0.
-    pub(super) fn to(&self) -> u32 {
+    /// The version that the calls were last told to leave for, if they were.
+    pub(super) fn to(&self) -> Option<VersionNumber> {
         self.to
     }
 
     /// The calls of these connections are told to leave for the version `to`.
     /// Some may have been told before, and have returned.
-    pub(super) fn begin(&mut self, to: u32, told: impl Iterator<Item = ConnectionId>) {
-        self.to = to;
+    pub(super) fn begin(&mut self, to: VersionNumber, told: impl Iterator<Item = ConnectionId>) {
+        self.to = Some(to);
         let until = match &self.gathering {
             // A swap after the other must not keep those who wait.
             Some(gathering) => gathering.until,
@@ -115,7 +116,7 @@ impl Serving {
             }
         }
         let given_up = lock(&self.given_up).take();
-        offer_together(&self.service, &self.version, given_up, intake);
+        offer_together(&self.versions, &self.version, given_up, intake);
         Ok(staying)
     }
 
@@ -146,7 +147,7 @@ impl Serving {
             return Ok(Vec::new());
         };
         let to = self.version.asks_for();
-        offer::keep(&self.service, &handed.admitted, to, &reason);
+        offer::keep(&self.versions, &handed.admitted, to, &reason);
         let returned = self.register(Arrival::Returned(handed));
         self.admit(guest, returned).await
     }
@@ -170,12 +171,16 @@ impl Serving {
 mod tests {
     use super::*;
 
+    fn version(number: u32) -> VersionNumber {
+        (1..number).fold(VersionNumber::FIRST, |number, _| number.next())
+    }
+
     #[test]
     fn they_leave_together() {
         let mut leaving = Leaving::default();
         assert!(!leaving.is_gathered());
-        leaving.begin(2, 1..=3);
-        assert_eq!(leaving.to(), 2);
+        leaving.begin(version(2), 1..=3);
+        assert_eq!(leaving.to(), Some(version(2)));
         leaving.returned(1, true);
         leaving.returned(2, false);
         assert!(!leaving.is_gathered(), "the third is awaited");
@@ -188,7 +193,7 @@ mod tests {
     #[test]
     fn who_takes_too_long_follows_alone() {
         let mut leaving = Leaving::default();
-        leaving.begin(2, 1..=2);
+        leaving.begin(version(2), 1..=2);
         leaving.lose_patience();
         assert!(leaving.is_gathered(), "if nobody has returned, too");
         assert!(leaving.take().is_empty());
@@ -200,12 +205,12 @@ mod tests {
     #[test]
     fn another_swap_awaits_nobody_twice_and_does_not_prolong() {
         let mut leaving = Leaving::default();
-        leaving.begin(2, 1..=2);
+        leaving.begin(version(2), 1..=2);
         let until = |leaving: &Leaving| leaving.gathering.as_ref().unwrap().until;
         let first = until(&leaving);
         leaving.returned(1, true);
-        leaving.begin(3, 1..=2);
-        assert_eq!((leaving.to(), until(&leaving)), (3, first));
+        leaving.begin(version(3), 1..=2);
+        assert_eq!((leaving.to(), until(&leaving)), (Some(version(3)), first));
         leaving.returned(2, true);
         assert!(leaving.is_gathered());
         assert_eq!(leaving.take(), [1, 2]);
@@ -214,7 +219,7 @@ mod tests {
     #[test]
     fn nobody_is_soon_gathered() {
         let mut leaving = Leaving::default();
-        leaving.begin(2, std::iter::empty());
+        leaving.begin(version(2), std::iter::empty());
         assert!(leaving.is_gathered());
         assert!(leaving.take().is_empty());
         assert!(!leaving.is_gathered());

@@ -16,14 +16,15 @@ use crate::guest::clock::DeadlineExceeded;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::roster::{Open, Roster, Tenants};
+use crate::lifecycle::{Phase, VersionNumber};
 use crate::panics::{self, Thrown};
-use crate::service::{Phase, Shared};
 use crate::sockets::push_socket;
 use crate::sync::lock;
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::{Batch, GivenUp};
 use crate::version::stay::{Admitted, Stay};
+use crate::version::versions::Versions;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use leaving::Leaving;
@@ -37,16 +38,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use wasmtime::component::Accessor;
 
-pub(super) async fn run(service: &Arc<Shared>, version: &Arc<Version>, intake: &mut Intake) {
+pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake: &mut Intake) {
     // An instance is made when there is a connection to serve.
     while let Some(first) = intake.next_to_serve().await {
         let serving = Serving {
-            service: Arc::clone(service),
+            versions: Arc::clone(versions),
             version: Arc::clone(version),
             open: Open::default(),
             stays: Mutex::default(),
             died: Mutex::default(),
-            told: watch::Sender::new(0),
+            told: watch::Sender::new(None),
             undecided: Mutex::default(),
             given_up: Mutex::default(),
             flushing: Mutex::default(),
@@ -65,7 +66,7 @@ pub(super) async fn run(service: &Arc<Shared>, version: &Arc<Version>, intake: &
 
 /// One instance and its connections.
 struct Serving {
-    service: Arc<Shared>,
+    versions: Arc<Versions>,
     version: Arc<Version>,
     open: Open,
     /// What counts those connections on the version.
@@ -74,7 +75,7 @@ struct Serving {
     /// guest's.
     died: Mutex<Option<Thrown>>,
     /// The version that the guest was told to hand its connections over to.
-    told: watch::Sender<u32>,
+    told: watch::Sender<Option<VersionNumber>>,
     /// What the guest was deciding about when it died: a trap ends the event loop
     /// with all that is in it.
     undecided: Mutex<Batch>,
@@ -124,7 +125,7 @@ impl Serving {
         let serving = async {
             let tenants = Tenants::All(self.open.clone());
             let roster = Roster::new(tenants, self.told.subscribe());
-            let (mut store, clock) = handler.store(self.service.scope(None), roster)?;
+            let (mut store, clock) = handler.store(self.versions.scope(None), roster)?;
             let (exports, hand_over) = handler.concurrent(&mut store, &clock).await?;
             let serving = store.run_concurrent(async |accessor| {
                 let guest = Guest {
@@ -201,7 +202,7 @@ impl Serving {
         calls.extend(self.admit(guest, first).await?.into_iter().map(&call));
         let mut leaving = Leaving::default();
         loop {
-            fault::point(&self.service.name);
+            fault::point(&self.versions.service);
             // Arrivals, and offers that are not decided about, come before leaving.
             let finished = intake.is_finished();
             if finished && leaving.is_gathered() {
@@ -232,10 +233,10 @@ impl Serving {
                 }
                 to = self.version.asked_after(offered_to), if finished => {
                     let open = self.open.lock();
-                    let told = open.values().filter(|it| it.may_go_to(to));
+                    let told = open.values().filter(|it| it.may_go_to(Some(to)));
                     leaving.begin(to, told.map(|it| it.id()));
                     drop(open);
-                    self.told.send_replace(to);
+                    self.told.send_replace(Some(to));
                 }
                 () = patience => leaving.lose_patience(),
             }
@@ -346,9 +347,9 @@ impl Serving {
         };
         // The guest may still have tasks and resources of it.
         admitted.connection.take_from_guest();
-        let service = Arc::clone(&self.service);
+        let versions = Arc::clone(&self.versions);
         // What a version on WASI 0.2 has left to be sent is sent when it closes.
-        tokio::spawn(async move { service.finish(admitted, outcome).await });
+        tokio::spawn(async move { versions.finish(admitted, outcome).await });
     }
 
     /// Ends every connection of an instance that is gone.
@@ -356,10 +357,10 @@ impl Serving {
         lock(&self.undecided).refuse_all(&failure);
         lock(&self.flushing).clear();
         let given_up = lock(&self.given_up).take();
-        save(&self.service, &self.version, given_up, &failure, intake);
+        save(&self.versions, &self.version, given_up, &failure, intake);
         let open: Vec<_> = self.open.lock().keys().copied().collect();
         let connections: Vec<_> = open.into_iter().filter_map(|id| self.remove(id)).collect();
-        self.service
+        self.versions
             .instance_died(&self.version, connections.into_iter(), failure);
     }
 }

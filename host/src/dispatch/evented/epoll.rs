@@ -28,7 +28,7 @@ const NO_WAIT: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-pub(super) struct Poller {
+pub(crate) struct Poller {
     epoll: AsyncFd<Arc<OwnedFd>>,
     ready: Vec<(ConnectionId, EventFlags)>,
     /// When the thread's other tasks last had their turn.
@@ -36,7 +36,7 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: register(Arc::new(epoll::create(CreateFlags::CLOEXEC)?))?,
             ready: Vec::with_capacity(BATCH),

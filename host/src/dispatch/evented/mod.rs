@@ -25,11 +25,12 @@ use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::HandOver;
 use crate::guest::roster::Roster;
-use crate::service::{Phase, Shared};
+use crate::lifecycle::{Phase, VersionNumber};
 use crate::sockets::p2;
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::GivenUp;
+use crate::version::versions::Versions;
 use entry::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -43,14 +44,14 @@ const MAX_EVENTS: usize = 1024;
 
 /// Runs one instance after another until nothing more comes.
 pub(super) async fn run(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     version: &Arc<Version>,
     intake: &mut Intake,
     poller: &mut Poller,
 ) {
     // An instance is made when there is a connection to serve.
     while let Some(first) = intake.next_to_serve().await {
-        let mut turns = Turns::new(service, version, poller);
+        let mut turns = Turns::new(versions, version, poller);
         match turns.run(first, intake).await {
             Ok(()) => break,
             Err(failure) => turns.fail_all(failure, intake),
@@ -60,7 +61,7 @@ pub(super) async fn run(
 
 /// One instance and its connections.
 struct Turns<'a> {
-    service: &'a Arc<Shared>,
+    versions: &'a Arc<Versions>,
     version: &'a Arc<Version>,
     poller: &'a mut Poller,
     open: HashMap<ConnectionId, Entry>,
@@ -73,7 +74,7 @@ struct Turns<'a> {
     asked: Vec<ConnectionId>,
     tick_at: Option<Instant>,
     /// The version that the connections were last offered to.
-    offered_to: u32,
+    offered_to: Option<VersionNumber>,
     /// What is offered next.
     given_up: GivenUp,
 }
@@ -92,14 +93,14 @@ enum Wake {
     Ready,
     Arrival(Option<Arrival>),
     /// The connections are to go to the version with this number.
-    Leave(u32),
+    Leave(VersionNumber),
     Tick,
 }
 
 impl<'a> Turns<'a> {
-    fn new(service: &'a Arc<Shared>, version: &'a Arc<Version>, poller: &'a mut Poller) -> Self {
+    fn new(versions: &'a Arc<Versions>, version: &'a Arc<Version>, poller: &'a mut Poller) -> Self {
         Self {
-            service,
+            versions,
             version,
             poller,
             open: HashMap::new(),
@@ -108,7 +109,7 @@ impl<'a> Turns<'a> {
             attention: Arc::default(),
             asked: Vec::new(),
             tick_at: None,
-            offered_to: 0,
+            offered_to: None,
             given_up: GivenUp::default(),
         }
     }
@@ -128,7 +129,7 @@ impl<'a> Turns<'a> {
 
     async fn serve(&mut self, first: Registered, intake: &mut Intake) -> Result<(), Failure> {
         let handler = &self.version.handler;
-        let scope = self.service.scope(None);
+        let scope = self.versions.scope(None);
         let (mut store, clock) = handler.store(scope, Roster::empty())?;
         let (exports, hand_over) = handler.evented(&mut store, &clock).await?;
         let mut guest = Guest {
@@ -140,7 +141,7 @@ impl<'a> Turns<'a> {
         };
         self.admit(&mut guest, first).await?;
         loop {
-            fault::point(&self.service.name);
+            fault::point(&self.versions.service);
             self.tell_of_coming(&mut guest.store)?;
             if !self.events.is_empty() {
                 self.turn(&mut guest).await?;
@@ -322,24 +323,24 @@ impl<'a> Turns<'a> {
     fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) {
         self.watch_nothing(id);
         if let Some(entry) = self.open.remove(&id) {
-            let (service, admitted) = (Arc::clone(self.service), entry.into_admitted());
+            let (versions, admitted) = (Arc::clone(self.versions), entry.into_admitted());
             // The guest may still hold its resources; they are dead in this turn.
             admitted.connection.take_from_guest();
-            tokio::spawn(async move { service.finish(admitted, outcome).await });
+            tokio::spawn(async move { versions.finish(admitted, outcome).await });
         }
     }
 
     /// Ends every connection of an instance that is gone.
     fn fail_all(mut self, failure: Failure, intake: &mut Intake) {
         let given_up = self.given_up.take();
-        save(self.service, self.version, given_up, &failure, intake);
+        save(self.versions, self.version, given_up, &failure, intake);
         for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
             // The poller outlives the instance, and closing takes a while. A
             // connection that cannot be removed is not in it.
             let _ = self.poller.remove(&entry.connection);
         }
         let connections = self.open.into_values().map(Entry::into_admitted);
-        self.service
+        self.versions
             .instance_died(self.version, connections, failure);
     }
 }

@@ -6,6 +6,7 @@ use crate::connection::ConnectionId;
 use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
+use crate::lifecycle::VersionNumber;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::{self, Batch, GATHER, Handed};
 use crate::version::stay::Admitted;
@@ -63,13 +64,13 @@ impl Turns<'_> {
         &mut self,
         guest: &mut Guest,
         intake: &mut Intake,
-        to: u32,
+        to: VersionNumber,
     ) -> Result<(), Failure> {
-        self.offered_to = to;
+        self.offered_to = Some(to);
         let asked: Vec<_> = self
             .open
             .iter()
-            .filter(|(_, entry)| entry.connection.may_go_to(to))
+            .filter(|(_, entry)| entry.connection.may_go_to(Some(to)))
             .map(|(id, _)| *id)
             .collect();
         let begun = Instant::now();
@@ -83,14 +84,14 @@ impl Turns<'_> {
                 // It stays, and is not asked again.
                 None => {
                     if let Some(entry) = self.open.get(&id)
-                        && entry.connection.refused_by(to)
+                        && entry.connection.mark_refused(to)
                     {
                         self.version.stays();
                     }
                 }
             }
         }
-        offer_together(self.service, self.version, self.given_up.take(), intake);
+        offer_together(self.versions, self.version, self.given_up.take(), intake);
         // The guest may have done something about those who stay.
         self.settle_asked();
         Ok(())
@@ -122,7 +123,7 @@ impl Turns<'_> {
         let limit = self.version.handler.limits().max_memory_bytes;
         if let Some((handed, reason)) = self.given_up.add(handed, limit) {
             let to = self.version.asks_for();
-            offer::keep(self.service, &handed.admitted, to, &reason);
+            offer::keep(self.versions, &handed.admitted, to, &reason);
             let returned = self.register(Arrival::Returned(handed));
             self.admit(guest, returned).await?;
         }

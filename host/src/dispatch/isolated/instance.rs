@@ -12,6 +12,7 @@ use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
 use crate::guest::roster::{Roster, Tenants};
 use crate::guest::stdio::Scope;
+use crate::lifecycle::VersionNumber;
 use crate::sockets::{p2, push_socket};
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl Instance {
         handler: &Handler,
         scope: Scope,
         connection: &Arc<Connection>,
-        asked: watch::Receiver<u32>,
+        asked: watch::Receiver<Option<VersionNumber>>,
     ) -> Result<Self, Failure> {
         let roster = Roster::new(Tenants::One(Arc::clone(connection)), asked);
         let (mut store, clock) = handler.store(scope, roster)?;

@@ -12,17 +12,18 @@ use crate::connection::Connection;
 use crate::dispatch::{fault, offer};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::{Phase, Shared};
+use crate::lifecycle::Phase;
 use crate::version::Version;
 use crate::version::offer::{Handed, Offer, Room};
 use crate::version::stay::Admitted;
+use crate::version::versions::Versions;
 use instance::Instance;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// A version, and what the task of one of its connections needs.
 struct Serving {
-    service: Arc<Shared>,
+    versions: Arc<Versions>,
     version: Arc<Version>,
 }
 
@@ -33,25 +34,29 @@ struct Given {
 }
 
 /// Serves an accepted connection.
-pub(super) fn spawn(service: &Arc<Shared>, admitted: Admitted, turn: Option<OwnedSemaphorePermit>) {
+pub(super) fn spawn(
+    versions: &Arc<Versions>,
+    admitted: Admitted,
+    turn: Option<OwnedSemaphorePermit>,
+) {
     let serving = Serving {
-        service: Arc::clone(service),
+        versions: Arc::clone(versions),
         version: Arc::clone(admitted.stay.version()),
     };
-    service.spawn_task(async move {
-        fault::point(&serving.service.name);
+    versions.spawn_task(async move {
+        fault::point(&serving.versions.service);
         let end = serving.serve(&admitted.connection, None).await;
         serving.finish(admitted, turn, end).await;
     });
 }
 
 /// Serves a connection that another version hands over, if this one takes it.
-pub(super) fn spawn_offered(service: &Arc<Shared>, version: Arc<Version>, offer: Offer) {
+pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, offer: Offer) {
     let serving = Serving {
-        service: Arc::clone(service),
+        versions: Arc::clone(versions),
         version,
     };
-    service.spawn_task(async move {
+    versions.spawn_task(async move {
         let instance = match serving.open(&offer).await {
             Ok(instance) => instance,
             Err(reason) => return offer.refuse(&reason),
@@ -108,7 +113,7 @@ impl Serving {
     }
 
     async fn instance(&self, connection: &Arc<Connection>) -> Result<Instance, Failure> {
-        let scope = self.service.scope(Some(connection));
+        let scope = self.versions.scope(Some(connection));
         let asked = self.version.asked();
         Instance::new(&self.version.handler, scope, connection, asked).await
     }
@@ -125,7 +130,7 @@ impl Serving {
             if !connection.was_told() {
                 return Ok(None);
             }
-            let mut room = Room::reserve(&self.service.states).await;
+            let mut room = Room::reserve(&self.versions.states).await;
             let state = instance.give_up(connection).await?;
             Ok(state.map(|state| {
                 if let Some(room) = &mut room {
@@ -168,7 +173,7 @@ impl Serving {
                 turn,
                 room,
             };
-            offer(&self.service, vec![handed], &home);
+            offer(&self.versions, vec![handed], &home);
             drop(home);
             let Some(handed) = returns.recv().await else {
                 return;
@@ -189,6 +194,6 @@ impl Serving {
         }
         // The next connection need not wait for this one's closing.
         drop(turn);
-        self.service.finish(admitted, end.map(drop)).await;
+        self.versions.finish(admitted, end.map(drop)).await;
     }
 }

@@ -6,11 +6,11 @@
 mod loopback;
 mod text;
 
+use crate::connection::Connection;
 use crate::dispatch;
 use crate::guest::handler::Handler;
-use crate::listen::accept::Incoming;
-use crate::service::Shared;
-use crate::version::{Origin, PROBE, Version};
+use crate::version::versions::Versions;
+use crate::version::{Origin, Version};
 use loopback::Pair;
 use std::io;
 use std::sync::Arc;
@@ -67,23 +67,24 @@ impl Probe {
     /// Drives one real connection over loopback through `handler`.
     pub(crate) async fn run(
         &self,
-        service: &Arc<Shared>,
+        versions: &Arc<Versions>,
         handler: Arc<Handler>,
     ) -> Result<(), ProbeError> {
         let source_name = handler.source().to_owned();
-        let version = Version::new(PROBE, handler, Origin::Start, Arc::default());
-        dispatch::start(service, &version)?;
+        let number = versions.current().number.next();
+        let version = Version::new(number, handler, Origin::Probe, Arc::default());
+        dispatch::start(versions, &version)?;
         version.open_gate();
         let mut answer = Vec::new();
         let probing = async {
-            let client = connect(service, &version).await?;
+            let client = connect(versions, &version).await?;
             self.talk(client, &mut answer).await;
             io::Result::Ok(())
         };
         let probed = tokio::time::timeout(self.timeout, probing).await;
         version.abort();
         // Its instance takes room that the first user's may need.
-        let _ = tokio::time::timeout(service.limits.linger, version.emptied()).await;
+        let _ = tokio::time::timeout(versions.limits.linger, version.emptied()).await;
         match probed {
             _ if answer.starts_with(&self.expect) => Ok(()),
             Err(_) => Err(ProbeError::Timeout(self.timeout, shown(&answer))),
@@ -127,7 +128,7 @@ impl Probe {
 /// Gives the version a connection, and returns the client's side of it.
 ///
 /// It has a permit of its own: a service at its limit can be swapped too.
-async fn connect(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result<TcpStream> {
+async fn connect(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<TcpStream> {
     let Pair {
         client,
         accepted,
@@ -137,15 +138,10 @@ async fn connect(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result<Tc
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
-    let incoming = Incoming {
-        socket: accepted,
-        peer,
-        permit,
-    };
     // Its bytes are nobody's.
-    let connection = service.take_on(incoming, &Arc::default());
+    let connection = Connection::new(accepted, peer, permit, Arc::default());
     // A version that has not ended takes it.
-    let _ = dispatch::give(service, version, connection, &mut None);
+    let _ = dispatch::give(versions, version, connection, &mut None);
     Ok(client)
 }
 
