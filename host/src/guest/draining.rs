@@ -3,7 +3,6 @@
 
 use crate::connection::{Connection, ConnectionId};
 use crate::guest::State;
-use crate::guest::bindings::draining::{p2, p3};
 use crate::lifecycle::VersionNumber;
 use crate::sockets::SocketsStore as _;
 use std::future::pending;
@@ -15,6 +14,43 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::sockets::tcp::TcpSocket as TcpSocket2;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::types::TcpSocket as TcpSocket3;
+
+mod bindings {
+    #![allow(
+        missing_docs,
+        clippy::missing_docs_in_private_items,
+        reason = "generated; the items are documented in wit/"
+    )]
+
+    pub(super) mod p2 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world draining { import sockserve:handler/blocking-draining@0.1.0; }
+            ",
+            world: "sockserve:host/draining",
+            imports: { default: trappable },
+            require_store_data_send: true,
+            with: { "wasi": wasmtime_wasi::p2::bindings },
+        });
+    }
+
+    pub(super) mod p3 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world draining { import sockserve:handler/concurrent-draining@0.1.0; }
+            ",
+            world: "sockserve:host/draining",
+            imports: { default: trappable },
+            with: { "wasi": wasmtime_wasi::p3::bindings },
+        });
+    }
+}
+
+use bindings::{p2, p3};
 
 /// Names the store's data to the linker.
 struct Draining;

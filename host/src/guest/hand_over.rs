@@ -3,12 +3,45 @@
 
 use crate::connection::ConnectionId;
 use crate::guest::State;
-use crate::guest::bindings::hand_over::{p2, p3};
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use wasmtime::component::{Accessor, Instance, InstancePre};
 use wasmtime::{Result, Store};
+
+mod bindings {
+    #![allow(
+        missing_docs,
+        clippy::missing_docs_in_private_items,
+        reason = "generated; the items are documented in wit/"
+    )]
+
+    pub(super) mod p2 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world hand-over { export sockserve:handler/hand-over@0.1.0; }
+            ",
+            world: "sockserve:host/hand-over",
+            exports: { default: async },
+        });
+    }
+
+    pub(super) mod p3 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world hand-over { export sockserve:handler/hand-over@0.1.0; }
+            ",
+            world: "sockserve:host/hand-over",
+            exports: { default: async | store },
+        });
+    }
+}
+
+use bindings::{p2, p3};
 
 /// The most bytes of a state, with its tag. The contract says so.
 pub(crate) const MAX_STATE: usize = 1 << 20;

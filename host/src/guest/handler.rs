@@ -6,11 +6,9 @@ use crate::component::cache::CompileCache;
 use crate::contract::{Contract, Dispatch, Incompatible};
 use crate::descriptors;
 use crate::guest::aside::DropAside;
-use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
-use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
-use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
 use crate::guest::clock::{GuestClock, TimeOfDay};
 use crate::guest::engine::{Built, VersionToken, build};
+use crate::guest::exports::{Blocking, Concurrent, Evented, Exports, ExportsPre};
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
 use crate::guest::grants::{Files, GrantError, Grants};
 use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
@@ -77,7 +75,7 @@ pub struct Handler {
     digest: String,
     engine: Engine,
     pre: InstancePre<State>,
-    exports: Exports,
+    exports: ExportsPre,
     hand_over: HandOverPre,
     gives_up: bool,
     contract: Contract,
@@ -93,13 +91,6 @@ pub struct Handler {
     _version: VersionToken,
     /// Last, so that its hold on the engine is the last one.
     _engine: DropAside<Engine>,
-}
-
-/// Where to find the contract's functions in each instance.
-enum Exports {
-    Blocking(BlockingHandlerIndices),
-    Evented(EventedHandlerIndices),
-    Concurrent(ConcurrentHandlerIndices),
 }
 
 /// Why a component cannot be a service's handler. One line each.
@@ -205,7 +196,7 @@ impl Handler {
         let pre = linker(&engine, contract)
             .and_then(|linker| linker.instantiate_pre(&compiled))
             .map_err(mismatch)?;
-        let exports = Exports::new(contract, &pre).map_err(mismatch)?;
+        let exports = ExportsPre::new(contract, &pre).map_err(mismatch)?;
         let hand_over = match (component.takes_over(), contract) {
             (false, _) => HandOverPre::Absent,
             (true, Contract::Concurrent) => HandOverPre::p3(&pre).map_err(mismatch)?,
@@ -320,16 +311,19 @@ impl Handler {
 
     /// Instantiates once and drops the instance, so that a component which
     /// cannot start is refused before it costs a connection.
-    pub(crate) async fn probe(&self, scope: Scope) -> Result<(), HandlerError> {
-        let probe = async {
+    pub(crate) async fn try_instantiate(&self, scope: Scope) -> Result<(), HandlerError> {
+        let trial = async {
             let (mut store, clock) = self.store(scope, Roster::empty())?;
             match self.contract {
-                Contract::Blocking => self.blocking(&mut store, &clock).await.map(drop),
-                Contract::Evented => self.evented(&mut store, &clock).await.map(drop),
-                Contract::Concurrent => self.concurrent(&mut store, &clock).await.map(drop),
+                Contract::Blocking => drop(self.instantiate::<Blocking>(&mut store, &clock).await?),
+                Contract::Evented => drop(self.instantiate::<Evented>(&mut store, &clock).await?),
+                Contract::Concurrent => {
+                    drop(self.instantiate::<Concurrent>(&mut store, &clock).await?);
+                }
             }
+            Ok(())
         };
-        probe
+        trial
             .await
             .map_err(|failure: Failure| HandlerError::Instantiate {
                 name: self.source.clone(),
@@ -338,40 +332,27 @@ impl Handler {
     }
 }
 
-/// Makes the method that instantiates one contract.
-macro_rules! instantiate {
-    ($($method:ident, $variant:ident, $exports:ident;)*) => {
-        impl Handler {$(
-            pub(crate) async fn $method(
-                &self,
-                store: &mut Store<State>,
-                clock: &GuestClock,
-            ) -> Result<($exports, HandOver), Failure> {
-                let Exports::$variant(indices) = &self.exports else {
-                    return Err(Failure::Instantiate(format!(
-                        "the contract is {}",
-                        self.contract
-                    )));
-                };
-                let instance = self.instantiate(store, clock).await?;
-                let exports = indices.load(&mut *store, &instance);
-                let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
-                let hand_over = self.hand_over.load(store, &instance);
-                let hand_over = hand_over.map_err(|error| Failure::from_instantiation(&error))?;
-                Ok((exports, hand_over))
-            }
-        )*}
-    };
-}
-
-instantiate! {
-    blocking, Blocking, BlockingHandler;
-    evented, Evented, EventedHandler;
-    concurrent, Concurrent, ConcurrentHandler;
-}
-
 impl Handler {
-    async fn instantiate(
+    /// Makes an instance in `store`, for a dispatch of the contract `E`.
+    pub(crate) async fn instantiate<E: Exports>(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<(E, HandOver), Failure> {
+        let instance = self.instance(store, clock).await?;
+        let Some(exports) = E::load(&self.exports, store, &instance) else {
+            return Err(Failure::Instantiate(format!(
+                "the contract is {}",
+                self.contract
+            )));
+        };
+        let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
+        let hand_over = self.hand_over.load(store, &instance);
+        let hand_over = hand_over.map_err(|error| Failure::from_instantiation(&error))?;
+        Ok((exports, hand_over))
+    }
+
+    async fn instance(
         &self,
         store: &mut Store<State>,
         clock: &GuestClock,
@@ -387,16 +368,6 @@ impl Handler {
                 "it waits for longer than {START_TIMEOUT:?} before it can be called"
             ))),
         }
-    }
-}
-
-impl Exports {
-    fn new(contract: Contract, pre: &InstancePre<State>) -> wasmtime::Result<Self> {
-        Ok(match contract {
-            Contract::Blocking => Self::Blocking(BlockingHandlerIndices::new(pre)?),
-            Contract::Evented => Self::Evented(EventedHandlerIndices::new(pre)?),
-            Contract::Concurrent => Self::Concurrent(ConcurrentHandlerIndices::new(pre)?),
-        })
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `imports` | what the host has of what a component imports |
 //! | `engine` | how wasmtime is set up for a version, and what room it takes |
 //! | `code` | a component's compiled code |
-//! | `bindings` | the contracts, generated from `wit/` |
+//! | `exports` | a file per contract: bindings, lookup, calls |
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that pass a connection on |
 //! | `draining` | how a guest learns that it is to do so |
@@ -18,12 +18,12 @@
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
 
 mod aside;
-pub(crate) mod bindings;
 pub(crate) mod clock;
 mod code;
 pub(crate) mod deadline;
 mod draining;
 mod engine;
+pub(crate) mod exports;
 pub(crate) mod failure;
 pub(crate) mod grants;
 pub(crate) mod hand_over;

@@ -63,8 +63,8 @@ impl Shared {
                 let versions = &service.versions;
                 versions.run_on(runtime.handle().clone());
                 let version = versions.current();
-                let probe = version.handler.probe(versions.scope(None));
-                let probed = runtime.block_on(probe).map_err(StartError::from);
+                let trial = version.handler.try_instantiate(versions.scope(None));
+                let probed = runtime.block_on(trial).map_err(StartError::from);
                 let probed = probed.and_then(|()| {
                     dispatch::start(versions, &version).map_err(|error| service.system_error(error))
                 });

@@ -266,7 +266,7 @@ impl Shared {
         };
         let handler = Arc::new(handler);
         let old = options.old_mode(&current.handler, &handler)?;
-        handler.probe(versions.scope(None)).await?;
+        handler.try_instantiate(versions.scope(None)).await?;
         if let Some(probe) = &options.probe {
             probe.run(versions, Arc::clone(&handler)).await?;
         }

@@ -11,14 +11,13 @@ mod leaving;
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::{fault, save};
 use crate::guest::State;
-use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::clock::DeadlineExceeded;
+use crate::guest::exports::Concurrent;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::roster::{Open, Roster, Tenants};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::panics::{self, Thrown};
-use crate::sockets::push_socket;
 use crate::sync::lock;
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
@@ -111,7 +110,7 @@ impl Drop for Deciding<'_> {
 /// What is called of the instance.
 struct Guest<'a> {
     accessor: &'a Accessor<State>,
-    exports: &'a ConcurrentHandler,
+    exports: &'a Concurrent,
     hand_over: &'a HandOver,
 }
 
@@ -126,7 +125,7 @@ impl Serving {
             let tenants = Tenants::All(self.open.clone());
             let roster = Roster::new(tenants, self.told.subscribe());
             let (mut store, clock) = handler.store(self.versions.scope(None), roster)?;
-            let (exports, hand_over) = handler.concurrent(&mut store, &clock).await?;
+            let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
             let serving = store.run_concurrent(async |accessor| {
                 let guest = Guest {
                     accessor,
@@ -248,20 +247,15 @@ impl Serving {
         guest: &Guest<'_>,
         id: ConnectionId,
     ) -> Result<Result<(), String>, Failure> {
-        let socket = guest.accessor.with(|mut access| {
+        let socket = {
+            // No hold on the connection may outlive this: it may be handed over.
             let open = self.open.lock();
             let connection = open
                 .get(&id)
-                .ok_or_else(|| wasmtime::format_err!("connection {id} is not open"))?;
-            push_socket(&mut access.get().table, connection)
-        });
-        let socket = socket.map_err(|error| Failure::from_call(&error))?;
-        guest
-            .exports
-            .sockserve_handler_concurrent()
-            .call_handle(guest.accessor, socket)
-            .await
-            .map_err(|error| Failure::from_call(&error))
+                .ok_or_else(|| Failure::Host(format!("connection {id} is not open")))?;
+            Concurrent::push(guest.accessor, connection)?
+        };
+        guest.exports.handle_in(guest.accessor, socket).await
     }
 
     fn register(&self, arrival: Arrival) -> Registered {

@@ -1,7 +1,7 @@
 //! A connection, as the dispatch has it.
 
 use crate::connection::Connection;
-use crate::guest::bindings::evented::exports::sockserve::handler::evented::{Interest, Readiness};
+use crate::guest::exports::evented::{Interest, Readiness};
 use crate::version::stay::{Admitted, Stay};
 use rustix::event::epoll::EventFlags;
 use std::sync::Arc;

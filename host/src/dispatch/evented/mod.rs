@@ -16,17 +16,14 @@ use crate::dispatch::evented::epoll::Poller;
 use crate::dispatch::fault;
 use crate::dispatch::save;
 use crate::guest::State;
-use crate::guest::bindings::evented::EventedHandler;
-use crate::guest::bindings::evented::exports::sockserve::handler::evented::{
-    Change, Event, Interest, Opened, Readiness, Ready,
-};
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
+use crate::guest::exports::Evented;
+use crate::guest::exports::evented::{Change, Event, Interest, Readiness, Ready, opened};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::HandOver;
 use crate::guest::roster::Roster;
 use crate::lifecycle::{Phase, VersionNumber};
-use crate::sockets::p2;
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::GivenUp;
@@ -83,7 +80,7 @@ struct Turns<'a> {
 struct Guest {
     store: Store<State>,
     clock: GuestClock,
-    exports: EventedHandler,
+    exports: Evented,
     hand_over: HandOver,
     deadline: Deadline,
 }
@@ -131,7 +128,7 @@ impl<'a> Turns<'a> {
         let handler = &self.version.handler;
         let scope = self.versions.scope(None);
         let (mut store, clock) = handler.store(scope, Roster::empty())?;
-        let (exports, hand_over) = handler.evented(&mut store, &clock).await?;
+        let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
         let mut guest = Guest {
             store,
             clock,
@@ -229,14 +226,7 @@ impl<'a> Turns<'a> {
             };
             entry.opened = true;
             let table = &mut store.data_mut().table;
-            let (socket, input, output) =
-                p2::push(table, &entry.connection).map_err(|error| Failure::from_call(&error))?;
-            self.events.push(Event::Opened(Opened {
-                connection: id,
-                socket,
-                input,
-                output,
-            }));
+            self.events.push(opened(table, id, &entry.connection)?);
         }
         Ok(())
     }
@@ -347,8 +337,7 @@ impl<'a> Turns<'a> {
 
 impl Guest {
     async fn turn(&mut self, events: &[Event]) -> Result<Vec<Change>, Failure> {
-        let exports = self.exports.sockserve_handler_evented();
-        let call = self.clock.count(exports.call_turn(&mut self.store, events));
-        self.deadline.hold(call).await
+        let (store, clock) = (&mut self.store, &self.clock);
+        self.exports.turn(store, clock, self.deadline, events).await
     }
 }

@@ -3,18 +3,15 @@
 use crate::connection::Connection;
 use crate::contract::Contract;
 use crate::guest::State;
-use crate::guest::bindings::blocking::BlockingHandler;
-use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
+use crate::guest::exports::{Blocking, Concurrent};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
 use crate::guest::roster::{Roster, Tenants};
 use crate::guest::stdio::Scope;
 use crate::lifecycle::VersionNumber;
-use crate::sockets::{p2, push_socket};
-use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
 use wasmtime::Store;
@@ -28,8 +25,8 @@ pub(super) struct Instance {
 }
 
 enum Exports {
-    Blocking(BlockingHandler),
-    Concurrent(ConcurrentHandler),
+    Blocking(Blocking),
+    Concurrent(Concurrent),
 }
 
 impl Instance {
@@ -44,11 +41,11 @@ impl Instance {
         let (mut store, clock) = handler.store(scope, roster)?;
         let (exports, hand_over) = match handler.contract() {
             Contract::Concurrent => {
-                let (exports, hand_over) = handler.concurrent(&mut store, &clock).await?;
+                let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
                 (Exports::Concurrent(exports), hand_over)
             }
             Contract::Blocking | Contract::Evented => {
-                let (exports, hand_over) = handler.blocking(&mut store, &clock).await?;
+                let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
                 (Exports::Blocking(exports), hand_over)
             }
         };
@@ -89,7 +86,7 @@ impl Instance {
     pub(super) async fn handle(&mut self, connection: &Arc<Connection>) -> Result<(), Failure> {
         let (store, clock) = (&mut self.store, &self.clock);
         match &self.exports {
-            Exports::Blocking(exports) => blocking(store, clock, exports, connection).await,
+            Exports::Blocking(exports) => exports.handle(store, clock, connection).await,
             Exports::Concurrent(exports) => concurrent(store, clock, exports, connection).await,
         }
     }
@@ -113,45 +110,15 @@ impl Instance {
     }
 }
 
-async fn blocking(
-    store: &mut Store<State>,
-    clock: &GuestClock,
-    exports: &BlockingHandler,
-    connection: &Arc<Connection>,
-) -> Result<(), Failure> {
-    let call = async {
-        let (socket, input, output) = p2::push(&mut store.data_mut().table, connection)?;
-        exports
-            .sockserve_handler_blocking()
-            .call_handle(&mut *store, socket, input, output)
-            .await
-    };
-    let mut call = pin!(call);
-    // What the guest has written goes out while it waits for something else.
-    let result = std::future::poll_fn(|cx| {
-        let result = clock.poll(call.as_mut(), cx);
-        if result.is_pending() && connection.has_unsent() {
-            // An error is the guest's to see, at its next write.
-            let _ = connection.poll_flush(cx);
-        }
-        result
-    });
-    Failure::from_result(result.await)
-}
-
 async fn concurrent(
     store: &mut Store<State>,
     clock: &GuestClock,
-    exports: &ConcurrentHandler,
+    exports: &Concurrent,
     connection: &Arc<Connection>,
 ) -> Result<(), Failure> {
-    let socket = push_socket(&mut store.data_mut().table, connection)
-        .map_err(|error| Failure::from_call(&error))?;
     let call = store.run_concurrent(async |accessor| {
-        exports
-            .sockserve_handler_concurrent()
-            .call_handle(accessor, socket)
-            .await
+        let socket = Concurrent::push(accessor, connection)?;
+        exports.handle_in(accessor, socket).await
     });
     // What a version on WASI 0.2 has left in the host's hands. What is left of it at
     // the end is sent when the connection closes.
@@ -164,5 +131,8 @@ async fn concurrent(
         result = clock.count(call) => result,
         never = inherited => match never {},
     };
-    Failure::from_result(result.flatten())
+    match result {
+        Ok(returned) => returned?.map_err(Failure::Guest),
+        Err(error) => Err(Failure::from_call(&error)),
+    }
 }

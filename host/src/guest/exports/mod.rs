@@ -1,0 +1,42 @@
+//! What a component exports, one file per contract: its bindings, how its functions are
+//! found in an instance, and the calls of them.
+
+mod blocking;
+mod concurrent;
+pub(crate) mod evented;
+
+pub(crate) use blocking::Blocking;
+pub(crate) use concurrent::Concurrent;
+pub(crate) use evented::Evented;
+
+use crate::contract::Contract;
+use crate::guest::State;
+use wasmtime::component::{Instance, InstancePre};
+use wasmtime::{Result, Store};
+
+/// Where to find the functions of a component's contract in each of its instances.
+pub(crate) enum ExportsPre {
+    Blocking(blocking::Pre),
+    Evented(evented::Pre),
+    Concurrent(concurrent::Pre),
+}
+
+impl ExportsPre {
+    pub(super) fn new(contract: Contract, pre: &InstancePre<State>) -> Result<Self> {
+        Ok(match contract {
+            Contract::Blocking => Self::Blocking(blocking::Pre::new(pre)?),
+            Contract::Evented => Self::Evented(evented::Pre::new(pre)?),
+            Contract::Concurrent => Self::Concurrent(concurrent::Pre::new(pre)?),
+        })
+    }
+}
+
+/// The functions of one contract, in one instance.
+pub(crate) trait Exports: Sized {
+    /// Finds them. `None` if the component has another contract.
+    fn load(
+        pre: &ExportsPre,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> Option<Result<Self>>;
+}
