@@ -3,9 +3,8 @@
 //! This is what a shell carries over a connection, and what moves to another
 //! version when the connection is handed over.
 
-use serde::{Deserialize, Serialize};
-
 use crate::{Output, Resume, Resumed, Session, Step};
+use serde::{Deserialize, Serialize};
 
 /// How far a conversation has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +29,10 @@ pub struct Conversation<S> {
 
 impl<S: Session> Conversation<S> {
     /// With a peer who has just connected.
-    pub fn open(mut session: S) -> Conversation<S> {
+    pub fn open(mut session: S) -> Self {
         let mut output = Output::default();
         let step = session.open(&mut output);
-        let mut conversation = Conversation {
+        let mut conversation = Self {
             session,
             output,
             phase: Phase::Open,
@@ -95,8 +94,8 @@ impl<S: Resume> Conversation<S> {
     }
 
     /// Goes on in a new session with what another has [saved](Self::save).
-    pub fn resume(session: S, resumed: Resumed<S::State>) -> Conversation<S> {
-        let mut conversation = Conversation {
+    pub fn resume(session: S, resumed: Resumed<S::State>) -> Self {
+        let mut conversation = Self {
             session,
             output: Output::default(),
             phase: resumed.phase,

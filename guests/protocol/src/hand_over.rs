@@ -4,12 +4,10 @@
 //! A state is [`Resumed`] in the format of postcard, whatever the contract, so a
 //! connection can change contracts. The tag says what the session's part is.
 
-use std::net::IpAddr;
-
+use crate::{Phase, Session};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use crate::{Phase, Session};
+use std::net::IpAddr;
 
 /// A state as the contract has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +21,8 @@ pub struct State {
 impl State {
     /// A value under a tag. Nothing where a value cannot be encoded, which those
     /// of the guests all can.
-    pub fn encode(tag: &str, value: &impl Serialize) -> Option<State> {
-        Some(State {
+    pub fn encode(tag: &str, value: &impl Serialize) -> Option<Self> {
+        Some(Self {
             tag: tag.to_owned(),
             bytes: postcard::to_allocvec(value).ok()?,
         })

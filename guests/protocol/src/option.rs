@@ -82,9 +82,9 @@ mod tests {
 
     impl FromStr for Even {
         type Err = String;
-        fn from_str(text: &str) -> Result<Even, String> {
+        fn from_str(text: &str) -> Result<Self, String> {
             match text.parse() {
-                Ok(n) if n % 2 == 0 => Ok(Even(n)),
+                Ok(n) if n % 2 == 0 => Ok(Self(n)),
                 _ => Err("an even number".to_owned()),
             }
         }

@@ -1,8 +1,7 @@
 //! A shell without I/O, for the tests of the protocols.
 
-use std::net::Ipv4Addr;
-
 use crate::{Conversation, Protocol, Session, State};
+use std::net::Ipv4Addr;
 
 /// What a peer and the log have seen of a conversation.
 #[derive(Debug, Default, PartialEq, Eq)]

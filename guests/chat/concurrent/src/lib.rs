@@ -6,17 +6,16 @@
 //! those it is for. Nobody puts anything into a room that is rather full, until
 //! what is in it has been written or it has been waited for long enough.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
-
 use chat_protocol::{HoldId, MemberId, MemberState, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use futures_util::future::select;
 use shell::End;
 use shell::hand_over::{ConnectionId, HandOver, WitState};
 use shell_p3::{Draining, Handler, Streams, Written, connection, peer};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::{StreamReader, StreamResult, StreamWriter};
@@ -177,8 +176,8 @@ struct Membership {
 }
 
 impl Membership {
-    fn new(id: MemberId) -> Membership {
-        Membership {
+    fn new(id: MemberId) -> Self {
+        Self {
             id,
             given_up: false,
         }
@@ -302,8 +301,8 @@ struct Server {
 }
 
 impl Server {
-    fn new(room: Room) -> Server {
-        Server {
+    fn new(room: Room) -> Self {
+        Self {
             room,
             taken_on: BTreeMap::new(),
             given_up: BTreeMap::new(),

@@ -4,14 +4,13 @@
 //! While there is a hold nobody is read from: who has something to say is put at
 //! rest until the hold is over, because enough was written or by a tick.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
 use chat_protocol::{HoldId, MemberState, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use protocol::State;
 use shell::hand_over::{HandOver, WitState};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Opened};
 use shell_p2::{CHUNK, peer};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wasi::io::streams::StreamError;
 
 struct Component;

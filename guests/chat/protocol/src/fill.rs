@@ -17,8 +17,8 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    pub(crate) fn new(limit: usize) -> Fill {
-        Fill {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
             bytes: 0,
             limit,
             stuck: 0,

@@ -13,6 +13,10 @@ mod lines;
 mod member;
 mod queue;
 
+use fill::Fill;
+use lines::Lines;
+use member::Member;
+use queue::Queue;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -20,11 +24,6 @@ use std::rc::Rc;
 pub use fill::HoldId;
 pub use limits::{QueueLimit, RoomLimit};
 pub use member::MemberState;
-
-use fill::Fill;
-use lines::Lines;
-use member::Member;
-use queue::Queue;
 
 /// What a newcomer reads first.
 pub const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
@@ -57,8 +56,8 @@ pub struct Room {
 impl Room {
     /// An empty room, in which so many bytes may wait for each member, and for all
     /// of them together.
-    pub fn new(queue_limit: QueueLimit, room_limit: RoomLimit) -> Room {
-        Room {
+    pub fn new(queue_limit: QueueLimit, room_limit: RoomLimit) -> Self {
+        Self {
             members: BTreeMap::new(),
             queue_limit: queue_limit.0,
             fill: Fill::new(room_limit.0),

@@ -7,16 +7,16 @@ use std::str::FromStr;
 pub struct QueueLimit(pub(crate) usize);
 
 impl Default for QueueLimit {
-    fn default() -> QueueLimit {
-        QueueLimit(256 * 1024)
+    fn default() -> Self {
+        Self(256 * 1024)
     }
 }
 
 impl FromStr for QueueLimit {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<QueueLimit, String> {
-        bytes(text).map(QueueLimit)
+    fn from_str(text: &str) -> Result<Self, String> {
+        bytes(text).map(Self)
     }
 }
 
@@ -25,16 +25,16 @@ impl FromStr for QueueLimit {
 pub struct RoomLimit(pub(crate) usize);
 
 impl Default for RoomLimit {
-    fn default() -> RoomLimit {
-        RoomLimit(16 * 1024 * 1024)
+    fn default() -> Self {
+        Self(16 * 1024 * 1024)
     }
 }
 
 impl FromStr for RoomLimit {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<RoomLimit, String> {
-        bytes(text).map(RoomLimit)
+    fn from_str(text: &str) -> Result<Self, String> {
+        bytes(text).map(Self)
     }
 }
 

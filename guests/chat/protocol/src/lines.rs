@@ -13,9 +13,9 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Goes on with what another has left unfinished, if it can have.
-    pub(crate) fn resume(partial: Vec<u8>, cut: bool) -> Option<Lines> {
+    pub(crate) fn resume(partial: Vec<u8>, cut: bool) -> Option<Self> {
         let possible = partial.len() < LINE_LIMIT && !partial.contains(&b'\n');
-        possible.then_some(Lines { partial, cut })
+        possible.then_some(Self { partial, cut })
     }
 
     /// What is unfinished, and whether a piece of that line was sent already.

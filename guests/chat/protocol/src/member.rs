@@ -1,12 +1,10 @@
 //! A member of the room, and what of it is handed over.
 
-use std::net::SocketAddr;
-
-use protocol::State;
-use serde::{Deserialize, Serialize};
-
 use crate::lines::Lines;
 use crate::queue::Queue;
+use protocol::State;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Names the format of [`MemberState`].
 const TAG: &str = "chat/1";
@@ -42,8 +40,8 @@ impl MemberState {
     }
 
     /// From the contract's form. The error is one line that says what was expected.
-    pub fn decode(state: &State) -> Result<MemberState, String> {
-        let member: MemberState = state.decode(TAG)?;
+    pub fn decode(state: &State) -> Result<Self, String> {
+        let member: Self = state.decode(TAG)?;
         // Everybody reads the name, and the half line has its limit.
         let named = member.name.parse::<SocketAddr>().is_ok();
         if !named || Lines::resume(member.partial.clone(), member.cut).is_none() {
@@ -54,9 +52,9 @@ impl MemberState {
 }
 
 impl From<Member> for MemberState {
-    fn from(member: Member) -> MemberState {
+    fn from(member: Member) -> Self {
         let (partial, cut) = member.lines.into_parts();
-        MemberState {
+        Self {
             name: member.name,
             partial,
             cut,
@@ -67,12 +65,12 @@ impl From<Member> for MemberState {
 }
 
 impl From<MemberState> for Member {
-    fn from(state: MemberState) -> Member {
+    fn from(state: MemberState) -> Self {
         let mut queue = Queue::default();
         if !state.queue.is_empty() {
             queue.push(state.queue.into());
         }
-        Member {
+        Self {
             name: state.name,
             lines: Lines::resume(state.partial, state.cut).unwrap_or_default(),
             queue,

@@ -23,7 +23,7 @@ impl Speaks for Component {
 
 impl blocking::Handler for Component {
     fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        let protocol = Component::protocol()?;
+        let protocol = Self::protocol()?;
         if protocol.mode != Mode::Stream {
             return serve(&protocol, &socket, &input, &output);
         }

@@ -26,7 +26,7 @@ impl Speaks for Component {
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        let protocol = Component::protocol()?;
+        let protocol = Self::protocol()?;
         match protocol.mode {
             Mode::Stream => serve_by(&protocol, &socket, echo).await,
             _ => serve(&protocol, &socket).await,

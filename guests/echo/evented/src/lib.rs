@@ -1,14 +1,13 @@
 //! The echo family under the contract `evented`: one instance, one call for a
 //! batch of events, and no waiting in between.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
 use echo_protocol::{Echo, EchoProtocol, Mode};
 use protocol::{Conversation, State};
 use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Served};
 use shell_p2::{CHUNK, peer};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use wasi::io::streams::StreamError;
 
 struct Component;

@@ -5,11 +5,10 @@
 //! way, so [`Mode::Stream`] as a session is for those that do not, and for what
 //! has to be said before the first byte is moved.
 
-use std::net::IpAddr;
-use std::str::FromStr;
-
 use protocol::{Lines, Output, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::str::FromStr;
 
 /// Names the format of [`State`].
 pub const TAG: &str = "echo/1";
@@ -39,13 +38,13 @@ pub enum Mode {
 impl FromStr for Mode {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Mode, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "stream" => Ok(Mode::Stream),
-            "line" => Ok(Mode::Line),
-            "once" => Ok(Mode::Once),
-            "upper" => Ok(Mode::Upper),
-            "hello" => Ok(Mode::Hello),
+            "stream" => Ok(Self::Stream),
+            "line" => Ok(Self::Line),
+            "once" => Ok(Self::Once),
+            "upper" => Ok(Self::Upper),
+            "hello" => Ok(Self::Hello),
             _ => Err("stream, line, once, upper or hello".to_owned()),
         }
     }

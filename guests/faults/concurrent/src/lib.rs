@@ -3,11 +3,10 @@
 
 mod sockets;
 
-use std::time::Duration;
-
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
 use shell::hand_over::{self, ConnectionId, HandOver, WitState};
 use shell_p3::{Draining, Handler, Ran, Streams, connection, peer, run};
+use std::time::Duration;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
 

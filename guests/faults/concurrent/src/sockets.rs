@@ -1,9 +1,8 @@
 //! What a misbehaving guest does with sockets, the accepted one and others.
 
+use shell_p3::{error_name, socket_addr};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-
-use shell_p3::{error_name, socket_addr};
 use wasip3::sockets::ip_name_lookup::{self, resolve_addresses};
 use wasip3::sockets::types::{
     ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,

@@ -3,9 +3,6 @@
 
 mod random;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-
 use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request};
 use protocol::State;
@@ -16,6 +13,8 @@ use shell_p2::evented::{
     Served, fail,
 };
 use shell_p2::peer;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use wasi::clocks::monotonic_clock::subscribe_duration;
 
 struct Component;
@@ -83,7 +82,7 @@ impl HandOver for Component {
 }
 
 impl Server {
-    fn new() -> Server {
+    fn new() -> Self {
         let mode: Mode = shell::option_or_trap("MODE");
         if mode == Mode::ShutdownSend {
             shell::trap(&mode.refusal());
@@ -92,7 +91,7 @@ impl Server {
         if manner == Manner::Ignore {
             shell::trap(&manner.refusal());
         }
-        Server {
+        Self {
             mode,
             manner,
             peers: BTreeMap::new(),

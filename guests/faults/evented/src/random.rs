@@ -6,8 +6,8 @@ use shell_p2::evented::{Change, ConnectionId, Interest, fail, interest};
 pub(crate) struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed | 1)
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed | 1)
     }
 
     pub(crate) fn next(&mut self) -> u64 {

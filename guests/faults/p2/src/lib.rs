@@ -3,10 +3,9 @@
 
 mod misuse;
 
+use shell_p2::socket_addr;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-
-use shell_p2::socket_addr;
 use wasi::io::poll::Pollable;
 use wasi::sockets::instance_network::instance_network;
 use wasi::sockets::ip_name_lookup::{ResolveAddressStream, resolve_addresses};
@@ -31,27 +30,27 @@ pub enum Job {
 
 impl Job {
     /// Begins to connect to `HOST:PORT`. The error is the answer.
-    pub fn connect(address: &str) -> Result<Job, String> {
+    pub fn connect(address: &str) -> Result<Self, String> {
         let address = address.parse().map_err(|_| "invalid-address\r\n")?;
-        begin_connect(address).map(Job::Connect).map_err(answer)
+        begin_connect(address).map(Self::Connect).map_err(answer)
     }
 
     /// Begins to look up a name. The error is the answer.
-    pub fn resolve(name: &str) -> Result<Job, String> {
+    pub fn resolve(name: &str) -> Result<Self, String> {
         resolve_addresses(&instance_network(), name)
-            .map(|addresses| Job::Resolve(addresses, String::new()))
+            .map(|addresses| Self::Resolve(addresses, String::new()))
             .map_err(answer)
     }
 
     /// The answer, once there is one.
     pub fn poll(&mut self) -> Option<String> {
         match self {
-            Job::Connect(socket) => match socket.finish_connect() {
+            Self::Connect(socket) => match socket.finish_connect() {
                 Ok(_) => Some("connected\r\n".to_owned()),
                 Err(ErrorCode::WouldBlock) => None,
                 Err(code) => Some(answer(code)),
             },
-            Job::Resolve(addresses, found) => loop {
+            Self::Resolve(addresses, found) => loop {
                 match addresses.resolve_next_address() {
                     Ok(Some(address)) => *found += &format!("{}\r\n", ip_addr(address)),
                     Ok(None) => return Some(std::mem::take(found)),
@@ -65,8 +64,8 @@ impl Job {
     /// Ready when it is worth to poll again.
     pub fn subscribe(&self) -> Pollable {
         match self {
-            Job::Connect(socket) => socket.subscribe(),
-            Job::Resolve(addresses, _) => addresses.subscribe(),
+            Self::Connect(socket) => socket.subscribe(),
+            Self::Resolve(addresses, _) => addresses.subscribe(),
         }
     }
 }

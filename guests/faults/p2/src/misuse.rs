@@ -1,7 +1,6 @@
 //! Streams that are used as no handler would, but in no way that traps.
 
 use std::fmt::Debug;
-
 use wasi::io::poll::poll;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::{ShutdownType, TcpSocket};

@@ -8,11 +8,10 @@
 mod manner;
 mod options;
 
-use std::io::Write;
-use std::net::IpAddr;
-
 use echo_protocol::State;
 use protocol::{Output, Protocol, Resume, Session, Step};
+use std::io::Write;
+use std::net::IpAddr;
 
 pub use options::{Manner, Mode};
 

@@ -1,12 +1,10 @@
 //! What a misbehaving guest does when a connection is handed over, and that it knows
 //! its own states again: they come back to it when nobody takes them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use protocol::State;
-
 use crate::options::Manner;
 use crate::{spin, trap};
+use protocol::State;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What `refuse` says.
 const REFUSAL: &str = "deliberate refusal";
@@ -28,12 +26,12 @@ impl Manner {
     pub fn give_up(self, state: State) -> Option<State> {
         let State { mut tag, mut bytes } = state;
         match self {
-            Manner::TrapHandOver => trap(),
-            Manner::TrapSecond if GIVEN_UP.fetch_add(1, Ordering::Relaxed) == 1 => trap(),
-            Manner::None => return None,
-            Manner::Unknown => tag = UNKNOWN.to_owned(),
-            Manner::Garbage => bytes = [GARBAGE.as_slice(), &bytes].concat(),
-            Manner::Large => {
+            Self::TrapHandOver => trap(),
+            Self::TrapSecond if GIVEN_UP.fetch_add(1, Ordering::Relaxed) == 1 => trap(),
+            Self::None => return None,
+            Self::Unknown => tag = UNKNOWN.to_owned(),
+            Self::Garbage => bytes = [GARBAGE.as_slice(), &bytes].concat(),
+            Self::Large => {
                 let length = u32::try_from(bytes.len()).unwrap_or_default();
                 bytes.resize(LARGE, 0);
                 bytes.extend(length.to_le_bytes());
@@ -47,16 +45,16 @@ impl Manner {
     pub fn accept(self, state: State) -> Result<State, String> {
         let State { mut tag, mut bytes } = state;
         match self {
-            Manner::Refuse => return Err(REFUSAL.to_owned()),
-            Manner::TrapAccept => trap(),
-            Manner::SpinAccept => spin(),
-            Manner::Unknown if tag == UNKNOWN => tag = echo_protocol::TAG.to_owned(),
-            Manner::Garbage => {
+            Self::Refuse => return Err(REFUSAL.to_owned()),
+            Self::TrapAccept => trap(),
+            Self::SpinAccept => spin(),
+            Self::Unknown if tag == UNKNOWN => tag = echo_protocol::TAG.to_owned(),
+            Self::Garbage => {
                 if let Some(rest) = bytes.strip_prefix(&GARBAGE) {
                     bytes = rest.to_vec();
                 }
             }
-            Manner::Large if bytes.len() > LARGE => {
+            Self::Large if bytes.len() > LARGE => {
                 let length = bytes
                     .last_chunk()
                     .map_or(0, |last| u32::from_le_bytes(*last));

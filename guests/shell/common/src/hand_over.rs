@@ -2,11 +2,10 @@
 //! ready between two calls of it: the states of connections that were given up, and
 //! of those that were taken on and are not served yet.
 
+use protocol::{Conversation, Protocol, State};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-use protocol::{Conversation, Protocol, State};
 
 wit_bindgen::generate!({
     inline: "
@@ -26,14 +25,14 @@ pub use exports::sockserve::handler::hand_over::{
 };
 
 impl From<WitState> for State {
-    fn from(WitState { tag, bytes }: WitState) -> State {
-        State { tag, bytes }
+    fn from(WitState { tag, bytes }: WitState) -> Self {
+        Self { tag, bytes }
     }
 }
 
 impl From<State> for WitState {
-    fn from(State { tag, bytes }: State) -> WitState {
-        WitState { tag, bytes }
+    fn from(State { tag, bytes }: State) -> Self {
+        Self { tag, bytes }
     }
 }
 

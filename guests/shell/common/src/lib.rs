@@ -4,11 +4,11 @@
 
 pub mod hand_over;
 
-pub use hand_over::{ConnectionId, Speaks};
-
 use std::io::Write;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use hand_over::{ConnectionId, Speaks};
 
 /// The option `name`, an environment variable: its default when it is not set.
 /// The error is one line that says what was expected.

@@ -1,13 +1,12 @@
 //! The contract `blocking`, and how a call of it learns that its connection is to be
 //! handed over.
 
+use crate::{describe, peer, permit};
 use protocol::{Conversation, Protocol, Session};
 use shell::{ConnectionId, End, hand_over};
 use wasi::io::poll::{Pollable, poll};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::TcpSocket;
-
-use crate::{describe, peer, permit};
 
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -24,10 +23,10 @@ wit_bindgen::generate!({
     default_bindings_module: "shell_p2::blocking",
 });
 
+use imports::sockserve::handler::blocking_draining::draining;
+
 pub use exports::sockserve::handler::blocking::Guest as Handler;
 pub use imports::sockserve::handler::blocking_draining::connection;
-
-use imports::sockserve::handler::blocking_draining::draining;
 
 mod imports {
     wit_bindgen::generate!({
@@ -66,16 +65,16 @@ pub struct Draining {
 
 impl Draining {
     /// Is told when `connection` is to be handed over.
-    pub fn new(connection: ConnectionId) -> Draining {
-        Draining {
+    pub fn new(connection: ConnectionId) -> Self {
+        Self {
             pollable: Some(draining(connection)),
             rounds: 0,
         }
     }
 
     /// Is never told.
-    pub fn never() -> Draining {
-        Draining {
+    pub fn never() -> Self {
+        Self {
             pollable: None,
             rounds: 0,
         }

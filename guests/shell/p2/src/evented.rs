@@ -1,13 +1,11 @@
 //! The contract `evented`.
 
-use std::collections::BTreeMap;
-
+use crate::{peer, permit};
 use protocol::{Conversation, Protocol, Session, State};
 use shell::hand_over;
+use std::collections::BTreeMap;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::TcpSocket;
-
-use crate::{peer, permit};
 
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -32,7 +30,7 @@ pub use exports::sockserve::handler::evented::{
 impl Readiness {
     /// Whether a read gives something, be it an error.
     pub fn can_read(self) -> bool {
-        self.intersects(Readiness::READABLE | Readiness::HANG_UP | Readiness::ERROR)
+        self.intersects(Self::READABLE | Self::HANG_UP | Self::ERROR)
     }
 }
 
@@ -62,8 +60,8 @@ pub struct Connection {
 }
 
 impl From<Opened> for Connection {
-    fn from(opened: Opened) -> Connection {
-        Connection {
+    fn from(opened: Opened) -> Self {
+        Self {
             input: opened.input,
             output: opened.output,
             socket: opened.socket,
@@ -151,8 +149,8 @@ pub struct Server<P: Protocol> {
 }
 
 impl<P: Protocol> Server<P> {
-    pub fn new(protocol: P) -> Server<P> {
-        Server {
+    pub fn new(protocol: P) -> Self {
+        Self {
             protocol,
             peers: BTreeMap::new(),
         }

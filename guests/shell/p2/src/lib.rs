@@ -5,7 +5,6 @@ pub mod blocking;
 pub mod evented;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-
 use wasi::io::streams::{OutputStream, StreamError};
 use wasi::sockets::network::IpSocketAddress;
 use wasi::sockets::tcp::TcpSocket;

@@ -1,17 +1,15 @@
 //! How a call learns that its connection is to be handed over, and what it then does
 //! with a read or a write under way: cancels it, which says exactly what was moved.
 
+use crate::imports::sockserve::handler::concurrent_draining::draining;
+use shell::ConnectionId;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-
-use shell::ConnectionId;
 use wit_bindgen::{StreamRead, StreamReader, StreamResult, StreamWrite, StreamWriter};
-
-use crate::imports::sockserve::handler::concurrent_draining::draining;
 
 /// Whether the connection is to be handed over.
 ///
@@ -30,8 +28,8 @@ struct Call {
 
 impl Draining {
     /// Is told when `connection` is to be handed over.
-    pub fn new(connection: ConnectionId) -> Draining {
-        Draining {
+    pub fn new(connection: ConnectionId) -> Self {
+        Self {
             call: RefCell::new(Some(Call {
                 future: Box::pin(draining(connection)),
                 notice: None,
@@ -41,8 +39,8 @@ impl Draining {
     }
 
     /// Is never told.
-    pub fn never() -> Draining {
-        Draining {
+    pub fn never() -> Self {
+        Self {
             call: RefCell::new(None),
             told: Cell::new(false),
         }
@@ -106,8 +104,8 @@ struct Notice {
 }
 
 impl Notice {
-    fn new(task: &Waker) -> Notice {
-        Notice {
+    fn new(task: &Waker) -> Self {
+        Self {
             woken: AtomicBool::new(true),
             task: task.clone(),
         }
@@ -115,7 +113,7 @@ impl Notice {
 }
 
 impl Wake for Notice {
-    fn wake(self: Arc<Notice>) {
+    fn wake(self: Arc<Self>) {
         self.woken.store(true, Ordering::Relaxed);
         self.task.wake_by_ref();
     }

@@ -5,7 +5,6 @@ mod draining;
 mod serve;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-
 use wasip3::sockets::types::{ErrorCode, IpSocketAddress, TcpSocket};
 use wit_bindgen::{FutureReader, StreamReader, StreamWriter};
 
@@ -56,11 +55,11 @@ pub struct Streams {
 
 impl Streams {
     /// The streams of a socket, which has them once.
-    pub fn new(socket: &TcpSocket) -> Streams {
+    pub fn new(socket: &TcpSocket) -> Self {
         let (input, received) = socket.receive();
         let (output, data) = wasip3::wit_stream::new();
         let sent = socket.send(data);
-        Streams {
+        Self {
             input,
             output,
             received,

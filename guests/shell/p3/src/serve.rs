@@ -1,11 +1,10 @@
 //! Carries a conversation over a connection.
 
+use crate::{Draining, Streams, Written, connection, peer, read, write};
 use protocol::{Conversation, Protocol, Session};
 use shell::{End, hand_over};
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::{StreamResult, StreamWriter};
-
-use crate::{Draining, Streams, Written, connection, peer, read, write};
 
 /// How many rounds may pass without letting others run.
 pub const ROUNDS: u32 = 32;

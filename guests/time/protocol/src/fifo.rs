@@ -1,8 +1,7 @@
 //! The output queue of T7, after Python's `asynchat`.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// How much of a producer goes out at a time.
 const PIECE: usize = 512;
@@ -67,8 +66,8 @@ impl Fifo {
     }
 
     /// Goes on with what another queue has left.
-    pub(crate) fn restore(saved: Vec<Saved>) -> Fifo {
-        let mut fifo = Fifo::default();
+    pub(crate) fn restore(saved: Vec<Saved>) -> Self {
+        let mut fifo = Self::default();
         for entry in saved {
             match entry {
                 Saved::Producer(data) => fifo.push(data),

@@ -8,18 +8,16 @@ mod calendar;
 mod fifo;
 mod terminator;
 
+use fifo::{Fifo, Refill, Saved};
+use protocol::{Output, Protocol, Resume, Session, Step};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-
-use protocol::{Output, Protocol, Resume, Session, Step};
-use serde::{Deserialize, Serialize};
+use terminator::{Matcher, Progress};
 
 pub use calendar::ctime;
 pub use terminator::Terminator;
-
-use fifo::{Fifo, Refill, Saved};
-use terminator::{Matcher, Progress};
 
 /// What every server of the family reads at most at once. The texts receive 1024
 /// bytes for T2; the others say nothing, and a small buffer is what keeps many
@@ -45,13 +43,13 @@ pub enum Mode {
 impl FromStr for Mode {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Mode, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "daytime" => Ok(Mode::Daytime),
-            "request" => Ok(Mode::Request),
-            "line" => Ok(Mode::Line),
-            "event" => Ok(Mode::Event),
-            "terminator" => Ok(Mode::Terminator),
+            "daytime" => Ok(Self::Daytime),
+            "request" => Ok(Self::Request),
+            "line" => Ok(Self::Line),
+            "event" => Ok(Self::Event),
+            "terminator" => Ok(Self::Terminator),
             _ => Err("daytime, request, line, event or terminator".to_owned()),
         }
     }
@@ -60,11 +58,11 @@ impl FromStr for Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Mode::Daytime => "daytime",
-            Mode::Request => "request",
-            Mode::Line => "line",
-            Mode::Event => "event",
-            Mode::Terminator => "terminator",
+            Self::Daytime => "daytime",
+            Self::Request => "request",
+            Self::Line => "line",
+            Self::Event => "event",
+            Self::Terminator => "terminator",
         })
     }
 }
@@ -150,11 +148,11 @@ pub enum State {
 impl State {
     fn mode(&self) -> Mode {
         match self {
-            State::Daytime => Mode::Daytime,
-            State::Request => Mode::Request,
-            State::Line { .. } => Mode::Line,
-            State::Event => Mode::Event,
-            State::Terminator { .. } => Mode::Terminator,
+            Self::Daytime => Mode::Daytime,
+            Self::Request => Mode::Request,
+            Self::Line { .. } => Mode::Line,
+            Self::Event => Mode::Event,
+            Self::Terminator { .. } => Mode::Terminator,
         }
     }
 }
@@ -185,13 +183,13 @@ enum Memory {
 }
 
 impl Memory {
-    fn new(protocol: &TimeProtocol) -> Memory {
+    fn new(protocol: &TimeProtocol) -> Self {
         match protocol.mode {
-            Mode::Daytime => Memory::Daytime,
-            Mode::Request => Memory::Request,
-            Mode::Line => Memory::Line { torn: false },
-            Mode::Event => Memory::Event,
-            Mode::Terminator => Memory::Terminator {
+            Mode::Daytime => Self::Daytime,
+            Mode::Request => Self::Request,
+            Mode::Line => Self::Line { torn: false },
+            Mode::Event => Self::Event,
+            Mode::Terminator => Self::Terminator {
                 terminator: protocol.terminator.clone(),
                 matcher: Matcher::new(&protocol.terminator),
                 fifo: Fifo::default(),

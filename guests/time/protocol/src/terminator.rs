@@ -1,11 +1,10 @@
 //! What ends a request in T7, and how it is found.
 
+use protocol::unescape;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
-
-use protocol::unescape;
-use serde::{Deserialize, Serialize};
 
 /// The option `TERMINATOR`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,27 +18,27 @@ pub enum Terminator {
 }
 
 impl Default for Terminator {
-    fn default() -> Terminator {
-        Terminator::Bytes(b"\r\n\r\n".to_vec())
+    fn default() -> Self {
+        Self::Bytes(b"\r\n\r\n".to_vec())
     }
 }
 
 impl FromStr for Terminator {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Terminator, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         if text == "none" {
-            return Ok(Terminator::Never);
+            return Ok(Self::Never);
         }
         if let Some(count) = text.strip_prefix("count:") {
             return count
                 .parse()
-                .map(Terminator::Count)
+                .map(Self::Count)
                 .map_err(|_| "a number of bytes of at least 1 after count:".to_owned());
         }
         match unescape(text)? {
             bytes if bytes.is_empty() => Err("text, count:N or none".to_owned()),
-            bytes => Ok(Terminator::Bytes(bytes)),
+            bytes => Ok(Self::Bytes(bytes)),
         }
     }
 }
@@ -48,9 +47,9 @@ impl FromStr for Terminator {
 impl fmt::Display for Terminator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Terminator::Bytes(bytes) => bytes.escape_ascii().fmt(out),
-            Terminator::Count(count) => write!(out, "count:{count}"),
-            Terminator::Never => out.write_str("none"),
+            Self::Bytes(bytes) => bytes.escape_ascii().fmt(out),
+            Self::Count(count) => write!(out, "count:{count}"),
+            Self::Never => out.write_str("none"),
         }
     }
 }
@@ -84,33 +83,31 @@ pub(crate) enum Matcher {
 }
 
 impl Matcher {
-    pub(crate) fn new(terminator: &Terminator) -> Matcher {
+    pub(crate) fn new(terminator: &Terminator) -> Self {
         match terminator {
-            Terminator::Bytes(bytes) => Matcher::Bytes(Pattern::new(bytes.clone())),
-            Terminator::Count(count) => Matcher::Count {
+            Terminator::Bytes(bytes) => Self::Bytes(Pattern::new(bytes.clone())),
+            Terminator::Count(count) => Self::Count {
                 missing: count.get(),
             },
-            Terminator::Never => Matcher::Never,
+            Terminator::Never => Self::Never,
         }
     }
 
     /// Goes on with a search for `terminator`, if it can be that far.
-    pub(crate) fn resume(terminator: &Terminator, progress: Progress) -> Option<Matcher> {
-        let mut matcher = Matcher::new(terminator);
+    pub(crate) fn resume(terminator: &Terminator, progress: Progress) -> Option<Self> {
+        let mut matcher = Self::new(terminator);
         match (&mut matcher, progress) {
-            (Matcher::Bytes(pattern), Progress::Matched(matched))
-                if matched < pattern.bytes.len() =>
-            {
+            (Self::Bytes(pattern), Progress::Matched(matched)) if matched < pattern.bytes.len() => {
                 pattern.matched = matched;
             }
-            (Matcher::Count { missing }, Progress::Missing(rest))
+            (Self::Count { missing }, Progress::Missing(rest))
                 if (1..=*missing).contains(&rest) =>
             {
                 *missing = rest;
             }
-            (Matcher::Never, Progress::Never) => {}
-            (Matcher::Bytes(_) | Matcher::Count { .. }, Progress::Found) => {
-                matcher = Matcher::Found;
+            (Self::Never, Progress::Never) => {}
+            (Self::Bytes(_) | Self::Count { .. }, Progress::Found) => {
+                matcher = Self::Found;
             }
             _ => return None,
         }
@@ -120,10 +117,10 @@ impl Matcher {
     /// How far the search is.
     pub(crate) fn progress(&self) -> Progress {
         match self {
-            Matcher::Bytes(pattern) => Progress::Matched(pattern.matched),
-            Matcher::Count { missing } => Progress::Missing(*missing),
-            Matcher::Never => Progress::Never,
-            Matcher::Found => Progress::Found,
+            Self::Bytes(pattern) => Progress::Matched(pattern.matched),
+            Self::Count { missing } => Progress::Missing(*missing),
+            Self::Never => Progress::Never,
+            Self::Found => Progress::Found,
         }
     }
 
@@ -131,16 +128,16 @@ impl Matcher {
     /// said once.
     pub(crate) fn feed(&mut self, chunk: &[u8]) -> bool {
         let found = match self {
-            Matcher::Bytes(pattern) => chunk.iter().any(|&byte| pattern.step(byte)),
-            Matcher::Count { missing } => {
+            Self::Bytes(pattern) => chunk.iter().any(|&byte| pattern.step(byte)),
+            Self::Count { missing } => {
                 let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
                 *missing = missing.saturating_sub(length);
                 *missing == 0
             }
-            Matcher::Never | Matcher::Found => false,
+            Self::Never | Self::Found => false,
         };
         if found {
-            *self = Matcher::Found;
+            *self = Self::Found;
         }
         found
     }
@@ -158,8 +155,8 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    fn new(bytes: Vec<u8>) -> Pattern {
-        let mut pattern = Pattern {
+    fn new(bytes: Vec<u8>) -> Self {
+        let mut pattern = Self {
             shorter: vec![0, 0],
             matched: 0,
             bytes,

@@ -21,6 +21,6 @@ impl Speaks for Component {
 
 impl Handler for Component {
     fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        serve(&Component::protocol()?, &socket, &input, &output)
+        serve(&Self::protocol()?, &socket, &input, &output)
     }
 }

@@ -21,6 +21,6 @@ impl Speaks for Component {
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        serve(&Component::protocol()?, &socket).await
+        serve(&Self::protocol()?, &socket).await
     }
 }

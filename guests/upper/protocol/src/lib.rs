@@ -3,10 +3,9 @@
 //! No I/O. It has the state of the echo family, so the two can take over from each
 //! other. Every line is answered wholly by one of them.
 
-use std::net::IpAddr;
-
 use echo_protocol::{State, TAG, strip, upper};
 use protocol::{Lines, Output, Protocol, Resume, Session, Step, split_ending};
+use std::net::IpAddr;
 
 /// The family, which has no options.
 #[derive(Clone, Copy, Debug)]
