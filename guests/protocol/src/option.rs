@@ -1,12 +1,12 @@
-//! Options, which a guest has as environment variables.
+//! Options, which are environment variables of a guest.
 
 use std::ffi::OsString;
 use std::str::FromStr;
 
-/// The value of the option `name`: its default when it is not set.
+/// Parses the value of the option `name`. If the option is not set, it has its default.
 ///
 /// The error is one line that names the option, its value and what was expected,
-/// for instance `MODE=foo: expected stream, once, upper or hello`.
+/// for example `MODE=foo: expected stream, line, once, upper or hello`.
 pub fn parse_option<T>(name: &str, value: Option<OsString>) -> Result<T, String>
 where
     T: FromStr<Err = String> + Default,

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// The option `QUEUE_LIMIT`: how many bytes may wait for one member.
+/// The option `QUEUE_LIMIT`: how many bytes may be queued for one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimit(pub(crate) usize);
 
@@ -20,7 +20,7 @@ impl FromStr for QueueLimit {
     }
 }
 
-/// The option `ROOM_LIMIT`: how many bytes may wait for all members together.
+/// The option `ROOM_LIMIT`: how many bytes may be queued for all members together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomLimit(pub(crate) usize);
 

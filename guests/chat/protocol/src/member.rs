@@ -1,4 +1,4 @@
-//! A member of the room, and what of it is handed over.
+//! A member of the room, and its state for a hand-over.
 
 use crate::lines::Lines;
 use crate::queue::Queue;
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 /// Names the format of [`MemberState`].
 const TAG: &str = "chat/1";
 
-/// One who is in the room.
+/// A member of the room.
 #[derive(Debug)]
 pub(crate) struct Member {
     /// `HOST:PORT`.
@@ -23,26 +23,26 @@ pub(crate) struct Member {
 pub struct MemberState {
     /// `HOST:PORT`.
     name: String,
-    /// What has come of a line that is not complete.
+    /// The beginning of a line that is not complete.
     partial: Vec<u8>,
     /// Whether a piece of that line was sent already.
     cut: bool,
-    /// What waits for the member.
+    /// The bytes that are queued for the member.
     queue: Vec<u8>,
-    /// What the shell has read from the member and not yet put into the room.
+    /// What the shell has read from the member and has not put into the room yet.
     pub unsaid: Vec<u8>,
 }
 
 impl MemberState {
-    /// In the contract's form.
+    /// Encodes it for `hand-over`.
     pub fn encode(&self) -> Option<State> {
         State::encode(TAG, self)
     }
 
-    /// From the contract's form. The error is one line that says what was expected.
+    /// Decodes it. The error is one line that says what was expected.
     pub fn decode(state: &State) -> Result<Self, String> {
         let member: Self = state.decode(TAG)?;
-        // Everybody reads the name, and the half line has its limit.
+        // All members read the name. The half line has a limit.
         let named = member.name.parse::<SocketAddr>().is_ok();
         if !named || Lines::resume(member.partial.clone(), member.cut).is_none() {
             return Err(format!("state {TAG}: expected HOST:PORT and half a line"));

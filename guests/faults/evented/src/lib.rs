@@ -1,5 +1,4 @@
-//! Misbehaves under the contract `evented`, one way for each `MODE`, and one for each
-//! `HAND_OVER`.
+//! Misbehaves under the contract `evented`, in one way per `MODE` and per `HAND_OVER`.
 
 mod random;
 
@@ -10,7 +9,7 @@ use random::Random;
 use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{
     Change, Connection, ConnectionId, Event, Failure, Handler, Interest, Opened, Readiness, Ready,
-    Served, fail,
+    Served, fail_change,
 };
 use shell_p2::peer;
 use std::cell::RefCell;
@@ -22,11 +21,11 @@ struct Component;
 shell_p2::evented::export!(Component);
 shell::hand_over::export!(Component);
 
-/// Between two ticks of `tick`, in nanoseconds.
+/// The time between two ticks of `tick`, in nanoseconds.
 const TICK: u64 = 50_000_000;
 
-/// Between two looks at an outbound connection or a lookup, which a turn cannot
-/// wait for.
+/// The time between two polls of an outbound connection or a lookup, in nanoseconds. A
+/// turn must not wait for them.
 const LOOK: u64 = 1_000_000;
 
 thread_local! {
@@ -37,7 +36,7 @@ struct Server {
     mode: Mode,
     manner: Manner,
     peers: BTreeMap<ConnectionId, Peer>,
-    /// Whether a tick is under way.
+    /// Whether the timer is set.
     timer: bool,
 }
 
@@ -103,7 +102,7 @@ impl Server {
         FaultProtocol { mode: self.mode }
     }
 
-    /// One that is busy elsewhere cannot be given up.
+    /// A connection with a job cannot be given up.
     fn hand_over(&mut self, id: ConnectionId) -> Option<State> {
         let peer = self.peers.get_mut(&id)?;
         if peer.job.is_some() || self.manner == Manner::None {
@@ -121,7 +120,7 @@ impl Server {
         let connection = Connection::from(opened);
         let options = (self.mode == Mode::Options).then(|| options(&connection.socket));
         let address = || Ok(peer(&connection.socket)?.ip());
-        let Ok(talk) = hand_over::converse(&self.protocol(), id, address) else {
+        let Ok(talk) = hand_over::open_conversation(&self.protocol(), id, address) else {
             return changes.push(Change::Close(id));
         };
         let mut peer = Peer {
@@ -176,15 +175,14 @@ impl Server {
         changes.push(Change::TickAfter(if working { LOOK } else { TICK }));
     }
 
-    /// Changes that no handler would make, for connections that are there and for
-    /// others.
+    /// Makes changes that no handler would make, for open connections and for others.
     fn change_anything(&mut self, seed: u64, changes: &mut Vec<Change>) {
         let mut random = Random::new(seed);
         let mut ids: Vec<ConnectionId> = self.peers.keys().copied().collect();
         ids.extend([0, u64::MAX, random.next()]);
         for _ in 0..random.below(40) {
             let change = random.change(&ids);
-            // What is closed is let go of, but not always.
+            // It drops a connection that it closes, but not always.
             if let Change::Close(id) | Change::Fail(Failure { connection: id, .. }) = change
                 && random.below(4) > 0
             {
@@ -208,10 +206,10 @@ impl Server {
             Some(_) if self.mode == Mode::NeverRead => Some(Interest::empty()),
             Some(_) if self.mode == Mode::Eager => Some(Interest::all()),
             Some(interest) => Some(interest),
-            None => peer.obey(),
+            None => peer.do_request(),
         };
         match next {
-            Some(interest) => changes.extend(peer.served.connection.wait_for(id, interest)),
+            Some(interest) => changes.extend(peer.served.connection.set_interest(id, interest)),
             None => {
                 if let Some(seed) = seed {
                     self.change_anything(seed, changes);
@@ -219,7 +217,7 @@ impl Server {
                 // A random change may have removed it.
                 let failed = self.peers.remove(&id).is_some_and(|peer| peer.failed);
                 if failed {
-                    changes.push(fail(id, FAILURE));
+                    changes.push(fail_change(id, FAILURE));
                 } else if self.mode != Mode::Leak {
                     changes.push(Change::Close(id));
                 }
@@ -229,14 +227,14 @@ impl Server {
 }
 
 impl Peer {
-    /// Adds output that nothing from the peer was the cause of.
+    /// Adds output that does not come from the session.
     fn say(&mut self, text: &str) {
         self.served.talk.output.bytes.push(text.as_bytes());
     }
 
-    /// Does what the session wants done before its connection is closed. What the
-    /// connection waits for meanwhile, if that goes on.
-    fn obey(&mut self) -> Option<Interest> {
+    /// Does what the session has requested before its connection is closed. Returns the
+    /// interest of the connection while that is not finished, and `None` when it is.
+    fn do_request(&mut self) -> Option<Interest> {
         let job = match self.served.talk.session.request.take()? {
             Request::Fail => {
                 self.failed = true;

@@ -1,5 +1,5 @@
-//! What the misbehaving guests on WASI 0.2 share: what they do with sockets, the
-//! accepted one and others.
+//! What the misbehaving guests on WASI 0.2 share: what they do with the accepted socket,
+//! and with sockets of their own.
 
 mod misuse;
 
@@ -20,29 +20,29 @@ pub use misuse::misuse;
 /// An hour in nanoseconds.
 pub const LONG: u64 = 3_600_000_000_000;
 
-/// Something that takes a while.
+/// An operation that takes a while.
 pub enum Job {
     /// `outbound`.
     Connect(TcpSocket),
-    /// `lookup`, with the addresses that came so far.
+    /// `lookup`, with the addresses that have come so far.
     Resolve(ResolveAddressStream, String),
 }
 
 impl Job {
-    /// Begins to connect to `HOST:PORT`. The error is the answer.
+    /// Begins to connect to `HOST:PORT`. The error is the answer for the peer.
     pub fn connect(address: &str) -> Result<Self, String> {
         let address = address.parse().map_err(|_| "invalid-address\r\n")?;
         begin_connect(address).map(Self::Connect).map_err(answer)
     }
 
-    /// Begins to look up a name. The error is the answer.
+    /// Begins to look up a name. The error is the answer for the peer.
     pub fn resolve(name: &str) -> Result<Self, String> {
         resolve_addresses(&instance_network(), name)
             .map(|addresses| Self::Resolve(addresses, String::new()))
             .map_err(answer)
     }
 
-    /// The answer, once there is one.
+    /// Returns the answer for the peer when there is one.
     pub fn poll(&mut self) -> Option<String> {
         match self {
             Self::Connect(socket) => match socket.finish_connect() {
@@ -61,7 +61,7 @@ impl Job {
         }
     }
 
-    /// Ready when it is worth to poll again.
+    /// Becomes ready when `poll` may have an answer.
     pub fn subscribe(&self) -> Pollable {
         match self {
             Self::Connect(socket) => socket.subscribe(),
@@ -106,9 +106,8 @@ fn wasi_addr(address: SocketAddr) -> IpSocketAddress {
     }
 }
 
-/// Tries every option and forbidden call of a connected socket: a line
-/// `name=value` for each, where the value is what was read, `ok`, or the name of
-/// the error.
+/// Tries every option and every forbidden call of a connected socket. Returns one line
+/// `name=value` per try. The value is what was read, `ok`, or the name of the error.
 pub fn options(socket: &TcpSocket) -> String {
     let family = match socket.address_family() {
         IpAddressFamily::Ipv4 => "ipv4",
@@ -157,7 +156,7 @@ pub fn options(socket: &TcpSocket) -> String {
         socket.set_hop_limit(u8::try_from(value).unwrap_or(u8::MAX))?;
         socket.hop_limit().map(u64::from)
     });
-    // What the kernel makes of them is a matter of the machine.
+    // The sizes that the kernel sets differ between machines.
     out.extreme("receive-buffer-size", |value| {
         socket.set_receive_buffer_size(value)?;
         socket.receive_buffer_size().map(|size| size.min(1))
@@ -196,7 +195,7 @@ impl Lines {
         self.add(&format!("set-{name}"), result.map(|()| "ok"));
     }
 
-    /// What comes of zero, the least and the largest value.
+    /// Tries zero, one and the largest value.
     fn extreme(&mut self, name: &str, set: impl Fn(u64) -> Result<u64, ErrorCode>) {
         for (which, value) in [("zero", 0), ("one", 1), ("max", u64::MAX)] {
             self.add(&format!("{name}-{which}"), set(value));

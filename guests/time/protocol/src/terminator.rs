@@ -1,4 +1,5 @@
-//! What ends a request in T7, and how it is found.
+//! What ends a request in [`Mode::Terminator`](crate::Mode::Terminator), and how it is
+//! found.
 
 use protocol::unescape;
 use serde::{Deserialize, Serialize};
@@ -9,11 +10,11 @@ use std::str::FromStr;
 /// The option `TERMINATOR`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Terminator {
-    /// These bytes, which are not empty.
+    /// These bytes, at least one.
     Bytes(Vec<u8>),
-    /// So many bytes.
+    /// The request ends after so many bytes.
     Count(NonZeroU64),
-    /// Nothing ends it.
+    /// The request never ends.
     Never,
 }
 
@@ -43,7 +44,7 @@ impl FromStr for Terminator {
     }
 }
 
-/// As the option has it, on one line.
+/// As it is written in the option, on one line.
 impl fmt::Display for Terminator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -57,20 +58,20 @@ impl fmt::Display for Terminator {
 /// How far the search for a terminator is, as it is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
-    /// So many bytes of the terminator have come.
+    /// This many bytes of the terminator have come.
     Matched(usize),
-    /// So many bytes are missing.
+    /// This many bytes are missing.
     Missing(u64),
     /// There is nothing to search for.
     Never,
-    /// It was found.
+    /// The terminator was found.
     Found,
 }
 
 /// Finds a terminator in input that comes in chunks.
 ///
-/// It keeps no input: nobody asks for what was collected, and a peer that never
-/// ends its request must not fill the memory.
+/// It keeps no input. The input is not needed, and a peer that never ends its request
+/// must not fill the memory.
 #[derive(Debug)]
 pub(crate) enum Matcher {
     Bytes(Pattern),
@@ -78,7 +79,7 @@ pub(crate) enum Matcher {
         missing: u64,
     },
     Never,
-    /// The terminator was found; what comes after it is ignored.
+    /// The terminator was found. Input after it is ignored.
     Found,
 }
 
@@ -93,7 +94,7 @@ impl Matcher {
         }
     }
 
-    /// Goes on with a search for `terminator`, if it can be that far.
+    /// Continues a search for `terminator`. `None` if the progress does not fit to it.
     pub(crate) fn resume(terminator: &Terminator, progress: Progress) -> Option<Self> {
         let mut matcher = Self::new(terminator);
         match (&mut matcher, progress) {
@@ -124,8 +125,7 @@ impl Matcher {
         }
     }
 
-    /// Takes the next chunk, and says whether the request ends in it. That is
-    /// said once.
+    /// Takes the next chunk. Returns true once, when the request ends in the chunk.
     pub(crate) fn feed(&mut self, chunk: &[u8]) -> bool {
         let found = match self {
             Self::Bytes(pattern) => chunk.iter().any(|&byte| pattern.step(byte)),
@@ -143,8 +143,8 @@ impl Matcher {
     }
 }
 
-/// A search by Knuth, Morris and Pratt, which goes over each byte once and
-/// needs no byte of an earlier chunk.
+/// A search by Knuth, Morris and Pratt. It looks at each byte once, and needs no byte of
+/// an earlier chunk.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     bytes: Vec<u8>,
@@ -161,7 +161,7 @@ impl Pattern {
             matched: 0,
             bytes,
         };
-        // The pattern without its first byte, searched for in itself.
+        // Searches the pattern in itself, from its second byte on.
         for index in 1..pattern.bytes.len() {
             if let Some(&byte) = pattern.bytes.get(index) {
                 pattern.step(byte);
@@ -172,7 +172,7 @@ impl Pattern {
         pattern
     }
 
-    /// Takes the next byte, and says whether the pattern ends with it.
+    /// Takes the next byte. Returns whether the pattern ends with it.
     fn step(&mut self, byte: u8) -> bool {
         while self.matched > 0 && self.bytes.get(self.matched) != Some(&byte) {
             self.matched = self.shorter.get(self.matched).copied().unwrap_or(0);
@@ -208,8 +208,7 @@ mod tests {
         check(r"\q", None);
     }
 
-    /// Every way to cut `input` into two or three chunks finds the terminator,
-    /// or does not.
+    /// However `input` is cut into three chunks, the terminator is found, or is not.
     #[track_caller]
     fn check(terminator: &str, input: &[u8], expected: bool) {
         let terminator: Terminator = terminator.parse().unwrap();
