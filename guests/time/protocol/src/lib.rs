@@ -3,7 +3,7 @@
 //!
 //! There is no I/O here; the clock is a function that the shell passes in. The tests name
 //! the modes by numbers (T1, …), which [`Mode`] explains; T3 and T4 are T2 under the
-//! dispatches `sequential` and `poll`.
+//! dispatches `sequential` and `threaded`.
 
 mod calendar;
 mod fifo;
@@ -287,7 +287,7 @@ impl Resume for Time {
         }
     }
 
-    /// A state of another mode is ignored; [`TimeProtocol::check`] refuses it before.
+    /// A state of another mode is ignored; [`Protocol::check`] refuses it before.
     fn restore(&mut self, state: State, _: &mut Output) -> Step {
         match (&mut self.memory, state) {
             (Memory::Line { torn }, State::Line { torn: was_torn }) => *torn = was_torn,
