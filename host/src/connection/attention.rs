@@ -6,7 +6,8 @@
 //! Looking at every connection after every turn would cost by open connections.
 
 use crate::connection::ConnectionId;
-use std::sync::{Mutex, PoisonError};
+use crate::sync::lock;
+use std::sync::Mutex;
 
 /// The connections that ask for attention since the last turn.
 #[derive(Default)]
@@ -14,15 +15,12 @@ pub(crate) struct Attention(Mutex<Vec<ConnectionId>>);
 
 impl Attention {
     pub(crate) fn ask(&self, id: ConnectionId) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(id);
+        lock(&self.0).push(id);
     }
 
     /// Moves the list into `into`, which is empty.
     pub(crate) fn take(&self, into: &mut Vec<ConnectionId>) {
-        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = lock(&self.0);
         std::mem::swap(&mut *asked, into);
     }
 }

@@ -68,7 +68,7 @@ impl Connection {
     fn discard(&self) -> Input {
         let mut scratch = [0; 4096];
         for _ in 0..READS {
-            let read = match self.registration.get() {
+            let read = match self.session.registration.get() {
                 None => self.receive(&mut scratch),
                 Some(registration) => {
                     registration.try_io(Interest::READABLE, |_| self.receive(&mut scratch))
@@ -80,7 +80,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // If the poller refused this socket nobody can wait for the
                     // peer's FIN, and a wait would be over at once, for ever.
-                    return match self.unwaitable.get() {
+                    return match self.session.unwaitable.get() {
                         Some(_) => Input::Ended,
                         None => Input::Nothing,
                     };
@@ -111,7 +111,7 @@ mod tests {
         std::thread::spawn(move || {
             runtime.block_on(async {
                 let (connection, _silent) = connection();
-                let _first = register(Arc::clone(&connection.socket)).unwrap();
+                let _first = register(Arc::clone(&connection.parts.socket)).unwrap();
                 assert_eq!(connection.close(Duration::from_secs(3600)).await, 0);
             });
             done.send(()).unwrap();

@@ -1,10 +1,12 @@
 //! What a connection knows of being handed over to another version.
 
 use super::Connection;
+use super::session::Session;
 use crate::lifecycle::VersionNumber;
+use crate::sync::lock;
 use std::future::pending;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use tokio::sync::watch;
 
 impl Connection {
@@ -17,7 +19,7 @@ impl Connection {
             // There is nobody left to ask.
             pending::<()>().await;
         }
-        self.told.store(true, Ordering::Relaxed);
+        self.session.told.store(true, Ordering::Relaxed);
     }
 
     /// As [`told`](Self::told), for a guest's wait, which does not keep the
@@ -35,24 +37,24 @@ impl Connection {
             pending::<()>().await;
         }
         if let Some(connection) = connection.upgrade() {
-            connection.told.store(true, Ordering::Relaxed);
+            connection.session.told.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether the guest has been told that it is to hand the connection over.
     pub(crate) fn was_told(&self) -> bool {
-        self.told.load(Ordering::Relaxed)
+        self.session.told.load(Ordering::Relaxed)
     }
 
     /// Whether the version with the number `to` may be asked to take it.
     pub(crate) fn may_go_to(&self, to: Option<VersionNumber>) -> bool {
-        to > self.refused_by.load()
+        to > self.parts.refused_by.load()
     }
 
     /// It stays where it is, unless a version later than `by` asks. False if that was
     /// so already.
     pub(crate) fn mark_refused(&self, by: VersionNumber) -> bool {
-        self.refused_by.raise(by) < Some(by)
+        self.parts.refused_by.raise(by) < Some(by)
     }
 
     /// From now on the question interrupts a wait for input, or for room to
@@ -89,19 +91,11 @@ impl Connection {
         let Some(connection) = Arc::get_mut(self) else {
             return false;
         };
-        // The next dispatch may have a poller of its own.
-        connection.registration.take();
-        connection.unwaitable.take();
-        connection.told = false.into();
-        connection.interrupt = Default::default();
-        connection.attention = Default::default();
-        connection.asks = false.into();
+        connection.session = Session::default();
         true
     }
 
     fn interrupt(&self) -> MutexGuard<'_, Option<watch::Receiver<Option<VersionNumber>>>> {
-        self.interrupt
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.session.interrupt)
     }
 }

@@ -7,29 +7,47 @@
 //!
 //! It lives as long as the dispatch's entry for it and its closing. A guest's
 //! resources do not keep it: when its handler is done they are dead.
+//!
+//! It needs a connected stream socket and a peer, and knows nothing of the transport.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `parts` | what lasts as long as the connection: socket, output, sums |
+//! | `session` | what lasts as long as the instance that serves it |
+//! | `peer` | the other side |
+//! | `permit` | the place that the connection takes |
+//! | `reading`, `writing`, `closing` | the bytes, and the end of them |
+//! | `interrupt` | the question whether it is to be handed over |
+//! | `attention` | how it asks the `evented` dispatch to look at it |
+//! | `register` | the runtime's poller |
+//! | `traffic` | the bytes of all connections of a service |
 
 pub(crate) mod attention;
 mod closing;
 mod interrupt;
+mod parts;
+pub(crate) mod peer;
+pub(crate) mod permit;
 mod reading;
 pub(crate) mod register;
+mod session;
 pub(crate) mod traffic;
 mod writing;
 
-use crate::connection::attention::Attention;
-use crate::connection::register::register;
-use crate::connection::traffic::Traffic;
-use crate::lifecycle::{AtomicVersionNumber, VersionNumber};
-use futures_util::task::AtomicWaker;
-use rustix::io::Errno;
+use crate::sync::lock;
+use attention::Attention;
+use parts::Parts;
+use peer::Peer;
+use permit::Permit;
+use register::register;
+use session::Session;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, Weak};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use writing::Output;
+use traffic::Traffic;
 
 /// The most bytes that one guest call may move, either way.
 ///
@@ -42,42 +60,9 @@ pub(crate) type ConnectionId = u64;
 
 /// An accepted connection. See the module's documentation.
 pub(crate) struct Connection {
-    id: ConnectionId,
-    peer: SocketAddr,
-    registration: OnceLock<AsyncFd<Arc<OwnedFd>>>,
-    socket: Arc<OwnedFd>,
-    /// After the descriptor, for which it stands: whoever holds the connection
-    /// holds both.
-    _permit: OwnedSemaphorePermit,
-    output: Mutex<Output>,
-    /// No read after `shutdown(receive)` or the end of file.
-    read_closed: AtomicBool,
-    /// Why a read or a write has failed for good: the peer reset the connection,
-    /// or the network lost it.
-    lost: OnceLock<Errno>,
-    /// Why the runtime's poller did not take it.
-    unwaitable: OnceLock<Errno>,
-    /// How many resources the guest holds: socket, input, output.
-    guest_holds: AtomicU8,
-    /// The handler is done: what the guest still holds is dead.
-    over: AtomicBool,
-    /// The guest's tasks that wait for input, and for room to write. The
-    /// runtime's poller remembers the last waiter only, and that is the closing.
-    reader: AtomicWaker,
-    writer: AtomicWaker,
-    /// Where to say that this connection needs the `evented` dispatch.
-    attention: Mutex<Option<Arc<Attention>>>,
-    /// Whether it has said so since it was last looked at: once is enough.
-    asks: AtomicBool,
-    /// Whether the guest knows that the connection is to be handed over.
-    told: AtomicBool,
-    /// The last version that would not have it, if one was asked.
-    refused_by: AtomicVersionNumber,
-    /// What interrupts a wait for input, or for room to write, once.
-    interrupt: Mutex<Option<watch::Receiver<Option<VersionNumber>>>>,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    traffic: Arc<Traffic>,
+    // In this order: the poller lets go of the descriptor before it is closed.
+    session: Session,
+    parts: Parts,
 }
 
 impl Connection {
@@ -85,80 +70,62 @@ impl Connection {
     /// number.
     pub(crate) fn new(
         socket: OwnedFd,
-        peer: SocketAddr,
-        permit: OwnedSemaphorePermit,
+        peer: Peer,
+        permit: Permit,
         traffic: Arc<Traffic>,
     ) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            peer,
-            socket: Arc::new(socket),
-            _permit: permit,
-            registration: OnceLock::new(),
-            output: Mutex::default(),
-            read_closed: AtomicBool::new(false),
-            lost: OnceLock::new(),
-            unwaitable: OnceLock::new(),
-            guest_holds: AtomicU8::new(0),
-            over: AtomicBool::new(false),
-            reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
-            attention: Mutex::default(),
-            asks: AtomicBool::new(false),
-            told: AtomicBool::new(false),
-            refused_by: AtomicVersionNumber::default(),
-            interrupt: Mutex::default(),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            traffic,
+            session: Session::default(),
+            parts: Parts::new(socket, peer, permit, traffic),
         })
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
-        self.id
+        self.parts.id
     }
 
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(crate) fn peer(&self) -> Peer {
+        self.parts.peer
     }
 
-    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(rustix::net::getsockname(&self.socket)?.try_into()?)
+    /// The address that the peer has connected to, if it is an Internet address.
+    pub(crate) fn local_ip(&self) -> io::Result<Option<SocketAddr>> {
+        let address = rustix::net::getsockname(&self.parts.socket)?;
+        Ok(address.try_into().ok())
     }
 
     /// Whether a read or a write has failed for good, which no handler causes.
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.get().is_some()
+        self.parts.lost.get().is_some()
     }
 
     /// Bytes read from the peer so far.
     pub(crate) fn bytes_in(&self) -> u64 {
-        self.bytes_in.load(Ordering::Relaxed)
+        self.parts.bytes_in.load(Ordering::Relaxed)
     }
 
     /// Bytes that the kernel has taken so far.
     pub(crate) fn bytes_out(&self) -> u64 {
-        self.bytes_out.load(Ordering::Relaxed)
+        self.parts.bytes_out.load(Ordering::Relaxed)
     }
 
     /// Counts a resource that the guest holds on this connection.
     pub(crate) fn hold(self: &Arc<Self>) -> Held {
-        self.guest_holds.fetch_add(1, Ordering::Relaxed);
+        self.session.guest_holds.fetch_add(1, Ordering::Relaxed);
         Held(Arc::downgrade(self))
     }
 
     /// Ends what the guest can do with it: its resources are dead from now on, and
     /// its tasks that wait are told.
     pub(crate) fn take_from_guest(&self) {
-        self.over.store(true, Ordering::Relaxed);
-        self.reader.wake();
-        self.writer.wake();
+        self.session.over.store(true, Ordering::Relaxed);
+        self.session.reader.wake();
+        self.session.writer.wake();
     }
 
     /// Whether the guest has dropped every resource on this connection.
     pub(crate) fn is_released(&self) -> bool {
-        self.guest_holds.load(Ordering::Relaxed) == 0
+        self.session.guest_holds.load(Ordering::Relaxed) == 0
     }
 
     /// Where this connection asks for attention from now on.
@@ -169,38 +136,36 @@ impl Connection {
     /// Has the `evented` dispatch look at this connection again.
     pub(crate) fn ask_for_attention(&self) {
         if let Some(attention) = &*self.attention()
-            && !self.asks.swap(true, Ordering::Relaxed)
+            && !self.session.asks.swap(true, Ordering::Relaxed)
         {
-            attention.ask(self.id);
+            attention.ask(self.parts.id);
         }
     }
 
     /// The dispatch is looking at it; what comes from now on is to be asked again.
     pub(crate) fn attention_is_given(&self) {
-        self.asks.store(false, Ordering::Relaxed);
+        self.session.asks.store(false, Ordering::Relaxed);
     }
 
     fn attention(&self) -> MutexGuard<'_, Option<Arc<Attention>>> {
-        self.attention
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.session.attention)
     }
 
     /// The place in the runtime's poller, taken at the first wait: a connection
     /// that never waits, and one that the `evented` dispatch watches itself,
     /// never needs one.
     fn registration(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
-        if let Some(registration) = self.registration.get() {
+        if let Some(registration) = self.session.registration.get() {
             return Ok(registration);
         }
-        let registration = register(Arc::clone(&self.socket))?;
-        Ok(self.registration.get_or_init(|| registration))
+        let registration = register(Arc::clone(&self.parts.socket))?;
+        Ok(self.session.registration.get_or_init(|| registration))
     }
 }
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.parts.socket.as_fd()
     }
 }
 
@@ -214,14 +179,18 @@ impl Held {
     /// The connection, unless its handler is done.
     pub(crate) fn get(&self) -> Option<Arc<Connection>> {
         let connection = self.0.upgrade()?;
-        (!connection.over.load(Ordering::Relaxed)).then_some(connection)
+        (!connection.session.over.load(Ordering::Relaxed)).then_some(connection)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(connection) = self.0.upgrade()
-            && connection.guest_holds.fetch_sub(1, Ordering::Relaxed) == 1
+            && connection
+                .session
+                .guest_holds
+                .fetch_sub(1, Ordering::Relaxed)
+                == 1
         {
             connection.ask_for_attention();
         }
@@ -239,9 +208,9 @@ pub(crate) mod tests {
         let (socket, peer) = UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let address = ([127, 0, 0, 1], 1).into();
+        let address = Peer::Ip(([127, 0, 0, 1], 1).into());
         let socket = OwnedFd::from(socket);
-        let connection = Connection::new(socket, address, permit, Arc::default());
+        let connection = Connection::new(socket, address, permit.into(), Arc::default());
         (connection, peer)
     }
 }

@@ -27,10 +27,10 @@ impl Connection {
     }
 
     fn read_with(&self, receive: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        if self.read_closed.load(Ordering::Relaxed) {
+        if self.parts.read_closed.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        let result = match self.registration.get() {
+        let result = match self.session.registration.get() {
             None => receive(),
             Some(registration) => registration.try_io(Interest::READABLE, |_| receive()),
         };
@@ -38,36 +38,42 @@ impl Connection {
             // If the poller refused this socket, that error is reported: the caller
             // would try again without ever being woken.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(self.unwaitable.get().map_or(error, |error| (*error).into()));
+                return Err(self
+                    .session
+                    .unwaitable
+                    .get()
+                    .map_or(error, |error| (*error).into()));
             }
             result => result?,
         };
         if count == 0 {
             // The kernel tells an error once, and a write may have met it first.
-            if let Some(error) = self.lost.get().filter(|error| **error != Errno::PIPE) {
+            if let Some(error) = self.parts.lost.get().filter(|error| **error != Errno::PIPE) {
                 return Err((*error).into());
             }
-            self.read_closed.store(true, Ordering::Relaxed);
+            self.parts.read_closed.store(true, Ordering::Relaxed);
         }
-        self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
-        self.traffic.add_in(count);
+        self.parts
+            .bytes_in
+            .fetch_add(count as u64, Ordering::Relaxed);
+        self.parts.traffic.add_in(count);
         Ok(count)
     }
 
     /// Asks the kernel for the error that the poller has reported. The guest may close
     /// without another read or write.
     pub(crate) fn note_error(&self) {
-        if let Ok(Err(error)) = rustix::net::sockopt::socket_error(&self.socket) {
-            let _ = self.lost.set(error);
+        if let Ok(Err(error)) = rustix::net::sockopt::socket_error(&self.parts.socket) {
+            let _ = self.parts.lost.set(error);
         }
     }
 
     /// Is ready when [`try_read`](Self::try_read) may have something to say.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.read_closed.load(Ordering::Relaxed) {
+        if self.parts.read_closed.load(Ordering::Relaxed) {
             return Poll::Ready(());
         }
-        self.reader.register(cx.waker());
+        self.session.reader.register(cx.waker());
         self.poll_input(cx)
     }
 
@@ -75,18 +81,18 @@ impl Connection {
     ///
     /// The kernel is not told: `close` still has to see the peer's FIN.
     pub(crate) fn shutdown_receive(&self) {
-        self.read_closed.store(true, Ordering::Relaxed);
+        self.parts.read_closed.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn receive(&self, buffer: impl Buffer<u8>) -> io::Result<usize> {
         // Non-blocking, so never interrupted. For a buffer of uninitialised
         // memory the first of the two results is the part that was filled; the
         // second is the count in any case.
-        match rustix::net::recv(&self.socket, buffer, RecvFlags::empty()) {
+        match rustix::net::recv(&self.parts.socket, buffer, RecvFlags::empty()) {
             Ok((_, count)) => Ok(count),
             Err(Errno::AGAIN) => Err(Errno::AGAIN.into()),
             Err(error) => {
-                let _ = self.lost.set(error);
+                let _ = self.parts.lost.set(error);
                 Err(error.into())
             }
         }
@@ -100,6 +106,7 @@ impl Connection {
         if let Err(error) = ready {
             // The next read reports it.
             let _ = self
+                .session
                 .unwaitable
                 .set(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         }

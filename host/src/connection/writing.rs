@@ -1,12 +1,13 @@
 //! Writing to a connection, and its FIN.
 
 use super::{Connection, MAX_TRANSFER};
+use crate::sync::lock;
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 use std::io;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 
@@ -49,7 +50,7 @@ impl Connection {
                     }
                 }
             }
-            self.writer.register(cx.waker());
+            self.session.writer.register(cx.waker());
             ready!(self.poll_output(cx))?;
         }
     }
@@ -103,7 +104,7 @@ impl Connection {
     /// Is ready when the kernel takes something.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.output().check_open()?;
-        self.writer.register(cx.waker());
+        self.session.writer.register(cx.waker());
         self.poll_output(cx)
     }
 
@@ -167,7 +168,7 @@ impl Connection {
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.parts.output)
     }
 
     /// Gives the kernel what it takes of `unsent`, and FIN when its turn has
@@ -184,14 +185,14 @@ impl Connection {
         if output.fin == Fin::Asked {
             output.fin = Fin::Sent;
             // ENOTCONN: the peer has reset the connection.
-            let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+            let _ = rustix::net::shutdown(&self.parts.socket, Shutdown::Write);
         }
         Ok(())
     }
 
     fn send(&self, output: &mut Output, bytes: &[u8]) -> Result<usize, Errno> {
-        let send = || rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL);
-        let result = match self.registration.get() {
+        let send = || rustix::net::send(&self.parts.socket, bytes, SendFlags::NOSIGNAL);
+        let result = match self.session.registration.get() {
             None => send(),
             Some(registration) => registration
                 .try_io(Interest::WRITABLE, |_| Ok(send()?))
@@ -199,13 +200,15 @@ impl Connection {
         };
         match result {
             Ok(count) => {
-                self.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
-                self.traffic.add_out(count);
+                self.parts
+                    .bytes_out
+                    .fetch_add(count as u64, Ordering::Relaxed);
+                self.parts.traffic.add_out(count);
                 Ok(count)
             }
             Err(Errno::AGAIN) => Err(Errno::AGAIN),
             Err(error) => {
-                let _ = self.lost.set(error);
+                let _ = self.parts.lost.set(error);
                 output.broken = Some(error);
                 output.unsent = Bytes::new();
                 Err(error)

@@ -4,6 +4,7 @@
 //! The services, versions, intakes and offers are the real ones; in the place of
 //! the guests are rules that decide at random.
 
+use crate::connection::peer::Peer;
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
@@ -167,10 +168,10 @@ impl Model {
             return;
         };
         let (socket, _) = UnixStream::pair().unwrap();
-        let peer = ([127, 0, 0, 1], 1).into();
+        let peer = Peer::Ip(([127, 0, 0, 1], 1).into());
         let traffic = Arc::clone(&self.versions.traffic);
         let socket = OwnedFd::from(socket);
-        let connection = Connection::new(socket, peer, permit, traffic);
+        let connection = Connection::new(socket, peer, permit.into(), traffic);
         self.opened += 1;
         self.alive += 1;
         let current = self.versions.current();

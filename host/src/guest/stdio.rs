@@ -4,9 +4,10 @@
 //! the instance ends. What a terminal or a reader would take for more than text
 //! in a line is escaped (see `text`). The log never makes a guest wait.
 
+use crate::connection::ConnectionId;
+use crate::connection::peer::Peer;
 use crate::text;
 use bytes::Bytes;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -25,7 +26,7 @@ const PERMIT: usize = 64 * 1024;
 pub(crate) struct Scope {
     pub(crate) service: Arc<str>,
     /// The only connection of the instance, if it has just one.
-    pub(crate) connection: Option<(u64, SocketAddr)>,
+    pub(crate) connection: Option<(ConnectionId, Peer)>,
 }
 
 /// Which of the two streams.

@@ -6,6 +6,7 @@
 //! unless the listener itself is gone.
 
 use crate::connection::Connection;
+use crate::connection::peer::Peer;
 use crate::connection::register::register;
 use crate::connection::traffic::Traffic;
 use crate::lifecycle::Phase;
@@ -156,10 +157,11 @@ impl Accepting {
     fn connection(
         &self,
         socket: OwnedFd,
-        peer: SocketAddr,
+        peer: Peer,
         permit: OwnedSemaphorePermit,
     ) -> Arc<Connection> {
-        let connection = Connection::new(socket, peer, permit, Arc::clone(&self.traffic));
+        let traffic = Arc::clone(&self.traffic);
+        let connection = Connection::new(socket, peer, permit.into(), traffic);
         tracing::debug!(service = &*self.service, connection = connection.id(), %peer, "connection opened");
         connection
     }
@@ -211,13 +213,13 @@ impl Trouble {
 }
 
 /// Accepts a connection that is there.
-fn accept_now(listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno> {
+fn accept_now(listener: &OwnedFd) -> Result<(OwnedFd, Peer), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (socket, peer) = rustix::net::acceptfrom_with(listener.as_fd(), flags)?;
     let peer = peer
         .and_then(|peer| SocketAddr::try_from(peer).ok())
         .ok_or(Errno::CONNABORTED)?;
-    Ok((socket, peer))
+    Ok((socket, Peer::Ip(peer)))
 }
 
 #[cfg(test)]

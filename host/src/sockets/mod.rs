@@ -40,7 +40,6 @@ pub(crate) mod p2;
 pub(crate) mod p3;
 
 use crate::connection::{Connection, ConnectionId, Held};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
@@ -71,7 +70,8 @@ impl HasData for Sockets {
 /// `tcp-socket`.
 pub(crate) struct Accepted {
     pub(crate) id: ConnectionId,
-    peer: SocketAddr,
+    /// Whether its addresses are IPv4's.
+    is_ipv4: bool,
     held: Held,
     /// WASI 0.3 gives each direction out once.
     send_taken: bool,
@@ -82,7 +82,10 @@ impl Accepted {
     pub(crate) fn new(connection: &Arc<Connection>) -> Self {
         Self {
             id: connection.id(),
-            peer: connection.peer(),
+            is_ipv4: connection
+                .peer()
+                .ip()
+                .is_none_or(|address| address.is_ipv4()),
             held: connection.hold(),
             send_taken: false,
             receive_taken: false,

@@ -4,6 +4,7 @@
 //! not zero is clamped, as the interface says.
 
 use crate::connection::Connection;
+use crate::connection::peer::Peer;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::net::SocketAddr;
@@ -52,16 +53,18 @@ impl Connection {
 
     pub(super) fn hop_limit(&self) -> Result<u8> {
         match self.peer() {
-            SocketAddr::V4(_) => sockopt::ip_ttl(self)?.try_into().map_err(|_| Errno::INVAL),
-            SocketAddr::V6(_) => sockopt::ipv6_unicast_hops(self),
+            Peer::Ip(SocketAddr::V4(_)) => {
+                sockopt::ip_ttl(self)?.try_into().map_err(|_| Errno::INVAL)
+            }
+            Peer::Ip(SocketAddr::V6(_)) => sockopt::ipv6_unicast_hops(self),
         }
     }
 
     pub(super) fn set_hop_limit(&self, value: u8) -> Result<()> {
         let value = not_zero(value)?;
         match self.peer() {
-            SocketAddr::V4(_) => sockopt::set_ip_ttl(self, value.into()),
-            SocketAddr::V6(_) => sockopt::set_ipv6_unicast_hops(self, Some(value)),
+            Peer::Ip(SocketAddr::V4(_)) => sockopt::set_ip_ttl(self, value.into()),
+            Peer::Ip(SocketAddr::V6(_)) => sockopt::set_ipv6_unicast_hops(self, Some(value)),
         }
     }
 

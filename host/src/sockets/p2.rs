@@ -203,6 +203,9 @@ const NOT_STARTED: ErrorCode = ErrorCode::NotInProgress;
 /// What a socket answers to everything once the handler of its connection is done.
 const OVER: ErrorCode = ErrorCode::InvalidState;
 
+/// What it answers for an address that WASI has no words for.
+const NO_WORDS: ErrorCode = ErrorCode::NotSupported;
+
 impl Host for SocketsView<'_> {}
 
 // The errors of `tcp` are `network`'s.
@@ -304,14 +307,20 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn local_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(accepted) => Ok(accepted.connection().ok_or(OVER)?.local_address()?.into()),
+            Some(accepted) => {
+                let local = accepted.connection().ok_or(OVER)?.local_ip()?;
+                Ok(local.ok_or(NO_WORDS)?.into())
+            }
             None => self.0.local_address(socket),
         }
     }
 
     fn remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(accepted) => Ok(accepted.connection().ok_or(OVER)?.peer().into()),
+            Some(accepted) => {
+                let peer = accepted.connection().ok_or(OVER)?.peer();
+                Ok(peer.ip().ok_or(NO_WORDS)?.into())
+            }
             None => self.0.remote_address(socket),
         }
     }
@@ -325,7 +334,7 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
         match self.accepted(&socket) {
-            Some(accepted) if accepted.peer.is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(accepted) if accepted.is_ipv4 => Ok(IpAddressFamily::Ipv4),
             Some(_) => Ok(IpAddressFamily::Ipv6),
             None => self.0.address_family(socket),
         }

@@ -7,6 +7,7 @@ mod loopback;
 mod text;
 
 use crate::connection::Connection;
+use crate::connection::peer::Peer;
 use crate::dispatch;
 use crate::guest::handler::Handler;
 use crate::version::versions::Versions;
@@ -139,7 +140,7 @@ async fn connect(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result
         .await
         .map_err(io::Error::other)?;
     // Its bytes are nobody's.
-    let connection = Connection::new(accepted, peer, permit, Arc::default());
+    let connection = Connection::new(accepted, Peer::Ip(peer), permit.into(), Arc::default());
     // A version that has not ended takes it.
     let _ = dispatch::give(versions, version, connection, &mut None);
     Ok(client)

@@ -170,6 +170,9 @@ impl<D: 'static> StreamConsumer<D> for Send {
 /// second `send` or `receive`.
 const INVALID_STATE: ErrorCode = ErrorCode::InvalidState;
 
+/// What a socket answers for an address that WASI has no words for.
+const NO_WORDS: ErrorCode = ErrorCode::NotSupported;
+
 /// How a stream ends whose connection is over, because its handler is done.
 const OVER: ErrorCode = ErrorCode::ConnectionAborted;
 
@@ -298,8 +301,8 @@ impl HostTcpSocket for SocketsView<'_> {
         match self.accepted(&socket) {
             Some(accepted) => {
                 let connection = accepted.connection().ok_or(INVALID_STATE)?;
-                let address = connection.local_address().map_err(ErrorCode::from)?;
-                Ok(address.into())
+                let local = connection.local_ip().map_err(ErrorCode::from)?;
+                Ok(local.ok_or(NO_WORDS)?.into())
             }
             None => HostTcpSocket::get_local_address(&mut self.0, socket),
         }
@@ -307,7 +310,10 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn get_remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(accepted) => Ok(accepted.connection().ok_or(INVALID_STATE)?.peer().into()),
+            Some(accepted) => {
+                let peer = accepted.connection().ok_or(INVALID_STATE)?.peer();
+                Ok(peer.ip().ok_or(NO_WORDS)?.into())
+            }
             None => HostTcpSocket::get_remote_address(&mut self.0, socket),
         }
     }
@@ -321,7 +327,7 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn get_address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
         match self.accepted(&socket) {
-            Some(accepted) if accepted.peer.is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(accepted) if accepted.is_ipv4 => Ok(IpAddressFamily::Ipv4),
             Some(_) => Ok(IpAddressFamily::Ipv6),
             None => HostTcpSocket::get_address_family(&mut self.0, socket),
         }
