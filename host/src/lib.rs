@@ -9,7 +9,7 @@
 //! - [`Handler`]: a component compiled and checked against its [`Grants`] and
 //!   [`Limits`].
 //! - [`Service`]: listeners with a handler and a [`Dispatch`], running.
-//! - [`Remote`]: asks a running service for its [`Status`], a swap, a rollback.
+//! - [`ServiceHandle`]: asks a running service for its [`Status`], a swap, a rollback.
 //! - [`builtin`]: the components that are embedded in this crate.
 //! - [`cli`]: the `sockserve` command.
 //!
@@ -46,6 +46,8 @@ mod descriptors;
 mod dispatch;
 mod guest;
 mod host_port;
+#[cfg(test)]
+mod layers;
 mod lifecycle;
 mod limits;
 mod listen;
@@ -69,6 +71,6 @@ pub use listen::address::{AddressError, ListenAddress};
 pub use service::probe::{Probe, ProbeError};
 pub use service::rollback::{RollbackOn, RollbackPolicy};
 pub use service::status::{PreviousStatus, ServiceState, Status, VersionState, VersionStatus};
-pub use service::swap::{Old, SwapError, SwapOptions, Swapped};
-pub use service::{Remote, Service, ServiceOptions, StartError};
+pub use service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
+pub use service::{Service, ServiceHandle, ServiceOptions, StartError};
 pub use version::counts::{FailureCounts, HandOverCounts};
