@@ -204,7 +204,7 @@ async fn both_versions(contract: &str, dispatch: &str) -> Result<()> {
     }
     let one = server.memory("VmRSS")?;
     server
-        .swap(contract, 0, Some(sockserve::Old::Drain))
+        .swap(contract, 0, Some(sockserve::OldConnections::Drain))
         .await?;
     for _ in 0..EACH {
         streams.push(open(server.address).await?);
@@ -260,7 +260,7 @@ impl Server {
         &self,
         contract: &str,
         number: usize,
-        old: Option<sockserve::Old>,
+        old: Option<sockserve::OldConnections>,
     ) -> Result<Swapped> {
         let family = FAMILIES.get((number + 1) % 2).ok_or("no family")?;
         let request = SwapRequest {

@@ -5,7 +5,7 @@ use super::Failure;
 use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
-use crate::service::swap::{Old, Swapped};
+use crate::service::swap::{OldConnections, Swapped};
 use crate::{HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -125,9 +125,9 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
     let mut request = SwapRequest {
         component: options.component.to_string_lossy().into_owned(),
         old: options.old.map(|old| match old {
-            OldArgument::HandOver => Old::HandOver,
-            OldArgument::Drain => Old::Drain,
-            OldArgument::Abort => Old::Abort,
+            OldArgument::HandOver => OldConnections::HandOver,
+            OldArgument::Drain => OldConnections::Drain,
+            OldArgument::Abort => OldConnections::Abort,
         }),
         drain_timeout: options
             .drain_timeout
@@ -228,9 +228,9 @@ fn print_swapped(
     } = swapped;
     if let Some(old) = swapped.old {
         let old = match old {
-            Old::HandOver => "are handed over",
-            Old::Drain => "drain",
-            Old::Abort => "are closed",
+            OldConnections::HandOver => "are handed over",
+            OldConnections::Drain => "drain",
+            OldConnections::Abort => "are closed",
         };
         write!(
             out,

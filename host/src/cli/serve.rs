@@ -315,16 +315,16 @@ async fn serve(
         control,
         loaded,
     } = started;
-    let services = vec![service.remote()];
+    let services = vec![service.handle()];
     let controlling = async {
         match &control {
             Some(control) => control.run(services).await,
             None => std::future::pending().await,
         }
     };
-    let watching = Watch::new(&options.component, loaded, service.remote());
+    let watching = Watch::new(&options.component, loaded, service.handle());
     print_ready(&service).context("cannot print the ready line")?;
-    let remote = service.remote();
+    let remote = service.handle();
     let draining = async {
         ends.next().await;
         tracing::info!(service = remote.name(), "draining");
@@ -353,7 +353,7 @@ async fn serve(
         }
         never = watching.at_hang_up(&mut hang_ups) => match never {},
     }
-    let status = service.remote().status();
+    let status = service.handle().status();
     tracing::info!(
         service = status.name,
         accepted = status.accepted,

@@ -6,7 +6,7 @@
 
 use super::signals::HangUps;
 use crate::component::builtin::{self, LoadError};
-use crate::service::Remote;
+use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions};
 use crate::{ComponentError, ReadError};
 use std::convert::Infallible;
@@ -29,7 +29,7 @@ pub(super) struct Watch {
     source: OsString,
     /// The file as it was before it was loaded.
     loaded: Option<Stamp>,
-    service: Remote,
+    service: ServiceHandle,
 }
 
 /// What tells one state of a file from another. `changed` is ctime: unlike mtime
@@ -59,7 +59,7 @@ impl Stamp {
 
 impl Watch {
     /// `loaded` was taken before the component was, so that no change is missed.
-    pub(super) fn new(source: &OsStr, loaded: Option<Stamp>, service: Remote) -> Self {
+    pub(super) fn new(source: &OsStr, loaded: Option<Stamp>, service: ServiceHandle) -> Self {
         Self {
             source: source.to_owned(),
             loaded,

@@ -14,7 +14,7 @@ impl Connection {
     /// refused this one; then its guest has been told.
     ///
     /// `asked` is the number of the version to go to, once there is one.
-    pub(crate) async fn told(&self, mut asked: watch::Receiver<Option<VersionNumber>>) {
+    pub(crate) async fn wait_until_told(&self, mut asked: watch::Receiver<Option<VersionNumber>>) {
         if asked.wait_for(|to| self.may_go_to(*to)).await.is_err() {
             // There is nobody left to ask.
             pending::<()>().await;
@@ -22,9 +22,9 @@ impl Connection {
         self.session.told.store(true, Ordering::Relaxed);
     }
 
-    /// As [`told`](Self::told), for a guest's wait, which does not keep the
+    /// As [`wait_until_told`](Self::wait_until_told), for a guest's wait, which does not keep the
     /// connection. Never done if the connection is gone.
-    pub(crate) async fn told_if_open(
+    pub(crate) async fn wait_until_told_if_open(
         connection: Weak<Self>,
         mut asked: watch::Receiver<Option<VersionNumber>>,
     ) {
@@ -64,7 +64,7 @@ impl Connection {
     }
 
     /// Waits for `wait`. True if the question came first, as it does until
-    /// [`interrupted`](Self::interrupted) is called.
+    /// [`clear_interrupt`](Self::clear_interrupt) is called.
     pub(crate) async fn unless_told(&self, wait: impl Future<Output = ()>) -> bool {
         let asked = self.interrupt().clone();
         let Some(asked) = asked else {
@@ -74,12 +74,12 @@ impl Connection {
         tokio::select! {
             biased;
             () = wait => false,
-            () = self.told(asked) => true,
+            () = self.wait_until_told(asked) => true,
         }
     }
 
     /// The guest knows that a wait was interrupted; no other is.
-    pub(crate) fn interrupted(&self) {
+    pub(crate) fn clear_interrupt(&self) {
         *self.interrupt() = None;
     }
 

@@ -44,7 +44,7 @@ mod socket;
 mod spares;
 
 use crate::service::status::Status;
-use crate::service::swap::Old;
+use crate::service::swap::OldConnections;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -59,7 +59,7 @@ pub struct SwapRequest {
     /// What becomes of the old version's connections: `hand-over`, `drain` or
     /// `abort`. By default `hand-over` if both versions can, else `drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old: Option<Old>,
+    pub old: Option<OldConnections>,
     /// How long they may go on with it, for example `30s`. By default the
     /// service's drain timeout if they drain, and without limit if they are
     /// handed over.

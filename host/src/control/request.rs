@@ -164,7 +164,7 @@ fn refused(message: String) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::swap::Old;
+    use crate::service::swap::OldConnections;
 
     #[test]
     fn a_query_says_what_a_swap_says() {
@@ -182,7 +182,7 @@ mod tests {
         check(
             "component=x&old=drain&drain-timeout=1s&probe=send%3D%5Cx00%2Cexpect%3D%26",
             SwapRequest {
-                old: Some(Old::Drain),
+                old: Some(OldConnections::Drain),
                 drain_timeout: Some("1s".to_owned()),
                 probe: Some("send=\\x00,expect=&".to_owned()),
                 ..named("x")

@@ -12,7 +12,7 @@ use crate::control::socket::Socket;
 use crate::control::spares::Spares;
 use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
 use crate::limits::parse_time;
-use crate::service::Remote;
+use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::text;
 use hyper::{Method, Request, StatusCode};
@@ -70,7 +70,7 @@ impl ControlServer {
     /// Answers requests about `services`, until it is dropped.
     ///
     /// Fails if the system does not let it wait for clients.
-    pub async fn run(&self, services: Vec<Remote>) -> io::Result<Infallible> {
+    pub async fn run(&self, services: Vec<ServiceHandle>) -> io::Result<Infallible> {
         let context = Arc::new(Context {
             services,
             uploads: Upload::places(),
@@ -140,7 +140,7 @@ impl Trouble {
 
 /// What requests are answered from.
 struct Context {
-    services: Vec<Remote>,
+    services: Vec<ServiceHandle>,
     uploads: Arc<Semaphore>,
 }
 
@@ -237,21 +237,21 @@ async fn act(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, R
         }
         [_, "shutdown"] => json(&drain(services)),
         _ => json(&StatusReply {
-            services: services.iter().map(Remote::status).collect(),
+            services: services.iter().map(ServiceHandle::status).collect(),
         }),
     }
 }
 
-fn find<'a>(services: &'a [Remote], name: &str) -> Result<&'a Remote, Refused> {
+fn find<'a>(services: &'a [ServiceHandle], name: &str) -> Result<&'a ServiceHandle, Refused> {
     let found = services.iter().find(|service| service.name() == name);
     found.ok_or_else(|| {
-        let names: Vec<_> = services.iter().map(Remote::name).collect();
+        let names: Vec<_> = services.iter().map(ServiceHandle::name).collect();
         let message = format!("there is no service {name}; there is {}", names.join(", "));
         Refused(StatusCode::NOT_FOUND, message)
     })
 }
 
-fn drain<'a>(services: impl IntoIterator<Item = &'a Remote>) -> DrainReply {
+fn drain<'a>(services: impl IntoIterator<Item = &'a ServiceHandle>) -> DrainReply {
     let draining = services
         .into_iter()
         .map(|service| {
@@ -264,7 +264,7 @@ fn drain<'a>(services: impl IntoIterator<Item = &'a Remote>) -> DrainReply {
 
 async fn swap(
     context: &Context,
-    service: &Remote,
+    service: &ServiceHandle,
     request: Request<Body<'_>>,
 ) -> Result<Swapped, Refused> {
     if !is_component(&request) {

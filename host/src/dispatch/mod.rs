@@ -82,7 +82,7 @@ pub(crate) fn give(
     turn: &mut Option<OwnedSemaphorePermit>,
 ) -> Result<(), Arc<Connection>> {
     if version.handler.shares_instance() {
-        return version.take_in(connection);
+        return version.queue(connection);
     }
     let admitted = version.admit(connection)?;
     isolated::spawn(versions, admitted, turn.take());
@@ -158,7 +158,7 @@ fn refuse_all(offers: Vec<Offer>, reason: &str) {
 /// Gives offers to a version, and returns them if it takes no more.
 fn give_offers(versions: &Arc<Versions>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
     if to.handler.shares_instance() {
-        return to.take_in_offers(offers).err().unwrap_or_default();
+        return to.queue_offers(offers).err().unwrap_or_default();
     }
     if !to.is_serving() {
         return offers;

@@ -175,7 +175,7 @@ impl Model {
         self.opened += 1;
         self.alive += 1;
         let current = self.versions.current();
-        assert!(current.take_in(connection).is_ok());
+        assert!(current.queue(connection).is_ok());
     }
 
     /// The steps of a swap.

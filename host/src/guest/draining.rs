@@ -106,7 +106,7 @@ impl Pollable for Due {
     async fn ready(&mut self) {
         match &self.0 {
             Some((connection, asked)) => {
-                Connection::told_if_open(connection.clone(), asked.clone()).await;
+                Connection::wait_until_told_if_open(connection.clone(), asked.clone()).await;
             }
             None => pending().await,
         }
@@ -122,7 +122,9 @@ impl p3::sockserve::handler::concurrent_draining::Host for State {
 impl p3::sockserve::handler::concurrent_draining::HostWithStore<State> for Draining {
     async fn draining(store: &Accessor<State, Self>, connection: ConnectionId) -> Result<()> {
         match store.with(|mut access| access.get().roster.find(connection)) {
-            Some((connection, asked)) => Connection::told_if_open(connection, asked).await,
+            Some((connection, asked)) => {
+                Connection::wait_until_told_if_open(connection, asked).await
+            }
             None => pending().await,
         }
         Ok(())

@@ -48,7 +48,7 @@ pub struct Service {
 
 /// Asks a running service for things, from anywhere. Does not keep it running.
 #[derive(Clone)]
-pub struct Remote {
+pub struct ServiceHandle {
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -188,8 +188,8 @@ impl Service {
     }
 
     /// A way to ask it for things from elsewhere.
-    pub fn remote(&self) -> Remote {
-        Remote {
+    pub fn handle(&self) -> ServiceHandle {
+        ServiceHandle {
             shared: Arc::clone(&self.shared),
         }
     }

@@ -5,7 +5,7 @@
 //! unless it is named, and then it is on trial again.
 
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
-use crate::service::{Remote, Shared};
+use crate::service::{ServiceHandle, Shared};
 use crate::version::versions::Previous;
 use crate::version::{Origin, Version};
 use std::convert::Infallible;
@@ -60,7 +60,7 @@ impl RollbackPolicy {
     }
 }
 
-impl Remote {
+impl ServiceHandle {
     /// Makes the component before the current one current again. Returns as
     /// [`swap`](Self::swap) does. What stays with the version that is taken back
     /// is closed at the service's drain timeout.

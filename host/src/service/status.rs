@@ -2,7 +2,7 @@
 
 use crate::lifecycle::Phase;
 use crate::log_queue;
-use crate::service::Remote;
+use crate::service::ServiceHandle;
 use crate::text;
 use crate::version::Version;
 use crate::version::counts::{FailureCounts, HandOverCounts};
@@ -159,7 +159,7 @@ impl VersionStatus {
     }
 }
 
-impl Remote {
+impl ServiceHandle {
     /// The service's name.
     pub fn name(&self) -> &str {
         self.shared.name()

@@ -12,7 +12,7 @@ use crate::dispatch;
 use crate::guest::handler::{Handler, HandlerError};
 use crate::lifecycle::Phase;
 use crate::service::probe::{Probe, ProbeError};
-use crate::service::{Remote, Shared};
+use crate::service::{ServiceHandle, Shared};
 use crate::text;
 use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
@@ -24,7 +24,7 @@ use tokio::sync::OwnedMutexGuard;
 /// What becomes of the connections of the version before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Old {
+pub enum OldConnections {
     /// They go on, on the new version. One that cannot leave, or that the new
     /// version refuses, goes on where it is.
     HandOver,
@@ -39,7 +39,7 @@ pub enum Old {
 pub struct SwapOptions {
     /// What becomes of the old version's connections. By default they are handed
     /// over if both versions can do that, and drain otherwise.
-    pub old: Option<Old>,
+    pub old: Option<OldConnections>,
     /// How long they may go on with the old version. By default the service's
     /// drain timeout if they drain, and without limit if they are handed over.
     pub drain_timeout: Option<Duration>,
@@ -49,7 +49,11 @@ pub struct SwapOptions {
 
 impl SwapOptions {
     /// What is to become of the connections of `old`.
-    pub(super) fn old_mode(&self, old: &Handler, new: &Handler) -> Result<Old, SwapError> {
+    pub(super) fn old_mode(
+        &self,
+        old: &Handler,
+        new: &Handler,
+    ) -> Result<OldConnections, SwapError> {
         let obstacle = if !old.gives_up() {
             Some((old, "cannot give its connections up"))
         } else if !new.takes_over() {
@@ -58,9 +62,9 @@ impl SwapOptions {
             None
         };
         match (self.old, obstacle) {
-            (None, None) => Ok(Old::HandOver),
-            (None, Some(_)) => Ok(Old::Drain),
-            (Some(Old::HandOver), Some((handler, what))) => {
+            (None, None) => Ok(OldConnections::HandOver),
+            (None, Some(_)) => Ok(OldConnections::Drain),
+            (Some(OldConnections::HandOver), Some((handler, what))) => {
                 Err(SwapError::HandOver(handler.source().to_owned(), what))
             }
             (Some(mode), _) => Ok(mode),
@@ -78,7 +82,7 @@ pub struct Swapped {
     /// done.
     pub changed: bool,
     /// What becomes of the connections of the version before, if it changed.
-    pub old: Option<Old>,
+    pub old: Option<OldConnections>,
     /// How many connections the version before still serves.
     pub staying: u64,
     /// How many of its connections failed while they were to be handed over.
@@ -91,7 +95,7 @@ pub struct Swapped {
 impl Swapped {
     /// Waits until the connections of the version before are handed over.
     pub(super) async fn settle(&mut self, old: &Version) {
-        if self.old == Some(Old::HandOver) {
+        if self.old == Some(OldConnections::HandOver) {
             let _ = tokio::time::timeout(SETTLING, old.left()).await;
             self.staying = old.served();
             self.lost = old.lost();
@@ -158,7 +162,7 @@ enum Incoming {
     Sent(String, Component),
 }
 
-impl Remote {
+impl ServiceHandle {
     /// Puts the component that `source` names (a file, or `builtin:NAME`) in the
     /// place of the current one.
     ///
@@ -273,9 +277,9 @@ impl Shared {
         let version = self.activate(handler, Origin::Swap, None, old)?;
         self.end_old(&current, old, options.drain_timeout);
         let is_limited = match old {
-            Old::Abort => true,
-            Old::Drain => options.drain_timeout.is_some(),
-            Old::HandOver => false,
+            OldConnections::Abort => true,
+            OldConnections::Drain => options.drain_timeout.is_some(),
+            OldConnections::HandOver => false,
         };
         if is_limited {
             // A limit that is asked for holds for all that is not on the new version;
@@ -309,7 +313,7 @@ impl Shared {
         handler: Arc<Handler>,
         origin: Origin,
         reason: Option<&str>,
-        mode: Old,
+        mode: OldConnections,
     ) -> Result<Arc<Version>, SwapError> {
         let versions = &self.versions;
         let mut history = versions.history();
@@ -317,7 +321,7 @@ impl Shared {
         self.check_serving()?;
         let version = versions.next(handler, origin);
         dispatch::start(versions, &version).map_err(|error| SwapError::Host(error.to_string()))?;
-        let hand_over = mode == Old::HandOver;
+        let hand_over = mode == OldConnections::HandOver;
         let current = versions.current();
         let share = [&version, &current].map(|it| it.handler.shares_instance());
         if hand_over && share == [true, true] {
@@ -348,12 +352,17 @@ impl Shared {
     }
 
     /// Sees to the connections of a version that is no longer current.
-    pub(super) fn end_old(&self, old: &Arc<Version>, mode: Old, timeout: Option<Duration>) {
+    pub(super) fn end_old(
+        &self,
+        old: &Arc<Version>,
+        mode: OldConnections,
+        timeout: Option<Duration>,
+    ) {
         let timeout = match (mode, timeout) {
-            (Old::Abort, _) => return old.abort(),
+            (OldConnections::Abort, _) => return old.abort(),
             (_, Some(timeout)) => timeout,
-            (Old::Drain, None) => self.versions.limits.drain_timeout,
-            (Old::HandOver, None) => return,
+            (OldConnections::Drain, None) => self.versions.limits.drain_timeout,
+            (OldConnections::HandOver, None) => return,
         };
         // Does not keep it: it is gone with its last connection.
         let old = Arc::downgrade(old);

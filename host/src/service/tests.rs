@@ -54,7 +54,7 @@ fn echoes(service: &Service) -> bool {
 fn status_when(service: &Service, wanted: impl Fn(&Status) -> bool) -> Status {
     let begun = std::time::Instant::now();
     loop {
-        let status = service.remote().status();
+        let status = service.handle().status();
         if wanted(&status) {
             return status;
         }
@@ -129,7 +129,7 @@ fn limits_for_ever_harm_nothing() {
         stream.write_all(b"one").unwrap();
         stream.read_exact(&mut answer).unwrap();
         let new = format!("builtin:{}", guest.replace("echo", "upper"));
-        let swapping = service.remote();
+        let swapping = service.handle();
         let swapped = runtime
             .block_on(swapping.swap(&new, Default::default()))
             .unwrap();
@@ -159,7 +159,7 @@ fn an_abort_ends_the_service_whatever_is_swapped() {
     let mut peer = connect(&service);
     peer.write_all(b"hello\n").unwrap();
     peer.read_exact(&mut [0; 6]).unwrap();
-    let remote = service.remote();
+    let remote = service.handle();
     let (swapped, is_swapped) = std::sync::mpsc::channel();
     let swapping = std::thread::spawn(move || {
         let builds = ["builtin:upper-blocking", "builtin:echo-blocking"];

@@ -92,7 +92,7 @@ impl Input {
         let readable = std::future::poll_fn(|cx| connection.poll_readable(cx));
         let interrupted = connection.unless_told(readable).await;
         if interrupted {
-            connection.interrupted();
+            connection.clear_interrupt();
         }
         interrupted
     }
@@ -134,7 +134,7 @@ impl OutputStream for Output {
     async fn write_ready(&mut self) -> StreamResult<usize> {
         let connection = self.connection()?;
         if flushed_or_told(&connection).await {
-            connection.interrupted();
+            connection.clear_interrupt();
             self.permit = 0;
             return Ok(0);
         }
@@ -168,7 +168,7 @@ impl Pollable for Output {
         if let Some(connection) = self.held.get()
             && flushed_or_told(&connection).await
         {
-            connection.interrupted();
+            connection.clear_interrupt();
         }
     }
 }

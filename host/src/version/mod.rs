@@ -204,7 +204,7 @@ impl Version {
     }
 
     /// A connection was asked to leave, and stays.
-    pub(crate) fn stays(&self) {
+    pub(crate) fn count_staying(&self) {
         self.staying.fetch_add(1, Ordering::Relaxed);
         self.fewer.notify_waiters();
     }
@@ -259,7 +259,7 @@ impl Version {
 
     /// Gives a connection to the version's shared instance, or back if the
     /// version takes no more.
-    pub(crate) fn take_in(
+    pub(crate) fn queue(
         self: &Arc<Self>,
         connection: Arc<Connection>,
     ) -> Result<(), Arc<Connection>> {
@@ -277,7 +277,7 @@ impl Version {
 
     /// Gives offers to the version's shared instance, or back if the version
     /// takes no more.
-    pub(crate) fn take_in_offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
+    pub(crate) fn queue_offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
         match &*lock(&self.entrance) {
             Some(entrance) => entrance.offers(offers),
             None => Err(offers),
@@ -290,25 +290,25 @@ impl Version {
     }
 
     /// Counts a connection that it is offered.
-    pub(crate) fn expect(&self) {
+    pub(crate) fn count_offered(&self) {
         self.expected.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An offered connection was accepted.
-    pub(crate) fn arrived(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
+    pub(crate) fn admit_offered(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
         let stay = Stay::new(self);
-        self.gone();
+        self.count_withdrawn();
         Admitted { connection, stay }
     }
 
     /// An offered connection was refused.
-    pub(crate) fn refused(&self) {
+    pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        self.gone();
+        self.count_withdrawn();
     }
 
     /// An offered connection is offered no longer.
-    pub(crate) fn gone(&self) {
+    pub(crate) fn count_withdrawn(&self) {
         self.expected.fetch_sub(1, Ordering::Release);
     }
 

@@ -76,7 +76,7 @@ impl Offer {
         handed: Handed,
         home: &UnboundedSender<Handed>,
     ) -> Self {
-        to.expect();
+        to.count_offered();
         Self {
             handed: Some(handed),
             reason: "the instance that was to take it ended".to_owned(),
@@ -96,7 +96,7 @@ impl Offer {
         let Handed { admitted, turn, .. } = self.handed.take()?;
         let Admitted { connection, stay } = admitted;
         let from = Arc::clone(stay.version());
-        let admitted = self.to.arrived(connection);
+        let admitted = self.to.admit_offered(connection);
         stay.hand_over();
         tracing::debug!(
             service = &*self.versions.service,
@@ -116,7 +116,7 @@ impl Offer {
 
     /// Takes it back before the version has seen it.
     pub(crate) fn withdraw(mut self) -> Option<Handed> {
-        self.to.gone();
+        self.to.count_withdrawn();
         self.versions.forget_if_ended(&self.to);
         self.handed.take()
     }
@@ -127,7 +127,7 @@ impl Drop for Offer {
         let Some(handed) = self.handed.take() else {
             return;
         };
-        self.to.refused();
+        self.to.count_refused();
         send_home(
             &self.versions,
             handed,
@@ -179,7 +179,7 @@ pub(crate) fn keep(
         && connection.mark_refused(number)
         && to >= from.asks_for()
     {
-        from.stays();
+        from.count_staying();
     }
 }
 

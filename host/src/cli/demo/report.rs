@@ -99,7 +99,7 @@ impl Row {
             measured.times.sort_unstable();
             // A client that leaves a chat does not read what the others still say, and
             // so resets its connection.
-            let failures = service.remote().status().failed;
+            let failures = service.handle().status().failed;
             let failed = failures.total() - failures.peer;
             let error = match result {
                 Err(error) => Some(error),

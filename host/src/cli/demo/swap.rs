@@ -30,7 +30,7 @@ pub(super) async fn show() -> anyhow::Result<bool> {
     let mut say = |who: &str, answer: &str| writeln!(stdout, "  {who:<22} {answer:?}");
     let before = old.ask("typed before the swap\n").await?;
     say("an open connection", &before)?;
-    let swapped = service.remote().swap(NEW, SwapOptions::default()).await?;
+    let swapped = service.handle().swap(NEW, SwapOptions::default()).await?;
     let after = old.ask("typed after the swap\n").await?;
     say("the same connection", &after)?;
     let mut new = Peer::connect(address).await?;
@@ -39,7 +39,7 @@ pub(super) async fn show() -> anyhow::Result<bool> {
     drop((old, new));
     service.drain();
     service.ended().await.context("the service ended")?;
-    let moved = service.remote().status().hand_overs;
+    let moved = service.handle().status().hand_overs;
     Ok(before == "typed before the swap\n"
         && after == "TYPED AFTER THE SWAP\n"
         && next == "TYPED BY ANOTHER\n"

@@ -86,7 +86,7 @@ impl Turns<'_> {
                     if let Some(entry) = self.open.get(&id)
                         && entry.connection.mark_refused(to)
                     {
-                        self.version.stays();
+                        self.version.count_staying();
                     }
                 }
             }
