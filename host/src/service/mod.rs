@@ -34,6 +34,7 @@ use crate::listen::bind::{self, BindError};
 use crate::service::rollback::RollbackPolicy;
 use crate::version::versions::Versions;
 use rustix::io::Errno;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,19 +42,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, oneshot};
 
 /// A running service. Dropping it aborts it.
+#[derive(Debug)]
+#[must_use = "a service that is dropped aborts"]
 pub struct Service {
     pub(crate) shared: Arc<Shared>,
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
 /// Asks a running service for things, from anywhere. Does not keep it running.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ServiceHandle {
     pub(crate) shared: Arc<Shared>,
 }
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// A listen address cannot be resolved.
     #[error(transparent)]
@@ -66,6 +70,7 @@ pub enum StartError {
         /// Which of its addresses.
         at: SocketAddr,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// The component cannot be started.
@@ -77,6 +82,7 @@ pub enum StartError {
         /// The service's name.
         name: String,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
 }
@@ -127,13 +133,26 @@ pub(crate) struct Shared {
 
 /// What a service is made of, besides its handler.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServiceOptions {
     /// Its name, in the log and for commands.
     pub name: String,
     /// Where to listen; at least one address.
     pub listen: Vec<ListenAddress>,
-    /// When to go back to the version before by itself.
+    /// When to go back to the version before by itself. By default
+    /// [`RollbackPolicy::default`].
     pub rollback: RollbackPolicy,
+}
+
+impl ServiceOptions {
+    /// A service that listens on `listen`, with the default rollback policy.
+    pub fn new(name: &str, listen: impl IntoIterator<Item = ListenAddress>) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen: listen.into_iter().collect(),
+            rollback: RollbackPolicy::default(),
+        }
+    }
 }
 
 impl Service {
@@ -218,6 +237,17 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.abort();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("name", &self.name())
+            .field("dispatch", &self.dispatch)
+            .field("local_addresses", &self.local_addresses)
+            .field("phase", &self.versions.phase())
+            .finish_non_exhaustive()
     }
 }
 

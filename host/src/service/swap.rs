@@ -36,6 +36,7 @@ pub enum OldConnections {
 
 /// How to swap.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SwapOptions {
     /// What becomes of the old version's connections. By default they are handed
     /// over if both versions can do that, and drain otherwise.
@@ -48,6 +49,27 @@ pub struct SwapOptions {
 }
 
 impl SwapOptions {
+    /// Decides what becomes of the old version's connections.
+    #[must_use]
+    pub fn old(mut self, old: OldConnections) -> Self {
+        self.old = Some(old);
+        self
+    }
+
+    /// Limits how long they may go on with the old version.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = Some(timeout);
+        self
+    }
+
+    /// Has the new version pass a probe first.
+    #[must_use]
+    pub fn probe(mut self, probe: Probe) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
     /// What is to become of the connections of `old`.
     pub(super) fn old_mode(
         &self,
@@ -75,6 +97,7 @@ impl SwapOptions {
 /// What a swap came to.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Swapped {
     /// The version that is current now.
     pub version: u32,
@@ -109,6 +132,7 @@ const SETTLING: Duration = Duration::from_secs(2);
 
 /// Why the old version goes on. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SwapError {
     /// Another swap is under way.
     #[error("a swap of {0} is under way; try again when it is done")]

@@ -21,6 +21,7 @@ pub(crate) struct Failures {
 /// Failed connections, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct FailureCounts {
     /// The handler returned an error.
     pub error: u64,
@@ -47,6 +48,7 @@ pub struct FailureCounts {
 /// How often connections went, or did not go, from one version to another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct HandOverCounts {
     /// Connections that it has handed over to a later version.
     pub handed_over: u64,

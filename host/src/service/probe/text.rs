@@ -186,7 +186,7 @@ mod tests {
         /// Whatever a probe sends and expects, its text means the same.
         #[test]
         fn every_probe_can_be_written(send: Vec<u8>, expect in prop::collection::vec(any::<u8>(), 1..50)) {
-            let probe = Probe { send, expect, timeout: DEFAULT_TIMEOUT };
+            let probe = Probe::new(send, expect);
             let text = probe.to_string();
             prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
             prop_assert_eq!(text.parse::<Probe>().unwrap(), probe);
