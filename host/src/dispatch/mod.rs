@@ -7,13 +7,15 @@
 //! | accept | `listen::accept` | takes a permit, then the socket (accept4) |
 //! | deliver | [`deliver`] | passes it to the current version; again after a swap |
 //! | give | [`give`] | passes it to one version, or returns it |
-//! | admit | `Version::admit` | counts it there; `isolated` starts a task for it |
-//! | queue | `Version::queue` | counts it there, and queues it for the shared instance |
-//! | register | `Arrival::register` | the shared instance's driver books it |
-//! | open, handle | `evented`; the others | tells the guest: by `opened` in a turn, or by calling `handle` |
+//! | admit | `Version::admit` | own instance: counts it there, for a task of its own |
+//! | or queue | `Version::queue` | shared instance: counts it there, into the entrance |
+//! | register | `Arrival::register` | shared instance: puts it on the driver's books |
+//! | open | `opened` in a turn | `evented`: tells the guest |
+//! | or handle | a call of `handle` | the other contracts: tells the guest |
 //!
 //! A connection that another version gave up is offered instead of delivered, see
-//! `version::offer`. From then on the stages are the same.
+//! `version::offer`. When the new version has accepted it, the last two stages are the
+//! same.
 //!
 //! | file | contracts | instances |
 //! | --- | --- | --- |
