@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::Interest;
 
-/// How often a closing connection is read before the thread gives others a turn, so
-/// that a peer that sends without end does not keep the thread.
+/// How many times a closing connection is read before other tasks get the thread, so
+/// that a peer that sends without end does not keep it.
 const READS: usize = 64;
 
 /// The state of the peer's sending half.

@@ -60,14 +60,14 @@ impl Connection {
         self.parts.refused_by.raise(by) < Some(by)
     }
 
-    /// Lets the question for a hand-over interrupt waits for input, or for room to
-    /// write, from now on.
+    /// Lets the request to hand the connection over interrupt waits for input, or for
+    /// room to write, from now on.
     pub(crate) fn interrupt_by(&self, asked: watch::Receiver<Option<VersionNumber>>) {
         *self.interrupt() = Some(asked);
     }
 
-    /// Waits for `wait`. Returns true if the question for a hand-over came first. Each
-    /// wait that is not ready at once is interrupted, until
+    /// Waits for `wait`. Returns true if the request to hand the connection over came
+    /// first. Each wait that is not ready at once is interrupted, until
     /// [`clear_interrupt`](Self::clear_interrupt) is called.
     pub(crate) async fn unless_told(&self, wait: impl Future<Output = ()>) -> bool {
         let asked = self.interrupt().clone();

@@ -29,7 +29,7 @@ mod armed {
             .insert(service.to_owned());
     }
 
-    /// Stops that.
+    /// Stops these panics.
     pub(crate) fn disarm(service: &str) {
         lock(&ARMED).get_or_insert_default().remove(service);
     }

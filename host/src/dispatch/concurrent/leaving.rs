@@ -73,11 +73,11 @@ impl Leaving {
     }
 
     /// Waits until calls that have not returned are not waited for any longer. Never
-    /// returns unless calls are gathered. Cancel-safe.
+    /// returns if none is waited for. Cancel-safe.
     ///
-    /// The event loop of the store polls this. While a guest holds the loop up, it may
-    /// not fire (wasmtime #11869, #11870); then the gate of the next version opens
-    /// after its own limit.
+    /// The event loop of the store polls this. It may not fire while a guest blocks the
+    /// loop (wasmtime #11869, #11870); then the gate of the next version opens after
+    /// its own limit.
     pub(super) fn patience(&self) -> impl Future<Output = ()> + use<> {
         let until = self.gathering.as_ref().map(|gathering| gathering.until);
         async move {

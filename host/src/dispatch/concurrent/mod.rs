@@ -165,8 +165,8 @@ impl Serving {
     /// Waits until a call of `hand-over` has taken too long.
     ///
     /// Polled outside of the store's event loop: a guest that waits in the call by way
-    /// of WASI 0.2 holds the whole loop up, and no timer inside fires (wasmtime #11869,
-    /// #11870).
+    /// of WASI 0.2 blocks the whole loop, and a timer inside may not fire (wasmtime
+    /// #11869, #11870).
     async fn overdue(&self) {
         let mut busy = self.busy.subscribe();
         loop {

@@ -2,9 +2,9 @@
 //! `evented` handlers under `poll`.
 //!
 //! The cost of a turn depends on the number of connections in it, and not on the number
-//! of open ones. An instance ends when a turn traps, waits or computes past the
-//! deadline; its connections are closed, and the next connection gets a new instance.
-//! All connections can be handed over between two turns.
+//! of open ones. An instance ends when a turn traps, or takes longer than the deadline,
+//! computing or waiting. Then its connections are closed, and the next connection gets
+//! a new instance. All connections can be handed over between two turns.
 
 mod entry;
 pub(super) mod epoll;

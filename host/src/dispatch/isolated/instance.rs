@@ -64,9 +64,9 @@ impl Instance {
     /// Asks the guest to accept a connection that this or another version gave up. The
     /// inner error is the guest's reason to refuse it.
     ///
-    /// Must not take longer than the deadline. The deadline is outside of
-    /// `run_concurrent`, because a time-out that is polled inside may not fire
-    /// (wasmtime #11869, #11870).
+    /// The call must not take longer than the deadline. Its time-out is outside of
+    /// `run_concurrent`, because one that is polled inside may not fire (wasmtime
+    /// #11869, #11870).
     pub(super) async fn accept(
         &mut self,
         connection: &Arc<Connection>,
