@@ -22,8 +22,9 @@ pub(super) struct Session {
     pub(super) guest_holds: AtomicU8,
     /// Set when the handler is done: resources that the guest still holds are dead.
     pub(super) over: AtomicBool,
-    /// The guest's task that waits for input. The runtime's poller remembers only the
-    /// last task that waits, and when the connection closes that is the closing.
+    /// The guest's task that waits for input. Kept because the runtime's poller
+    /// remembers only the last task that waits: when the connection closes, that is the
+    /// closing task.
     pub(super) reader: AtomicWaker,
     /// The guest's task that waits for room to write, for the same reason.
     pub(super) writer: AtomicWaker,

@@ -9,7 +9,7 @@
 //! | give | [`give`] | passes it to one version, or returns it |
 //! | admit | `Version::admit` | own instance: counts it there, for a task of its own |
 //! | or queue | `Version::queue` | shared instance: counts it there, into the entrance |
-//! | register | `Arrival::register` | shared instance: puts it on the driver's books |
+//! | register | `Arrival::register` | shared instance: puts it on the driver's list |
 //! | open | `opened` in a turn | `evented`: tells the guest |
 //! | or handle | a call of `handle` | the other contracts: tells the guest |
 //!

@@ -202,7 +202,7 @@ impl Model {
     }
 
     /// Checks that every connection has its permit, and is counted by the version that
-    /// has it on its books or in its intake. A connection that has ended must be
+    /// has it on its list or in its intake. A connection that has ended must be
     /// counted once as handled or failed.
     fn check(&self) {
         let mut handled_and_failed = 0;

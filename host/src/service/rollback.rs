@@ -22,7 +22,7 @@ pub struct RollbackPolicy {
     pub percent: u8,
     /// How many connections must have ended before the version is judged. By default 5.
     pub least: u32,
-    /// How long after the swap the version is judged. By default 60 seconds.
+    /// How long after the swap the version can be taken back. By default 60 seconds.
     pub window: Duration,
     /// Which failed connections count. By default those whose instance died.
     pub on: RollbackOn,

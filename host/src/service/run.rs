@@ -16,8 +16,8 @@ use tokio::sync::{Semaphore, oneshot};
 /// How long the runtime's threads may take to be made.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most threads for blocking work of guests, which is granted files and name
-/// lookups. Tokio's default is 512.
+/// The most threads for work of guests that blocks: granted files, and lookups of
+/// names. Tokio's default is 512.
 const BLOCKING_THREADS: usize = 32;
 
 /// Makes the service's runtime. Under `threaded` it has worker threads; otherwise it

@@ -1,8 +1,8 @@
 //! How connections come to a shared instance: accepted ones, ones that another version
 //! offers, and ones that come back because no version took them.
 //!
-//! The three queues live as long as the version takes connections, or has some on
-//! offer. They do not serve anything; a driver in `dispatch` does.
+//! The sending end is dropped when the version is retired, the receiving end when its
+//! driver has ended. This module serves nothing; the drivers are in `dispatch`.
 
 use crate::connection::ConnectionId;
 use crate::guest::hand_over::ConnectionState;
@@ -63,14 +63,14 @@ pub(crate) enum Arrival {
     Settled,
 }
 
-/// An arrival after its connection was added to the driver's books. If the instance
+/// An arrival after its connection was added to the driver's list. If the instance
 /// dies from now on, the connection fails with it. Connections that are only offered
-/// are not on the books yet.
+/// are not on the list yet.
 pub(crate) enum Registered {
     /// From here the guest is told of the connection, and serves it.
     Accepted(ConnectionId),
     /// The guest decides about each offer, in a `Batch`. From here to accepted, which
-    /// puts the connection on the books, or to refused.
+    /// puts the connection on the list, or to refused.
     Offers(Vec<Offer>),
     /// The guest gets its own state back. From here it serves the connection again; or
     /// it refuses the state, and the connection is closed as failed.
@@ -81,7 +81,7 @@ pub(crate) enum Registered {
 
 impl Arrival {
     /// Calls `enter` with a connection that counts on this version already, to put it
-    /// on the driver's books.
+    /// on the driver's list.
     pub(crate) fn register(self, enter: impl FnOnce(Admitted)) -> Registered {
         match self {
             Self::Accepted(admitted) => {

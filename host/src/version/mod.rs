@@ -9,7 +9,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `versions` | all versions of a service, and which one is current |
-//! | `stay` | a connection's place on the books of a version |
+//! | `stay` | a connection as a version counts it |
 //! | `entrance` | how connections come to a shared instance |
 //! | `offer` | a connection on its way to another version: its life, drawn |
 //! | `ending` | the end of a connection |
@@ -42,9 +42,10 @@ use tokio::sync::{Notify, watch};
 pub(crate) enum Origin {
     /// It was the first version.
     Start,
-    /// A swap put it in the place of the version before. It is on trial.
+    /// A swap put it in the place of the version before, or a rollback went to a
+    /// condemned component. It is on trial.
     Swap,
-    /// A rollback went back to its component.
+    /// A rollback went back to its component, which is not condemned.
     Rollback,
     /// A probe tries it. It never becomes current.
     Probe,

@@ -7,11 +7,12 @@
 //! new       Connection, in the closure of the accept loop
 //!  |        dropped: closed, and no version counts it
 //!  v  Version::admit, Version::queue
-//! in        Admitted: in an intake, a driver's books, or a task <------------+
+//! in        Admitted: in an intake, a driver's list, or a task <-------------+
 //!  |        dropped: closed, counted as failed by a panic                    |
 //!  v  Version::ask, and the guest learns of it                               |
 //! told      Admitted, as before                                              |
 //!  |        (`evented` skips this: the call of hand-over tells the guest)    |
+//!  |        no state: closed, but `evented` keeps it; still held: failed     |
 //!  v  the guest's hand-over returns a state, Connection::renew succeeds      |
 //! given up  Handed; in GivenUp, if the instance is shared                    |
 //!  |        dropped: as before; but if the guest dies, it is offered         |
@@ -29,8 +30,8 @@
 //! accepted  Admitted, counted on the new version  ---------------------------+
 //! ```
 //!
-//! "Dropped" is what a panic of the holder does too. A connection on the books of a
-//! shared instance fails with the instance.
+//! "Dropped" is what a panic of the holder does too. A connection on the list of a
+//! shared instance's driver fails with the instance.
 
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};

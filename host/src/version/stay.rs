@@ -1,4 +1,4 @@
-//! A connection's place on the books of a version.
+//! A connection as a version counts it.
 
 use crate::connection::Connection;
 use crate::guest::failure::{Failure, HostPanic};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// A connection that a version has admitted, and the token that counts it there.
 pub(crate) struct Admitted {
-    // In this order: a thread that sees the connection gone from the books finds its
+    // In this order: a thread that no longer sees the connection counted finds its
     // permit free.
     pub(crate) connection: Arc<Connection>,
     pub(crate) stay: Stay,

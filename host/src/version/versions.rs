@@ -36,7 +36,7 @@ pub(crate) struct Versions {
     /// The earlier versions. Its lock is held while a version becomes current, and
     /// while the phase changes.
     history: Mutex<History>,
-    /// Notified when a connection of any version has failed.
+    /// Notified when a connection of any version has failed, except those of probes.
     failed: Arc<Notify>,
     /// How far the end of the service has come.
     phase: watch::Sender<Phase>,
@@ -56,7 +56,7 @@ pub(crate) struct History {
     /// Connections that versions without connections have handled. The versions
     /// themselves are forgotten.
     pub(crate) handled: u64,
-    /// The failed connections of those versions.
+    /// The failed connections of those versions, and those that no version took.
     pub(crate) failures: FailureCounts,
     /// The hand-overs of those versions.
     pub(crate) hand_overs: HandOverCounts,

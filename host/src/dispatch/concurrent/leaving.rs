@@ -27,13 +27,13 @@ use tokio::time::{Instant, sleep_until};
 pub(super) struct Leaving {
     /// The version that the calls were last told to leave for. `None` before that.
     to: Option<VersionNumber>,
-    /// `Some` while calls that have returned wait for others.
+    /// What is waited for. `Some` from [`begin`](Self::begin) to [`take`](Self::take).
     gathering: Option<Gathering>,
     /// The connections whose calls have returned, and that are not taken yet.
     returned: Vec<ConnectionId>,
 }
 
-/// What is waited for.
+/// The calls that are waited for.
 struct Gathering {
     /// The connections whose calls have not returned.
     awaited: HashSet<ConnectionId>,
@@ -137,9 +137,9 @@ impl Serving {
         Ok(staying)
     }
 
-    /// Takes a connection, which the guest has given up, off the books, to be offered.
-    /// Returns the connection if its state cannot be handed over. Closes it as failed
-    /// if the guest still holds a resource of it.
+    /// Takes a connection, which the guest has given up, from the driver's list, to be
+    /// offered. Returns the connection if its state cannot be handed over. Closes it as
+    /// failed if the guest still holds a resource of it.
     async fn give_up(
         &self,
         guest: &Guest<'_>,

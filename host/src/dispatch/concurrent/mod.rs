@@ -273,14 +273,14 @@ impl Serving {
         guest.exports.handle_in(guest.accessor, socket).await
     }
 
-    /// Puts an arrival on the books, if it is this version's connection.
+    /// Puts an arrival on the driver's list, if it is this version's connection.
     fn register(&self, arrival: Arrival) -> Registered {
         arrival.register(|admitted| {
             self.insert(admitted);
         })
     }
 
-    /// Puts a connection on the books.
+    /// Puts a connection on the driver's list.
     fn insert(&self, admitted: Admitted) -> ConnectionId {
         let Admitted { connection, stay } = admitted;
         let id = connection.id();
@@ -289,7 +289,7 @@ impl Serving {
         id
     }
 
-    /// Takes a connection off the books. `None` if it is not there.
+    /// Removes a connection from the driver's list. `None` if it is not there.
     fn remove(&self, id: ConnectionId) -> Option<Admitted> {
         let connection = self.open.lock().remove(&id)?;
         let stay = lock(&self.stays).remove(&id)?;
@@ -352,7 +352,8 @@ impl Serving {
             .is_some_and(|connection| connection.was_told())
     }
 
-    /// Takes a connection off the books, and starts a task that closes it in order.
+    /// Removes a connection from the driver's list, and starts a task that closes it in
+    /// order.
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
         lock(&self.flushing).remove(&id);
         let Some(admitted) = self.remove(id) else {

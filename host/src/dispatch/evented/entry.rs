@@ -1,4 +1,4 @@
-//! A connection on the books of the `evented` driver.
+//! A connection on the list of the `evented` driver.
 
 use crate::connection::Connection;
 use crate::guest::exports::evented::{Interest, Readiness};
@@ -6,7 +6,7 @@ use crate::version::stay::{Admitted, Stay};
 use rustix::event::epoll::EventFlags;
 use std::sync::Arc;
 
-/// A connection on the driver's books. It lives until the connection closes, or until
+/// A connection on the driver's list. It lives until the connection closes, or until
 /// the guest has given it up.
 pub(super) struct Entry {
     pub(super) connection: Arc<Connection>,
@@ -34,7 +34,7 @@ impl Entry {
         }
     }
 
-    /// Returns the connection alone, when it leaves the driver's books.
+    /// Returns the connection alone, when it leaves the driver's list.
     pub(super) fn into_admitted(self) -> Admitted {
         let Self {
             connection, stay, ..

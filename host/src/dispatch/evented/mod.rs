@@ -321,7 +321,8 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// Removes a connection from the books, and starts a task that closes it in order.
+    /// Removes a connection from the driver's list, and starts a task that closes it in
+    /// order.
     fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) {
         self.watch_nothing(id);
         if let Some(entry) = self.open.remove(&id) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Turns<'_> {
-    /// Puts an arrival on the books, if it is this version's connection.
+    /// Puts an arrival on the driver's list, if it is this version's connection.
     pub(super) fn register(&mut self, arrival: Arrival) -> Registered {
         arrival.register(|admitted| {
             let connection = &admitted.connection;
@@ -52,7 +52,7 @@ impl Turns<'_> {
         Ok(())
     }
 
-    /// Puts a connection on the books; the guest will be told of it.
+    /// Puts a connection on the driver's list; the guest will be told of it.
     pub(super) fn enter(&mut self, admitted: Admitted) {
         let id = admitted.connection.id();
         self.register(Arrival::Accepted(admitted));
@@ -100,9 +100,9 @@ impl Turns<'_> {
         Ok(())
     }
 
-    /// Takes a connection, which the guest has given up, off the books, to be offered.
-    /// If its state cannot be handed over, the connection stays. Closes it as failed if
-    /// the guest still holds a resource of it.
+    /// Takes a connection, which the guest has given up, from the driver's list, to be
+    /// offered. If its state cannot be handed over, the connection stays. Closes it as
+    /// failed if the guest still holds a resource of it.
     async fn give_up(
         &mut self,
         guest: &mut Guest,
