@@ -8,31 +8,33 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::Interest;
 
-/// Reads of a closing connection at one go, so that a peer that sends for ever
-/// does not hold the thread.
+/// How many times a closing connection is read before other tasks get the thread, so
+/// that a peer that sends without end does not keep it.
 const READS: usize = 64;
 
-/// What is left of the peer's sending side.
+/// The state of the peer's sending half.
 enum Input {
-    /// It has ended, with FIN or otherwise.
+    /// It has ended, with FIN or with an error. Also if nothing can wait for more.
     Ended,
-    /// There may be more at once.
+    /// There may be more right now.
     More,
     /// There is nothing now.
     Nothing,
 }
 
 impl Connection {
-    /// Closes in order: sends what is unsent, then FIN, and reads and drops what
-    /// the peer still sends until its FIN.
+    /// Closes in order: sends what is unsent, then FIN, and reads and drops what the
+    /// peer still sends until its FIN.
     ///
-    /// A close with unread input makes the kernel send RST, which can overtake
-    /// and destroy the answer on its way to the peer. Takes no longer than
-    /// `linger`. Says how many bytes were not sent: if there are any, the
-    /// connection is reset, because FIN would tell the peer that it has all.
+    /// A close with unread input makes the kernel send RST, which can overtake and
+    /// destroy the answer on its way to the peer.
+    ///
+    /// Takes no longer than `linger`. Returns how many bytes were not sent: if there
+    /// are any, the connection is reset, because FIN would tell the peer that it has
+    /// everything.
     pub(crate) async fn close(&self, linger: Duration) -> usize {
         self.shutdown_send();
-        // Most peers have gone first, and then no timer is needed.
+        // Most peers close first, and then no timer is needed.
         if self.has_unsent() || !matches!(self.discard(), Input::Ended) {
             let closing = poll_fn(|cx| self.poll_close(cx));
             let _ = tokio::time::timeout(linger, closing).await;
@@ -44,6 +46,8 @@ impl Connection {
         unsent
     }
 
+    /// Is ready when everything is sent and the peer's input has ended, or when sending
+    /// failed.
     fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
         let flushed = match self.poll_flush(cx) {
             Poll::Ready(Ok(())) => true,
@@ -78,8 +82,8 @@ impl Connection {
                 Ok(0) => return Input::Ended,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // If the poller refused this socket nobody can wait for the
-                    // peer's FIN, and a wait would be over at once, for ever.
+                    // If the poller refused this socket, nothing can wait for the
+                    // peer's FIN: each wait would return at once, without end.
                     return match self.session.unwaitable.get() {
                         Some(_) => Input::Ended,
                         None => Input::Nothing,
@@ -140,8 +144,8 @@ mod tests {
         assert!((LINGER..LINGER * 2).contains(&took), "{took:?}");
     }
 
-    /// The runtime's poller can refuse a descriptor, for want of memory or of watches.
-    /// Here it has the descriptor already.
+    /// The runtime's poller can refuse a descriptor, for lack of memory or of watches.
+    /// Here the poller has the descriptor already, and so refuses it.
     #[test]
     fn a_connection_that_cannot_be_watched_closes_all_the_same() {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-//! What a connection knows of being handed over to another version.
+//! Whether a connection is to be handed over, and how its guest learns that.
 
 use super::Connection;
 use super::session::Session;
@@ -10,20 +10,22 @@ use std::sync::{Arc, MutexGuard, Weak};
 use tokio::sync::watch;
 
 impl Connection {
-    /// Waits until its version asks its connections to go to one that has not
-    /// refused this one; then its guest has been told.
+    /// Waits until the connection's version asks its connections to go to a version
+    /// that has not refused this one. Then marks the guest as told.
     ///
-    /// `asked` is the number of the version to go to, once there is one.
+    /// `asked` has the number of the version to go to, and `None` until there is one.
+    /// Never returns if nothing can ask any more.
     pub(crate) async fn wait_until_told(&self, mut asked: watch::Receiver<Option<VersionNumber>>) {
         if asked.wait_for(|to| self.may_go_to(*to)).await.is_err() {
-            // There is nobody left to ask.
+            // The version is gone, so nothing asks any more.
             pending::<()>().await;
         }
         self.session.told.store(true, Ordering::Relaxed);
     }
 
-    /// As [`wait_until_told`](Self::wait_until_told), for a guest's wait, which does not keep the
-    /// connection. Never done if the connection is gone.
+    /// Does the same as [`wait_until_told`](Self::wait_until_told) for a wait of the
+    /// guest, which must not keep the connection alive. Never returns if the connection
+    /// is gone.
     pub(crate) async fn wait_until_told_if_open(
         connection: Weak<Self>,
         mut asked: watch::Receiver<Option<VersionNumber>>,
@@ -33,7 +35,7 @@ impl Connection {
             open.is_some_and(|connection| connection.may_go_to(*to))
         };
         if asked.wait_for(may_go).await.is_err() {
-            // There is nobody left to ask.
+            // The version is gone, so nothing asks any more.
             pending::<()>().await;
         }
         if let Some(connection) = connection.upgrade() {
@@ -46,24 +48,26 @@ impl Connection {
         self.session.told.load(Ordering::Relaxed)
     }
 
-    /// Whether the version with the number `to` may be asked to take it.
+    /// Whether the connection may go to the version `to`: it is later than any that the
+    /// connection could not go to. False for `None`.
     pub(crate) fn may_go_to(&self, to: Option<VersionNumber>) -> bool {
         to > self.parts.refused_by.load()
     }
 
-    /// It stays where it is, unless a version later than `by` asks. False if that was
-    /// so already.
+    /// Notes that the connection stays where it is, until a version later than `by`
+    /// asks. Returns false if that was noted already.
     pub(crate) fn mark_refused(&self, by: VersionNumber) -> bool {
         self.parts.refused_by.raise(by) < Some(by)
     }
 
-    /// From now on the question interrupts a wait for input, or for room to
-    /// write.
+    /// Lets the request to hand the connection over interrupt waits for input, or for
+    /// room to write, from now on.
     pub(crate) fn interrupt_by(&self, asked: watch::Receiver<Option<VersionNumber>>) {
         *self.interrupt() = Some(asked);
     }
 
-    /// Waits for `wait`. True if the question came first, as it does until
+    /// Waits for `wait`. Returns true if the request to hand the connection over came
+    /// first. Each wait that is not ready at once is interrupted, until
     /// [`clear_interrupt`](Self::clear_interrupt) is called.
     pub(crate) async fn unless_told(&self, wait: impl Future<Output = ()>) -> bool {
         let asked = self.interrupt().clone();
@@ -78,16 +82,16 @@ impl Connection {
         }
     }
 
-    /// The guest knows that a wait was interrupted; no other is.
+    /// Called when the guest has seen the interrupt. Later waits are not interrupted.
     pub(crate) fn clear_interrupt(&self) {
         *self.interrupt() = None;
     }
 
-    /// Makes it as it was when it was accepted, but for what was read and
-    /// written, so that another instance can have it. False if somebody still
-    /// has a hold on it.
+    /// Gives the connection a new session, so that another instance can serve it. What
+    /// was read and written stays as it is. Returns false, and changes nothing, if
+    /// anything else still has a reference to the connection, strong or weak.
     pub(crate) fn renew(self: &mut Arc<Self>) -> bool {
-        // Nobody else can touch it, and the compiler says so.
+        // `get_mut` succeeds only if this is the only reference.
         let Some(connection) = Arc::get_mut(self) else {
             return false;
         };

@@ -1,24 +1,26 @@
 //! An accepted connection, as the host holds it.
 //!
 //! [`Connection`] is what both WASI versions and all dispatches share: reading,
-//! writing, half-closing, readiness, and closing in order. Everything here is
-//! non-blocking and byte for byte: what a read returned is gone from the socket
-//! and nothing else is; what a write took is sent or, at the end, reported.
+//! writing, half-closing, readiness, and closing in order. Nothing here blocks, and
+//! nothing reads ahead: a read takes exactly the bytes that it returns from the socket.
+//! Bytes that a write took are sent; if that fails, the failure is reported.
 //!
-//! It lives as long as the dispatch's entry for it and its closing. A guest's
-//! resources do not keep it: when its handler is done they are dead.
+//! A connection lives until the dispatch has removed its entry and has closed the
+//! connection. A guest's resources do not keep it alive: they are dead when the handler
+//! is done.
 //!
-//! It needs a connected stream socket and a peer, and knows nothing of the transport.
+//! A connection needs a connected stream socket and a peer, and knows nothing of the
+//! transport.
 //!
 //! | file | |
 //! | --- | --- |
 //! | `parts` | what lasts as long as the connection: socket, output, sums |
-//! | `session` | what lasts as long as the instance that serves it |
+//! | `session` | what lasts as long as the instance that serves the connection |
 //! | `peer` | the other side |
-//! | `permit` | the place that the connection takes |
-//! | `reading`, `writing`, `closing` | the bytes, and the end of them |
-//! | `interrupt` | the question whether it is to be handed over |
-//! | `attention` | how it asks the `evented` dispatch to look at it |
+//! | `permit` | the connection's place among `--max-connections` |
+//! | `reading`, `writing`, `closing` | the bytes, and their end |
+//! | `interrupt` | whether the connection is to be handed over |
+//! | `attention` | how a connection asks the `evented` dispatch to look at it |
 //! | `register` | the runtime's poller |
 //! | `traffic` | the bytes of all connections of a service |
 
@@ -49,25 +51,24 @@ use std::sync::{Arc, MutexGuard, Weak};
 use tokio::io::unix::AsyncFd;
 use traffic::Traffic;
 
-/// The most bytes that one guest call may move, either way.
+/// The most bytes that one guest call may move, in either direction.
 ///
-/// The same cap as wasmtime-wasi's: a guest cannot make the host allocate more.
+/// The same limit as wasmtime-wasi's: a guest cannot make the host allocate more.
 pub(crate) const MAX_TRANSFER: usize = 64 * 1024;
 
-/// Names a connection in the log and in the `evented` contract. Unique in the
+/// Identifies a connection in the log and in the `evented` contract. Unique in the
 /// process.
 pub(crate) type ConnectionId = u64;
 
 /// An accepted connection. See the module's documentation.
 pub(crate) struct Connection {
-    // In this order: the poller lets go of the descriptor before it is closed.
+    // In this order: the poller drops the descriptor before the descriptor is closed.
     session: Session,
     parts: Parts,
 }
 
 impl Connection {
-    /// Takes over a connected, non-blocking socket, and gives the connection its
-    /// number.
+    /// Makes a connection from a connected, non-blocking socket, and numbers it.
     pub(crate) fn new(
         socket: OwnedFd,
         peer: Peer,
@@ -80,21 +81,24 @@ impl Connection {
         })
     }
 
+    /// The number of the connection.
     pub(crate) fn id(&self) -> ConnectionId {
         self.parts.id
     }
 
+    /// The other side.
     pub(crate) fn peer(&self) -> Peer {
         self.parts.peer
     }
 
-    /// The address that the peer has connected to, if it is an Internet address.
+    /// The address that the peer has connected to. `None` if it is not an Internet
+    /// address.
     pub(crate) fn local_ip(&self) -> io::Result<Option<SocketAddr>> {
         let address = rustix::net::getsockname(&self.parts.socket)?;
         Ok(address.try_into().ok())
     }
 
-    /// Whether a read or a write has failed for good, which no handler causes.
+    /// Whether a read or a write has failed permanently. No handler can cause that.
     pub(crate) fn is_lost(&self) -> bool {
         self.parts.lost.get().is_some()
     }
@@ -115,8 +119,8 @@ impl Connection {
         Held(Arc::downgrade(self))
     }
 
-    /// Ends what the guest can do with it: its resources are dead from now on, and
-    /// its tasks that wait are told.
+    /// Ends the guest's access to the connection: its resources are dead from now on,
+    /// and its tasks that wait are woken.
     pub(crate) fn take_from_guest(&self) {
         self.session.over.store(true, Ordering::Relaxed);
         self.session.reader.wake();
@@ -128,12 +132,13 @@ impl Connection {
         self.session.guest_holds.load(Ordering::Relaxed) == 0
     }
 
-    /// Where this connection asks for attention from now on.
+    /// Sets the list in which this connection asks for attention.
     pub(crate) fn set_attention(&self, attention: Arc<Attention>) {
         *self.attention() = Some(attention);
     }
 
-    /// Has the `evented` dispatch look at this connection again.
+    /// Asks the `evented` dispatch to look at this connection. Does nothing if it was
+    /// asked already, or if another dispatch serves the connection.
     pub(crate) fn ask_for_attention(&self) {
         if let Some(attention) = &*self.attention()
             && !self.session.asks.swap(true, Ordering::Relaxed)
@@ -142,7 +147,8 @@ impl Connection {
         }
     }
 
-    /// The dispatch is looking at it; what comes from now on is to be asked again.
+    /// Called when the dispatch looks at the connection: a later reason has to be asked
+    /// for again.
     pub(crate) fn attention_is_given(&self) {
         self.session.asks.store(false, Ordering::Relaxed);
     }
@@ -151,9 +157,9 @@ impl Connection {
         lock(&self.session.attention)
     }
 
-    /// The place in the runtime's poller, taken at the first wait: a connection
-    /// that never waits, and one that the `evented` dispatch watches itself,
-    /// never needs one.
+    /// Returns the registration with the runtime's poller, which is made at the first
+    /// wait. A connection that never waits has none, and neither has one that the
+    /// `evented` dispatch watches itself.
     fn registration(&self) -> io::Result<&AsyncFd<Arc<OwnedFd>>> {
         if let Some(registration) = self.session.registration.get() {
             return Ok(registration);
@@ -169,14 +175,14 @@ impl AsFd for Connection {
     }
 }
 
-/// A guest's hold on a connection; dropped with the resource that has it.
+/// A guest's hold on a connection. It is dropped with the resource that contains it.
 ///
-/// It does not keep the connection: descriptor and permit are back when the host
-/// has closed it, whatever resources the guest forgets to drop.
+/// It does not keep the connection alive: descriptor and permit are free again when the
+/// host has closed the connection, even if the guest never drops its resources.
 pub(crate) struct Held(Weak<Connection>);
 
 impl Held {
-    /// The connection, unless its handler is done.
+    /// Returns the connection. `None` if its handler is done.
     pub(crate) fn get(&self) -> Option<Arc<Connection>> {
         let connection = self.0.upgrade()?;
         (!connection.session.over.load(Ordering::Relaxed)).then_some(connection)
@@ -203,7 +209,7 @@ pub(crate) mod tests {
     use std::os::unix::net::UnixStream;
     use tokio::sync::Semaphore;
 
-    /// A connection, and its peer.
+    /// A connection and the peer's end of it.
     pub(crate) fn connection() -> (Arc<Connection>, UnixStream) {
         let (socket, peer) = UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();

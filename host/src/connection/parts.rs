@@ -1,4 +1,5 @@
-//! What lasts as long as a connection, whatever instances serve it one after another.
+//! What lasts as long as a connection, also when several instances serve it one after
+//! another.
 
 use super::ConnectionId;
 use super::peer::Peer;
@@ -11,31 +12,35 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// What is a connection's own, and no instance's. A hand-over changes nothing of it.
+/// The part of a connection that belongs to no instance. A hand-over does not change
+/// it.
 pub(super) struct Parts {
     pub(super) id: ConnectionId,
     pub(super) peer: Peer,
     pub(super) socket: Arc<OwnedFd>,
-    /// After the descriptor, for which it stands: it is given back when the descriptor
+    /// Declared after the socket, so that the permit is given back after the descriptor
     /// is closed.
     _permit: Permit,
     /// Bytes that the kernel has not taken yet, and the state of the sending half.
     pub(super) output: Mutex<Output>,
-    /// No read after `shutdown(receive)` or the end of file.
+    /// Set after `shutdown(receive)` or the end of file: there are no more reads.
     pub(super) read_closed: AtomicBool,
-    /// Why no read or write will succeed any more: the peer reset the connection, or
+    /// Why no read and no write can succeed any more: the peer reset the connection, or
     /// the network lost it.
     pub(super) lost: OnceLock<Errno>,
-    /// The last version that would not have it, if one was asked.
+    /// The latest version that the connection could not go to: that version refused the
+    /// connection, or the old one did not give it up. `None` before that.
     pub(super) refused_by: AtomicVersionNumber,
+    /// Bytes read from the peer.
     pub(super) bytes_in: AtomicU64,
+    /// Bytes that the kernel has taken.
     pub(super) bytes_out: AtomicU64,
-    /// The sums of the service.
+    /// The byte counts of the whole service.
     pub(super) traffic: Arc<Traffic>,
 }
 
 impl Parts {
-    /// Those of a new connection, which gets its number here.
+    /// Makes the parts of a new connection, and numbers it.
     pub(super) fn new(socket: OwnedFd, peer: Peer, permit: Permit, traffic: Arc<Traffic>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {

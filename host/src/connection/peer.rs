@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Who has connected, as the transport says it.
+/// The peer's address, as the transport reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A peer on the network, or on this machine over loopback.
@@ -11,8 +11,8 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// The peer's Internet address, if it has one. `wasi:sockets` has no words for
-    /// any other.
+    /// The peer's Internet address. `None` if the transport has no Internet addresses;
+    /// `wasi:sockets` cannot express other ones.
     pub(crate) fn ip(self) -> Option<SocketAddr> {
         match self {
             Self::Ip(address) => Some(address),

@@ -1,13 +1,13 @@
-//! The place that a connection takes among those that may be open.
+//! A connection's place among those that may be open at once.
 
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Gives its place back when it is dropped.
 ///
-/// A connection holds it and does not look into it, so that what admits connections
-/// can put into it whatever it counts.
+/// A connection holds its permit and never looks into it. So whatever admits
+/// connections may put more counters into it.
 pub(crate) struct Permit {
-    /// One of `--max-connections`.
+    /// One place of `--max-connections`.
     _of_service: OwnedSemaphorePermit,
 }
 

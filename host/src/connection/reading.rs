@@ -12,13 +12,13 @@ use tokio::io::Interest;
 impl Connection {
     /// Reads what is there into `buffer`, which must not be empty.
     ///
-    /// `Ok(0)` is the end of file, for good. `WouldBlock` says that nothing is
-    /// there now.
+    /// `Ok(0)` is the end of file; later reads return it too. `WouldBlock` means that
+    /// nothing is there now.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.read_with(|| self.receive(buffer))
     }
 
-    /// Reads at most `room` bytes of what is there; otherwise as
+    /// Reads at most `room` bytes of what is there; otherwise the same as
     /// [`try_read`](Self::try_read).
     pub(crate) fn try_read_vec(&self, room: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(room);
@@ -26,6 +26,7 @@ impl Connection {
         Ok(bytes)
     }
 
+    /// Calls `receive` unless the input has ended, and counts the bytes.
     fn read_with(&self, receive: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         if self.parts.read_closed.load(Ordering::Relaxed) {
             return Ok(0);
@@ -47,7 +48,7 @@ impl Connection {
             result => result?,
         };
         if count == 0 {
-            // The kernel tells an error once, and a write may have met it first.
+            // The kernel reports an error once, and a write may have seen it first.
             if let Some(error) = self.parts.lost.get().filter(|error| **error != Errno::PIPE) {
                 return Err((*error).into());
             }
@@ -60,15 +61,16 @@ impl Connection {
         Ok(count)
     }
 
-    /// Asks the kernel for the error that the poller has reported. The guest may close
-    /// without another read or write.
+    /// Asks the kernel for the error that the poller has reported, and keeps it. The
+    /// guest may close without another read or write.
     pub(crate) fn note_error(&self) {
         if let Ok(Err(error)) = rustix::net::sockopt::socket_error(&self.parts.socket) {
             let _ = self.parts.lost.set(error);
         }
     }
 
-    /// Is ready when [`try_read`](Self::try_read) may have something to say.
+    /// Is ready when [`try_read`](Self::try_read) may return something other than
+    /// `WouldBlock`.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.parts.read_closed.load(Ordering::Relaxed) {
             return Poll::Ready(());
@@ -77,17 +79,18 @@ impl Connection {
         self.poll_input(cx)
     }
 
-    /// Later reads are at the end of the file.
+    /// Makes later reads return the end of file.
     ///
     /// The kernel is not told: `close` still has to see the peer's FIN.
     pub(crate) fn shutdown_receive(&self) {
         self.parts.read_closed.store(true, Ordering::Relaxed);
     }
 
+    /// Receives from the socket, and keeps an error in `lost`.
     pub(super) fn receive(&self, buffer: impl Buffer<u8>) -> io::Result<usize> {
-        // Non-blocking, so never interrupted. For a buffer of uninitialised
-        // memory the first of the two results is the part that was filled; the
-        // second is the count in any case.
+        // The socket is non-blocking, so the call is never interrupted. For a buffer of
+        // uninitialised memory the first of the two results is the part that was
+        // filled; the second is the count in any case.
         match rustix::net::recv(&self.parts.socket, buffer, RecvFlags::empty()) {
             Ok((_, count)) => Ok(count),
             Err(Errno::AGAIN) => Err(Errno::AGAIN.into()),
@@ -98,6 +101,8 @@ impl Connection {
         }
     }
 
+    /// Is ready when the socket may have input, or when the poller has refused the
+    /// socket.
     pub(super) fn poll_input(&self, cx: &mut Context<'_>) -> Poll<()> {
         let ready = match self.registration() {
             Ok(registration) => ready!(registration.poll_read_ready(cx)).map(drop),

@@ -1,11 +1,12 @@
-//! Putting a descriptor into the runtime's poller.
+//! Registers a descriptor with the runtime's poller.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
 
-/// Has the runtime watch `descriptor`, edge-triggered, for reading and writing.
+/// Registers `descriptor` with the runtime's poller, edge-triggered, for reading and
+/// writing.
 #[allow(
     unsafe_code,
     reason = "tokio asks for a promise that its types cannot express"

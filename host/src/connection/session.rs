@@ -1,4 +1,4 @@
-//! What a connection has to do with the instance that serves it.
+//! What a connection keeps for the instance that serves it.
 
 use super::attention::Attention;
 use crate::lifecycle::VersionNumber;
@@ -10,28 +10,33 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-/// What belongs to one instance's time with a connection. The next instance begins
-/// with an empty one.
+/// The part of a connection that belongs to the instance that serves it now. The next
+/// instance begins with an empty session.
 #[derive(Default)]
 pub(super) struct Session {
-    /// The place in the runtime's poller, once something has waited.
+    /// The registration with the runtime's poller. Empty until something waits.
     pub(super) registration: OnceLock<AsyncFd<Arc<OwnedFd>>>,
-    /// Why the runtime's poller did not take it.
+    /// Why the runtime's poller refused the socket. Empty if it did not.
     pub(super) unwaitable: OnceLock<Errno>,
     /// How many resources the guest holds: socket, input, output.
     pub(super) guest_holds: AtomicU8,
-    /// The handler is done: what the guest still holds is dead.
+    /// Set when the handler is done: resources that the guest still holds are dead.
     pub(super) over: AtomicBool,
-    /// The guest's tasks that wait for input, and for room to write. The runtime's
-    /// poller remembers only the last task that waits, and that is the closing.
+    /// The guest's task that waits for input. Kept because the runtime's poller
+    /// remembers only the last task that waits: when the connection closes, that is the
+    /// closing task.
     pub(super) reader: AtomicWaker,
+    /// The guest's task that waits for room to write, for the same reason.
     pub(super) writer: AtomicWaker,
-    /// Where to say that this connection needs the `evented` dispatch.
+    /// The list in which this connection asks the `evented` dispatch for attention.
+    /// `None` under other dispatches.
     pub(super) attention: Mutex<Option<Arc<Attention>>>,
-    /// Whether it has said so since the dispatch last looked: once is enough.
+    /// Whether the connection has asked since the dispatch last looked: it asks once
+    /// only.
     pub(super) asks: AtomicBool,
-    /// Whether the guest knows that the connection is to be handed over.
+    /// Whether the guest has been told that the connection is to be handed over.
     pub(super) told: AtomicBool,
-    /// What interrupts a wait for input, or for room to write, once.
+    /// What interrupts a wait for input, or for room to write, once. `None` if nothing
+    /// does.
     pub(super) interrupt: Mutex<Option<watch::Receiver<Option<VersionNumber>>>>,
 }

@@ -10,10 +10,12 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
+    /// Counts bytes read from a peer.
     pub(crate) fn add_in(&self, count: usize) {
         self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
     }
 
+    /// Counts bytes that the kernel has taken.
     pub(crate) fn add_out(&self, count: usize) {
         self.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
     }

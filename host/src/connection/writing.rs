@@ -14,29 +14,32 @@ use tokio::io::Interest;
 /// The sending side.
 #[derive(Default)]
 pub(super) struct Output {
-    /// Accepted from the guest and not yet by the kernel; at most
-    /// [`MAX_TRANSFER`] bytes.
+    /// Bytes taken from the guest that the kernel has not taken yet; at most
+    /// [`MAX_TRANSFER`].
     unsent: Bytes,
     fin: Fin,
-    /// Why nothing can be sent any more.
+    /// Why nothing can be sent any more. `None` if bytes can be sent.
     broken: Option<Errno>,
 }
 
-/// What has become of our FIN.
+/// How far our FIN has come. It only goes forward.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Fin {
     #[default]
+    /// The sending half is open. From here to `Asked`.
     NotAsked,
-    /// To be sent when nothing is unsent.
+    /// To be sent when nothing is unsent. From here to `Sent`.
     Asked,
+    /// The kernel has it. The last state.
     Sent,
 }
 
 impl Connection {
-    /// Hands the kernel as much of `bytes` as it takes, which may be nothing.
+    /// Gives the kernel as much of `bytes` as it takes. Waits until that is at least
+    /// one byte, unless `bytes` is empty.
     ///
-    /// For a caller that keeps what was not taken. What an instance before left
-    /// to be sent goes first.
+    /// For a caller that keeps what was not taken. Bytes that an earlier instance left
+    /// unsent go first.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             {
@@ -55,11 +58,11 @@ impl Connection {
         }
     }
 
-    /// Accepts all of `bytes`; what the kernel does not take now is sent by
-    /// [`poll_flush`](Self::poll_flush).
+    /// Takes all of `bytes`. [`poll_flush`](Self::poll_flush) sends what the kernel
+    /// does not take now.
     ///
-    /// The caller has seen [`writable_bytes`](Self::writable_bytes) and writes
-    /// no more than that.
+    /// The caller has called [`writable_bytes`](Self::writable_bytes) and writes no
+    /// more than that.
     pub(crate) fn write(&self, bytes: Bytes) -> io::Result<()> {
         let mut output = self.output();
         output.check_open()?;
@@ -77,8 +80,7 @@ impl Connection {
         Ok(())
     }
 
-    /// How much [`write`](Self::write) may be given: nothing while earlier
-    /// output is unsent.
+    /// How many bytes [`write`](Self::write) takes: 0 while earlier output is unsent.
     pub(crate) fn writable_bytes(&self) -> io::Result<usize> {
         let mut output = self.output();
         output.check_open()?;
@@ -90,25 +92,25 @@ impl Connection {
         }
     }
 
-    /// Whether the kernel has still to take something that was written.
+    /// Whether the kernel has not taken everything that was written.
     pub(crate) fn has_unsent(&self) -> bool {
         !self.output().unsent.is_empty()
     }
 
-    /// How much the kernel has still to take, unless nothing can be sent any
-    /// more.
+    /// How many bytes the kernel has not taken. 0 if nothing can be sent any more.
     pub(super) fn unsent_bytes(&self) -> usize {
         self.output().unsent.len()
     }
 
-    /// Is ready when the kernel takes something.
+    /// Is ready when the kernel takes bytes again.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.output().check_open()?;
         self.session.writer.register(cx.waker());
         self.poll_output(cx)
     }
 
-    /// Sends what is unsent, and the FIN if it was asked for.
+    /// Sends what is unsent, and then the FIN if it was asked for. Is ready when
+    /// nothing is left, or with the error after which nothing can be sent.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             {
@@ -125,18 +127,18 @@ impl Connection {
         }
     }
 
-    /// Sends what an instance before has left to be sent. Done when that is all, or
+    /// Sends what an earlier instance left unsent. Returns when nothing is left, or
     /// when nothing can be sent any more.
     ///
-    /// Beside a writer of the instance now: unlike `poll_flush` this does not take
-    /// its place in the poller.
+    /// May run beside the writer of the current instance: unlike `poll_flush` this does
+    /// not replace the writer's waker in the poller.
     pub(crate) async fn flushed(&self) {
         while !self.flush_now() {
             let Ok(registration) = self.registration() else {
                 return;
             };
-            // What was sent is tried again by `flush_now`, which knows when it is
-            // no longer writable.
+            // `flush_now` tries again, and clears the readiness when the kernel takes
+            // no more.
             match registration.writable().await {
                 Ok(mut ready) => ready.retain_ready(),
                 Err(_) => return,
@@ -144,23 +146,24 @@ impl Connection {
         }
     }
 
-    /// Sends what is unsent without waiting. Says whether nothing is left.
+    /// Sends what is unsent without waiting. Returns whether nothing is left to send.
     pub(crate) fn flush_now(&self) -> bool {
         let mut output = self.output();
-        // Broken for good: nothing of it will ever be sent.
+        // After an error nothing more can be sent.
         self.send_unsent(&mut output).is_err() || output.unsent.is_empty()
     }
 
-    /// Sends FIN after all that was written. Later writes are refused.
+    /// Sends FIN after all that was written. Later writes fail.
     pub(crate) fn shutdown_send(&self) {
         let mut output = self.output();
         if output.fin == Fin::NotAsked {
             output.fin = Fin::Asked;
-            // A failure here is the peer's doing and shows in the next read.
+            // The peer causes a failure here, and the next read shows it.
             let _ = self.send_unsent(&mut output);
         }
     }
 
+    /// Is ready when the socket may have room for output.
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.registration()?
             .poll_write_ready(cx)
@@ -171,8 +174,8 @@ impl Connection {
         lock(&self.parts.output)
     }
 
-    /// Gives the kernel what it takes of `unsent`, and FIN when its turn has
-    /// come. An error is final.
+    /// Gives the kernel as much of `unsent` as it takes, and then FIN if that was asked
+    /// for. After an error nothing can be sent any more.
     fn send_unsent(&self, output: &mut Output) -> Result<(), Errno> {
         while !output.unsent.is_empty() {
             let bytes = output.unsent.clone();
@@ -190,6 +193,8 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends once, and counts the bytes. After an error other than `AGAIN` the output
+    /// is broken, and nothing is unsent.
     fn send(&self, output: &mut Output, bytes: &[u8]) -> Result<usize, Errno> {
         let send = || rustix::net::send(&self.parts.socket, bytes, SendFlags::NOSIGNAL);
         let result = match self.session.registration.get() {
@@ -218,6 +223,7 @@ impl Connection {
 }
 
 impl Output {
+    /// Returns the error that a write gets, if the sending half is closed or broken.
     fn check_open(&self) -> Result<(), Errno> {
         match self.broken {
             Some(error) => Err(error),

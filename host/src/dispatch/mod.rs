@@ -1,14 +1,33 @@
 //! From an accepted connection to a call into a guest.
 //!
+//! A connection is admitted in stages, each with its own verb:
+//!
+//! | stage | where | what it does |
+//! | --- | --- | --- |
+//! | accept | `listen::accept` | takes a permit, then the socket (accept4) |
+//! | deliver | [`deliver`] | passes it to the current version; again after a swap |
+//! | give | [`give`] | passes it to one version, or returns it |
+//! | admit | `Version::admit` | own instance: counts it there, for a task of its own |
+//! | or queue | `Version::queue` | shared instance: counts it there, into the entrance |
+//! | register | `Arrival::register` | shared instance: puts it on the driver's list |
+//! | open | `opened` in a turn | `evented`: tells the guest |
+//! | or handle | a call of `handle` | the other contracts: tells the guest |
+//!
+//! A connection that another version gave up is offered instead of delivered, see
+//! `version::offer`. When the new version has accepted it, the last two stages are the
+//! same.
+//!
 //! | file | contracts | instances |
 //! | --- | --- | --- |
-//! | `isolated` | `blocking`, `concurrent` | one a connection |
+//! | `isolated` | `blocking`, `concurrent` | one per connection |
 //! | `evented` | `evented` | one for all, called for each batch of events |
 //! | `concurrent` | `concurrent` | one for all, many calls at once |
 //!
-//! `isolated` serves all three dispatches: what differs is how many threads the
-//! runtime has and whether the next connection is let in before the last one is
-//! done. The other two exist under `poll` only and run on its one thread.
+//! `isolated` serves all three dispatches: they differ in the number of the runtime's
+//! threads, and in whether the next connection is let in before the last one is done.
+//! The other two exist under `poll` only, and run on its one thread.
+//!
+//! `supervision` runs the drivers of shared instances.
 
 mod concurrent;
 mod evented;
@@ -32,10 +51,11 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Makes a version ready to be given connections.
+/// Prepares a version for its first connection. Does nothing if each connection gets an
+/// instance of its own.
 ///
-/// What a shared instance needs of the system it gets here, before anybody
-/// depends on it; the instance itself is made when there is somebody to serve.
+/// A shared instance gets what it needs of the system here, before the version becomes
+/// current. The instance itself is made for the first connection.
 pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<()> {
     if !version.handler.shares_instance() {
         return Ok(());
@@ -50,9 +70,10 @@ pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Res
     Ok(())
 }
 
-/// Gives a connection to the version that is current.
+/// Gives a connection to the version that is current. Closes it if the service is
+/// ending.
 ///
-/// `turn` is what `sequential` lets the next connection in by.
+/// `turn` is the connection's turn under `sequential`, and `None` otherwise.
 pub(crate) fn deliver(
     versions: &Arc<Versions>,
     mut connection: Arc<Connection>,
@@ -64,8 +85,8 @@ pub(crate) fn deliver(
             Ok(()) => return,
             Err(refused) => connection = refused,
         }
-        // A swap came between, and the new version takes it; or the service is
-        // ending, and nobody does.
+        // Either a swap came between, and the new version takes the connection; or the
+        // service is ending, and no version does.
         if versions.is_current(&version) {
             let ending = Arc::clone(versions);
             versions.spawn_task(async move { ending.close_unserved(connection).await });
@@ -74,7 +95,7 @@ pub(crate) fn deliver(
     }
 }
 
-/// Gives a connection to a version, or back if it takes no more.
+/// Gives a connection to a version, and gives it back if the version takes no more.
 pub(crate) fn give(
     versions: &Arc<Versions>,
     version: &Arc<Version>,
@@ -89,7 +110,7 @@ pub(crate) fn give(
     Ok(())
 }
 
-/// Offers connections that their version has given up to the version that is
+/// Offers connections, which their version has given up, to the version that is
 /// current. Those that it does not take return by `home`.
 pub(crate) fn offer(versions: &Arc<Versions>, handed: Vec<Handed>, home: &UnboundedSender<Handed>) {
     let mut fit = Vec::with_capacity(handed.len());
@@ -104,7 +125,8 @@ pub(crate) fn offer(versions: &Arc<Versions>, handed: Vec<Handed>, home: &Unboun
     }
     while !fit.is_empty() {
         let to = versions.current();
-        // Before it is looked at, so that it is not forgotten meanwhile.
+        // Offered before the version's phase is read, so that the version is not
+        // forgotten in between.
         let offers: Vec<_> = fit
             .drain(..)
             .map(|handed| Offer::new(versions, &to, handed, home))
@@ -114,15 +136,15 @@ pub(crate) fn offer(versions: &Arc<Versions>, handed: Vec<Handed>, home: &Unboun
         } else if !to.handler.takes_over() {
             refuse_all(offers, NOT_EXPORTED);
         } else {
-            // If a swap came between, a later version takes them.
+            // If a swap came between, the next round offers them to a later version.
             let refused = give_offers(versions, &to, offers);
             fit.extend(refused.into_iter().filter_map(Offer::withdraw));
         }
     }
 }
 
-/// Offers what a shared instance has given up, and lets the version after have
-/// new connections.
+/// Offers the connections that a shared instance has given up, and releases the gate of
+/// the next version.
 fn offer_together(
     versions: &Arc<Versions>,
     from: &Arc<Version>,
@@ -133,8 +155,8 @@ fn offer_together(
     from.release_next_gate();
 }
 
-/// Sees to what a shared instance had given up when it ended by `failure`: unless
-/// the version is to end, that is safe.
+/// Offers the connections that a shared instance had given up before it ended by
+/// `failure`: their states are complete. Closes them if the version aborts.
 fn save(
     versions: &Arc<Versions>,
     from: &Arc<Version>,
@@ -151,11 +173,12 @@ fn save(
     }
 }
 
+/// Refuses offers, so that their connections go home.
 fn refuse_all(offers: Vec<Offer>, reason: &str) {
     offers.into_iter().for_each(|offer| offer.refuse(reason));
 }
 
-/// Gives offers to a version, and returns them if it takes no more.
+/// Gives offers to a version, and returns them if the version takes no more.
 fn give_offers(versions: &Arc<Versions>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
     if to.handler.shares_instance() {
         return to.queue_offers(offers).err().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Whatever versions do with the connections they are offered, and in whatever
-//! order: a connection is in one place at any time, and none gets lost.
+//! Whatever versions do with the connections that they are offered, and in whatever
+//! order: a connection is in one place at any time, and none is lost.
 //!
-//! The services, versions, intakes and offers are the real ones; in the place of
-//! the guests are rules that decide at random.
+//! The versions, intakes and offers are the real ones. Rules that decide at random
+//! stand for the guests.
 
 use crate::connection::peer::Peer;
 use crate::connection::{Connection, ConnectionId};
@@ -26,7 +26,7 @@ use std::sync::{Arc, LazyLock};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
-/// For the time that a gate may be shut.
+/// Gates need a clock.
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_all().build().unwrap());
 
@@ -34,18 +34,20 @@ const MAX_CONNECTIONS: usize = 64;
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// Somebody connects.
+    /// A peer connects.
     Open,
-    /// A version takes in what has come. It refuses every `refuse`th offer, and
-    /// dies at the `die`th.
+    /// A version receives what has come. Its guest refuses every `refuse`th offer, and
+    /// dies at every `die`th.
     TakeIn {
         version: usize,
         refuse: usize,
         die: usize,
     },
-    /// A new version becomes current. With `gate`, it waits for the one before.
+    /// A new version becomes current. With `gate`, its accepted connections wait for
+    /// the version before.
     Swap { gate: bool },
-    /// A retired version gives up what it may, but for every `keep`th.
+    /// A retired version gives up its connections, except for every `keep`th. With
+    /// `large`, their states are too large.
     GiveUp {
         version: usize,
         keep: usize,
@@ -68,7 +70,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Nothing is refused, and nobody dies.
+/// Receives everything: no offer is refused, and no guest dies.
 fn take_in_all(version: usize) -> Act {
     Act::TakeIn {
         version,
@@ -77,7 +79,7 @@ fn take_in_all(version: usize) -> Act {
     }
 }
 
-/// Nobody is kept.
+/// Gives every connection up.
 fn give_up_all(version: usize) -> Act {
     Act::GiveUp {
         version,
@@ -86,11 +88,13 @@ fn give_up_all(version: usize) -> Act {
     }
 }
 
-/// A version, as its dispatch has it.
+/// A version and its driver.
 struct Driver {
     version: Arc<Version>,
     intake: Intake,
+    /// The connections of its instance.
     books: BTreeMap<ConnectionId, Admitted>,
+    /// The version that its connections were last offered to.
     offered_to: Option<VersionNumber>,
 }
 
@@ -98,7 +102,9 @@ struct Model {
     versions: Arc<Versions>,
     drivers: Vec<Driver>,
     permits: Arc<Semaphore>,
+    /// How many peers have connected.
     opened: u64,
+    /// How many connections have not ended.
     alive: usize,
 }
 
@@ -178,7 +184,7 @@ impl Model {
         assert!(current.queue(connection).is_ok());
     }
 
-    /// The steps of a swap.
+    /// Does the steps of a swap.
     fn swap(&mut self, gate: bool) {
         let version = self.versions.next(Arc::clone(&HANDLER), Origin::Swap);
         let intake = version.open_intake();
@@ -195,9 +201,9 @@ impl Model {
         self.add(version, intake);
     }
 
-    /// Every connection has its permit, and is counted by the version that has
-    /// it, on its books or still in its intake. One that has gone is counted as
-    /// handled, failed, or handed over, once.
+    /// Checks that every connection has its permit, and is counted by the version that
+    /// has it on its list or in its intake. A connection that has ended must be
+    /// counted once as handled or failed.
     fn check(&self) {
         let mut handled_and_failed = 0;
         for driver in &self.drivers {
@@ -219,7 +225,7 @@ impl Model {
         }
     }
 
-    /// Everybody takes in and gives up all, until nothing moves any more.
+    /// Lets every version receive and give up everything, until nothing moves any more.
     fn settle(&mut self) {
         for _ in 0..self.drivers.len() + 1 {
             for driver in &mut self.drivers {
@@ -235,7 +241,7 @@ impl Model {
 }
 
 impl Driver {
-    /// Says how many connections died with an instance.
+    /// Receives what has come. Returns how many connections died with an instance.
     fn take_in(&mut self, refuse: usize, die: usize) -> usize {
         let (mut seen, mut dead) = (0, 0);
         while let Some(Some(arrival)) = self.intake.next().now_or_never() {
@@ -267,8 +273,8 @@ impl Driver {
                         self.books.insert(admitted.connection.id(), admitted);
                     }
                     if died {
-                        // Its own connections die with the instance, half of them by
-                        // a panic that counts nothing.
+                        // The instance's own connections die with it, half of them by a
+                        // panic, which counts nothing by itself.
                         dead += self.books.len();
                         for (id, mut admitted) in std::mem::take(&mut self.books) {
                             if id % 2 == 0 {
@@ -331,7 +337,7 @@ proptest! {
             model.act(act);
             model.check();
         }
-        // With one more version that has everybody, all find their way to it.
+        // With one more version, which accepts everything, all connections reach it.
         model.act(&Act::Swap { gate: true });
         model.settle();
         model.check();
@@ -361,7 +367,7 @@ fn a_connection_is_not_asked_again_by_who_refused_it() {
     };
     everybody(&mut model, usize::MAX);
     model.act(&Act::Swap { gate: true });
-    // Given up, refused, and home again; what comes after changes nothing.
+    // The connection is given up, refused, and home again. More rounds change nothing.
     for _ in 0..4 {
         everybody(&mut model, 1);
     }
@@ -388,7 +394,7 @@ fn a_connection_without_a_home_is_closed_and_counted() {
         model.act(&Act::Swap { gate: false });
         model.act(&take_in_all(0));
         model.act(&give_up_all(0));
-        // Its version is gone when the other refuses it.
+        // The connection's version is gone when the other one refuses it.
         let old = model.drivers.remove(0);
         let version = Arc::clone(&old.version);
         drop(old);

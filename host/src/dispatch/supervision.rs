@@ -1,10 +1,10 @@
-//! The drivers of shared instances, watched.
+//! Runs the drivers of shared instances, and replaces one that panics.
 //!
-//! A driver is a task that a version's connections depend on. A panic in a call of
-//! the guest is caught where the guest is called and costs that instance. A panic in
-//! the driver itself is caught here: its connections have ended by then, counted as
-//! failed, and a new driver serves the next one. A driver that dies again and again
-//! ends the service, so that a supervisor of the process can see it.
+//! A driver is the task that all connections of a shared instance depend on. A panic in
+//! a call of the guest is caught where the guest is called, and costs that instance. A
+//! panic in the driver itself is caught here: its connections have ended by then and
+//! count as failed, and a new driver serves the next connection. If drivers die again
+//! and again, the service ends, so that a supervisor of the process sees it.
 
 use super::evented::epoll::Poller;
 use super::{concurrent, evented};
@@ -18,11 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So many deaths within so long end the service.
+/// How many deaths end the service, if they all come within [`WITHIN`].
 const MAX_DEATHS: usize = 5;
+/// See [`MAX_DEATHS`].
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs the driver of a version until nothing more comes.
+/// Runs the driver of a version until no more connections can come, or until too many
+/// drivers have died.
 pub(super) async fn run(
     versions: Arc<Versions>,
     version: Arc<Version>,
@@ -33,7 +35,7 @@ pub(super) async fn run(
     loop {
         let mut driver = Box::pin(drive(&versions, &version, &mut intake, poller.as_mut()));
         let ended = poll_fn(|cx| panics::poll(driver.as_mut(), cx)).await;
-        // What the panic has left half done may panic again.
+        // Dropping what the panic left half done may panic again.
         let dropped = panics::catch(|| drop(driver));
         let Err(thrown) = ended.and(dropped) else {
             break;
@@ -55,6 +57,7 @@ pub(super) async fn run(
     version.release_next_gate();
 }
 
+/// Runs the driver that the contract needs.
 async fn drive(
     versions: &Arc<Versions>,
     version: &Arc<Version>,
@@ -67,12 +70,12 @@ async fn drive(
     }
 }
 
-/// When the last drivers died.
+/// When the last drivers died, oldest first.
 #[derive(Default)]
 struct Deaths(VecDeque<Instant>);
 
 impl Deaths {
-    /// Notes one more, and says whether that is too often.
+    /// Notes one more death. Returns whether there are too many.
     fn are_too_many(&mut self, now: Instant) -> bool {
         self.0.push_back(now);
         while self.0.len() > MAX_DEATHS {

@@ -1,9 +1,9 @@
-//! Listening and accepting.
+//! The loop that accepts connections.
 //!
-//! When somebody is there a permit is taken, before the accept, and moved into the
-//! connection, so that the number of open connections never passes the limit and
-//! further peers wait in the kernel's backlog. An accept error is never the end of the service,
-//! unless the listener itself is gone.
+//! When a peer is there, a permit is taken first, then the connection is accepted, and
+//! the permit moves into the connection. So the number of open connections never passes
+//! the limit, and further peers wait in the kernel's backlog. An accept error ends the
+//! service only if the listener itself has become unusable.
 
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-/// The first pause after the process ran out of something.
+/// The first pause after the process ran out of a resource.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// The longest; each pause is twice the one before.
+/// The longest pause. Each pause is twice as long as the one before.
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Transient errors in a row that are still taken for peers who are gone.
+/// How many transient errors in a row are taken for peers that have gone.
 const MAX_TRANSIENT: u32 = 100;
 
 /// What each connection of a service gets, and what it has to wait for.
@@ -34,20 +34,21 @@ pub(crate) struct Accepting {
     pub(crate) service: Arc<str>,
     /// Counts the bytes of its connections.
     pub(crate) traffic: Arc<Traffic>,
-    /// One is taken for each connection.
+    /// One permit is taken for each connection.
     pub(crate) permits: Arc<Semaphore>,
-    /// If there is one, it is waited for before each accept: `sequential` lets the next
-    /// connection in only when the last one is done.
+    /// `Some` under `sequential`: its only permit is taken before each accept, and is
+    /// free again when the connection's handler is done. So connections are served one
+    /// after another.
     pub(crate) turn: Option<Arc<Semaphore>>,
 }
 
 /// What an accept error means for the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AcceptError {
-    /// It concerns one peer, who is gone; the next accept may succeed.
+    /// The error concerns one peer, who is gone; the next accept may succeed.
     Transient,
-    /// The process or the system is out of descriptors or memory; trying again
-    /// at once would spin.
+    /// The process or the system is out of descriptors or memory. Trying again at once
+    /// would keep the thread busy.
     Exhausted,
     /// The listener is unusable.
     Fatal,
@@ -60,18 +61,20 @@ impl From<Errno> for AcceptError {
             Errno::BADF | Errno::FAULT | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => {
                 Self::Fatal
             }
-            // accept(2): errors of the new connection are reported as accept's
-            // own and are to be treated like EAGAIN.
+            // accept(2): it reports errors of the new connection as its own. They are
+            // to be treated like EAGAIN.
             _ => Self::Transient,
         }
     }
 }
 
-/// Accepts until the service drains, and gives each connection to `deliver`.
+/// Accepts until the service drains, and gives each connection to `deliver`, with its
+/// turn under `sequential`.
 ///
-/// When the service drains, the connections that the kernel has already completed
-/// are accepted too, as permits come free: their peers may have sent something. What
-/// is left when the service aborts is reset.
+/// When the service drains, connections that the kernel has completed already are still
+/// accepted, as permits become free: their peers may have sent something. Connections
+/// that are left when the service aborts are reset. Returns then, or when none is left,
+/// or with the error of an unusable listener.
 pub(crate) async fn run(
     listener: OwnedFd,
     service: Accepting,
@@ -83,8 +86,8 @@ pub(crate) async fn run(
     let accepting = async {
         let mut trouble = Trouble::default();
         loop {
-            // A permit is taken only when a peer is there: a listener that nobody
-            // comes to must not keep what another one needs.
+            // A permit is taken only when a peer is there: a listener without peers
+            // must not keep permits that another listener needs.
             let mut ready = listener.readable().await?;
             let turn = service.turn().await?;
             let permit = acquire(&service.permits).await?;
@@ -95,7 +98,7 @@ pub(crate) async fn run(
                 }
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => {
-                    // Another listener of the service may be better off meanwhile.
+                    // Meanwhile another listener of the service may have more success.
                     drop((permit, turn));
                     trouble.survive(error).await?;
                 }
@@ -103,24 +106,25 @@ pub(crate) async fn run(
         }
     };
     tokio::select! {
-        // A connection that was accepted is always delivered: `accepting` does
-        // not wait between the two.
+        // Every connection that was accepted is delivered: `accepting` does not wait
+        // between `accept_now` and `deliver`.
         result = accepting => return result,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
-    // From here on the kernel completes no more connections than one.
+    // From here on the kernel completes at most one more connection.
     let _ = rustix::net::listen(listener.get_ref(), 0);
     let (waiting, mut arrived) = mpsc::unbounded_channel();
     let last_ones = async {
-        // Both end with this: the listener is closed as soon as the backlog is empty,
-        // though `turn` may keep those who were in it for a while.
+        // This block owns both, so they end with it: the listener is closed as soon as
+        // the backlog is empty, though `turn` may delay the delivery of its
+        // connections.
         let (listener, waiting) = (listener, waiting);
         let mut trouble = Trouble::default();
         loop {
             let permit = acquire(&service.permits).await?;
             match accept_now(listener.get_ref()) {
                 Ok((socket, peer)) => {
-                    // The other end is there as long as this runs.
+                    // The receiver lives as long as this runs.
                     let _ = waiting.send(service.connection(socket, peer, permit));
                 }
                 Err(Errno::AGAIN) => break,
@@ -146,7 +150,8 @@ pub(crate) async fn run(
 }
 
 impl Accepting {
-    /// Waits until the next connection may come in.
+    /// Waits until the next connection may be delivered. `None` unless the dispatch is
+    /// `sequential`.
     async fn turn(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
         match &self.turn {
             Some(turn) => Ok(Some(acquire(turn).await?)),
@@ -154,6 +159,7 @@ impl Accepting {
         }
     }
 
+    /// Makes a connection from an accepted socket.
     fn connection(
         &self,
         socket: OwnedFd,
@@ -167,6 +173,7 @@ impl Accepting {
     }
 }
 
+/// Waits for a permit.
 async fn acquire(semaphore: &Arc<Semaphore>) -> io::Result<OwnedSemaphorePermit> {
     Arc::clone(semaphore)
         .acquire_owned()
@@ -174,16 +181,17 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> io::Result<OwnedSemaphorePermit>
         .map_err(io::Error::other)
 }
 
-/// Accepts that failed, since one that did not.
+/// Counts the accepts that have failed since the last one that succeeded.
 #[derive(Default)]
 struct Trouble {
     count: u32,
+    /// The last pause. `None` before the first one.
     backoff: Option<Duration>,
 }
 
 impl Trouble {
-    /// Waits as long as it takes for another try to make sense; returns the
-    /// error if none does.
+    /// Waits until another accept makes sense. Returns the error if the listener is
+    /// unusable.
     async fn survive(&mut self, error: Errno) -> io::Result<()> {
         self.count = self.count.saturating_add(1);
         let advice = match AcceptError::from(error) {
@@ -200,7 +208,7 @@ impl Trouble {
         };
         let backoff = match self.backoff {
             Some(backoff) => (backoff * 2).min(LAST_BACKOFF),
-            // Once an episode.
+            // One warning until an accept succeeds again.
             None => {
                 tracing::warn!(%error, "{advice}");
                 FIRST_BACKOFF
@@ -212,7 +220,7 @@ impl Trouble {
     }
 }
 
-/// Accepts a connection that is there.
+/// Accepts a connection that is there. `AGAIN` if none is.
 fn accept_now(listener: &OwnedFd) -> Result<(OwnedFd, Peer), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (socket, peer) = rustix::net::acceptfrom_with(listener.as_fd(), flags)?;

@@ -9,11 +9,11 @@ use std::str::FromStr;
 
 /// An address to listen on, as it is written on the command line.
 ///
-/// `HOST` is an IPv4 address, an IPv6 address in brackets, or a name; a
-/// link-local IPv6 address has a zone, the name or number of its interface
-/// (`[fe80::1%eth0]`). A name is looked up once, when the service starts, and
-/// all its addresses are listened on, on one port. Port 0 lets the kernel
-/// choose. The scheme may be written in capitals.
+/// `HOST` is an IPv4 address, an IPv6 address in brackets, or a name. A link-local IPv6
+/// address has a zone, the name or number of its interface (`[fe80::1%eth0]`). A name
+/// is looked up once, when the service starts; the service listens on all its
+/// addresses, on one port. Port 0 lets the kernel choose. The scheme may be written in
+/// capitals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
     host: Host,
@@ -33,26 +33,26 @@ pub enum AddressError {
     Syntax {
         /// The text.
         address: String,
-        /// What is wrong with it and what would work, if that is known; with a
-        /// semicolon behind it.
+        /// What is wrong with it and what would work, with a semicolon at the end.
+        /// Empty if that is not known.
         reason: String,
     },
     /// The name has no address.
     #[error("{0}: no address found: {1}; {advice}", advice = .0.host.advice())]
     Lookup(ListenAddress, #[source] io::Error),
-    /// The same address, and the same port, were given before.
+    /// An address was given before, with the same port.
     #[error("{0}: {1} is given twice; each address and port can be listened on once")]
     Twice(ListenAddress, SocketAddr),
 }
 
 impl ListenAddress {
-    /// Looks the host up and returns all its addresses, each once.
+    /// Looks the host up. Returns all its addresses, each of them once.
     pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
         let found = self.host.resolve(self.port);
         found.map_err(|error| AddressError::Lookup(self.clone(), error))
     }
 
-    /// Whether it is a name, and its addresses are not seen in it.
+    /// Whether the host is a name, so that the text does not show its addresses.
     pub(crate) fn is_name(&self) -> bool {
         !self.host.is_address()
     }

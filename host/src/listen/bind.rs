@@ -1,4 +1,4 @@
-//! Sockets that listen, with their options.
+//! Makes listening sockets, with their options.
 
 use rustix::net::SocketFlags;
 use std::io;
@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// How often another port is tried when one that the kernel chose for the first
-/// address of a name is not free on the others.
+/// How many ports are tried for a name with port 0: a port that the kernel chose for
+/// the first address may be in use on another one.
 const TRIES: u32 = 32;
 
-/// A peer that answers nothing is given up two minutes after its last byte: a
-/// minute of silence, then so many probes. A handler can set other times.
+/// A peer that does not answer is given up two minutes after its last byte: after a
+/// minute of silence the kernel sends four probes, one every 15 seconds. A handler can
+/// set other times.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_COUNT: u32 = 4;
@@ -19,12 +20,15 @@ const KEEP_ALIVE_COUNT: u32 = 4;
 /// One address that could not be listened on.
 #[derive(Debug)]
 pub(crate) struct BindError {
+    /// The address.
     pub(crate) at: SocketAddr,
+    /// What the system said.
     pub(crate) error: io::Error,
 }
 
-/// Listens on all of `addresses`, which have the same port; if it is 0, on the
-/// same free one.
+/// Listens on all of `addresses`, which have the same port. If the port is 0, the
+/// kernel chooses one that is free on all of them. Returns each socket with its
+/// address.
 pub(crate) fn bind_all(
     addresses: &[SocketAddr],
     backlog: u32,
@@ -57,7 +61,7 @@ pub(crate) fn bind_all(
         }
         match result {
             Ok(()) => return Ok(bound),
-            // Another process has the kernel's choice there.
+            // The port that the kernel chose is in use on this address.
             Err(BindError { at, error })
                 if error.kind() == io::ErrorKind::AddrInUse
                     && tries < TRIES
@@ -71,8 +75,8 @@ pub(crate) fn bind_all(
     }
 }
 
-/// Binds and listens, with SO_REUSEADDR, and with IPV6_V6ONLY on IPv6. What it
-/// accepts has TCP_NODELAY and keep-alive on.
+/// Binds and listens, with SO_REUSEADDR, and with IPV6_V6ONLY on IPv6. The sockets that
+/// it accepts have TCP_NODELAY and keep-alive on.
 fn listen_at(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     use rustix::net::{AddressFamily, SocketType, sockopt};
     let family = match address {
@@ -82,10 +86,10 @@ fn listen_at(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    // What is set here the accepted sockets inherit. A handler answers in small
-    // pieces, and WASI cannot set no-delay itself.
+    // Accepted sockets inherit what is set here. A handler answers in small pieces, and
+    // WASI cannot set no-delay itself.
     sockopt::set_tcp_nodelay(&socket, true)?;
-    // A peer that has vanished without a word must not keep its place for ever.
+    // A peer that vanished without FIN or RST must not keep its place forever.
     sockopt::set_socket_keepalive(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, KEEP_ALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(&socket, KEEP_ALIVE_INTERVAL)?;
@@ -107,7 +111,7 @@ fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {
 mod tests {
     use super::*;
 
-    /// Every Linux has all of 127.0.0.0/8.
+    /// Linux has all addresses of 127.0.0.0/8.
     fn loopback(last: u8) -> SocketAddr {
         ([127, 0, 0, last], 0).into()
     }
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_address_that_fails_is_named() {
-        // RFC 5737: nobody has it.
+        // RFC 5737: an address for documentation, which no machine has.
         let nowhere: SocketAddr = "192.0.2.1:0".parse().unwrap();
         let failed = bind_all(&[loopback(1), nowhere], 1).unwrap_err();
         assert_eq!(failed.at.ip(), nowhere.ip());

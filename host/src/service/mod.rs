@@ -1,20 +1,22 @@
-//! A service: listeners, a handler, a dispatch, and its life from the first
-//! accept to the last close.
+//! A service: listeners, a handler, a dispatch, and its life from the first accept to
+//! the last close.
 //!
-//! [`Service::start`] binds first and starts a thread of its own, which runs the
-//! accept loops and, but under `threaded`, the guests. The handler has versions,
-//! of which one is current: each new connection goes to it (see `swap`).
+//! [`Service::start`] binds first, and then starts a thread for the service. That
+//! thread runs the accept loops and, except under `threaded`, the guests. The handler
+//! has versions, and one of them is current: each new connection goes to it (see
+//! `swap`).
 //!
-//! A service ends in two steps: draining stops accepting and lets open
-//! connections finish; aborting closes what is still open.
+//! A service ends in two steps. Draining stops accepting and lets open connections
+//! finish. Aborting closes what is still open.
 //!
 //! | file | |
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
-//! | `swap` | another version in its place |
-//! | `rollback` | the version before again, on request or by itself |
-//! | `probe` | a connection to try a version with |
-//! | `status` | what a service says of itself |
+//! | `threads` | whether the system gives a runtime its threads |
+//! | `swap` | puts another version in the place of the current one |
+//! | `rollback` | goes back to the version before, on request or by itself |
+//! | `probe` | a connection that tries a version |
+//! | `status` | what a service reports of itself |
 
 pub(crate) mod probe;
 pub(crate) mod rollback;
@@ -46,10 +48,12 @@ use tokio::sync::{Semaphore, oneshot};
 #[must_use = "a service that is dropped aborts"]
 pub struct Service {
     pub(crate) shared: Arc<Shared>,
+    /// The service's result, when its thread is done.
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
-/// Asks a running service for things, from anywhere. Does not keep it running.
+/// Controls a running service from elsewhere: status, swap, rollback, drain. Does not
+/// keep it running.
 #[derive(Clone, Debug)]
 pub struct ServiceHandle {
     pub(crate) shared: Arc<Shared>,
@@ -67,7 +71,7 @@ pub enum StartError {
     Bind {
         /// The address as given.
         address: ListenAddress,
-        /// Which of its addresses.
+        /// The one of its addresses that failed.
         at: SocketAddr,
         /// What the system said.
         #[source]
@@ -87,7 +91,8 @@ pub enum StartError {
     },
 }
 
-/// The address that a name has stood for.
+/// The address that was tried, for an error about a name. Empty if the listen address
+/// shows it.
 fn which(address: &ListenAddress, at: &SocketAddr) -> String {
     if address.is_name() {
         format!(" at {}", at.ip())
@@ -96,6 +101,7 @@ fn which(address: &ListenAddress, at: &SocketAddr) -> String {
     }
 }
 
+/// What the user can do about an error of bind.
 fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => return "raise the limit on open files (ulimit -n)",
@@ -118,20 +124,25 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What the parts of a service share.
+/// What the threads and tasks of a service share.
 pub(crate) struct Shared {
-    /// Its handler's versions, and their connections.
+    /// The versions of its handler, and their connections.
     pub(crate) versions: Arc<Versions>,
     pub(crate) dispatch: Dispatch,
+    /// When a version is taken back by itself.
     pub(crate) rollback: RollbackPolicy,
+    /// The addresses that the service listens on.
     pub(crate) local_addresses: Vec<SocketAddr>,
     /// Held by the swap that is under way.
     pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
+    /// One permit per connection that may be open, as `--max-connections` and the limit
+    /// on open files allow.
     permits: Arc<Semaphore>,
+    /// How many connections were accepted.
     accepted: AtomicU64,
 }
 
-/// What a service is made of, besides its handler.
+/// What a service is made of, except its handler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServiceOptions {
@@ -156,9 +167,9 @@ impl ServiceOptions {
 }
 
 impl Service {
-    /// Binds every address and starts serving `handler` on it.
+    /// Binds every address and starts to serve `handler` there.
     ///
-    /// Returns when peers can connect. Nothing is left behind by a failure.
+    /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
         let mut listeners = Vec::with_capacity(options.listen.len());
@@ -200,32 +211,32 @@ impl Service {
         self.shared.dispatch
     }
 
-    /// The addresses it listens on, in the order they were given; a name may
-    /// stand for several.
+    /// The addresses that the service listens on, in the order that they were given; a
+    /// name may stand for several.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.shared.local_addresses
     }
 
-    /// A way to ask it for things from elsewhere.
+    /// A handle, which controls the service from elsewhere.
     pub fn handle(&self) -> ServiceHandle {
         ServiceHandle {
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// Stops accepting. The service ends when its last connection has, or at
-    /// the drain timeout.
+    /// Stops accepting. The service ends when its last connection ends, or at the drain
+    /// timeout.
     pub fn drain(&self) {
         self.shared.versions.enter(Phase::Draining);
     }
 
-    /// Closes every connection and ends.
+    /// Closes every connection, and ends the service.
     pub fn abort(&self) {
         self.shared.versions.enter(Phase::Aborting);
     }
 
-    /// Waits until the service has ended, by being told to or by a failure of a
-    /// listener.
+    /// Waits until the service has ended: because it drained or aborted, or because a
+    /// listener failed or the host panicked too often, which are errors.
     pub async fn ended(&mut self) -> io::Result<()> {
         match (&mut self.ended).await {
             Ok(result) => result,
@@ -252,6 +263,7 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Makes the shared part, with as many permits as descriptors allow.
     fn new(
         name: &str,
         rollback: RollbackPolicy,
@@ -276,6 +288,7 @@ impl Shared {
         &self.versions.service
     }
 
+    /// How many connections were accepted.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! Going back to the component before, on request, and by itself when a
-//! swapped-in version fails too many connections.
+//! Goes back to the component before, on request, or by itself when a swapped-in
+//! version fails too many connections.
 //!
-//! A version that was taken back by itself is condemned: nothing goes back to it
-//! unless it is named, and then it is on trial again.
+//! A version that was taken back by itself is condemned: a rollback goes to it only if
+//! it is named, and then it is on trial again.
 
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::service::{ServiceHandle, Shared};
@@ -14,31 +14,31 @@ use std::time::Duration;
 
 /// When a swapped-in version is taken back by itself.
 ///
-/// Looked at whenever a connection of it fails.
+/// The service checks this when a connection of the version fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RollbackPolicy {
-    /// Failed connections, in percent of those that have ended, that are too
-    /// many. By default 50. Over 100 switches it off.
+    /// The highest tolerated share of failed connections, in percent of those that have
+    /// ended. By default 50. 100 or more never takes a version back.
     pub percent: u8,
-    /// Connections that must have ended before it is judged. By default 5.
+    /// How many connections must have ended before the version is judged. By default 5.
     pub least: u32,
-    /// How long after the swap it is judged. By default 60 seconds.
+    /// How long after the swap the version can be taken back. By default 60 seconds.
     pub window: Duration,
-    /// What speaks against it. By default instances that died.
+    /// Which failed connections count. By default those whose instance died.
     pub on: RollbackOn,
 }
 
-/// Which failed connections speak against a version.
+/// Which failed connections count against a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RollbackOn {
-    /// Those whose instance died or could not be made: traps, deadlines, memory,
-    /// and panics of the host below a call. What a handler returns for a peer that
-    /// sends nonsense says nothing about the handler.
+    /// Those whose instance died or could not be made: traps, deadlines, memory, and
+    /// panics of the host. An error that a handler returns does not count, because a
+    /// peer that sends nonsense may have caused it.
     #[default]
     Fault,
-    /// Those whose handler returned an error as well.
+    /// Also those whose handler returned an error.
     Err,
 }
 
@@ -54,6 +54,7 @@ impl Default for RollbackPolicy {
 }
 
 impl RollbackPolicy {
+    /// Whether so many failures take a version of this age back.
     fn condemns(&self, handled: u64, failed: u64, age: Duration) -> bool {
         let ended = handled + failed;
         age <= self.window
@@ -64,11 +65,11 @@ impl RollbackPolicy {
 
 impl ServiceHandle {
     /// Makes the component before the current one current again. Returns as
-    /// [`swap`](Self::swap) does. What stays with the version that is taken back
-    /// is closed at the service's drain timeout.
+    /// [`swap`](Self::swap) does. Connections that stay with the version that is taken
+    /// back are closed at the service's drain timeout.
     ///
-    /// `to` names the version to go back to, as its number; it must be the one
-    /// before. Without it a version that was taken back by itself is refused.
+    /// `to` is the number of the version to go back to; it must be the one before. With
+    /// `None`, a version that was taken back by itself is refused.
     pub async fn rollback(&self, to: Option<u32>) -> Result<Swapped, SwapError> {
         let name = self.shared.name().to_owned();
         let (old, mut swapped) = {
@@ -85,7 +86,8 @@ impl ServiceHandle {
 }
 
 impl Shared {
-    /// What a rollback goes to.
+    /// Returns what a rollback goes to. An error if there is nothing, or if `to` does
+    /// not allow it.
     fn previous(&self, to: Option<u32>) -> Result<Previous, SwapError> {
         let name = || self.name().to_owned();
         let previous = self.versions.history().previous.clone();
@@ -103,6 +105,8 @@ impl Shared {
         }
     }
 
+    /// Makes `previous` current, and retires the current version for `reason`. With
+    /// `condemn` the retired version is condemned.
     fn roll_back(
         self: &Arc<Self>,
         previous: Previous,
@@ -126,7 +130,7 @@ impl Shared {
             }
             history.rolled_back = Some(said);
         }
-        // What a condemned version does not give up does not stay for ever.
+        // Connections that the retired version does not give up must end some time.
         self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
         Ok(Swapped {
             version: version.number.get(),
@@ -139,9 +143,10 @@ impl Shared {
     }
 
     /// Takes the current version back whenever it is on trial and fails too often.
+    /// Never returns.
     ///
-    /// A task of the service, so that no connection's end has to wait for it, and so
-    /// that a failure during a swap is looked at when the swap is done.
+    /// This is a task of the service, so that no connection waits for it at its end. A
+    /// failure during a swap is judged when the swap is done.
     pub(super) async fn judge_versions(self: &Arc<Self>) -> Infallible {
         loop {
             self.versions.failed().await;
@@ -149,7 +154,7 @@ impl Shared {
                 continue;
             }
             let _guard = self.swapping.lock().await;
-            // A swap may have come between.
+            // A swap may have changed the current version in the meantime.
             let current = self.versions.current();
             if let Some(reason) = self.condemned(&current) {
                 self.take_back(&current, &reason);
@@ -157,7 +162,7 @@ impl Shared {
         }
     }
 
-    /// Why a version is to be taken back, if it is.
+    /// Why a version is to be taken back. `None` if it is not.
     fn condemned(&self, version: &Version) -> Option<String> {
         if version.origin != Origin::Swap {
             return None;
@@ -167,7 +172,7 @@ impl Shared {
             RollbackOn::Fault => failures.by_instance(),
             RollbackOn::Err => failures.by_instance() + failures.error,
         };
-        // Those whose handler returned an error have ended as well.
+        // Connections whose handler returned an error have ended as well.
         let handled = version.handled() + failures.by_instance() + failures.error - failed;
         let age = version.activated().elapsed();
         self.rollback
@@ -175,9 +180,11 @@ impl Shared {
             .then(|| format!("{failed} of {} connections failed", handled + failed))
     }
 
+    /// Takes a version back and condemns it, if there is one to go back to.
     fn take_back(self: &Arc<Self>, version: &Version, reason: &str) {
         let Ok(previous) = self.previous(None) else {
-            // There is nothing sound to go back to; it goes on.
+            // There is none to go back to, or it is condemned itself: the current
+            // version stays.
             return;
         };
         tracing::warn!(

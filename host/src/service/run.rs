@@ -13,15 +13,15 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
-/// How long the system may take to give a service its threads.
+/// How long the runtime's threads may take to be made.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most threads for what guests do with granted files and names; tokio's default is
-/// 512.
+/// The most threads for work of guests that blocks: granted files, and lookups of
+/// names. Tokio's default is 512.
 const BLOCKING_THREADS: usize = 32;
 
-/// The threads of a service. `threaded` has its workers; the others run all on
-/// the thread that calls `block_on`.
+/// Makes the service's runtime. Under `threaded` it has worker threads; otherwise it
+/// runs on the thread that calls `block_on`.
 fn runtime(service: &Shared) -> io::Result<Runtime> {
     let mut builder = match service.dispatch {
         Dispatch::Threaded => {
@@ -42,6 +42,8 @@ fn runtime(service: &Shared) -> io::Result<Runtime> {
 
 impl Shared {
     /// Starts the service's thread, and returns when its handler has been tried.
+    ///
+    /// The receiver has the service's result when the thread is done.
     pub(super) fn spawn(
         self: Arc<Self>,
         listeners: Vec<OwnedFd>,
@@ -73,15 +75,16 @@ impl Shared {
                 if starting.send(probed).is_err() || failed {
                     return;
                 }
-                // It must not live as long as the service.
+                // Not kept while the service runs: the version may be replaced.
                 drop(version);
                 let result = runtime.block_on(service.run(listeners));
-                // A worker may be deep in a guest; it is not waited for.
+                // A worker may still be in a guest's call; this does not wait for it.
                 runtime.shutdown_background();
                 let _ = ending.send(result);
             })
             .map_err(|error| self.system_error(error))?;
-        // Should tokio panic all the same, its thread may unwind for ever.
+        // If Tokio's builder panics in spite of `threads::check`, the service's thread
+        // may unwind forever (tokio-rs/tokio#6167).
         let built = built
             .recv_timeout(BUILD_TIMEOUT)
             .unwrap_or_else(|_| Err(io::Error::other("its threads could not be made")));
@@ -93,13 +96,14 @@ impl Shared {
         Ok(ended)
     }
 
+    /// An error of the system at the start.
     fn system_error(&self, error: io::Error) -> StartError {
         let name = self.name().to_owned();
         StartError::System { name, error }
     }
 
-    /// Serves until the service is told to end or a listener fails, and until
-    /// the last connection is closed.
+    /// Serves until the service is told to end or a listener fails, and then until the
+    /// last connection is closed.
     async fn run(self: Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
         let serving = async {
             let result = self.accept(listeners).await;
@@ -127,6 +131,7 @@ impl Shared {
         }
     }
 
+    /// Aborts the service when it has drained for too long. Never returns.
     async fn abort_after_drain_timeout(&self) -> std::convert::Infallible {
         let versions = &self.versions;
         versions.reached(Phase::Draining).await;
@@ -141,8 +146,8 @@ impl Shared {
         std::future::pending().await
     }
 
-    /// Accepts on every listener, and gives each connection to the version that
-    /// is current then.
+    /// Accepts on every listener, and delivers each connection. Returns when all accept
+    /// loops have ended, with the first listener's error.
     async fn accept(self: &Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
         let turn = match self.dispatch {
             Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
@@ -162,7 +167,7 @@ impl Shared {
             let phases = self.versions.phases();
             accept::run(listener, accepting.clone(), phases, &deliver)
         });
-        // One that fails does not take along what another one has accepted.
+        // When one loop fails, the others still deliver what they have accepted.
         let loops = loops.map(async |accepting| {
             let result = accepting.await;
             if let Err(error) = &result {

@@ -1,4 +1,4 @@
-//! What a service says of itself.
+//! What a service reports of itself.
 
 use crate::lifecycle::Phase;
 use crate::log_queue;
@@ -10,7 +10,7 @@ use crate::version::versions::Previous;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A service, as it is now.
+/// A service at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -23,35 +23,35 @@ pub struct Status {
     pub contract: String,
     /// Its dispatch.
     pub dispatch: String,
-    /// Whether it accepts.
+    /// Whether it accepts connections.
     pub state: ServiceState,
-    /// Connections accepted.
+    /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections open, those being closed included.
+    /// Open connections, those being closed included.
     pub open: u64,
-    /// Connections whose handler ended well.
+    /// Connections whose handler ended with success.
     pub handled: u64,
-    /// Connections closed before their handler ran, because no instance could
-    /// be made; they are among the failed ones.
+    /// Connections that failed because no instance could be made, or because the host
+    /// failed. They are among the failed ones.
     pub refused: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
-    /// Connections that went, or did not go, from one version to another.
+    /// Connections that went from one version to another, and those that were refused.
     pub hand_overs: HandOverCounts,
     /// Bytes read from peers.
     pub bytes_in: u64,
-    /// Bytes sent to peers.
+    /// Bytes that the kernel has taken for peers.
     pub bytes_out: u64,
-    /// Lines of the log, and of its guests' output there, that nobody read in
-    /// time and that were dropped.
+    /// Lines of the service's log, with its guests' output there, that were dropped
+    /// because the log's reader was too slow.
     #[serde(default)]
     pub log_lines_dropped: u64,
     /// The current version and those that still have connections, oldest first.
     pub versions: Vec<VersionStatus>,
-    /// Where a rollback would go, if there is anything to go back to.
+    /// Where a rollback would go. `None` if there is nothing to go back to.
     #[serde(default)]
     pub previous: Option<PreviousStatus>,
-    /// Why a version was last rolled back, if one was.
+    /// Which version was last rolled back, and why. `None` if none was.
     pub rolled_back: Option<String>,
 }
 
@@ -60,11 +60,11 @@ pub struct Status {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ServiceState {
-    /// It does.
+    /// It accepts connections.
     Serving,
-    /// It lets open ones finish.
+    /// It accepts none, and lets open connections finish.
     Draining,
-    /// It closes open ones.
+    /// It accepts none, and closes open connections.
     Aborting,
 }
 
@@ -83,18 +83,18 @@ pub struct VersionStatus {
     pub sha256: String,
     /// Its contract.
     pub contract: String,
-    /// When it was loaded, in RFC 3339; a time before 1970 or after 9999 as the
-    /// nearest that is not.
+    /// When it was loaded, in RFC 3339. A time before 1970 or after 9999 is shown as
+    /// the nearest time between.
     pub loaded_at: String,
-    /// Connections on it, those being closed included.
+    /// Connections on this version, those being closed included.
     pub connections: u64,
-    /// Connections whose handler ended well.
+    /// Connections whose handler ended with success.
     pub handled: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
-    /// Connections that it has handed over, and ones that it refused.
+    /// Connections that this version has handed over, and those that it refused.
     pub hand_overs: HandOverCounts,
-    /// Why it is no longer current, if that was a rollback.
+    /// Why it was rolled back. `None` if it was not.
     pub reason: Option<String>,
 }
 
@@ -109,8 +109,8 @@ pub struct PreviousStatus {
     pub source: String,
     /// SHA-256 of its component file, in hexadecimal.
     pub sha256: String,
-    /// Why it was taken back by itself, if it was. A rollback goes to it only if it is
-    /// named.
+    /// Why it was taken back by itself; a rollback then goes to it only if it is named.
+    /// `None` if it was not.
     pub condemned: Option<String>,
 }
 
@@ -130,9 +130,9 @@ impl From<&Previous> for PreviousStatus {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum VersionState {
-    /// They do.
+    /// New connections go to it.
     Current,
-    /// It has old ones only.
+    /// It has old connections only.
     Draining,
 }
 
@@ -170,7 +170,7 @@ impl ServiceHandle {
         self.shared.name()
     }
 
-    /// How the service is now.
+    /// Returns the service's status at this moment.
     pub fn status(&self) -> Status {
         let service = &self.shared;
         let versions = &service.versions;

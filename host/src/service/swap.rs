@@ -1,8 +1,8 @@
-//! Changing a service's handler while it runs.
+//! Changes a service's handler while the service runs.
 //!
-//! A swap compiles and tries the new component beside the old version, and only
-//! then makes it current, for the next accept. Whatever fails before leaves the
-//! old version serving. The old version's connections are handed over to the new
+//! A swap compiles and tries the new component beside the old version. Only then it
+//! makes the new version current, for the next accept. If anything fails before, the
+//! old version serves on. The connections of the old version are handed over to the new
 //! one, drain, or are closed.
 
 use crate::aside::aside;
@@ -25,26 +25,26 @@ use tokio::sync::OwnedMutexGuard;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OldConnections {
-    /// They go on, on the new version. One that cannot leave, or that the new
-    /// version refuses, goes on where it is.
+    /// The new version continues them. A connection that cannot leave, or that the new
+    /// version refuses, stays with the old version.
     HandOver,
-    /// They finish; what is open at the drain timeout is closed.
+    /// They finish. Those that are open at the drain timeout are closed.
     Drain,
     /// They are closed.
     Abort,
 }
 
-/// How to swap.
+/// How a swap treats old connections, and whether it probes.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SwapOptions {
     /// What becomes of the old version's connections. By default they are handed
     /// over if both versions can do that, and drain otherwise.
     pub old: Option<OldConnections>,
-    /// How long they may go on with the old version. By default the service's
+    /// How long connections may stay with the old version. By default the service's
     /// drain timeout if they drain, and without limit if they are handed over.
     pub drain_timeout: Option<Duration>,
-    /// A connection to drive through the new version first. By default none.
+    /// A connection that tries the new version first. By default none.
     pub probe: Option<Probe>,
 }
 
@@ -70,7 +70,8 @@ impl SwapOptions {
         self
     }
 
-    /// What is to become of the connections of `old`.
+    /// Decides what becomes of the connections of `old`. An error if a hand-over was
+    /// asked for and one of the handlers cannot do it.
     pub(super) fn old_mode(
         &self,
         old: &Handler,
@@ -94,29 +95,31 @@ impl SwapOptions {
     }
 }
 
-/// What a swap came to.
+/// The result of a swap.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Swapped {
-    /// The version that is current now.
+    /// The number of the version that is current now.
     pub version: u32,
-    /// False if the service had this very component already and nothing was
-    /// done.
+    /// False if the component is the same as the current one, and nothing was done.
     pub changed: bool,
-    /// What becomes of the connections of the version before, if it changed.
+    /// What becomes of the connections of the version before. `None` if nothing was
+    /// done.
     pub old: Option<OldConnections>,
     /// How many connections the version before still serves.
     pub staying: u64,
-    /// How many of its connections failed while they were to be handed over.
+    /// How many connections of the version before failed while they were to be handed
+    /// over.
     #[serde(default)]
     pub lost: u64,
-    /// SHA-256 of its component file, in hexadecimal.
+    /// SHA-256 of the current version's component file, in hexadecimal.
     pub sha256: String,
 }
 
 impl Swapped {
-    /// Waits until the connections of the version before are handed over.
+    /// Waits until the connections of the version before are handed over or stay, but
+    /// for at most [`SETTLING`]. Then counts them.
     pub(super) async fn settle(&mut self, old: &Version) {
         if self.old == Some(OldConnections::HandOver) {
             let _ = tokio::time::timeout(SETTLING, old.left()).await;
@@ -126,11 +129,12 @@ impl Swapped {
     }
 }
 
-/// How long a swap waits for connections to be handed over; longer than a shared
+/// How long a swap waits for connections to be handed over. Longer than a shared
 /// instance gathers them.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// Why the old version goes on. One line each.
+/// Why a swap or a rollback did not happen, so that the old version serves on. One line
+/// each.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SwapError {
@@ -140,10 +144,10 @@ pub enum SwapError {
     /// The service is ending.
     #[error("{0} is draining and takes no new version")]
     Ending(String),
-    /// There is no component.
+    /// The component cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// It cannot be a handler of this service.
+    /// The component cannot be a handler of this service.
     #[error(transparent)]
     Handler(#[from] HandlerError),
     /// One of the versions cannot hand connections over.
@@ -165,7 +169,7 @@ pub enum SwapError {
         /// Why it was taken back.
         reason: String,
     },
-    /// Another version than the one before was named.
+    /// A version was named that is not the one before.
     #[error(
         "{0} can go back to version {2} only, not to version {1}; swap its component in instead"
     )]
@@ -182,26 +186,27 @@ pub enum SwapError {
 enum Incoming {
     /// A file, or `builtin:NAME`, that is still to be read.
     Named(OsString),
-    /// One that came from elsewhere, and what its source is called.
+    /// A component that is here already, and the name of its source.
     Sent(String, Component),
 }
 
 impl ServiceHandle {
-    /// Puts the component that `source` names (a file, or `builtin:NAME`) in the
-    /// place of the current one.
+    /// Puts the component that `source` names (a file, or `builtin:NAME`) in the place
+    /// of the current one.
     ///
-    /// Returns when it is current, or with the reason why it is not. Where
-    /// connections are handed over it returns when they are, but waits no longer
-    /// than two seconds for those that are slow to leave. The swap goes on if the
-    /// caller gives up waiting. It runs on the caller's Tokio runtime, which must have
-    /// I/O and time, and on the service's if the caller has none.
+    /// Returns when the component is current, or with the reason why it is not. If
+    /// connections are handed over, it returns when they are, but waits at most two
+    /// seconds for slow ones. If the caller gives up waiting, the swap still happens.
+    /// It runs on the caller's Tokio runtime, which must have I/O and time, and on the
+    /// service's if the caller has none.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
         let guard = self.try_begin()?;
         self.run(guard, Incoming::Named(source.into()), options)
             .await
     }
 
-    /// The same after the swap that is under way, if there is one.
+    /// Does the same as [`swap`](Self::swap), but first waits for a swap that is under
+    /// way.
     pub async fn swap_in_turn(
         &self,
         source: &OsStr,
@@ -212,8 +217,8 @@ impl ServiceHandle {
             .await
     }
 
-    /// The same as [`swap`](Self::swap) for a component that is here already;
-    /// `source` is what the service's status says of it.
+    /// Does the same as [`swap`](Self::swap) with a component that is here already.
+    /// `source` is its source in the service's status.
     pub async fn swap_component(
         &self,
         source: &str,
@@ -225,11 +230,13 @@ impl ServiceHandle {
         self.run(guard, incoming, options).await
     }
 
+    /// Takes the lock of swaps. An error if a swap is under way.
     fn try_begin(&self) -> Result<OwnedMutexGuard<()>, SwapError> {
         let guard = Arc::clone(&self.shared.swapping).try_lock_owned();
         guard.map_err(|_| SwapError::Busy(self.shared.name().to_owned()))
     }
 
+    /// Runs the swap as a task, which ends with `guard` dropped, and waits for it.
     async fn run(
         &self,
         guard: OwnedMutexGuard<()>,
@@ -237,8 +244,7 @@ impl ServiceHandle {
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         let service = Arc::clone(&self.shared);
-        // A task of its own, so that a caller who goes away leaves nothing half
-        // done.
+        // A task, so that a caller who goes away leaves nothing half done.
         let runtime = match (Handle::try_current(), self.shared.versions.runtime()) {
             (Ok(runtime), _) => runtime,
             (Err(_), Some(runtime)) => runtime.clone(),
@@ -266,6 +272,7 @@ impl ServiceHandle {
 }
 
 impl Shared {
+    /// Compiles and tries the component, and then makes it current.
     async fn swap(
         self: &Arc<Self>,
         incoming: Incoming,
@@ -276,8 +283,8 @@ impl Shared {
         let current = versions.current();
         let handler = {
             let handler = Arc::clone(&current.handler);
-            // Reading and compiling take a while, and the caller's thread may
-            // have others to answer.
+            // Reading and compiling take a while, and the caller's thread may have
+            // other requests to answer.
             aside("swap", move || load(incoming, &handler))
                 .await
                 .map_err(|error| SwapError::Host(error.to_string()))??
@@ -306,8 +313,8 @@ impl Shared {
             OldConnections::HandOver => false,
         };
         if is_limited {
-            // A limit that is asked for holds for all that is not on the new version;
-            // without one each version keeps its own.
+            // A limit that is asked for holds for all versions that are not current;
+            // without it each version keeps its own.
             let retired = versions.history().retired().to_vec();
             for earlier in retired {
                 self.end_old(&earlier, old, options.drain_timeout);
@@ -323,6 +330,7 @@ impl Shared {
         })
     }
 
+    /// An error if the service is ending.
     pub(super) fn check_serving(&self) -> Result<(), SwapError> {
         if self.versions.phase() == Phase::Serving {
             Ok(())
@@ -331,7 +339,9 @@ impl Shared {
         }
     }
 
-    /// Makes `handler` current and retires the version before.
+    /// Makes `handler` current, and retires the version before. With a hand-over it
+    /// asks the connections of the version before to go to the new one, and again those
+    /// of earlier versions that were asked before.
     pub(super) fn activate(
         self: &Arc<Self>,
         handler: Arc<Handler>,
@@ -341,7 +351,7 @@ impl Shared {
     ) -> Result<Arc<Version>, SwapError> {
         let versions = &self.versions;
         let mut history = versions.history();
-        // Whoever ends the service holds the lock for it.
+        // The phase changes only under this lock, so the service cannot end in between.
         self.check_serving()?;
         let version = versions.next(handler, origin);
         dispatch::start(versions, &version).map_err(|error| SwapError::Host(error.to_string()))?;
@@ -357,7 +367,7 @@ impl Shared {
             old.ask(version.number);
         }
         if hand_over && version.handler.takes_over() {
-            // Those who stayed when they were asked before get another chance.
+            // Connections that stayed when they were asked before are asked again.
             let retired = history.retired().iter();
             for earlier in retired.filter(|it| it.asks_for().is_some()) {
                 earlier.ask(version.number);
@@ -375,7 +385,8 @@ impl Shared {
         Ok(version)
     }
 
-    /// Sees to the connections of a version that is no longer current.
+    /// Ends the connections of a version that is no longer current: at once, after a
+    /// time, or, if they are handed over without a time-out, not at all.
     pub(super) fn end_old(
         &self,
         old: &Arc<Version>,
@@ -388,7 +399,7 @@ impl Shared {
             (OldConnections::Drain, None) => self.versions.limits.drain_timeout,
             (OldConnections::HandOver, None) => return,
         };
-        // Does not keep it: it is gone with its last connection.
+        // A weak reference: the version must be able to go with its last connection.
         let old = Arc::downgrade(old);
         let name = Arc::clone(&self.versions.service);
         self.versions.spawn_task(async move {
@@ -410,8 +421,8 @@ impl Shared {
     }
 }
 
-/// Compiles what comes for the service that `current` serves. Nothing if it is
-/// the same component.
+/// Compiles the component for the service that `current` serves. `None` if it is the
+/// current component.
 fn load(incoming: Incoming, current: &Handler) -> Result<Option<Handler>, SwapError> {
     let (source, component) = match incoming {
         Incoming::Named(source) => {

@@ -1,10 +1,10 @@
-//! What becomes of a version's connections, in numbers.
+//! How many of a version's connections ended in which way.
 
 use crate::guest::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Failed connections, by reason.
+/// Counts failed connections, by reason.
 #[derive(Default)]
 pub(crate) struct Failures {
     error: AtomicU64,
@@ -18,7 +18,7 @@ pub(crate) struct Failures {
     aborted: AtomicU64,
 }
 
-/// Failed connections, by reason.
+/// Failed connections, by reason, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -31,13 +31,13 @@ pub struct FailureCounts {
     pub deadline: u64,
     /// The guest asked for more memory than it may have.
     pub memory: u64,
-    /// No instance could be made: the connection was refused.
+    /// No instance could be made, and the connection was refused.
     pub instantiate: u64,
-    /// The host panicked, in a call of the guest or beside it.
+    /// The host panicked, in a call of the guest or outside of one.
     #[serde(default)]
     pub panic: u64,
-    /// The host had no room for an instance, or failed: the connection was
-    /// refused.
+    /// The host failed or had no room for an instance, and the connection was refused.
+    /// Or a connection was given up, was not taken over, and its own version had ended.
     pub host: u64,
     /// The peer reset the connection, or the network lost it.
     pub peer: u64,
@@ -45,19 +45,19 @@ pub struct FailureCounts {
     pub aborted: u64,
 }
 
-/// How often connections went, or did not go, from one version to another.
+/// How many connections went from one version to another, and how many were refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct HandOverCounts {
-    /// Connections that it has handed over to a later version.
+    /// Connections that this version has handed over to a later version.
     pub handed_over: u64,
-    /// Connections that it was offered by another version and refused.
+    /// Connections that another version offered, and that this version did not take.
     pub refused: u64,
 }
 
 impl HandOverCounts {
-    /// Adds another version's.
+    /// Adds the counts of another version.
     pub(crate) fn add(&mut self, other: Self) {
         self.handed_over += other.handed_over;
         self.refused += other.refused;
@@ -65,6 +65,7 @@ impl HandOverCounts {
 }
 
 impl Failures {
+    /// Counts one failed connection.
     pub(super) fn count(&self, failure: &Failure) {
         let counter = match failure {
             Failure::Guest(_) | Failure::Refused(_) => &self.error,
@@ -80,6 +81,7 @@ impl Failures {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Reads all counters.
     pub(super) fn counts(&self) -> FailureCounts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FailureCounts {
@@ -97,17 +99,17 @@ impl Failures {
 }
 
 impl FailureCounts {
-    /// All of them.
+    /// All failed connections.
     pub fn total(&self) -> u64 {
         self.error + self.by_instance() + self.host + self.peer + self.aborted
     }
 
-    /// Those that ended an instance, or kept it from being made.
+    /// Failed connections whose instance died or could not be made.
     pub(crate) fn by_instance(&self) -> u64 {
         self.trap + self.deadline + self.memory + self.instantiate + self.panic
     }
 
-    /// Adds another version's.
+    /// Adds the counts of another version.
     pub(crate) fn add(&mut self, other: &Self) {
         self.error += other.error;
         self.trap += other.trap;

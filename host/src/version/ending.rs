@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Versions {
-    /// Counts and logs how the handler of a connection ended, and closes it.
+    /// Counts and logs how the handler of a connection ended, and closes the
+    /// connection. Returns when it is closed.
     pub(crate) async fn finish(&self, mut admitted: Admitted, outcome: Result<(), Failure>) {
         let Admitted { connection, .. } = &admitted;
         connection.take_from_guest();
-        // Of what a handler on WASI 0.2 has written the host may still have a part; only
-        // the close shows whether the peer takes it.
+        // A handler on WASI 0.2 may have left output with the host. Whether the peer
+        // takes it is known only after the close.
         let is_decided = outcome.is_err() || !connection.has_unsent();
         if is_decided {
             self.end(&mut admitted, outcome);
@@ -33,7 +34,8 @@ impl Versions {
     /// Counts and logs how the handler of a connection ended.
     fn end(&self, admitted: &mut Admitted, outcome: Result<(), Failure>) {
         let Admitted { connection, stay } = admitted;
-        // A handler may end without a read or a write that would meet the error.
+        // The handler may have ended without the read or write that would have met the
+        // error.
         connection.note_error();
         let outcome = attribute(outcome, connection);
         if let Err(failure) = &outcome {
@@ -42,18 +44,21 @@ impl Versions {
         stay.end(&outcome);
     }
 
+    /// Logs that a connection has failed.
     fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
         let (service, number) = (&*self.service, version.number.get());
         let (id, peer, fault) = (connection.id(), connection.peer(), failure.fault());
         if version.is_probe() || fault == Fault::Peer {
-            // Peers come and go, and whoever asked for a probe gets its result.
+            // A peer's failure is nothing to warn of, and a probe reports its result
+            // itself.
             tracing::debug!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
         } else {
             tracing::warn!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
         }
     }
 
-    /// Closes a connection in order. Says how many bytes were not sent.
+    /// Closes a connection in order, and at once when the service aborts. Returns how
+    /// many bytes were not sent.
     async fn close(&self, admitted: &Admitted) -> usize {
         let Admitted { connection, stay } = admitted;
         let unsent = tokio::select! {
@@ -74,7 +79,7 @@ impl Versions {
         unsent
     }
 
-    /// Gives descriptor and permit of a closed connection back.
+    /// Gives back the descriptor and the permit of a closed connection.
     fn let_go(&self, admitted: Admitted) {
         let Admitted { connection, stay } = admitted;
         let version = Arc::clone(stay.version());
@@ -92,8 +97,7 @@ impl Versions {
         self.forget_if_ended(&version);
     }
 
-    /// Closes a connection that no version takes any more, and counts it as
-    /// aborted.
+    /// Closes a connection that no version takes, and counts it as aborted.
     pub(crate) async fn close_unserved(&self, connection: Arc<Connection>) {
         tracing::debug!(
             service = &*self.service,
@@ -104,7 +108,7 @@ impl Versions {
         connection.close(Duration::ZERO).await;
     }
 
-    /// Ends the connections of a shared instance that died.
+    /// Counts, logs and closes the connections of a shared instance that died.
     pub(crate) fn instance_died(
         self: &Arc<Self>,
         version: &Version,
@@ -114,7 +118,7 @@ impl Versions {
         let (service, number) = (&*self.service, version.number.get());
         let (connections_open, fault) = (connections.len(), failure.fault());
         if version.is_probe() {
-            // A probe ends its version.
+            // A probe aborts its own version.
             tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
         } else {
             tracing::warn!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
@@ -132,9 +136,9 @@ impl Versions {
     }
 }
 
-/// Whose failure it is. If the peer has reset the connection, or the network has
-/// lost it, that is what ended it, whatever the handler made of it: some contracts
-/// show it to the handler as an error, some as an end of file.
+/// Attributes a failure. If the peer reset the connection, or the network lost it, that
+/// is the cause, whatever the handler returned: some contracts show it to the handler
+/// as an error, some as the end of file.
 fn attribute(outcome: Result<(), Failure>, connection: &Connection) -> Result<(), Failure> {
     match outcome {
         Ok(()) if connection.is_lost() => Err(Failure::Peer("ok".to_owned())),

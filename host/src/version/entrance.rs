@@ -1,5 +1,8 @@
-//! How connections come to a shared instance: accepted ones, ones that another
-//! version hands over, and ones that come back from where they were offered.
+//! How connections come to a shared instance: accepted ones, ones that another version
+//! offers, and ones that come back because no version took them.
+//!
+//! The sending end is dropped when the version is retired, the receiving end when its
+//! driver has ended. This module serves nothing; the drivers are in `dispatch`.
 
 use crate::connection::ConnectionId;
 use crate::guest::hand_over::ConnectionState;
@@ -10,59 +13,75 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 
-/// The driver's end.
+/// The receiving end, which the driver of the shared instance has.
 pub(crate) struct Intake {
     accepted: UnboundedReceiver<Admitted>,
     offers: UnboundedReceiver<Vec<Offer>>,
-    /// From the time connections are offered until each of them is taken or has
-    /// come back.
+    /// `Some` from when connections are offered until each of them is taken or has come
+    /// back.
     returns: Option<UnboundedReceiver<Handed>>,
+    /// Closed when nothing holds the gate any more.
     gate: mpsc::Receiver<Infallible>,
-    /// When the gate opens in any case.
+    /// When the gate opens even if something still holds it.
     opens_by: Instant,
 }
 
-/// The other end. The intake is closed when it is dropped.
+/// The sending end, which the version has. The intake is closed when this is dropped.
 pub(crate) struct Entrance {
     accepted: UnboundedSender<Admitted>,
     offers: UnboundedSender<Vec<Offer>>,
 }
 
-/// While there is one, accepted connections wait.
+/// Keeps accepted connections waiting for as long as a clone of it exists.
 ///
-/// The version before holds it until it has offered what it has, so that a room
-/// has all its old members before it has a new one. One that is stuck holds it for
-/// no longer than [`PATIENCE`].
+/// The version before holds a clone until it has offered its connections. So a room has
+/// all its old members before its first new one. If that version is stuck, the gate
+/// opens after [`PATIENCE`].
 #[derive(Clone)]
 pub(crate) struct Gate {
     _sender: mpsc::Sender<Infallible>,
 }
 
-/// How long a gate may be shut: a turn that is under way, and the time to gather
-/// who is to leave, with some to spare.
+/// How long a gate may be shut: as long as a turn that is under way and then gathering
+/// ([`GATHER`](super::offer::GATHER)) take, and some more.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What comes.
+/// What comes to a shared instance. From here to [`Registered`], by
+/// [`register`](Self::register).
 pub(crate) enum Arrival {
+    /// A new connection. It is counted on the version already. From here to
+    /// `Registered::Accepted`.
     Accepted(Admitted),
-    /// These belong together: all are accepted before one is served.
+    /// Offers that belong together: all are decided about before one of them is served.
+    /// From here to `Registered::Offers`.
     Offers(Vec<Offer>),
+    /// A connection that this version gave up, and that no version took. From here to
+    /// `Registered::Returned`.
     Returned(Handed),
-    /// Every connection that was offered is taken or has returned.
+    /// Every connection that was offered is taken or has come back, so others can be
+    /// offered. From here to `Registered::Nothing`.
     Settled,
 }
 
-/// What has come, when its connection is on the books of the instance: what
-/// becomes of the instance becomes of it.
+/// An arrival after its connection was added to the driver's list. If the instance
+/// dies from now on, the connection fails with it. Connections that are only offered
+/// are not on the list yet.
 pub(crate) enum Registered {
+    /// From here the guest is told of the connection, and serves it.
     Accepted(ConnectionId),
+    /// The guest decides about each offer, in a `Batch`. From here to accepted, which
+    /// puts the connection on the list, or to refused.
     Offers(Vec<Offer>),
+    /// The guest gets its own state back. From here it serves the connection again; or
+    /// it refuses the state, and the connection is closed as failed.
     Returned(ConnectionId, ConnectionState),
+    /// Nothing is to be done.
     Nothing,
 }
 
 impl Arrival {
-    /// Puts a connection that is this version's already on the books.
+    /// Calls `enter` with a connection that counts on this version already, to put it
+    /// on the driver's list.
     pub(crate) fn register(self, enter: impl FnOnce(Admitted)) -> Registered {
         match self {
             Self::Accepted(admitted) => {
@@ -77,7 +96,7 @@ impl Arrival {
                 ..
             }) => {
                 let id = admitted.connection.id();
-                // The version that was offered it has dropped its resources.
+                // The version that it was offered to has dropped its resources.
                 admitted.connection.renew();
                 enter(admitted);
                 Registered::Returned(id, state)
@@ -105,19 +124,22 @@ pub(crate) fn open() -> (Entrance, Intake, Gate) {
 }
 
 impl Entrance {
+    /// Queues an accepted connection. Gives it back if the intake is gone.
     pub(crate) fn accepted(&self, admitted: Admitted) -> Result<(), Admitted> {
         self.accepted.send(admitted).map_err(|refused| refused.0)
     }
 
+    /// Queues offers that belong together. Gives them back if the intake is gone.
     pub(crate) fn offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
         self.offers.send(offers).map_err(|refused| refused.0)
     }
 }
 
 impl Intake {
-    /// Waits for the next arrival. Nothing is lost if the wait is given up.
+    /// Waits for the next arrival. `None` if the version takes no more connections and
+    /// has none on offer.
     ///
-    /// `None` if none comes any more, unless connections are offered.
+    /// Cancel-safe: no arrival is lost if the wait is given up.
     pub(crate) async fn next(&mut self) -> Option<Arrival> {
         let Self {
             accepted,
@@ -128,7 +150,7 @@ impl Intake {
         } = self;
         let accepting = async {
             if !gate.is_closed() && Instant::now() < *opens_by {
-                // Nothing is ever sent: it ends when the last gate is gone.
+                // Nothing is ever sent: the wait ends when the last gate is dropped.
                 let _ = timeout_at(*opens_by, gate.recv()).await;
             }
             accepted.recv().await
@@ -152,7 +174,8 @@ impl Intake {
         }
     }
 
-    /// The next arrival that is not only news.
+    /// Waits for the next arrival with a connection. `None` as for
+    /// [`next`](Self::next).
     pub(crate) async fn next_to_serve(&mut self) -> Option<Arrival> {
         loop {
             match self.next().await {
@@ -162,10 +185,10 @@ impl Intake {
         }
     }
 
-    /// An accepted connection that is there already.
+    /// Returns an accepted connection that is there already. `None` if there is none,
+    /// or if offers wait, which go first.
     pub(crate) fn try_accepted(&mut self) -> Option<Admitted> {
-        // To be asked after one has come through, so the gate is open; but what is
-        // offered goes first.
+        // Called after an accepted connection has come through, so the gate is open.
         if self.offers.is_empty() {
             self.accepted.try_recv().ok()
         } else {
@@ -173,8 +196,9 @@ impl Intake {
         }
     }
 
-    /// Whether nobody comes in any more, but for those who return. Not while the
-    /// gate is shut: the version before comes first, here and at the next one.
+    /// Whether neither accepted nor offered connections can come any more. False while
+    /// the gate is shut: the connections of the version before come first, also at a
+    /// further swap.
     fn is_closed(&self) -> bool {
         (self.gate.is_closed() || Instant::now() >= self.opens_by)
             && self.accepted.is_closed()
@@ -183,14 +207,14 @@ impl Intake {
             && self.offers.is_empty()
     }
 
-    /// Whether connections can be offered: nobody comes in any more, and earlier
-    /// offers are settled.
+    /// Whether connections can be offered now: no more can come, and earlier offers are
+    /// settled.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_closed() && self.returns.is_none()
     }
 
-    /// Where connections that are offered now return to. To be called when it is
-    /// finished only.
+    /// Returns the channel by which connections that are offered now come back. Called
+    /// only when [`is_finished`](Self::is_finished).
     pub(crate) fn home(&mut self) -> UnboundedSender<Handed> {
         let (home, returns) = mpsc::unbounded_channel();
         self.returns = Some(returns);

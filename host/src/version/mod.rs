@@ -1,9 +1,19 @@
-//! One version of a service's handler, from its activation to the end of its
-//! last connection.
+//! One version of a service's handler, from its activation to the end of its last
+//! connection.
 //!
-//! A connection belongs to the version that was current when it was accepted,
-//! until it is handed over. A version that is no longer current drains; it may
-//! ask its connections to leave, and be told to abort.
+//! A connection belongs to the version that was current when it was accepted, until it
+//! is handed over. A version that is no longer current drains. It may ask its
+//! connections to go to a later version, and it may be told to abort. This module
+//! counts and queues; it calls no guest.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `versions` | all versions of a service, and which one is current |
+//! | `stay` | a connection as a version counts it |
+//! | `entrance` | how connections come to a shared instance |
+//! | `offer` | a connection on its way to another version: its life, drawn |
+//! | `ending` | the end of a connection |
+//! | `counts` | how connections ended |
 
 pub(crate) mod counts;
 mod ending;
@@ -31,56 +41,70 @@ use tokio::time::Instant;
 /// How a version came to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
+    /// It was the first version.
     Start,
+    /// A swap put it in the place of the version before, or a rollback went to a
+    /// condemned component. It is on trial.
     Swap,
+    /// A rollback went back to its component, which is not condemned.
     Rollback,
-    /// It is not current and never will be: a probe tries it.
+    /// A probe tries it. It never becomes current.
     Probe,
 }
 
+/// One version of a handler, with its counts. The module's documentation says how long
+/// it lives.
 pub(crate) struct Version {
-    /// Counts up in each service. A version that is only tried has the number that
-    /// it will have when it becomes current.
+    /// Counts up in each service. A version that a probe tries has the number that it
+    /// would get.
     pub(crate) number: VersionNumber,
     pub(crate) handler: Arc<Handler>,
     pub(crate) origin: Origin,
+    /// When the version was made.
     pub(crate) loaded_at: SystemTime,
     activated: Instant,
     phase: watch::Sender<Phase>,
-    /// Where a shared instance takes its connections from. Gone when the version
-    /// is no longer current.
+    /// The entrance of the shared instance. `None` if the version has no such instance,
+    /// or is no longer current.
     entrance: Mutex<Option<Entrance>>,
-    /// Keeps its accepted connections waiting, until the version before has
+    /// Keeps this version's accepted connections waiting until the version before has
     /// offered its own.
     gate: Mutex<Option<Gate>>,
-    /// The gate of the version after, until it has offered its own.
+    /// The gate of the next version, until this version has offered its own
+    /// connections.
     next_gate: Mutex<Option<Gate>>,
-    /// The version that its connections are to go to, once they are asked to leave.
+    /// The version that the connections are asked to go to. `None` until they are
+    /// asked.
     asked: watch::Sender<Option<VersionNumber>>,
+    /// Connections on this version, those being closed included.
     open: AtomicU64,
-    /// Those of the open ones whose handler is done.
+    /// Open connections whose handler is done.
     closing: AtomicU64,
-    /// Connections that it is offered.
+    /// Connections that this version is offered and has not decided about.
     expected: AtomicU64,
+    /// Connections that went to another version.
     handed_over: AtomicU64,
+    /// Connections that this version was offered and did not take.
     refused: AtomicU64,
     /// Connections that did not leave when they were last asked.
     staying: AtomicU64,
-    /// Connections that had failed when it last asked.
+    /// Connections that had failed when the version last asked.
     failed_before: AtomicU64,
-    /// Notified when the last connection closes, and after the version was asked
-    /// to hand over whenever one closes.
+    /// Notified when the last connection closes, and when a connection stays. After
+    /// `ask` also whenever a connection closes, or its handler is done.
     fewer: Notify,
-    /// Notified when a connection of it has failed; shared with the service, which
-    /// decides whether it is rolled back.
+    /// Notified when a connection of this version has failed. Shared with the service,
+    /// which decides whether to roll back.
     failed: Arc<Notify>,
+    /// Connections whose handler ended with success.
     handled: AtomicU64,
     failures: Failures,
-    /// Why it is no longer current, if that was not asked for.
+    /// Why the version was rolled back. `None` if it was not.
     ended_because: Mutex<Option<String>>,
 }
 
 impl Version {
+    /// Makes a version that takes connections.
     pub(crate) fn new(
         number: VersionNumber,
         handler: Arc<Handler>,
@@ -113,33 +137,35 @@ impl Version {
         })
     }
 
-    /// Whether it is only tried.
+    /// Whether a probe tries the version.
     pub(crate) fn is_probe(&self) -> bool {
         self.origin == Origin::Probe
     }
 
-    /// When it became current.
+    /// When the version was made, which is just before it becomes current.
     pub(crate) fn activated(&self) -> Instant {
         self.activated
     }
 
-    /// Connections on it, those being closed included.
+    /// Connections on this version, those being closed included.
     pub(crate) fn open(&self) -> u64 {
         self.open.load(Ordering::Acquire)
     }
 
+    /// Connections whose handler ended with success.
     pub(crate) fn handled(&self) -> u64 {
         self.handled.load(Ordering::Relaxed)
     }
 
+    /// Connections that failed, by reason.
     pub(crate) fn failures(&self) -> FailureCounts {
         self.failures.counts()
     }
 
-    /// Admits a connection, or gives it back if the version takes no more.
+    /// Counts a connection on this version. Gives it back if the version takes no more.
     ///
-    /// Counting before looking is what lets a version that has ended be
-    /// forgotten: whoever sees it retired sees its connections too.
+    /// The connection is counted before the phase is read. So a version that is seen as
+    /// retired shows all its connections, and can be forgotten when it shows none.
     pub(crate) fn admit(
         self: &Arc<Self>,
         connection: Arc<Connection>,
@@ -166,14 +192,14 @@ impl Version {
         }
     }
 
-    /// Whether it takes no more connections, and has and expects none.
+    /// Whether the version takes no more connections, has none, and is offered none.
     pub(crate) fn has_ended(&self) -> bool {
-        // In this order: an arrival is counted as open before it is no longer
-        // expected.
+        // Read in this order: an accepted offer is counted as open before it is no
+        // longer expected.
         !self.is_serving() && self.expected.load(Ordering::Acquire) == 0 && self.open() == 0
     }
 
-    /// Counts a connection that is on it from now on.
+    /// Counts a connection that is on this version from now on.
     pub(super) fn count_open(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
@@ -186,46 +212,47 @@ impl Version {
         }
     }
 
-    /// Connections on it whose handler is not done.
+    /// Connections on this version whose handler is not done.
     pub(crate) fn served(&self) -> u64 {
         let closing = self.closing.load(Ordering::Relaxed);
         self.open().saturating_sub(closing)
     }
 
-    /// Counts a connection that is on it no longer.
+    /// Counts a connection that is no longer on this version.
     pub(super) fn count_gone(&self, was_closing: bool) {
         if was_closing {
             self.closing.fetch_sub(1, Ordering::Relaxed);
         }
-        // Whoever sees it gone sees its counts.
+        // A thread that sees the connection gone sees its other counts too.
         let last = self.open.fetch_sub(1, Ordering::Release) == 1;
         if last || self.asks_for().is_some() {
             self.fewer.notify_waiters();
         }
     }
 
-    /// A connection was asked to leave, and stays.
+    /// Counts a connection that was asked to leave, and stays.
     pub(crate) fn count_staying(&self) {
         self.staying.fetch_add(1, Ordering::Relaxed);
         self.fewer.notify_waiters();
     }
 
-    /// Waits until it has no connections.
+    /// Waits until the version has no connections.
     pub(crate) async fn emptied(&self) {
         self.reduced(|| self.open() == 0).await;
     }
 
-    /// Waits until it has no connections but those that were asked to leave and
+    /// Waits until the version serves only connections that were asked to leave and
     /// stay.
     pub(crate) async fn left(&self) {
         self.reduced(|| self.served() <= self.staying.load(Ordering::Relaxed))
             .await;
     }
 
+    /// Waits until `is_reduced`, which is called again whenever `fewer` is notified.
     async fn reduced(&self, is_reduced: impl Fn() -> bool) {
         loop {
             let mut fewer = pin!(self.fewer.notified());
-            // From here on none is missed.
+            // From here on no notification is missed.
             fewer.as_mut().enable();
             if is_reduced() {
                 return;
@@ -234,7 +261,7 @@ impl Version {
         }
     }
 
-    /// Opens the way to the version's shared instance. Its gate is shut.
+    /// Opens the entrance of the version's shared instance. Its gate is shut.
     pub(crate) fn open_intake(&self) -> Intake {
         let (entrance, intake, gate) = entrance::open();
         *lock(&self.entrance) = Some(entrance);
@@ -242,24 +269,25 @@ impl Version {
         intake
     }
 
-    /// Lets accepted connections in, unless another version holds the gate too.
+    /// Lets accepted connections in, unless the version before holds the gate too.
     pub(crate) fn open_gate(&self) {
         *lock(&self.gate) = None;
     }
 
-    /// Holds the gate of `next` until it has offered its connections or has
+    /// Holds the gate of `next` until this version has offered its connections or has
     /// ended.
     pub(crate) fn hold_gate_of(&self, next: &Self) {
         let gate = lock(&next.gate).clone();
         *lock(&self.next_gate) = gate;
     }
 
+    /// Releases the gate of the next version.
     pub(crate) fn release_next_gate(&self) {
         *lock(&self.next_gate) = None;
     }
 
-    /// Gives a connection to the version's shared instance, or back if the
-    /// version takes no more.
+    /// Counts a connection on this version, and queues it for the shared instance.
+    /// Gives it back if the version takes no more.
     pub(crate) fn queue(
         self: &Arc<Self>,
         connection: Arc<Connection>,
@@ -276,8 +304,8 @@ impl Version {
         })
     }
 
-    /// Gives offers to the version's shared instance, or back if the version
-    /// takes no more.
+    /// Queues offers for the shared instance. Gives them back if the version takes no
+    /// more.
     pub(crate) fn queue_offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
         match &*lock(&self.entrance) {
             Some(entrance) => entrance.offers(offers),
@@ -285,30 +313,30 @@ impl Version {
         }
     }
 
-    /// Whether new connections go to it.
+    /// Whether the version takes new connections.
     pub(crate) fn is_serving(&self) -> bool {
         *self.phase.borrow() == Phase::Serving
     }
 
-    /// Counts a connection that it is offered.
+    /// Counts a connection that this version is offered.
     pub(crate) fn count_offered(&self) {
         self.expected.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An offered connection was accepted.
+    /// Counts an offered connection that was accepted as open on this version.
     pub(crate) fn admit_offered(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
         let stay = Stay::new(self);
         self.count_withdrawn();
         Admitted { connection, stay }
     }
 
-    /// An offered connection was refused.
+    /// Counts an offered connection that was refused.
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         self.count_withdrawn();
     }
 
-    /// An offered connection is offered no longer.
+    /// Counts an offered connection as no longer offered.
     pub(crate) fn count_withdrawn(&self) {
         self.expected.fetch_sub(1, Ordering::Release);
     }
@@ -318,8 +346,8 @@ impl Version {
         self.handed_over.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Connections that have gone to another version, and ones that it was
-    /// offered and would not have.
+    /// Connections that went to another version, and those that this version was
+    /// offered and did not take.
     pub(crate) fn hand_overs(&self) -> HandOverCounts {
         HandOverCounts {
             handed_over: self.handed_over.load(Ordering::Relaxed),
@@ -327,7 +355,8 @@ impl Version {
         }
     }
 
-    /// Asks its connections to go to the version with the number `to`.
+    /// Asks the connections to go to the version `to`. Does nothing if they were asked
+    /// to go to that one, or to a later one.
     pub(crate) fn ask(&self, to: VersionNumber) {
         self.asked.send_if_modified(|asked| {
             let later = Some(to) > *asked;
@@ -348,28 +377,31 @@ impl Version {
         self.failures().total().saturating_sub(before)
     }
 
-    /// The version that its connections are asked to go to, if they are.
+    /// The version that the connections are asked to go to. `None` if they are not
+    /// asked.
     pub(crate) fn asks_for(&self) -> Option<VersionNumber> {
         *self.asked.borrow()
     }
 
-    /// Waits until its connections are asked to go to a version later than
-    /// `after`.
+    /// Waits until the connections are asked to go to a version later than `after`.
+    /// Returns that version's number. Cancel-safe.
     pub(crate) async fn asked_after(&self, after: Option<VersionNumber>) -> VersionNumber {
         let mut asked = self.asked.subscribe();
         let to = asked.wait_for(|to| *to > after).await.map(|to| *to);
         match to {
             Ok(Some(to)) => to,
-            // It has the sender, so the channel cannot be closed.
+            // This version has the sender, so the channel cannot be closed.
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 
+    /// The version that the connections are asked to go to, as it changes.
     pub(crate) fn asked(&self) -> watch::Receiver<Option<VersionNumber>> {
         self.asked.subscribe()
     }
 
-    /// No more connections; open ones finish.
+    /// Takes no more connections, and lets open ones finish. `reason` says why, if this
+    /// is a rollback.
     pub(crate) fn retire(&self, reason: Option<&str>) {
         *lock(&self.entrance) = None;
         if let Some(reason) = reason {
@@ -378,17 +410,18 @@ impl Version {
         self.enter(Phase::Draining);
     }
 
+    /// Why the version was rolled back. `None` if it was not.
     pub(crate) fn ended_because(&self) -> Option<String> {
         lock(&self.ended_because).clone()
     }
 
-    /// Closes every connection.
+    /// Takes no more connections, and closes the open ones.
     pub(crate) fn abort(&self) {
         *lock(&self.entrance) = None;
         self.enter(Phase::Aborting);
     }
 
-    /// Waits until the version has come to `phase`.
+    /// Waits until the version has reached `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
         Phase::reached(&self.phase, phase).await;
     }

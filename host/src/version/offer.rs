@@ -1,10 +1,37 @@
 //! A connection on its way from one version to another.
 //!
-//! The version that gives it up makes it [`Handed`]: nobody else has a hold on
-//! it. It is [`Offer`]ed to the version that is current. An offer that is not
-//! accepted, for whatever reason, goes back by itself to where it came from, so
-//! a connection is in exactly one place at any time, and none is dropped on the
-//! way.
+//! One type holds the connection in each state, so it is in exactly one place at any
+//! time:
+//!
+//! ```text
+//! new       Connection, in the closure of the accept loop
+//!  |        dropped: closed, and no version counts it
+//!  v  Version::admit, Version::queue
+//! in        Admitted: in an intake, a driver's list, or a task <-------------+
+//!  |        dropped: closed, counted as failed by a panic                    |
+//!  v  Version::ask, and the guest learns of it                               |
+//! told      Admitted, as before                                              |
+//!  |        (`evented` skips this: the call of hand-over tells the guest)    |
+//!  |        no state: closed, but `evented` keeps it; still held: failed     |
+//!  v  the guest's hand-over returns a state, Connection::renew succeeds      |
+//! given up  Handed; in GivenUp, if the instance is shared                    |
+//!  |        dropped: as before; but if the guest dies, it is offered         |
+//!  v  dispatch::offer, to the version that is current                        |
+//! offered   Offer; in a Batch, while a shared instance decides               |
+//!  |  |     dropped, or the guest dies: refused                              |
+//!  |  v  Offer::refuse                                                       |
+//!  |  refused  Handed, in the channel to its own version                     |
+//!  |  |        its version is gone: closed, counted as failed (Homeless)     |
+//!  |  v  its version receives it, Connection::renew                          |
+//!  |  home     Admitted, as before; its guest gets its own state             |
+//!  |  |        the guest refuses: closed, counted as failed (Refused)        |
+//!  |  +---  the guest accepts  ----------------------------------------------+
+//!  v  Offer::accept                                                          |
+//! accepted  Admitted, counted on the new version  ---------------------------+
+//! ```
+//!
+//! "Dropped" is what a panic of the holder does too. A connection on the list of a
+//! shared instance's driver fails with the instance.
 
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
@@ -19,57 +46,70 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a shared instance waits for its calls to return before it hands over
-/// those that have. The contract says so.
+/// How long a shared instance waits for its calls to return, before it hands over the
+/// connections whose calls have. The contract says so.
 pub(crate) const GATHER: Duration = Duration::from_secs(1);
 
-/// A connection that a version has given up, with what its handler knows of it.
+/// A connection that a version has given up, with its state. No guest has access to it.
+///
+/// From here to [`Offer`]; or straight home, if the state cannot be handed over.
 pub(crate) struct Handed {
-    /// On the books of the version that has given it up, until another one has
-    /// accepted it.
+    /// Counted on the version that has given the connection up, until another version
+    /// accepts it.
     pub(crate) admitted: Admitted,
+    /// What the handler knows of the connection.
     pub(crate) state: ConnectionState,
-    /// What lets the next connection in under `sequential`.
+    /// The connection's turn under `sequential`: while it exists, no other connection
+    /// is delivered.
     pub(crate) turn: Option<OwnedSemaphorePermit>,
-    /// Its part of what the states of isolated instances may take together.
+    /// The state's part of [`STATES`]. `None` for a shared instance.
     pub(crate) room: Option<Room>,
 }
 
-/// Bytes that the states of a service's isolated instances may have together: what
-/// 64 states of the largest size take. An instance that is to give a state waits
-/// until there is room; shared instances have a limit of their own.
+/// How many bytes the states of a service's isolated instances may have together: as
+/// much as 64 states of the largest size. An instance that is to give a state up waits
+/// until there is room. Shared instances have a limit of their own, see [`GivenUp`].
 pub(crate) const STATES: usize = 64 * MAX_STATE;
 
-/// Room for one state.
+/// Room for one state. Dropping it gives the room back.
 pub(crate) struct Room(OwnedSemaphorePermit);
 
 impl Room {
-    /// Waits for the room that a state may need before it is known.
+    /// Waits for the room of the largest state, because the size is not known yet.
+    /// Cancel-safe.
     pub(crate) async fn reserve(states: &Arc<Semaphore>) -> Option<Self> {
-        // It is never closed.
+        // The semaphore is never closed.
         let most = u32::try_from(MAX_STATE).unwrap_or(u32::MAX);
         let permit = Arc::clone(states).acquire_many_owned(most).await.ok()?;
         Some(Self(permit))
     }
 
-    /// Keeps as much as a state of `size` bytes needs, and gives the rest back.
+    /// Keeps the room of a state of `size` bytes, and gives the rest back.
     pub(crate) fn shrink(&mut self, size: usize) {
         let rest = self.0.num_permits().saturating_sub(size);
         drop(self.0.split(rest));
     }
 }
 
-/// A connection that a version is offered. Goes back if it is dropped.
+/// A connection that is offered to a version.
+///
+/// From here to accepted, by [`accept`](Self::accept); or to refused, by
+/// [`refuse`](Self::refuse) or when this is dropped; or back to [`Handed`], by
+/// [`withdraw`](Self::withdraw), to be offered to a later version.
 pub(crate) struct Offer {
+    /// `None` after `accept` and `withdraw`.
     handed: Option<Handed>,
-    /// Why it goes back.
+    /// Why the connection goes back, for the log.
     reason: String,
     versions: Arc<Versions>,
+    /// The version that the connection is offered to.
     to: Arc<Version>,
+    /// Where a refused connection goes.
     home: UnboundedSender<Handed>,
 }
 
 impl Offer {
+    /// Offers a connection to the version `to`, which counts it as offered.
     pub(crate) fn new(
         versions: &Arc<Versions>,
         to: &Arc<Version>,
@@ -86,12 +126,13 @@ impl Offer {
         }
     }
 
-    /// The connection and its state, unless they are gone.
+    /// The connection and its state. `None` only after they were taken out.
     pub(crate) fn handed(&self) -> Option<&Handed> {
         self.handed.as_ref()
     }
 
-    /// Takes the connection on.
+    /// Counts the connection on the new version, and as handed over on the old one.
+    /// Returns it with its turn.
     pub(crate) fn accept(mut self) -> Option<(Admitted, Option<OwnedSemaphorePermit>)> {
         let Handed { admitted, turn, .. } = self.handed.take()?;
         let Admitted { connection, stay } = admitted;
@@ -109,12 +150,12 @@ impl Offer {
         Some((admitted, turn))
     }
 
-    /// Sends it back.
+    /// Refuses the connection: sends it home.
     pub(crate) fn refuse(mut self, reason: &str) {
         reason.clone_into(&mut self.reason);
     }
 
-    /// Takes it back before the version has seen it.
+    /// Takes the connection back before the version has seen the offer.
     pub(crate) fn withdraw(mut self) -> Option<Handed> {
         self.to.count_withdrawn();
         self.versions.forget_if_ended(&self.to);
@@ -139,8 +180,9 @@ impl Drop for Offer {
     }
 }
 
-/// Sends a connection back to where it came from, or closes it if nobody is
-/// there any more.
+/// Sends a connection home. If its version is gone, closes it as failed.
+///
+/// `to` is the version that it does not go to.
 pub(crate) fn send_home(
     versions: &Arc<Versions>,
     handed: Handed,
@@ -154,8 +196,8 @@ pub(crate) fn send_home(
     }
 }
 
-/// Notes that a connection stays with its version, and does not go to the version
-/// `to`.
+/// Logs and counts that a connection stays with its version, and does not go to the
+/// version `to`.
 pub(crate) fn keep(
     versions: &Versions,
     admitted: &Admitted,
@@ -173,8 +215,8 @@ pub(crate) fn keep(
         "connection not handed over, it goes on where it was: {}",
         one_line(reason)
     );
-    // It is not offered to that version again. It does not count as staying if a
-    // later version asks for it already.
+    // The connection is not offered to that version again. If a later version asks
+    // already, the connection does not count as staying.
     if let Some(number) = to
         && connection.mark_refused(number)
         && to >= from.asks_for()
@@ -183,7 +225,7 @@ pub(crate) fn keep(
     }
 }
 
-/// Closes a connection that was given up and cannot go on anywhere.
+/// Closes a connection that was given up and cannot go anywhere.
 pub(crate) fn close(versions: &Arc<Versions>, handed: Handed, failure: Failure) {
     let closing = Arc::clone(versions);
     versions.spawn_task(async move {
@@ -191,7 +233,13 @@ pub(crate) fn close(versions: &Arc<Versions>, handed: Handed, failure: Failure) 
     });
 }
 
-/// Offers that belong together, while a guest decides about them.
+/// Offers that belong together, while the guest of a shared instance decides about
+/// them.
+///
+/// Each is waiting first. From there to accepted or refused, by
+/// [`decide`](Self::decide). When none waits, [`accept`](Self::accept) takes the
+/// accepted connections. If the guest dies before that, all are refused, those that it
+/// accepted too.
 #[derive(Default)]
 pub(crate) struct Batch {
     waiting: VecDeque<Offer>,
@@ -206,12 +254,13 @@ impl Batch {
         }
     }
 
-    /// The next one to decide about.
+    /// The next connection to decide about. `None` if all are decided about.
     pub(crate) fn next(&self) -> Option<&Handed> {
         self.waiting.front().and_then(Offer::handed)
     }
 
-    /// What the guest says to the next one. If it has died, all go back.
+    /// Applies what the guest says about the next connection. If the guest has died,
+    /// refuses all and returns the failure.
     pub(crate) fn decide(
         &mut self,
         decision: Result<Result<(), String>, Failure>,
@@ -231,37 +280,38 @@ impl Batch {
         Ok(())
     }
 
-    /// The guest has died, and all go back.
+    /// Refuses all, because the guest has died.
     pub(crate) fn refuse_all(&mut self, failure: &Failure) {
         let reason = failure.to_string();
         let all = self.accepted.drain(..).chain(self.waiting.drain(..));
         all.for_each(|offer| offer.refuse(&reason));
     }
 
-    /// Takes on those that the guest has accepted.
+    /// Counts the connections that the guest has accepted on the new version, and
+    /// returns them.
     pub(crate) fn accept(self) -> impl Iterator<Item = Admitted> {
         let accepted = self.accepted.into_iter();
         accepted.filter_map(|offer| offer.accept().map(|(admitted, _)| admitted))
     }
 }
 
-/// What a shared instance has given up, until it is offered.
+/// The connections that a shared instance has given up and that are not offered yet.
 ///
-/// It lies outside of the calls into the guest, so that what was given up before
-/// the guest dies is safe.
+/// Kept outside of the calls into the guest: if the guest dies, its complete states
+/// survive. From here all are offered together; or closed, if the version aborts.
 #[derive(Default)]
 pub(crate) struct GivenUp {
     handed: Vec<Handed>,
-    /// Bytes of all states.
+    /// The bytes of all states.
     size: u64,
 }
 
 impl GivenUp {
-    /// Adds a connection with its state, or gives it back with the reason why it
-    /// cannot be handed over.
+    /// Adds a connection with its state. If it cannot be handed over, gives it back
+    /// with the reason.
     ///
-    /// All states together have at most `limit` bytes, which is what the instance
-    /// may have for memory: it cannot know more than that.
+    /// All states together may have at most `limit` bytes, which is the memory limit of
+    /// the instance: an instance cannot know more than it can hold.
     pub(crate) fn add(&mut self, handed: Handed, limit: u64) -> Option<(Handed, String)> {
         let size = self.size.saturating_add(handed.state.size() as u64);
         if let Err(reason) = check(&handed.state) {
@@ -276,13 +326,14 @@ impl GivenUp {
         None
     }
 
+    /// Takes all connections, to offer them.
     pub(crate) fn take(&mut self) -> Vec<Handed> {
         self.size = 0;
         std::mem::take(&mut self.handed)
     }
 }
 
-/// Why a state cannot be handed over.
+/// Checks the size of a state. The error says why it cannot be handed over.
 pub(crate) fn check(state: &ConnectionState) -> Result<(), String> {
     let size = state.size();
     if size > MAX_STATE {

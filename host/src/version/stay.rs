@@ -1,32 +1,34 @@
-//! A connection on the books of a version.
+//! A connection as a version counts it.
 
 use crate::connection::Connection;
 use crate::guest::failure::{Failure, HostPanic};
 use crate::version::Version;
 use std::sync::Arc;
 
-/// A connection that a version has admitted, with what counts it there.
+/// A connection that a version has admitted, and the token that counts it there.
 pub(crate) struct Admitted {
-    // In this order: whoever sees the connection gone from the books finds its
-    // permit back.
+    // In this order: a thread that no longer sees the connection counted finds its
+    // permit free.
     pub(crate) connection: Arc<Connection>,
     pub(crate) stay: Stay,
 }
 
-/// The stay of one connection on one version: the version counts it as open for as
-/// long as this exists.
+/// The stay of one connection on one version. The version counts the connection as open
+/// for as long as this exists.
 ///
-/// Its end is counted once, by [`end`](Self::end) or [`hand_over`](Self::hand_over).
-/// A stay that is dropped without either was lost in a panic of the host and is
-/// counted as failed by that.
+/// The end of the stay is counted once, by [`end`](Self::end) or
+/// [`hand_over`](Self::hand_over). A stay that is dropped without either was lost in a
+/// panic of the host, and is counted as failed by a panic.
 pub(crate) struct Stay {
     version: Arc<Version>,
+    /// Whether the end of the stay is counted.
     is_counted: bool,
+    /// Whether the connection's handler is done.
     is_closing: bool,
 }
 
 impl Stay {
-    /// Begins with the version's count of open connections raised.
+    /// Begins a stay: counts the connection as open.
     pub(super) fn new(version: &Arc<Version>) -> Self {
         version.count_open();
         Self {
@@ -41,29 +43,31 @@ impl Stay {
         &self.version
     }
 
-    /// Counts how the connection's handler ended. It stays open until this is
-    /// dropped.
+    /// Counts how the connection's handler ended. The connection counts as open until
+    /// this is dropped.
     pub(crate) fn end(&mut self, outcome: &Result<(), Failure>) {
         self.is_counted = true;
         self.version.count(outcome);
-        // Whoever sees that it is not served any more sees it counted.
+        // A thread that sees that the connection is no longer served sees its end
+        // counted.
         self.begin_closing();
     }
 
-    /// The connection has no handler any more, and is being closed.
+    /// Notes that the connection's handler is done, and that the connection is being
+    /// closed.
     pub(crate) fn begin_closing(&mut self) {
         if !std::mem::replace(&mut self.is_closing, true) {
             self.version.count_closing();
         }
     }
 
-    /// The connection has gone to another version.
+    /// Ends the stay: the connection has gone to another version.
     pub(crate) fn hand_over(mut self) {
         self.is_counted = true;
         self.version.count_handed_over();
     }
 
-    /// The connection was not admitted after all.
+    /// Ends the stay without a count: the connection was not admitted.
     pub(super) fn withdraw(mut self) {
         self.is_counted = true;
     }
@@ -91,7 +95,7 @@ pub(crate) mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::LazyLock;
 
-    /// A handler whose versions have an intake. It is never instantiated.
+    /// A handler whose versions have an intake. No test instantiates it.
     pub(crate) static HANDLER: LazyLock<Arc<Handler>> = LazyLock::new(|| {
         let name = "builtin:echo-evented";
         let component = builtin::load(name).unwrap();
@@ -99,7 +103,7 @@ pub(crate) mod tests {
         Arc::new(Handler::new(name, &component, options).unwrap())
     });
 
-    /// One that a version of its own has admitted.
+    /// A connection that a new version has admitted, and its peer.
     pub(crate) fn admitted() -> (Admitted, UnixStream) {
         let version = Version::new(
             VersionNumber::FIRST,
@@ -135,7 +139,7 @@ pub(crate) mod tests {
         );
         let handed_over = |admitted: Admitted| admitted.stay.hand_over();
         assert_eq!(counts(&handed_over), (0, none, 1));
-        // As when a task panics.
+        // The same happens when a task panics.
         assert_eq!(counts(&drop), (0, FailureCounts { panic: 1, ..none }, 0));
     }
 }

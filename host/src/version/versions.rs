@@ -1,8 +1,9 @@
-//! The versions of a service's handler together: which one is current, which ones
-//! still have connections, and what all of them share.
+//! All versions of a service's handler: which one is current, which ones still have
+//! connections, and what they share.
 //!
-//! This is the lower half of a service, the half that dispatches work with. It knows
-//! nothing of swaps, listeners or rollbacks; those are in `service`, which holds it.
+//! This is the lower half of a service, which dispatches work with. It lives as long as
+//! the service, or as long as the last task or handle that uses it. It knows nothing of
+//! swaps, listeners or rollbacks; those are in `service`, which owns it.
 
 use super::counts::{FailureCounts, HandOverCounts};
 use super::offer::STATES;
@@ -24,35 +25,42 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub(crate) struct Versions {
     /// The name of the service.
     pub(crate) service: Arc<str>,
+    /// The limits of the service.
     pub(crate) limits: Limits,
-    /// The bytes of all connections.
+    /// Counts the bytes of all connections.
     pub(crate) traffic: Arc<Traffic>,
-    /// Bytes for the states that isolated instances have given.
+    /// Room for the states of isolated instances, one permit per byte.
     pub(crate) states: Arc<Semaphore>,
-    /// Where the next connection goes.
+    /// The version that the next connection goes to.
     current: ArcSwap<Version>,
+    /// The earlier versions. Its lock is held while a version becomes current, and
+    /// while the phase changes.
     history: Mutex<History>,
-    /// Notified when a connection of any version has failed.
+    /// Notified when a connection of any version has failed, except those of probes.
     failed: Arc<Notify>,
+    /// How far the end of the service has come.
     phase: watch::Sender<Phase>,
-    /// Why the service cannot go on, once it cannot.
+    /// Why the service cannot continue. `None` as long as it can.
     broken: watch::Sender<Option<String>>,
-    /// Where tasks run. Set before anybody can ask for one.
+    /// The runtime for tasks. Set before the first task.
     runtime: OnceLock<Handle>,
 }
 
 /// The versions that are not current.
 #[derive(Default)]
 pub(crate) struct History {
-    /// The handler to go back to.
+    /// The handler that a rollback goes to. `None` before the first swap.
     pub(crate) previous: Option<Previous>,
-    /// Versions that still have connections.
+    /// Retired versions that still have connections, oldest first.
     retired: Vec<Arc<Version>>,
-    /// What versions that are gone have done.
+    /// Connections that versions without connections have handled. The versions
+    /// themselves are forgotten.
     pub(crate) handled: u64,
+    /// The failed connections of those versions, and those that no version took.
     pub(crate) failures: FailureCounts,
+    /// The hand-overs of those versions.
     pub(crate) hand_overs: HandOverCounts,
-    /// Why the last rollback happened, and of which version.
+    /// Which version was last rolled back, and why. `None` before the first rollback.
     pub(crate) rolled_back: Option<String>,
 }
 
@@ -62,12 +70,12 @@ pub(crate) struct Previous {
     /// The number of the version that it was.
     pub(crate) number: VersionNumber,
     pub(crate) handler: Arc<Handler>,
-    /// Why it was taken back by itself, if it was.
+    /// Why the service took the version back by itself. `None` if it did not.
     pub(crate) condemned: Option<String>,
 }
 
 impl Versions {
-    /// With one version, which serves from now on.
+    /// Makes the versions of a new service. The first one serves from now on.
     pub(crate) fn new(service: &str, limits: Limits, handler: Arc<Handler>) -> Arc<Self> {
         let failed = Arc::<Notify>::default();
         let first = Version::new(
@@ -100,15 +108,15 @@ impl Versions {
         Arc::ptr_eq(version, &self.current.load())
     }
 
-    /// The version to come after the current one, which serves nobody yet. To be
-    /// called under the lock of the history.
+    /// Makes the version after the current one. It is not current yet. Called with the
+    /// history locked.
     pub(crate) fn next(&self, handler: Arc<Handler>, origin: Origin) -> Arc<Version> {
         let number = self.current.load().number.next();
         Version::new(number, handler, origin, Arc::clone(&self.failed))
     }
 
-    /// Makes `version` current and retires the one before, because of `reason` if
-    /// nobody asked for it. Returns the one before.
+    /// Makes `version` current, and retires the version before, which it returns.
+    /// `reason` says why, if this is a rollback.
     pub(crate) fn replace(
         &self,
         history: &mut History,
@@ -127,12 +135,12 @@ impl Versions {
         old
     }
 
-    /// All versions that may have connections, the current one last.
+    /// Returns all versions that may have connections, the current one last.
     pub(crate) fn all(&self) -> Vec<Arc<Version>> {
         self.all_in(&mut self.history())
     }
 
-    /// The same for who has the history.
+    /// Does the same as [`all`](Self::all) with the history locked.
     pub(crate) fn all_in(&self, history: &mut History) -> Vec<Arc<Version>> {
         history.forget_ended();
         let mut versions = history.retired.clone();
@@ -140,19 +148,21 @@ impl Versions {
         versions
     }
 
+    /// Locks the history.
     pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         lock(&self.history)
     }
 
-    /// Forgets a version that has ended, and keeps only its sums.
+    /// Forgets a version that has ended, and keeps only its totals. Does nothing if it
+    /// has not.
     pub(crate) fn forget_if_ended(&self, version: &Version) {
         if version.has_ended() {
             self.history().forget_ended();
         }
     }
 
-    /// Connections open, those being closed included. Not what the permits say:
-    /// an accept that waits has one too.
+    /// Open connections, those being closed included. The permits do not say this: an
+    /// accept that waits has one too.
     pub(crate) fn open(&self) -> u64 {
         self.all().iter().map(|version| version.open()).sum()
     }
@@ -162,11 +172,12 @@ impl Versions {
         self.failed.notified().await;
     }
 
-    /// Waits until the service has come to `phase`.
+    /// Waits until the service has reached `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
         Phase::reached(&self.phase, phase).await;
     }
 
+    /// How far the end of the service has come.
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
@@ -176,41 +187,43 @@ impl Versions {
         self.phase.subscribe()
     }
 
+    /// Advances the service to `phase`. Never goes back.
     pub(crate) fn enter(&self, phase: Phase) {
-        // Under the lock, so that no version becomes current after this.
+        // Under the lock, so that no version becomes current afterwards.
         let _history = self.history();
         Phase::advance(&self.phase, phase);
     }
 
-    /// Ends the service, because it cannot go on.
+    /// Aborts the service, because it cannot continue.
     pub(crate) fn break_off(&self, reason: String) {
         self.broken.send_replace(Some(reason));
         self.enter(Phase::Aborting);
     }
 
-    /// Why the service could not go on, if that is so.
+    /// Why the service could not continue. `None` if it was not broken off.
     pub(crate) fn broken(&self) -> Option<String> {
         self.broken.borrow().clone()
     }
 
-    /// Has tasks run on `runtime` from now on. Only the first call counts.
+    /// Sets the runtime for tasks. Only the first call has an effect.
     pub(crate) fn run_on(&self, runtime: Handle) {
         let _ = self.runtime.set(runtime);
     }
 
-    /// Where tasks run, once the service has its threads.
+    /// The runtime for tasks. `None` before the service has its threads.
     pub(crate) fn runtime(&self) -> Option<&Handle> {
         self.runtime.get()
     }
 
-    /// Runs a task on the service's threads.
+    /// Runs a task on the service's threads. Does nothing before the service has them.
     pub(crate) fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = self.runtime.get() {
             runtime.spawn(task);
         }
     }
 
-    /// Calls `make` where it can put things into the service's poller.
+    /// Calls `make` inside the service's runtime, so that `make` can register
+    /// descriptors with the poller. An error before the service has its threads.
     pub(crate) fn in_runtime<R>(&self, make: impl FnOnce() -> R) -> io::Result<R> {
         let runtime = self.runtime.get();
         let runtime = runtime.ok_or(io::ErrorKind::NotConnected)?;
@@ -218,7 +231,8 @@ impl Versions {
         Ok(make())
     }
 
-    /// Under which name an instance's output is logged.
+    /// The name under which an instance's output is logged. With `connection` for an
+    /// instance of one connection.
     pub(crate) fn scope(&self, connection: Option<&Connection>) -> Scope {
         Scope {
             service: Arc::clone(&self.service),
@@ -228,13 +242,12 @@ impl Versions {
 }
 
 impl History {
-    /// The versions that still have connections, oldest first.
+    /// The retired versions that may have connections, oldest first.
     pub(crate) fn retired(&self) -> &[Arc<Version>] {
         &self.retired
     }
 
-    /// Keeps the sums of versions that have no connections any more, and not
-    /// the versions.
+    /// Forgets the retired versions that have ended, and keeps their totals.
     pub(crate) fn forget_ended(&mut self) {
         let (gone, kept) = std::mem::take(&mut self.retired)
             .into_iter()

@@ -1,4 +1,4 @@
-//! Connections that leave a shared instance for another version, together.
+//! How connections leave a shared instance for another version, together.
 
 use super::{Guest, Serving};
 use crate::connection::{Connection, ConnectionId};
@@ -13,36 +13,46 @@ use std::collections::HashSet;
 use std::future::pending;
 use tokio::time::{Instant, sleep_until};
 
-/// Calls that were told to return, and ones that have.
+/// The calls that were told to return, and those that have returned.
 ///
-/// They leave together, so that nothing is said in a room that is half gone. Who
-/// takes too long follows alone.
+/// Their connections are handed over as one batch, so that no message is lost to
+/// members that have already moved. A call that does not return within [`GATHER`] is
+/// handed over later, by itself.
+///
+/// At rest, no call is told. From there to gathering, by [`begin`](Self::begin). From
+/// there to gathered, when the last awaited call has returned, or by
+/// [`lose_patience`](Self::lose_patience). From there to rest, by [`take`](Self::take).
+/// A call that was told and returns only at rest is gathered at once.
 #[derive(Default)]
 pub(super) struct Leaving {
+    /// The version that the calls were last told to leave for. `None` before that.
     to: Option<VersionNumber>,
-    /// While those who have returned wait for the others.
+    /// What is waited for. `Some` from [`begin`](Self::begin) to [`take`](Self::take).
     gathering: Option<Gathering>,
+    /// The connections whose calls have returned, and that are not taken yet.
     returned: Vec<ConnectionId>,
 }
 
+/// The calls that are waited for.
 struct Gathering {
-    /// Those who have not returned.
+    /// The connections whose calls have not returned.
     awaited: HashSet<ConnectionId>,
+    /// When they are not waited for any longer.
     until: Instant,
 }
 
 impl Leaving {
-    /// The version that the calls were last told to leave for, if they were.
+    /// The version that the calls were last told to leave for. `None` before that.
     pub(super) fn to(&self) -> Option<VersionNumber> {
         self.to
     }
 
-    /// The calls of these connections are told to leave for the version `to`.
-    /// Some may have been told before, and have returned.
+    /// Notes that the calls of these connections are told to leave for the version
+    /// `to`. Some may have been told before, and may have returned.
     pub(super) fn begin(&mut self, to: VersionNumber, told: impl Iterator<Item = ConnectionId>) {
         self.to = Some(to);
         let until = match &self.gathering {
-            // A swap after the other must not keep those who wait.
+            // A further swap must not prolong the wait of those that have returned.
             Some(gathering) => gathering.until,
             None => Instant::now() + GATHER,
         };
@@ -51,8 +61,8 @@ impl Leaving {
         self.gathering = Some(Gathering { awaited, until });
     }
 
-    /// A call has returned; `leaves` says whether for its connection to be handed
-    /// over.
+    /// Notes that a call has returned. `leaves` says whether its connection is to be
+    /// handed over.
     pub(super) fn returned(&mut self, id: ConnectionId, leaves: bool) {
         if let Some(gathering) = &mut self.gathering {
             gathering.awaited.remove(&id);
@@ -62,7 +72,12 @@ impl Leaving {
         }
     }
 
-    /// Ends when those who have not returned are not waited for any longer.
+    /// Waits until calls that have not returned are not waited for any longer. Never
+    /// returns if none is waited for. Cancel-safe.
+    ///
+    /// The event loop of the store polls this. It may not fire while a guest blocks the
+    /// loop (wasmtime #11869, #11870); then the gate of the next version opens after
+    /// its own limit.
     pub(super) fn patience(&self) -> impl Future<Output = ()> + use<> {
         let until = self.gathering.as_ref().map(|gathering| gathering.until);
         async move {
@@ -73,14 +88,15 @@ impl Leaving {
         }
     }
 
+    /// Stops waiting for calls that have not returned.
     pub(super) fn lose_patience(&mut self) {
         if let Some(gathering) = &mut self.gathering {
             gathering.awaited.clear();
         }
     }
 
-    /// Whether it is time for those who have returned to go. There may be nobody;
-    /// the version after waits for that as well.
+    /// Whether it is time to hand over. There may be no connection to hand over; the
+    /// next version waits for that as well.
     pub(super) fn is_gathered(&self) -> bool {
         match &self.gathering {
             Some(gathering) => gathering.awaited.is_empty(),
@@ -88,20 +104,21 @@ impl Leaving {
         }
     }
 
-    /// Those who go now.
+    /// Takes the connections to hand over now.
     pub(super) fn take(&mut self) -> Vec<ConnectionId> {
         self.gathering = None;
         std::mem::take(&mut self.returned)
     }
 }
 
-/// How often the event loop may go round until it has let go of a connection
-/// whose resources the guest has dropped.
+/// How many rounds of the event loop to wait for. When the guest has dropped its
+/// resources of a connection, the loop may need some rounds to drop its own references.
 const ROUNDS: usize = 16;
 
 impl Serving {
-    /// Offers the connections that the guest gives up to the current version.
-    /// Returns those that stay, to be served on.
+    /// Asks the guest to give connections up, and offers those that it gives up to the
+    /// current version. Closes the others. Returns those that stay because their state
+    /// cannot be handed over, to be served again.
     pub(super) async fn leave(
         &self,
         guest: &Guest<'_>,
@@ -120,8 +137,9 @@ impl Serving {
         Ok(staying)
     }
 
-    /// Takes a connection, which the guest has given up, out of the dispatch.
-    /// Returns it if it stays.
+    /// Takes a connection, which the guest has given up, from the driver's list, to be
+    /// offered. Returns the connection if its state cannot be handed over. Closes it as
+    /// failed if the guest still holds a resource of it.
     async fn give_up(
         &self,
         guest: &Guest<'_>,
@@ -152,8 +170,9 @@ impl Serving {
         self.admit(guest, returned).await
     }
 
-    /// Whether neither the guest nor the event loop has a hold on a connection any
-    /// more. It is as when it was accepted then.
+    /// Waits until neither the guest nor the event loop has a reference to the
+    /// connection, and then renews it. Returns false if that takes too long. True also
+    /// if the connection is gone.
     async fn is_let_go_of(&self, id: ConnectionId) -> bool {
         lock(&self.flushing).remove(&id);
         for _ in 0..ROUNDS {

@@ -1,10 +1,14 @@
-//! One instance for all connections, with a call for each: `concurrent`
+//! One instance for all connections, with one call per connection: `concurrent`
 //! handlers under `poll`.
 //!
-//! The calls run as tasks of one store's event loop. A trap ends the store and
-//! with it every call; the connections are closed, and the next connection gets
-//! a new instance. When the connections are to be handed over, the calls are
-//! told, and what has returned is offered together.
+//! The calls run as tasks of one store's event loop. A trap ends the store and all its
+//! calls; the connections are closed, and the next connection gets a new instance. When
+//! the connections are to be handed over, the calls are told, and the connections whose
+//! calls have returned are offered together.
+//!
+//! A single call cannot be cancelled: only dropping the store ends it (wasmtime
+//! #11833). That is how an abort ends all calls. A task that outlives its connection
+//! keeps running, but its resources are dead.
 
 mod leaving;
 
@@ -37,6 +41,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use wasmtime::component::Accessor;
 
+/// Runs one instance after another until no more connections can come.
 pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake: &mut Intake) {
     // An instance is made when there is a connection to serve.
     while let Some(first) = intake.next_to_serve().await {
@@ -68,25 +73,27 @@ struct Serving {
     versions: Arc<Versions>,
     version: Arc<Version>,
     open: Open,
-    /// What counts those connections on the version.
+    /// What counts each of those connections on the version.
     stays: Mutex<HashMap<ConnectionId, Stay>>,
-    /// A panic of this driver inside of the store's event loop, which is none of the
-    /// guest's.
+    /// A panic of this driver inside the store's event loop, to be resumed outside. A
+    /// panic of the guest's calls is not put here.
     died: Mutex<Option<Thrown>>,
-    /// The version that the guest was told to hand its connections over to.
+    /// The version that the guest was told to hand its connections over to. `None`
+    /// before that.
     told: watch::Sender<Option<VersionNumber>>,
-    /// What the guest was deciding about when it died: a trap ends the event loop
-    /// with all that is in it.
+    /// The offers that the guest was deciding about when it died. They are kept here
+    /// because a trap ends the event loop and drops what is in it.
     undecided: Mutex<Batch>,
-    /// What is offered next; outside of the event loop for the same reason.
+    /// Connections that are given up and not offered yet, outside of the event loop for
+    /// the same reason.
     given_up: Mutex<GivenUp>,
-    /// Connections with output from before they were this version's.
+    /// Connections whose output from an earlier version is still being sent.
     flushing: Mutex<HashMap<ConnectionId, Flushing>>,
-    /// When the call of `hand-over` under way has to be done, if there is one.
+    /// When the running call of `hand-over` must be done. `None` if none is running.
     busy: watch::Sender<Option<Instant>>,
 }
 
-/// A task that ends with this.
+/// A task that is aborted when this is dropped.
 struct Flushing(JoinHandle<()>);
 
 impl Drop for Flushing {
@@ -95,7 +102,8 @@ impl Drop for Flushing {
     }
 }
 
-/// Offers, while the guest decides about them.
+/// Offers while the guest decides about them. When this is dropped, those that are left
+/// move to `undecided`.
 struct Deciding<'a> {
     batch: Batch,
     serving: &'a Serving,
@@ -107,7 +115,7 @@ impl Drop for Deciding<'_> {
     }
 }
 
-/// What is called of the instance.
+/// The instance's exports, inside the event loop of its store.
 struct Guest<'a> {
     accessor: &'a Accessor<State>,
     exports: &'a Concurrent,
@@ -115,7 +123,7 @@ struct Guest<'a> {
 }
 
 impl Serving {
-    /// Serves until nothing more comes, the version aborts, or the instance
+    /// Serves until no more connections can come, the version aborts, or the instance
     /// dies.
     async fn run(&self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
         let first = self.register(first);
@@ -146,7 +154,8 @@ impl Serving {
         };
         tokio::select! {
             biased;
-            // First, so that nothing more is accepted.
+            // First, so that nothing more is accepted. This drops the store, and all
+            // calls end: they cannot be cancelled otherwise (wasmtime #11833).
             () = self.version.reached(Phase::Aborting) => Err(Failure::Aborted),
             result = serving => result,
             () = self.overdue() => Err(DeadlineExceeded(limits.deadline).into()),
@@ -155,8 +164,9 @@ impl Serving {
 
     /// Waits until a call of `hand-over` has taken too long.
     ///
-    /// A guest that waits in it by way of WASI 0.2 holds up the whole event loop,
-    /// with every timer in there.
+    /// Polled outside of the store's event loop: a guest that waits in the call by way
+    /// of WASI 0.2 blocks the whole loop, and a timer inside may not fire (wasmtime
+    /// #11869, #11870).
     async fn overdue(&self) {
         let mut busy = self.busy.subscribe();
         loop {
@@ -175,21 +185,24 @@ impl Serving {
         }
     }
 
-    /// Does a call of `hand-over` that must not take longer than a turn.
+    /// Waits for a call of `hand-over`, which must not take longer than a turn.
+    /// [`overdue`] looks at the time.
+    ///
+    /// [`overdue`]: Self::overdue
     async fn in_time<R>(
         &self,
         call: impl Future<Output = Result<R, Failure>>,
     ) -> Result<R, Failure> {
         let deadline = self.version.handler.limits().deadline;
-        // A deadline that cannot be reckoned is none.
+        // A deadline too far away for an `Instant` is none.
         self.busy.send_replace(Instant::now().checked_add(deadline));
         let result = call.await;
         self.busy.send_replace(None);
         result
     }
 
-    /// The store's event loop: takes connections on, sees their calls end, and
-    /// hands over what is to leave.
+    /// Runs inside the store's event loop: registers arrivals, finishes the connections
+    /// whose calls end, and hands over those that are to leave.
     async fn calls(
         &self,
         guest: &Guest<'_>,
@@ -216,7 +229,7 @@ impl Serving {
             tokio::select! {
                 biased;
                 Some((id, result)) = calls.next() => {
-                    // A call that died took the instance with it.
+                    // If the call died, the instance died with it.
                     let returned = result?;
                     let leaves = returned.is_ok() && self.was_told(id);
                     leaving.returned(id, leaves);
@@ -242,13 +255,15 @@ impl Serving {
         }
     }
 
+    /// Calls `handle` for a connection, and returns what the handler returns.
     async fn call(
         &self,
         guest: &Guest<'_>,
         id: ConnectionId,
     ) -> Result<Result<(), String>, Failure> {
         let socket = {
-            // No hold on the connection may outlive this: it may be handed over.
+            // No reference to the connection may outlive this block: it may be handed
+            // over.
             let open = self.open.lock();
             let connection = open
                 .get(&id)
@@ -258,12 +273,14 @@ impl Serving {
         guest.exports.handle_in(guest.accessor, socket).await
     }
 
+    /// Puts an arrival on the driver's list, if it is this version's connection.
     fn register(&self, arrival: Arrival) -> Registered {
         arrival.register(|admitted| {
             self.insert(admitted);
         })
     }
 
+    /// Puts a connection on the driver's list.
     fn insert(&self, admitted: Admitted) -> ConnectionId {
         let Admitted { connection, stay } = admitted;
         let id = connection.id();
@@ -272,15 +289,15 @@ impl Serving {
         id
     }
 
-    /// Takes a connection out of the instance.
+    /// Removes a connection from the driver's list. `None` if it is not there.
     fn remove(&self, id: ConnectionId) -> Option<Admitted> {
         let connection = self.open.lock().remove(&id)?;
         let stay = lock(&self.stays).remove(&id)?;
         Some(Admitted { connection, stay })
     }
 
-    /// Has the guest take on what is not simply new, and returns those that are
-    /// to be served.
+    /// Calls `accept` for connections that were offered or came back; new ones need no
+    /// call. Returns the connections to serve.
     async fn admit(
         &self,
         guest: &Guest<'_>,
@@ -318,7 +335,7 @@ impl Serving {
         }
     }
 
-    /// Sends what a version on WASI 0.2 has left in the host's hands.
+    /// Starts to send what an earlier version on WASI 0.2 left unsent.
     fn flush(&self, connection: &Arc<Connection>) {
         if !connection.has_unsent() {
             return;
@@ -328,25 +345,30 @@ impl Serving {
         lock(&self.flushing).insert(id, Flushing(flushing));
     }
 
+    /// Whether the guest was told that the connection is to be handed over.
     fn was_told(&self, id: ConnectionId) -> bool {
         let open = self.open.lock();
         open.get(&id)
             .is_some_and(|connection| connection.was_told())
     }
 
+    /// Removes a connection from the driver's list, and starts a task that closes it in
+    /// order.
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
         lock(&self.flushing).remove(&id);
         let Some(admitted) = self.remove(id) else {
             return;
         };
-        // The guest may still have tasks and resources of it.
+        // The guest may still have resources of the connection, and tasks, which cannot
+        // be cancelled (wasmtime #11833).
         admitted.connection.take_from_guest();
         let versions = Arc::clone(&self.versions);
-        // What a version on WASI 0.2 has left to be sent is sent when it closes.
+        // If an earlier version's output is still unsent, closing sends it.
         tokio::spawn(async move { versions.finish(admitted, outcome).await });
     }
 
-    /// Ends every connection of an instance that is gone.
+    /// Ends every connection of an instance that died, but first refuses what it was
+    /// deciding about, and offers what it had given up.
     fn fail_all(&self, failure: Failure, intake: &mut Intake) {
         lock(&self.undecided).refuse_all(&failure);
         lock(&self.flushing).clear();
@@ -360,6 +382,8 @@ impl Serving {
 }
 
 impl Guest<'_> {
+    /// Asks the guest to accept a connection. The inner error is its reason to refuse
+    /// it.
     async fn accept(
         &self,
         id: ConnectionId,
@@ -368,6 +392,7 @@ impl Guest<'_> {
         self.hand_over.accept_in(self.accessor, id, state).await
     }
 
+    /// Asks the guest to give a connection up. `None` if it does not.
     async fn give_up(&self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
         self.hand_over.give_up_in(self.accessor, id).await
     }

@@ -1,10 +1,10 @@
 //! One instance for all connections, called for each batch of readiness events:
 //! `evented` handlers under `poll`.
 //!
-//! A turn costs by the connections in it and not by those that are open. A turn
-//! that waits or computes past the deadline, or traps, ends the instance; its
-//! connections are closed, and the next connection gets a new one. Between two
-//! turns all of them can be handed over.
+//! The cost of a turn depends on the number of connections in it, and not on the number
+//! of open ones. An instance ends when a turn traps, or takes longer than the deadline,
+//! computing or waiting. Then its connections are closed, and the next connection gets
+//! a new instance. All connections can be handed over between two turns.
 
 mod entry;
 pub(super) mod epoll;
@@ -39,7 +39,7 @@ use wasmtime::Store;
 /// The most events of one turn. The contract says so.
 const MAX_EVENTS: usize = 1024;
 
-/// Runs one instance after another until nothing more comes.
+/// Runs one instance after another until no more connections can come.
 pub(super) async fn run(
     versions: &Arc<Versions>,
     version: &Arc<Version>,
@@ -62,21 +62,23 @@ struct Turns<'a> {
     version: &'a Arc<Version>,
     poller: &'a mut Poller,
     open: HashMap<ConnectionId, Entry>,
-    /// Connections that the guest is still to be told of.
+    /// Registered connections that the guest has not been told of.
     coming: VecDeque<ConnectionId>,
-    /// The next turn.
+    /// The events of the next turn.
     events: Vec<Event>,
+    /// Where connections ask for attention.
     attention: Arc<Attention>,
-    /// Room for the list of those who asked for it.
+    /// The list of the connections that asked, kept for its memory.
     asked: Vec<ConnectionId>,
+    /// When the guest wants its next `tick`. `None` if it does not.
     tick_at: Option<Instant>,
-    /// The version that the connections were last offered to.
+    /// The version that the connections were last offered to. `None` before that.
     offered_to: Option<VersionNumber>,
-    /// What is offered next.
+    /// Connections that are given up and not offered yet.
     given_up: GivenUp,
 }
 
-/// What is called of the instance.
+/// The instance's store and exports.
 struct Guest {
     store: Store<State>,
     clock: GuestClock,
@@ -85,12 +87,18 @@ struct Guest {
     deadline: Deadline,
 }
 
-/// What goes on in a wait.
+/// What ends a wait between two turns.
 enum Wake {
+    /// Connections are ready, and their events are listed. From here to a turn, or to
+    /// another wait if the guest is not to be told of any.
     Ready,
+    /// Something has come. From here to `register` and then `admit`. `None` if no more
+    /// can come.
     Arrival(Option<Arrival>),
-    /// The connections are to go to the version with this number.
+    /// The connections are asked to go to the version with this number. From here to
+    /// `leave`.
     Leave(VersionNumber),
+    /// The time that the guest asked for has come. From here to a turn with a `tick`.
     Tick,
 }
 
@@ -111,10 +119,11 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// Serves until nothing more comes, the service aborts, or the instance
+    /// Serves until no more connections can come, the version aborts, or the instance
     /// dies.
     async fn run(&mut self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
-        // Before the instance is made, so that its failure is this peer's too.
+        // Registered before the instance is made: if that fails, this connection fails
+        // with it.
         let first = self.register(first);
         let version = self.version;
         tokio::select! {
@@ -124,6 +133,8 @@ impl<'a> Turns<'a> {
         }
     }
 
+    /// Makes the instance, and lets turns and hand-overs alternate. Arguments and
+    /// result as for [`run`](Self::run).
     async fn serve(&mut self, first: Registered, intake: &mut Intake) -> Result<(), Failure> {
         let handler = &self.version.handler;
         let scope = self.versions.scope(None);
@@ -166,11 +177,11 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// Waits for something to have a turn about. Events of connections are put
-    /// on the list.
+    /// Waits for what comes next. Adds the events of ready connections to the next
+    /// turn.
     async fn wait(&mut self, intake: &mut Intake) -> io::Result<Wake> {
         let (tick_at, offered_to) = (self.tick_at, self.offered_to);
-        // Who is still on the way in, or not decided about, comes first.
+        // Arrivals, and offers that are not settled, come before leaving.
         let finished = intake.is_finished();
         let tick = async {
             match tick_at {
@@ -206,16 +217,15 @@ impl<'a> Turns<'a> {
             }));
         }
         for id in at_rest {
-            // Hang-up and error are told once to a connection at rest; epoll
-            // would tell them without end.
+            // A connection without an interest is told once of hang-up or error; epoll
+            // would report them without end.
             self.watch_nothing(id);
         }
         self.settle_asked();
         Ok(Wake::Ready)
     }
 
-    /// Tells the guest of connections that have come, as many as a turn may have
-    /// events.
+    /// Adds `opened` for registered connections, for as many as the turn has room for.
     fn tell_of_coming(&mut self, store: &mut Store<State>) -> Result<(), Failure> {
         while self.events.len() < MAX_EVENTS
             && let Some(id) = self.coming.pop_front()
@@ -231,7 +241,8 @@ impl<'a> Turns<'a> {
         Ok(())
     }
 
-    /// Calls the guest with the events on the list and does what it says.
+    /// Calls the guest with the events of this turn, and applies the changes that it
+    /// returns.
     async fn turn(&mut self, guest: &mut Guest) -> Result<(), Failure> {
         let changes = guest.turn(&self.events).await?;
         self.events.clear();
@@ -266,7 +277,7 @@ impl<'a> Turns<'a> {
                 entry.connection.attention_is_given();
             }
             match entry {
-                // It has no resources of it yet, and watches for nothing.
+                // The guest has no resources of it yet, and nothing is watched.
                 Some(entry) if !entry.opened => {}
                 Some(entry) if entry.connection.is_released() => {
                     self.close(id, Ok(()));
@@ -278,8 +289,8 @@ impl<'a> Turns<'a> {
         self.asked = asked;
     }
 
-    /// Has the poller watch for what the connection needs now. A connection that
-    /// the poller refuses ends.
+    /// Tells the poller what to watch for now. Closes a connection that the poller
+    /// refuses.
     fn watch(&mut self, id: ConnectionId) {
         let Some(entry) = self.open.get_mut(&id) else {
             return;
@@ -300,33 +311,37 @@ impl<'a> Turns<'a> {
         }
     }
 
+    /// Removes a connection from the poller, if it is there.
     fn watch_nothing(&mut self, id: ConnectionId) {
         if let Some(entry) = self.open.get_mut(&id)
             && entry.watched.take().is_some()
         {
-            // A connection that cannot be removed is not in it.
+            // If it cannot be removed, it is not in the poller.
             let _ = self.poller.remove(&entry.connection);
         }
     }
 
-    /// Lets a connection go, to be closed in order.
+    /// Removes a connection from the driver's list, and starts a task that closes it in
+    /// order.
     fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) {
         self.watch_nothing(id);
         if let Some(entry) = self.open.remove(&id) {
             let (versions, admitted) = (Arc::clone(self.versions), entry.into_admitted());
-            // The guest may still hold its resources; they are dead in this turn.
+            // The guest may still hold the connection's resources; they are dead from
+            // now on.
             admitted.connection.take_from_guest();
             tokio::spawn(async move { versions.finish(admitted, outcome).await });
         }
     }
 
-    /// Ends every connection of an instance that is gone.
+    /// Ends every connection of an instance that died, but first offers those that it
+    /// had given up.
     fn fail_all(mut self, failure: Failure, intake: &mut Intake) {
         let given_up = self.given_up.take();
         save(self.versions, self.version, given_up, &failure, intake);
         for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
-            // The poller outlives the instance, and closing takes a while. A
-            // connection that cannot be removed is not in it.
+            // The poller outlives the instance, and closing takes a while. If a
+            // connection cannot be removed, it is not in the poller.
             let _ = self.poller.remove(&entry.connection);
         }
         let connections = self.open.into_values().map(Entry::into_admitted);
@@ -336,6 +351,7 @@ impl<'a> Turns<'a> {
 }
 
 impl Guest {
+    /// Calls the guest with events. Returns the changes that it asks for.
     async fn turn(&mut self, events: &[Event]) -> Result<Vec<Change>, Failure> {
         let (store, clock) = (&mut self.store, &self.clock);
         self.exports.turn(store, clock, self.deadline, events).await

@@ -1,4 +1,4 @@
-//! Connections that come to an instance, and that leave it for another version.
+//! How connections come to an instance, and how they leave it for another version.
 
 use super::entry::Entry;
 use super::{Guest, Turns};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Turns<'_> {
+    /// Puts an arrival on the driver's list, if it is this version's connection.
     pub(super) fn register(&mut self, arrival: Arrival) -> Registered {
         arrival.register(|admitted| {
             let connection = &admitted.connection;
@@ -22,8 +23,8 @@ impl Turns<'_> {
         })
     }
 
-    /// Has the guest take on what is not simply new. It will be told of all that
-    /// it takes.
+    /// Calls `accept` for connections that were offered or came back; new ones need no
+    /// call. The guest will be told of all that it serves from now on.
     pub(super) async fn admit(
         &mut self,
         guest: &mut Guest,
@@ -46,20 +47,21 @@ impl Turns<'_> {
                 Err(reason) => self.close(id, Err(Failure::Refused(reason))),
             },
         }
-        // The guest may have done something about the others.
+        // The call may have changed something about other connections.
         self.settle_asked();
         Ok(())
     }
 
-    /// Takes a connection on; the guest will be told of it.
+    /// Puts a connection on the driver's list; the guest will be told of it.
     pub(super) fn enter(&mut self, admitted: Admitted) {
         let id = admitted.connection.id();
         self.register(Arrival::Accepted(admitted));
         self.coming.push_back(id);
     }
 
-    /// Offers every connection that the guest gives up to the version with the
-    /// number `to`, or a later one.
+    /// Asks the guest to give every connection up, and offers those that it gives up to
+    /// the current version. They were asked to go to the version `to`, but it may be a
+    /// later one.
     pub(super) async fn leave(
         &mut self,
         guest: &mut Guest,
@@ -76,12 +78,13 @@ impl Turns<'_> {
         let begun = Instant::now();
         for id in asked {
             if begun.elapsed() > GATHER {
-                // Whoever is new does not wait for a slow guest any longer.
+                // New connections of the next version do not wait for a slow guest any
+                // longer.
                 self.version.release_next_gate();
             }
             match guest.give_up(id).await? {
                 Some(state) => self.give_up(guest, id, state).await?,
-                // It stays, and is not asked again.
+                // It stays, and is not asked again for this version.
                 None => {
                     if let Some(entry) = self.open.get(&id)
                         && entry.connection.mark_refused(to)
@@ -92,12 +95,14 @@ impl Turns<'_> {
             }
         }
         offer_together(self.versions, self.version, self.given_up.take(), intake);
-        // The guest may have done something about those who stay.
+        // The calls may have changed something about the connections that stay.
         self.settle_asked();
         Ok(())
     }
 
-    /// Takes a connection, which the guest has given up, out of the dispatch.
+    /// Takes a connection, which the guest has given up, from the driver's list, to be
+    /// offered. If its state cannot be handed over, the connection stays. Closes it as
+    /// failed if the guest still holds a resource of it.
     async fn give_up(
         &mut self,
         guest: &mut Guest,
@@ -132,6 +137,8 @@ impl Turns<'_> {
 }
 
 impl Guest {
+    /// Asks the guest to accept a connection. The inner error is its reason to refuse
+    /// it.
     async fn accept(
         &mut self,
         id: ConnectionId,
@@ -142,6 +149,7 @@ impl Guest {
             .await
     }
 
+    /// Asks the guest to give a connection up. `None` if it does not.
     async fn give_up(&mut self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
         self.hand_over
             .give_up(&mut self.store, &self.clock, self.deadline, id)

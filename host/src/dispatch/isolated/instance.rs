@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use wasmtime::Store;
 
+/// The instance of one connection, and how to call it.
 pub(super) struct Instance {
     store: Store<State>,
     clock: GuestClock,
@@ -24,13 +25,15 @@ pub(super) struct Instance {
     deadline: Deadline,
 }
 
+/// The exports of the contract.
 enum Exports {
     Blocking(Blocking),
     Concurrent(Concurrent),
 }
 
 impl Instance {
-    /// `asked` tells it that the connection is to be handed over.
+    /// Makes an instance. `asked` has the version that the connection is asked to go
+    /// to.
     pub(super) async fn new(
         handler: &Handler,
         scope: Scope,
@@ -58,8 +61,12 @@ impl Instance {
         })
     }
 
-    /// Has the guest take on a connection that it, or another version, gave up.
-    /// The inner error is its reason not to.
+    /// Asks the guest to accept a connection that this or another version gave up. The
+    /// inner error is the guest's reason to refuse it.
+    ///
+    /// The call must not take longer than the deadline. Its time-out is outside of
+    /// `run_concurrent`, because one that is polled inside may not fire (wasmtime
+    /// #11869, #11870).
     pub(super) async fn accept(
         &mut self,
         connection: &Arc<Connection>,
@@ -82,7 +89,7 @@ impl Instance {
         }
     }
 
-    /// Calls the handler.
+    /// Calls the handler. Returns when `handle` has returned.
     pub(super) async fn handle(&mut self, connection: &Arc<Connection>) -> Result<(), Failure> {
         let (store, clock) = (&mut self.store, &self.clock);
         match &self.exports {
@@ -91,8 +98,8 @@ impl Instance {
         }
     }
 
-    /// Has the guest give the connection up, after its handler has returned. Nothing
-    /// if it does not.
+    /// Asks the guest to give the connection up, after its handler has returned. `None`
+    /// if it does not. Has the deadline of [`accept`](Self::accept), in the same place.
     pub(super) async fn give_up(
         &mut self,
         connection: &Arc<Connection>,
@@ -110,6 +117,8 @@ impl Instance {
     }
 }
 
+/// Calls a `concurrent` handler, and meanwhile sends what an earlier version left
+/// unsent.
 async fn concurrent(
     store: &mut Store<State>,
     clock: &GuestClock,
@@ -120,8 +129,8 @@ async fn concurrent(
         let socket = Concurrent::push(accessor, connection)?;
         exports.handle_in(accessor, socket).await
     });
-    // What a version on WASI 0.2 has left in the host's hands. What is left of it at
-    // the end is sent when the connection closes.
+    // An earlier version on WASI 0.2 may have left output with the host. What is not
+    // sent when the call returns is sent when the connection closes.
     let inherited = async {
         connection.flushed().await;
         std::future::pending::<std::convert::Infallible>().await

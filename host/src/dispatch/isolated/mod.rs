@@ -1,10 +1,10 @@
-//! An instance for each connection: `blocking` and `concurrent` handlers under
-//! `sequential` and `threaded`, and `blocking` under `poll`.
+//! An instance per connection: `blocking` and `concurrent` handlers under `sequential`
+//! and `threaded`, and `blocking` under `poll`.
 //!
-//! A connection is a task of the runtime. Its guest runs on a fiber, which is
-//! suspended wherever the guest waits, so a slow peer costs memory and no
-//! thread. The instance lives as long as the call. A connection that was handed
-//! over and comes back gets a new one.
+//! Each connection is a task of the runtime. Its guest runs on a fiber, which is
+//! suspended wherever the guest waits, so a slow peer costs memory and no thread. The
+//! instance lives as long as its calls. A connection that was given up and comes back
+//! gets a new instance.
 
 mod instance;
 
@@ -21,19 +21,19 @@ use instance::Instance;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// A version, and what the task of one of its connections needs.
+/// What the task of a connection needs.
 struct Serving {
     versions: Arc<Versions>,
     version: Arc<Version>,
 }
 
-/// What an instance has given up its connection with.
+/// A state that an instance gave its connection up with, and the room that it takes.
 struct Given {
     state: ConnectionState,
     room: Option<Room>,
 }
 
-/// Serves an accepted connection.
+/// Starts the task of an accepted connection.
 pub(super) fn spawn(
     versions: &Arc<Versions>,
     admitted: Admitted,
@@ -50,7 +50,8 @@ pub(super) fn spawn(
     });
 }
 
-/// Serves a connection that another version hands over, if this one takes it.
+/// Starts the task of an offered connection, which refuses the offer or serves the
+/// connection.
 pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, offer: Offer) {
     let serving = Serving {
         versions: Arc::clone(versions),
@@ -70,7 +71,8 @@ pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, off
 }
 
 impl Serving {
-    /// An instance that has accepted the connection that is offered.
+    /// Makes an instance and asks it to accept the connection that is offered. The
+    /// error is the reason to refuse the offer.
     async fn open(&self, offer: &Offer) -> Result<Instance, String> {
         let Some(Handed {
             admitted, state, ..
@@ -91,8 +93,8 @@ impl Serving {
         }
     }
 
-    /// Serves a connection from its start, or from `returned` on, which this
-    /// version gave up itself.
+    /// Serves a connection, from its start or, with `returned`, from the state that
+    /// this version gave up itself. Returns as [`call`](Self::call) does.
     async fn serve(
         &self,
         connection: &Arc<Connection>,
@@ -104,7 +106,7 @@ impl Serving {
                 let accepted = instance.accept(connection, state).await?;
                 accepted.map_err(Failure::Refused)?;
             }
-            // The guest has the state; the host's copy has no use any more.
+            // The guest has the state; the host drops its copy.
             drop(returned);
             Ok(instance)
         };
@@ -112,14 +114,15 @@ impl Serving {
         self.call(instance, connection).await
     }
 
+    /// Makes an instance for a connection.
     async fn instance(&self, connection: &Arc<Connection>) -> Result<Instance, Failure> {
         let scope = self.versions.scope(Some(connection));
         let asked = self.version.asked();
         Instance::new(&self.version.handler, scope, connection, asked).await
     }
 
-    /// Calls the handler for a connection. The state, if it is to be handed
-    /// over.
+    /// Calls the handler for a connection. Returns the state if the connection is to be
+    /// handed over, and `None` if it is done.
     async fn call(
         &self,
         mut instance: Instance,
@@ -142,6 +145,7 @@ impl Serving {
         self.unless_aborted(calling).await
     }
 
+    /// Waits for `work`. Gives it up with `Failure::Aborted` when the version aborts.
     async fn unless_aborted<R>(
         &self,
         work: impl Future<Output = Result<R, Failure>>,
@@ -153,8 +157,9 @@ impl Serving {
         }
     }
 
-    /// Closes a connection that has ended, or hands it over. One that comes back
-    /// is served on.
+    /// Closes a connection that has ended, or offers it if its handler has given it up.
+    /// If the connection comes back, serves it again. Returns when it is closed or
+    /// handed over.
     async fn finish(
         &self,
         mut admitted: Admitted,

@@ -1,7 +1,7 @@
-//! A connection to try a new version with, before any user's goes to it.
+//! A connection that tries a new version, before a user's connection goes to it.
 //!
-//! All of it is bounded by the probe's time-out: to connect, to send, and the
-//! answer. The peer of the connection is this process and no other.
+//! The probe's time-out bounds all of it: connecting, sending, and the answer. The peer
+//! of the connection is always this process.
 
 mod loopback;
 mod text;
@@ -25,20 +25,20 @@ use tokio::sync::Semaphore;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Probe {
-    /// Sent as soon as the connection is open. May be nothing.
+    /// What is sent as soon as the connection is open. May be empty.
     pub send: Vec<u8>,
     /// What the answer has to begin with.
     pub expect: Vec<u8>,
-    /// How long all of it may take: to connect, to send, and the answer. By
-    /// default 5 seconds.
+    /// How long all of it may take: connecting, sending, and the answer. By default 5
+    /// seconds.
     pub timeout: Duration,
 }
 
-/// How long a probe may take, where nothing else is said.
+/// The default of `timeout`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a probe failed, or was refused. One line each; bytes are shown with the
-/// escapes of a probe, and not more than 200 of them.
+/// Why a probe failed, or why its text was refused. One line each. Bytes are shown with
+/// the escapes of a probe, and at most 200 of them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
@@ -48,7 +48,7 @@ pub enum ProbeError {
          and \\xHH"
     )]
     Syntax(String),
-    /// It answered something else.
+    /// The version answered something else.
     #[error("the probe failed: expected \"{expected}\", and {source_name} answered \"{answered}\"")]
     Answer {
         /// Where the component came from.
@@ -58,10 +58,10 @@ pub enum ProbeError {
         /// What came.
         answered: String,
     },
-    /// It did not answer in time.
+    /// The version did not answer in time.
     #[error("the probe failed: no answer within {0:?}; the answer so far was \"{1}\"")]
     Timeout(Duration, String),
-    /// There was no connection.
+    /// The connection could not be made.
     #[error("the probe failed: {0}")]
     Connection(#[from] io::Error),
 }
@@ -77,7 +77,9 @@ impl Probe {
         }
     }
 
-    /// Drives one real connection over loopback through `handler`.
+    /// Opens one real connection over loopback to a version of `handler` that is not
+    /// current, and checks the answer. Then waits until that version has ended, at most
+    /// for `linger`.
     pub(crate) async fn run(
         &self,
         versions: &Arc<Versions>,
@@ -96,7 +98,7 @@ impl Probe {
         };
         let probed = tokio::time::timeout(self.timeout, probing).await;
         version.abort();
-        // Its instance takes room that the first user's may need.
+        // Its instance takes room that the first user's connection may need.
         let _ = tokio::time::timeout(versions.limits.linger, version.emptied()).await;
         match probed {
             _ if answer.starts_with(&self.expect) => Ok(()),
@@ -110,16 +112,15 @@ impl Probe {
         }
     }
 
-    /// Sends, and reads until the answer is decided about: it has begun as it
-    /// should, or otherwise, or is over.
+    /// Sends, and reads until the answer is known to be right, wrong, or too short.
     ///
-    /// Both at once: a handler may answer before it has read all. That it does not
-    /// take all decides nothing.
+    /// Does both at once: a handler may answer before it has read everything. It need
+    /// not read everything.
     async fn talk(&self, client: TcpStream, answer: &mut Vec<u8>) {
         let (mut input, mut output) = client.into_split();
         let sending = async {
             let _ = output.write_all(&self.send).await;
-            // Dropping it would send FIN.
+            // Dropping the output would send FIN.
             std::future::pending::<()>().await;
         };
         let reading = async {
@@ -138,9 +139,10 @@ impl Probe {
     }
 }
 
-/// Gives the version a connection, and returns the client's side of it.
+/// Gives the version a connection, and returns the client's end of it.
 ///
-/// It has a permit of its own: a service at its limit can be swapped too.
+/// The connection has a permit of its own, so that a service at its limit can be
+/// swapped too.
 async fn connect(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<TcpStream> {
     let Pair {
         client,
@@ -151,13 +153,14 @@ async fn connect(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
-    // Its bytes are nobody's.
+    // Its bytes do not count in the service's totals.
     let connection = Connection::new(accepted, Peer::Ip(peer), permit.into(), Arc::default());
-    // A version that has not ended takes it.
+    // This version has not ended, so it takes the connection.
     let _ = dispatch::give(versions, version, connection, &mut None);
     Ok(client)
 }
 
+/// Bytes as an error shows them.
 fn shown(bytes: &[u8]) -> String {
     Shown::new(bytes).to_string()
 }
