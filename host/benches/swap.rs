@@ -263,11 +263,8 @@ impl Server {
         old: Option<sockserve::OldConnections>,
     ) -> Result<Swapped> {
         let family = FAMILIES.get((number + 1) % 2).ok_or("no family")?;
-        let request = SwapRequest {
-            component: format!("builtin:{family}-{contract}"),
-            old,
-            ..SwapRequest::default()
-        };
+        let mut request = SwapRequest::new(&format!("builtin:{family}-{contract}"));
+        request.old = old;
         let control = self.directory.join("control");
         let question = client::Question::swap("bench", &request)?;
         Ok(client::ask(&control, question).await?)

@@ -7,6 +7,7 @@ use std::str::FromStr;
 ///
 /// `wit/` has the interfaces and what they promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Contract {
     /// `sockserve:handler/blocking`: a WASI 0.2 call for each connection.
     Blocking,

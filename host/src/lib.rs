@@ -3,7 +3,7 @@
 //! The host owns the listeners, accepts connections and hands each to a
 //! sandboxed component that speaks one of the contracts in `wit/`.
 //!
-//! # Layout
+//! # What is here
 //!
 //! - [`Component`]: a component file and its contract, not yet compiled.
 //! - [`Handler`]: a component compiled and checked against its [`Grants`] and
@@ -11,27 +11,52 @@
 //! - [`Service`]: listeners with a handler and a [`Dispatch`], running.
 //! - [`ServiceHandle`]: asks a running service for its [`Status`], a swap, a rollback.
 //! - [`builtin`]: the components that are embedded in this crate.
+//! - [`control`]: the control socket, both ends.
 //! - [`cli`]: the `sockserve` command.
 //!
-//! The way of a byte: `accept` takes the socket, `dispatch` makes or finds the
-//! instance, `sockets` is what the guest reads and writes.
+//! # Layout
+//!
+//! A folder is a layer. It uses the layers below it, and a test (`layers.rs`) holds that.
+//!
+//! ```text
+//!                cli          the command, a file per subcommand
+//!                 │
+//!              control        HTTP and JSON over a Unix socket
+//!                 │
+//!              service        one service's life: run, swap, probe, rollback, status
+//!             │       │
+//!       dispatch      │       from a connection to calls of a guest
+//!             │       │
+//!         version   listen    one version and its books │ from an address to connections
+//!             │       │
+//!           guest     │       a compiled component and its calls
+//!           │   │     │
+//!   component sockets │       a file's bytes and contract │ wasi:sockets
+//!               │     │
+//!              connection     an accepted stream, as the host holds it
+//! ```
+//!
+//! The files beside the folders are leaves, which every layer may use.
+//!
+//! # Errors
+//!
+//! An error's text is one line that says what was wrong, where, and what would work, with
+//! its cause. [`source`](std::error::Error::source) gives the cause as a value; to print
+//! both says it twice.
 //!
 //! # Example
 //!
 //! ```no_run
 //! use sockserve::{Component, Dispatch, Handler, HandlerOptions, Service, ServiceOptions};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let component = Component::from_file("echo.wasm".as_ref())?;
-//! let options = HandlerOptions::new(Dispatch::Poll);
-//! let handler = Handler::new("echo", &component, options)?;
-//! let options = ServiceOptions {
-//!     name: "echo".to_owned(),
-//!     listen: vec!["tcp://127.0.0.1:0".parse()?],
-//!     rollback: Default::default(),
-//! };
-//! let service = Service::start(options, handler)?;
+//! let handler = Handler::new("echo", &component, HandlerOptions::new(Dispatch::Poll))?;
+//! let options = ServiceOptions::new("echo", ["tcp://127.0.0.1:0".parse()?]);
+//! let mut service = Service::start(options, handler)?;
 //! println!("{:?}", service.local_addresses());
+//! // Until a listener fails, or something asks it to end.
+//! service.ended().await?;
 //! # Ok(())
 //! # }
 //! ```

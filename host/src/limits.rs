@@ -7,6 +7,7 @@ use std::time::Duration;
 /// Every limit is there to keep one peer or one guest from costing the others
 /// anything: descriptors, memory, or time on a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Connections open at once, those being closed included. By default 1024.
     ///

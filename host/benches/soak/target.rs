@@ -68,12 +68,9 @@ impl Target {
     /// Puts the next component in.
     pub(crate) async fn swap(&mut self) -> Result<()> {
         let component = self.components.get(self.swaps % self.components.len());
-        let request = SwapRequest {
-            component: component.ok_or("no component")?.clone(),
-            // What cannot leave is not to keep a version for ever.
-            drain_timeout: Some("3s".to_owned()),
-            ..SwapRequest::default()
-        };
+        let mut request = SwapRequest::new(component.ok_or("no component")?);
+        // A connection that cannot leave is not to keep a version for ever.
+        request.drain_timeout = Some("3s".to_owned());
         self.swaps += 1;
         let begun = Instant::now();
         loop {

@@ -5,6 +5,7 @@
 
 use crate::component::{Component, ComponentError};
 use std::ffi::OsStr;
+use std::fmt;
 
 /// What a component path begins with to mean an embedded component.
 pub const PREFIX: &str = "builtin:";
@@ -18,6 +19,15 @@ pub struct Builtin {
     pub bytes: &'static [u8],
 }
 
+impl fmt::Debug for Builtin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builtin")
+            .field("name", &self.name)
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
 /// An embedded component was asked for that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no builtin:{name}; there are {}", names())]
@@ -27,6 +37,7 @@ pub struct UnknownBuiltin {
 
 /// Why a component could not be found by its path or builtin name.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// No such embedded component.
     #[error(transparent)]

@@ -17,7 +17,7 @@ use crate::component::reading::{Named, ReadError};
 use crate::contract::Contract;
 use crate::text;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::OnceLock;
 use wasmparser::{Encoding, Parser, Payload};
@@ -48,6 +48,7 @@ const MAX_CORE_INSTANCES: u32 = 1000;
 
 /// Why a file is no handler. One line each, with what would work.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ComponentError {
     /// It cannot be read.
     #[error("{name}: {error}")]
@@ -98,6 +99,17 @@ pub enum ComponentError {
         /// The export, with its version.
         export: String,
     },
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("bytes", &self.bytes.len())
+            .field("contract", &self.contract)
+            .field("takes_over", &self.takes_over)
+            .field("imports", &self.imports)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Component {

@@ -33,6 +33,7 @@ pub(crate) const HEAD: usize = 8;
 
 /// Why a component was not read. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The system refused.
     #[error("{0}; name a component file, or builtin:NAME (see `sockserve builtins`)")]
@@ -57,7 +58,7 @@ pub enum ReadError {
     Stuck(usize),
     /// There is no thread to read it with.
     #[error("no thread to read it with: {0}; raise the limit on processes (ulimit -u)")]
-    Thread(io::Error),
+    Thread(#[source] io::Error),
 }
 
 /// Where a path comes from, which decides what it may name.

@@ -101,7 +101,48 @@ mod tests {
     use super::*;
     use crate::connection::register::register;
     use crate::connection::tests::connection;
+    use bytes::Bytes;
+    use std::io::{Read as _, Write as _};
     use std::sync::Arc;
+    use tokio::time::Instant;
+
+    const LINGER: Duration = Duration::from_secs(5);
+
+    /// Closes, and says how many bytes were not sent and how long it took.
+    async fn close(connection: &Connection) -> (usize, Duration) {
+        let begun = Instant::now();
+        let unsent = connection.close(LINGER).await;
+        (unsent, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_has_ended_is_not_waited_for() {
+        let (connection, peer) = connection();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(close(&connection).await, (0, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_peer_is_waited_for_as_long_as_the_linger() {
+        let (connection, mut peer) = connection();
+        peer.write_all(b"unread").unwrap();
+        let (unsent, took) = close(&connection).await;
+        assert_eq!(unsent, 0);
+        assert!((LINGER..LINGER * 2).contains(&took), "{took:?}");
+        // It has got its FIN.
+        assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_loses_what_is_unsent_after_the_linger() {
+        let (connection, _peer) = connection();
+        while connection.writable_bytes().unwrap() > 0 {
+            connection.write(Bytes::from(vec![b'x'; 4096])).unwrap();
+        }
+        let (unsent, took) = close(&connection).await;
+        assert!(unsent > 0);
+        assert!((LINGER..LINGER * 2).contains(&took), "{took:?}");
+    }
 
     /// The runtime's poller can refuse a descriptor, for lack of memory or of watches.
     /// Here the poller has the descriptor already, and so refuses it.

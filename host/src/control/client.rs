@@ -29,13 +29,14 @@ const MAX_ANSWER: usize = 16 << 20;
 
 /// Why a request came to nothing. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
     /// Nobody has the socket open.
     #[error(
         "nobody answers on the control socket {path}: {1}; start a service with --control {path}",
         path = .0.display()
     )]
-    Nobody(PathBuf, io::Error),
+    Nobody(PathBuf, #[source] io::Error),
     /// There is something else under the path.
     #[error("{} is no socket; name the path that `serve --control` was given", .0.display())]
     NotASocket(PathBuf),
@@ -44,7 +45,7 @@ pub enum ClientError {
         "the control socket {} may not be used: {}; ask as the user who serves, or as root",
         .0.display(), .1
     )]
-    Denied(PathBuf, io::Error),
+    Denied(PathBuf, #[source] io::Error),
     /// The path does not fit into a socket's address.
     #[error(
         "{}: a control socket's path has 1 to {MAX_PATH} bytes; name a shorter one, for example a \
@@ -53,7 +54,7 @@ pub enum ClientError {
     Length(PathBuf),
     /// It cannot be reached for another reason.
     #[error("the control socket {} cannot be reached: {}", .0.display(), .1)]
-    Unreachable(PathBuf, io::Error),
+    Unreachable(PathBuf, #[source] io::Error),
     /// The process that has it shows no life.
     #[error(
         "the process that has the control socket {} does not answer within {PATIENCE:?}; see \

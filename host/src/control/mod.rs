@@ -51,6 +51,7 @@ use std::path::Path;
 /// How to swap, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SwapRequest {
     /// A component file, by its absolute path, or `builtin:NAME`. A path that
     /// means another file in every process (`/dev/stdin`, `/proc/self/...`) is
@@ -70,9 +71,20 @@ pub struct SwapRequest {
     pub probe: Option<String>,
 }
 
+impl SwapRequest {
+    /// A swap to `component` with the defaults.
+    pub fn new(component: &str) -> Self {
+        Self {
+            component: component.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Where to go back to, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RollbackRequest {
     /// The version to go to, by its number; `status` says which there is. By default
     /// the one before, unless it was taken back by itself.
@@ -83,6 +95,7 @@ pub struct RollbackRequest {
 /// Every service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct StatusReply {
     /// In the order they were started.
     pub services: Vec<Status>,
@@ -91,6 +104,7 @@ pub struct StatusReply {
 /// A request that is on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct DrainReply {
     /// The services that drain now.
     pub draining: Vec<String>,
@@ -98,6 +112,7 @@ pub struct DrainReply {
 
 /// Why a request was refused, on one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ErrorReply {
     /// The line.
     pub error: String,

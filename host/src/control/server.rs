@@ -22,6 +22,7 @@ use rustix::net::SocketFlags;
 use rustix::net::sockopt::socket_peercred;
 use serde::Serialize;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,9 +47,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 const EPISODE: Duration = Duration::from_secs(60);
 
 /// A control socket that takes requests. Dropping it removes the socket.
+#[must_use = "a control server that is dropped removes its socket"]
 pub struct ControlServer {
     socket: Socket,
     spares: Arc<Spares>,
+}
+
+impl fmt::Debug for ControlServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlServer").finish_non_exhaustive()
+    }
 }
 
 impl ControlServer {

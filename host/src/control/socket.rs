@@ -28,6 +28,7 @@ pub(super) const MAX_PATH: usize = 107;
 
 /// Why a control socket could not be made. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ControlError {
     /// A running process answers on it.
     #[error("a running process has the control socket {}; choose another path", .0.display())]
@@ -63,7 +64,7 @@ pub enum ControlError {
         "{} is there, and whether a running process has it cannot be found out: {}; choose \
          another path, or remove it", .0.display(), .1
     )]
-    Unknown(PathBuf, io::Error),
+    Unknown(PathBuf, #[source] io::Error),
     /// The path does not fit into a socket's address.
     #[error(
         "{}: a control socket's path has 1 to {MAX_PATH} bytes; choose a shorter one",
@@ -72,7 +73,7 @@ pub enum ControlError {
     Length(PathBuf),
     /// The system refused.
     #[error("cannot make the control socket {}: {}{}", .0.display(), .1, advice(.1))]
-    System(PathBuf, io::Error),
+    System(PathBuf, #[source] io::Error),
 }
 
 fn advice(error: &io::Error) -> &'static str {

@@ -19,6 +19,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 /// files, no connection outwards, no name lookup. Clocks and random numbers are
 /// always there.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Grants {
     /// Environment variables, as the guest sees them. Of a name that is there
     /// twice the last value counts.
@@ -59,6 +60,7 @@ pub(crate) struct ConnectPlace {
 
 /// Why a grant was refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GrantError {
     /// `--env` without a name.
     #[error("`{}` is no environment variable: write NAME=VALUE", text::escape(.0))]

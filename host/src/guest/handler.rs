@@ -18,6 +18,7 @@ use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
 use crate::text::one_line;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{Instance, InstancePre};
@@ -46,6 +47,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a handler is made for.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HandlerOptions {
     /// How its connections are spread over threads and instances.
     pub dispatch: Dispatch,
@@ -95,6 +97,7 @@ pub struct Handler {
 
 /// Why a component cannot be a service's handler. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HandlerError {
     /// Contract and dispatch do not go together.
     #[error(transparent)]
@@ -166,6 +169,17 @@ impl HandlerError {
             import,
             reason: lack.to_string(),
         }
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler")
+            .field("source", &self.source)
+            .field("digest", &self.digest)
+            .field("contract", &self.contract)
+            .field("dispatch", &self.options.dispatch)
+            .finish_non_exhaustive()
     }
 }
 

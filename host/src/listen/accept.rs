@@ -233,6 +233,44 @@ fn accept_now(listener: &OwnedFd) -> Result<(OwnedFd, Peer), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::Instant;
+
+    /// How long each of these errors in a row is waited out.
+    async fn pauses(trouble: &mut Trouble, errors: impl IntoIterator<Item = Errno>) -> Vec<u128> {
+        let mut pauses = Vec::new();
+        for error in errors {
+            let begun = Instant::now();
+            trouble.survive(error).await.unwrap();
+            pauses.push(begun.elapsed().as_millis());
+        }
+        pauses
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_doubles_up_to_a_second() {
+        let mut trouble = Trouble::default();
+        let errors = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        let first = pauses(&mut trouble, errors.into_iter().cycle().take(10)).await;
+        assert_eq!(first, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
+        // An accept that succeeds ends the episode.
+        let mut trouble = Trouble::default();
+        assert_eq!(pauses(&mut trouble, [Errno::MFILE]).await, [10]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peers_that_are_gone_cost_no_pause_unless_there_is_no_end_of_them() {
+        let mut trouble = Trouble::default();
+        let gone = std::iter::repeat_n(Errno::CONNABORTED, 102);
+        let pauses = pauses(&mut trouble, gone).await;
+        assert!(pauses.iter().take(100).all(|pause| *pause == 0));
+        assert_eq!(pauses[100..], [10, 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_is_gone_is_not_waited_for() {
+        let error = Trouble::default().survive(Errno::BADF).await.unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::BADF));
+    }
 
     #[test]
     fn errors_are_sorted_by_what_can_be_done() {

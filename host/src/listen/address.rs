@@ -22,6 +22,7 @@ pub struct ListenAddress {
 
 /// Why a listen address was refused. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddressError {
     /// The text is not `tcp://HOST:PORT`.
     #[error(
@@ -38,7 +39,7 @@ pub enum AddressError {
     },
     /// The name has no address.
     #[error("{0}: no address found: {1}; {advice}", advice = .0.host.advice())]
-    Lookup(ListenAddress, io::Error),
+    Lookup(ListenAddress, #[source] io::Error),
     /// An address was given before, with the same port.
     #[error("{0}: {1} is given twice; each address and port can be listened on once")]
     Twice(ListenAddress, SocketAddr),

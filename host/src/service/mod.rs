@@ -36,6 +36,7 @@ use crate::listen::bind::{self, BindError};
 use crate::service::rollback::RollbackPolicy;
 use crate::version::versions::Versions;
 use rustix::io::Errno;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, oneshot};
 
 /// A running service. Dropping it aborts it.
+#[derive(Debug)]
+#[must_use = "a service that is dropped aborts"]
 pub struct Service {
     pub(crate) shared: Arc<Shared>,
     /// The service's result, when its thread is done.
@@ -51,13 +54,14 @@ pub struct Service {
 
 /// Controls a running service from elsewhere: status, swap, rollback, drain. Does not
 /// keep it running.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ServiceHandle {
     pub(crate) shared: Arc<Shared>,
 }
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// A listen address cannot be resolved.
     #[error(transparent)]
@@ -70,6 +74,7 @@ pub enum StartError {
         /// The one of its addresses that failed.
         at: SocketAddr,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// The component cannot be started.
@@ -81,6 +86,7 @@ pub enum StartError {
         /// The service's name.
         name: String,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
 }
@@ -138,13 +144,26 @@ pub(crate) struct Shared {
 
 /// What a service is made of, except its handler.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServiceOptions {
     /// Its name, in the log and for commands.
     pub name: String,
     /// Where to listen; at least one address.
     pub listen: Vec<ListenAddress>,
-    /// When to go back to the version before by itself.
+    /// When to go back to the version before by itself. By default
+    /// [`RollbackPolicy::default`].
     pub rollback: RollbackPolicy,
+}
+
+impl ServiceOptions {
+    /// A service that listens on `listen`, with the default rollback policy.
+    pub fn new(name: &str, listen: impl IntoIterator<Item = ListenAddress>) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen: listen.into_iter().collect(),
+            rollback: RollbackPolicy::default(),
+        }
+    }
 }
 
 impl Service {
@@ -229,6 +248,17 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.abort();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("name", &self.name())
+            .field("dispatch", &self.dispatch)
+            .field("local_addresses", &self.local_addresses)
+            .field("phase", &self.versions.phase())
+            .finish_non_exhaustive()
     }
 }
 

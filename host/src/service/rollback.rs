@@ -16,6 +16,7 @@ use std::time::Duration;
 ///
 /// The service checks this when a connection of the version fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RollbackPolicy {
     /// The highest tolerated share of failed connections, in percent of those that have
     /// ended. By default 50. 100 or more never takes a version back.
@@ -30,6 +31,7 @@ pub struct RollbackPolicy {
 
 /// Which failed connections count against a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RollbackOn {
     /// Those whose instance died or could not be made: traps, deadlines, memory, and
     /// panics of the host. An error that a handler returns does not count, because a
@@ -200,6 +202,9 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::tests::connection;
+    use crate::guest::failure::Failure;
+    use crate::version::stay::tests::HANDLER;
 
     #[test]
     fn the_default_policy_is_as_documented() {
@@ -223,5 +228,76 @@ mod tests {
             ..policy
         };
         assert!(!never.condemns(0, 1000, now));
+    }
+
+    /// A service whose second version, swapped in, is on trial.
+    fn on_trial() -> (Arc<Shared>, Arc<Version>) {
+        let handler = Arc::clone(&HANDLER);
+        let policy = RollbackPolicy::default();
+        let service = Shared::new("trial", policy, Vec::new(), Arc::clone(&handler));
+        service.versions.run_on(tokio::runtime::Handle::current());
+        let version = service.versions.next(handler, Origin::Swap);
+        let mut history = service.versions.history();
+        service.versions.replace(&mut history, &version, None);
+        drop(history);
+        (service, version)
+    }
+
+    fn fail(version: &Arc<Version>, failure: &dyn Fn() -> Failure) {
+        let (connection, _peer) = connection();
+        let admitted = version.admit(connection);
+        let Ok(mut admitted) = admitted else {
+            panic!("it serves");
+        };
+        admitted.stay.end(&Err(failure()));
+    }
+
+    fn trap() -> Failure {
+        Failure::Trap("unreachable".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_is_on_trial_for_a_minute() {
+        let (service, version) = on_trial();
+        for _ in 0..5 {
+            fail(&version, &trap);
+        }
+        let condemned = service.condemned(&version);
+        assert_eq!(condemned.as_deref(), Some("5 of 5 connections failed"));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(service.condemned(&version).is_some());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(service.condemned(&version), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condemned_version_is_taken_back_and_not_gone_to_unless_it_is_named() {
+        let (service, version) = on_trial();
+        for _ in 0..4 {
+            fail(&version, &trap);
+            fail(&version, &|| Failure::Guest("nonsense".to_owned()));
+        }
+        let judge = {
+            let service = Arc::clone(&service);
+            tokio::spawn(async move { service.judge_versions().await })
+        };
+        // Half of them is not more than half.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(service.versions.is_current(&version));
+        fail(&version, &trap);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!service.versions.is_current(&version));
+        judge.abort();
+        let current = service.versions.current();
+        assert_eq!(
+            (current.number.get(), current.origin),
+            (3, Origin::Rollback)
+        );
+        let refused = service.previous(None).err().unwrap();
+        assert!(matches!(refused, SwapError::Condemned { number: 2, .. }));
+        assert_eq!(
+            service.previous(Some(2)).ok().unwrap().number,
+            version.number
+        );
     }
 }

@@ -180,3 +180,68 @@ impl Shared {
         ended.into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::connection;
+    use crate::guest::failure::Failure;
+    use crate::limits::Limits;
+    use crate::listen::bind::bind_all;
+    use crate::service::rollback::RollbackPolicy;
+    use crate::version::stay::tests::HANDLER;
+    use tokio::time::Instant;
+
+    fn service() -> Arc<Shared> {
+        let handler = Arc::clone(&HANDLER);
+        let service = Shared::new("run", RollbackPolicy::default(), Vec::new(), handler);
+        service.versions.run_on(tokio::runtime::Handle::current());
+        service
+    }
+
+    fn listeners() -> Vec<OwnedFd> {
+        let bound = bind_all(&[([127, 0, 0, 1], 0).into()], 1).unwrap();
+        bound.into_iter().map(|(listener, _)| listener).collect()
+    }
+
+    /// Says how long a service takes to end that is told to drain, with a connection
+    /// whose handler goes on.
+    async fn drained(meanwhile: impl FnOnce(&Shared)) -> (Duration, u64) {
+        let service = service();
+        let version = service.versions.current();
+        // The version has no driver: only an abort ends its connections.
+        let (connection, _peer) = connection();
+        let held = Arc::clone(&service.permits).try_acquire_owned().unwrap();
+        let admitted = version.admit(connection);
+        let (versions, aborted) = (Arc::clone(&service.versions), Arc::clone(&version));
+        tokio::spawn(async move {
+            aborted.reached(Phase::Aborting).await;
+            let Ok(admitted) = admitted else {
+                panic!("it serves");
+            };
+            versions.finish(admitted, Err(Failure::Aborted)).await;
+            drop(held);
+        });
+        let begun = Instant::now();
+        let running = tokio::spawn(Arc::clone(&service).run(listeners()));
+        service.versions.enter(Phase::Draining);
+        meanwhile(&service);
+        running.await.unwrap().unwrap();
+        (begun.elapsed(), version.failures().aborted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_at_its_timeout_whatever_is_open() {
+        let timeout = Limits::default().drain_timeout;
+        let (took, aborted) = drained(|_| {}).await;
+        assert!((timeout..timeout * 2).contains(&took), "{took:?}");
+        assert_eq!(aborted, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abort_does_not_wait_for_the_drain() {
+        let (took, aborted) = drained(|service| service.versions.enter(Phase::Aborting)).await;
+        assert!(took < Limits::default().drain_timeout, "{took:?}");
+        assert_eq!(aborted, 1);
+    }
+}

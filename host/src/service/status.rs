@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// A service at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Status {
     /// Its name.
     pub name: String,
@@ -57,6 +58,7 @@ pub struct Status {
 /// Whether a service accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ServiceState {
     /// It accepts connections.
     Serving,
@@ -69,6 +71,7 @@ pub enum ServiceState {
 /// A version of a service's handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct VersionStatus {
     /// Counts up from 1.
     pub number: u32,
@@ -98,6 +101,7 @@ pub struct VersionStatus {
 /// The version that a rollback would make current again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct PreviousStatus {
     /// The number that it had.
     pub number: u32,
@@ -124,6 +128,7 @@ impl From<&Previous> for PreviousStatus {
 /// Whether new connections go to a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum VersionState {
     /// New connections go to it.
     Current,

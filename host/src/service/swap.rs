@@ -36,6 +36,7 @@ pub enum OldConnections {
 
 /// How a swap treats old connections, and whether it probes.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SwapOptions {
     /// What becomes of the old version's connections. By default they are handed
     /// over if both versions can do that, and drain otherwise.
@@ -48,6 +49,27 @@ pub struct SwapOptions {
 }
 
 impl SwapOptions {
+    /// Decides what becomes of the old version's connections.
+    #[must_use]
+    pub fn old(mut self, old: OldConnections) -> Self {
+        self.old = Some(old);
+        self
+    }
+
+    /// Limits how long connections may stay with the old version.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = Some(timeout);
+        self
+    }
+
+    /// Tries the new version with a probe first.
+    #[must_use]
+    pub fn probe(mut self, probe: Probe) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
     /// Decides what becomes of the connections of `old`. An error if a hand-over was
     /// asked for and one of the handlers cannot do it.
     pub(super) fn old_mode(
@@ -76,6 +98,7 @@ impl SwapOptions {
 /// The result of a swap.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Swapped {
     /// The number of the version that is current now.
     pub version: u32,
@@ -113,6 +136,7 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// Why a swap or a rollback did not happen, so that the old version serves on. One line
 /// each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SwapError {
     /// Another swap is under way.
     #[error("a swap of {0} is under way; try again when it is done")]

@@ -3,9 +3,7 @@
 
 use crate::component::builtin;
 use crate::dispatch::fault;
-use crate::{
-    Dispatch, Handler, HandlerOptions, Limits, RollbackPolicy, Service, ServiceOptions, Status,
-};
+use crate::{Dispatch, Handler, HandlerOptions, Limits, Service, ServiceOptions, Status};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -27,12 +25,9 @@ fn start(test: &str, guest: &str, dispatch: Dispatch, limits: Limits) -> Service
     let mut options = HandlerOptions::new(dispatch);
     options.limits = limits;
     let handler = Handler::new(&source, &component, options).unwrap();
-    let options = ServiceOptions {
-        // A name of its own, because a fault is armed by name.
-        name: format!("{test}-{guest}-{dispatch}"),
-        listen: vec!["tcp://127.0.0.1:0".parse().unwrap()],
-        rollback: RollbackPolicy::default(),
-    };
+    // A name of its own for each service, because a fault is armed by name.
+    let name = format!("{test}-{guest}-{dispatch}");
+    let options = ServiceOptions::new(&name, ["tcp://127.0.0.1:0".parse().unwrap()]);
     Service::start(options, handler).unwrap()
 }
 

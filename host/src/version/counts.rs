@@ -21,6 +21,7 @@ pub(crate) struct Failures {
 /// Failed connections, by reason, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct FailureCounts {
     /// The handler returned an error.
     pub error: u64,
@@ -47,6 +48,7 @@ pub struct FailureCounts {
 /// How many connections went from one version to another, and how many were refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct HandOverCounts {
     /// Connections that this version has handed over to a later version.
     pub handed_over: u64,

@@ -221,3 +221,23 @@ impl Intake {
         home
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::stay::tests::admitted;
+
+    /// A version that is stuck must not keep newcomers out for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_that_nothing_opens_opens_by_itself() {
+        let (entrance, mut intake, gate) = open();
+        let begun = Instant::now();
+        let (admitted, _peer) = admitted();
+        assert!(entrance.accepted(admitted).is_ok());
+        let arrival = intake.next().await;
+        assert!(matches!(arrival, Some(Arrival::Accepted(_))));
+        let waited = begun.elapsed();
+        assert!((PATIENCE..PATIENCE * 2).contains(&waited), "{waited:?}");
+        drop(gate);
+    }
+}

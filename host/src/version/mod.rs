@@ -34,8 +34,9 @@ use crate::version::stay::{Admitted, Stay};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// How a version came to be current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

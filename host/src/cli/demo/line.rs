@@ -1,12 +1,12 @@
 //! Clients that send a line and wait for its answer: echo and time.
 
 use super::Options;
+use super::ctime::ctime;
 use super::report::Meter;
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use time_protocol::ctime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

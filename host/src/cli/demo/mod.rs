@@ -6,6 +6,7 @@
 //! All traffic is TCP over loopback.
 
 mod chat;
+mod ctime;
 mod line;
 mod report;
 mod swap;

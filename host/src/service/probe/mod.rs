@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 /// What to send to a new version, and what it has to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Probe {
     /// What is sent as soon as the connection is open. May be empty.
     pub send: Vec<u8>,
@@ -39,6 +40,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why a probe failed, or why its text was refused. One line each. Bytes are shown with
 /// the escapes of a probe, and at most 200 of them.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProbeError {
     /// The text is no probe.
     #[error(
@@ -65,6 +67,16 @@ pub enum ProbeError {
 }
 
 impl Probe {
+    /// Sends `send` and expects an answer that begins with `expect`, within the default
+    /// time-out.
+    pub fn new(send: impl Into<Vec<u8>>, expect: impl Into<Vec<u8>>) -> Self {
+        Self {
+            send: send.into(),
+            expect: expect.into(),
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+
     /// Opens one real connection over loopback to a version of `handler` that is not
     /// current, and checks the answer. Then waits until that version has ended, at most
     /// for `linger`.

@@ -189,7 +189,7 @@ mod tests {
         /// Every probe, written as text and read again, is the same probe.
         #[test]
         fn every_probe_can_be_written(send: Vec<u8>, expect in prop::collection::vec(any::<u8>(), 1..50)) {
-            let probe = Probe { send, expect, timeout: DEFAULT_TIMEOUT };
+            let probe = Probe::new(send, expect);
             let text = probe.to_string();
             prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
             prop_assert_eq!(text.parse::<Probe>().unwrap(), probe);
