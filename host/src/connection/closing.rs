@@ -108,7 +108,8 @@ mod tests {
 
     const LINGER: Duration = Duration::from_secs(5);
 
-    /// Closes, and says how many bytes were not sent and how long it took.
+    /// Closes the connection. Returns how many bytes were not sent, and how long that
+    /// took.
     async fn close(connection: &Connection) -> (usize, Duration) {
         let begun = Instant::now();
         let unsent = connection.close(LINGER).await;
@@ -129,7 +130,7 @@ mod tests {
         let (unsent, took) = close(&connection).await;
         assert_eq!(unsent, 0);
         assert!((LINGER..LINGER * 2).contains(&took), "{took:?}");
-        // It has got its FIN.
+        // The peer gets FIN.
         assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
     }
 

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
     use tokio::time::Instant;
 
-    /// How long each of these errors in a row is waited out.
+    /// Returns how long each of these errors in a row is waited out.
     async fn pauses(trouble: &mut Trouble, errors: impl IntoIterator<Item = Errno>) -> Vec<u128> {
         let mut pauses = Vec::new();
         for error in errors {
@@ -252,7 +252,7 @@ mod tests {
         let errors = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
         let first = pauses(&mut trouble, errors.into_iter().cycle().take(10)).await;
         assert_eq!(first, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
-        // An accept that succeeds ends the episode.
+        // A successful accept ends the row.
         let mut trouble = Trouble::default();
         assert_eq!(pauses(&mut trouble, [Errno::MFILE]).await, [10]);
     }

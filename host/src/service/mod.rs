@@ -156,7 +156,8 @@ pub struct ServiceOptions {
 }
 
 impl ServiceOptions {
-    /// A service that listens on `listen`, with the default rollback policy.
+    /// Makes the options of a service that listens on `listen`, with the default
+    /// rollback policy.
     pub fn new(name: &str, listen: impl IntoIterator<Item = ListenAddress>) -> Self {
         Self {
             name: name.to_owned(),

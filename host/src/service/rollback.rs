@@ -230,7 +230,7 @@ mod tests {
         assert!(!never.condemns(0, 1000, now));
     }
 
-    /// A service whose second version, swapped in, is on trial.
+    /// Makes a service whose second version, from a swap, is on trial.
     fn on_trial() -> (Arc<Shared>, Arc<Version>) {
         let handler = Arc::clone(&HANDLER);
         let policy = RollbackPolicy::default();
@@ -281,7 +281,7 @@ mod tests {
             let service = Arc::clone(&service);
             tokio::spawn(async move { service.judge_versions().await })
         };
-        // Half of them is not more than half.
+        // Half of the connections have failed, which is not more than half.
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(service.versions.is_current(&version));
         fail(&version, &trap);

@@ -204,8 +204,8 @@ mod tests {
         bound.into_iter().map(|(listener, _)| listener).collect()
     }
 
-    /// Says how long a service takes to end that is told to drain, with a connection
-    /// whose handler goes on.
+    /// Drains a service with a connection whose handler does not end. Returns how long
+    /// the service takes to end, and how many connections were aborted.
     async fn drained(meanwhile: impl FnOnce(&Shared)) -> (Duration, u64) {
         let service = service();
         let version = service.versions.current();

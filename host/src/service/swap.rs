@@ -56,14 +56,14 @@ impl SwapOptions {
         self
     }
 
-    /// Limits how long they may go on with the old version.
+    /// Limits how long connections may stay with the old version.
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = Some(timeout);
         self
     }
 
-    /// Has the new version pass a probe first.
+    /// Tries the new version with a probe first.
     #[must_use]
     pub fn probe(mut self, probe: Probe) -> Self {
         self.probe = Some(probe);

@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::version::stay::tests::admitted;
 
-    /// A version that is stuck must not keep newcomers out for ever.
+    /// A version that is stuck must not keep new connections waiting forever.
     #[tokio::test(start_paused = true)]
     async fn a_gate_that_nothing_opens_opens_by_itself() {
         let (entrance, mut intake, gate) = open();
