@@ -81,7 +81,7 @@ pub(crate) struct Version {
     /// Open connections whose handler is done.
     closing: AtomicU64,
     /// Connections that this version is offered and has not decided about.
-    expected: AtomicU64,
+    offered: AtomicU64,
     /// Connections that went to another version.
     handed_over: AtomicU64,
     /// Connections that this version was offered and did not take.
@@ -124,7 +124,7 @@ impl Version {
             asked: watch::Sender::new(None),
             open: AtomicU64::new(0),
             closing: AtomicU64::new(0),
-            expected: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             staying: AtomicU64::new(0),
@@ -195,8 +195,8 @@ impl Version {
     /// Whether the version takes no more connections, has none, and is offered none.
     pub(crate) fn has_ended(&self) -> bool {
         // Read in this order: an accepted offer is counted as open before it is no
-        // longer expected.
-        !self.is_serving() && self.expected.load(Ordering::Acquire) == 0 && self.open() == 0
+        // longer counted as offered.
+        !self.is_serving() && self.offered.load(Ordering::Acquire) == 0 && self.open() == 0
     }
 
     /// Counts a connection that is on this version from now on.
@@ -320,25 +320,25 @@ impl Version {
 
     /// Counts a connection that this version is offered.
     pub(crate) fn count_offered(&self) {
-        self.expected.fetch_add(1, Ordering::Relaxed);
+        self.offered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an offered connection that was accepted as open on this version.
     pub(crate) fn admit_offered(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
         let stay = Stay::new(self);
-        self.count_withdrawn();
+        self.count_decided();
         Admitted { connection, stay }
     }
 
     /// Counts an offered connection that was refused.
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        self.count_withdrawn();
+        self.count_decided();
     }
 
     /// Counts an offered connection as no longer offered.
-    pub(crate) fn count_withdrawn(&self) {
-        self.expected.fetch_sub(1, Ordering::Release);
+    pub(crate) fn count_decided(&self) {
+        self.offered.fetch_sub(1, Ordering::Release);
     }
 
     /// Counts a connection that has gone to another version.

@@ -157,7 +157,7 @@ impl Offer {
 
     /// Takes the connection back before the version has seen the offer.
     pub(crate) fn withdraw(mut self) -> Option<Handed> {
-        self.to.count_withdrawn();
+        self.to.count_decided();
         self.versions.forget_if_ended(&self.to);
         self.handed.take()
     }
@@ -190,7 +190,7 @@ pub(crate) fn send_home(
     to: Option<VersionNumber>,
     reason: &str,
 ) {
-    keep(versions, &handed.admitted, to, reason);
+    note_staying(versions, &handed.admitted, to, reason);
     if let Err(lost) = home.send(handed) {
         close(versions, lost.0, Failure::Homeless);
     }
@@ -198,7 +198,7 @@ pub(crate) fn send_home(
 
 /// Logs and counts that a connection stays with its version, and does not go to the
 /// version `to`.
-pub(crate) fn keep(
+pub(crate) fn note_staying(
     versions: &Versions,
     admitted: &Admitted,
     to: Option<VersionNumber>,

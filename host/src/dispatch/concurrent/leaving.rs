@@ -146,7 +146,7 @@ impl Serving {
         id: ConnectionId,
         state: ConnectionState,
     ) -> Result<Vec<ConnectionId>, Failure> {
-        if !self.is_let_go_of(id).await {
+        if !self.renew_when_free(id).await {
             self.finish(id, Err(Failure::still_held()));
             return Ok(Vec::new());
         }
@@ -165,15 +165,15 @@ impl Serving {
             return Ok(Vec::new());
         };
         let to = self.version.asks_for();
-        offer::keep(&self.versions, &handed.admitted, to, &reason);
+        offer::note_staying(&self.versions, &handed.admitted, to, &reason);
         let returned = self.register(Arrival::Returned(handed));
-        self.admit(guest, returned).await
+        self.welcome(guest, returned).await
     }
 
     /// Waits until neither the guest nor the event loop has a reference to the
     /// connection, and then renews it. Returns false if that takes too long. True also
     /// if the connection is gone.
-    async fn is_let_go_of(&self, id: ConnectionId) -> bool {
+    async fn renew_when_free(&self, id: ConnectionId) -> bool {
         lock(&self.flushing).remove(&id);
         for _ in 0..ROUNDS {
             let renewed = self.open.lock().get_mut(&id).map(Connection::renew);

@@ -211,7 +211,7 @@ impl Serving {
     ) -> Result<(), Failure> {
         let mut calls = FuturesUnordered::new();
         let call = async |id| (id, self.call(guest, id).await);
-        calls.extend(self.admit(guest, first).await?.into_iter().map(&call));
+        calls.extend(self.welcome(guest, first).await?.into_iter().map(&call));
         let mut leaving = Leaving::default();
         loop {
             fault::point(&self.versions.service);
@@ -240,7 +240,7 @@ impl Serving {
                 arrival = intake.next(), if !finished => {
                     if let Some(arrival) = arrival {
                         let arrived = self.register(arrival);
-                        calls.extend(self.admit(guest, arrived).await?.into_iter().map(&call));
+                        calls.extend(self.welcome(guest, arrived).await?.into_iter().map(&call));
                     }
                 }
                 to = self.version.asked_after(offered_to), if finished => {
@@ -298,7 +298,7 @@ impl Serving {
 
     /// Calls `accept` for connections that were offered or came back; new ones need no
     /// call. Returns the connections to serve.
-    async fn admit(
+    async fn welcome(
         &self,
         guest: &Guest<'_>,
         arrived: Registered,

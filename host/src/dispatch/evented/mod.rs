@@ -147,7 +147,7 @@ impl<'a> Turns<'a> {
             hand_over,
             deadline: Deadline(handler.limits().deadline),
         };
-        self.admit(&mut guest, first).await?;
+        self.welcome(&mut guest, first).await?;
         loop {
             fault::point(&self.versions.service);
             self.tell_of_coming(&mut guest.store)?;
@@ -165,7 +165,7 @@ impl<'a> Turns<'a> {
                 Wake::Arrival(Some(arrival)) => {
                     let is_new = matches!(arrival, Arrival::Accepted(_));
                     let arrived = self.register(arrival);
-                    self.admit(&mut guest, arrived).await?;
+                    self.welcome(&mut guest, arrived).await?;
                     while is_new
                         && self.coming.len() < MAX_EVENTS
                         && let Some(next) = intake.try_accepted()

@@ -25,7 +25,7 @@ impl Turns<'_> {
 
     /// Calls `accept` for connections that were offered or came back; new ones need no
     /// call. The guest will be told of all that it serves from now on.
-    pub(super) async fn admit(
+    pub(super) async fn welcome(
         &mut self,
         guest: &mut Guest,
         arrived: Registered,
@@ -128,9 +128,9 @@ impl Turns<'_> {
         let limit = self.version.handler.limits().max_memory_bytes;
         if let Some((handed, reason)) = self.given_up.add(handed, limit) {
             let to = self.version.asks_for();
-            offer::keep(self.versions, &handed.admitted, to, &reason);
+            offer::note_staying(self.versions, &handed.admitted, to, &reason);
             let returned = self.register(Arrival::Returned(handed));
-            self.admit(guest, returned).await?;
+            self.welcome(guest, returned).await?;
         }
         Ok(())
     }
