@@ -1,20 +1,7 @@
-//! The lines of the log between the threads that log and the one that writes.
-//!
-//! Nobody waits for the reader of standard error: a line that finds no room is
-//! lost, counted, and said when there is room again. What waits is bounded in
-//! bytes. Each service has a budget for its own lines and one for its guests'
-//! output, so that neither a guest nor the peers of one service cost the others,
-//! or the host, a line.
-//!
-//! The thread ends with the process. It may be in a write that never returns.
+//! The lines that wait to be written, and the budgets that they are charged to.
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use super::TARGET;
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::AsFd as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 /// What the output of all guests may take, in bytes.
 const GUESTS: usize = 2 << 20;
@@ -29,18 +16,7 @@ const OVERHEAD: usize = 64;
 
 /// How much is written at once. A pipe takes so much without a break, so that
 /// processes which share it do not cut each other's lines.
-const WRITE: usize = 4096;
-
-/// How long the end of the process waits for a reader that takes nothing, and
-/// how long for all lines.
-const STALLED: Duration = Duration::from_secs(1);
-const AT_THE_END: Duration = Duration::from_secs(5);
-
-/// The target of the lines that say what was lost.
-pub(crate) const TARGET: &str = "sockserve::log_queue";
-
-/// The process's queue, if it has one.
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+pub(super) const WRITE: usize = 4096;
 
 /// Whose line it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,61 +28,15 @@ pub(crate) enum Owner<'a> {
     Guest(&'a str),
 }
 
-/// How many lines of a service and of its guests have been lost so far.
-pub(crate) fn dropped(service: &str) -> u64 {
-    QUEUE.get().map_or(0, |queue| queue.dropped(service))
-}
-
-/// Puts a line that is no event of the log behind those that are. Returns the
-/// line if the process has no queue.
-pub(crate) fn say(line: String) -> Option<String> {
-    let Some(queue) = QUEUE.get() else {
-        return Some(line);
-    };
-    queue.push(Owner::Host, line);
-    None
-}
-
-/// Starts the thread that writes to standard error.
-pub(crate) fn start() -> io::Result<(Arc<Queue>, Flush)> {
-    let queue = Arc::new(Queue::default());
-    let writing = Arc::clone(&queue);
-    std::thread::Builder::new()
-        .name("sockserve-log".to_owned())
-        .spawn(move || writing.write_all())?;
-    // A second one is for its caller only; the first keeps its place.
-    let _ = QUEUE.set(Arc::clone(&queue));
-    Ok((Arc::clone(&queue), Flush(queue)))
-}
-
-/// Waits, when it is dropped, until the lines that wait are written: for five
-/// seconds at most, and no longer than one for a reader that takes nothing.
-pub(crate) struct Flush(Arc<Queue>);
-
-impl Drop for Flush {
-    fn drop(&mut self) {
-        self.0.flush();
-    }
-}
-
 #[derive(Default)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
-    /// A line has come.
-    filled: Condvar,
-    /// Lines have been written, or lost.
-    written: Condvar,
-}
-
-#[derive(Default)]
-struct State {
+pub(super) struct Lines {
     lines: VecDeque<Line>,
     /// Never removed: one for each budget that was ever used.
     accounts: Vec<Account>,
     /// The thread writes, or says what was lost.
-    busy: bool,
+    pub(super) busy: bool,
     /// Counts up with each write.
-    writes: u64,
+    pub(super) writes: u64,
 }
 
 struct Line {
@@ -136,7 +66,7 @@ enum Kind {
 
 /// What an account lost while it was full.
 #[derive(Debug, PartialEq, Eq)]
-struct Lost {
+pub(super) struct Lost {
     service: Box<str>,
     guest: bool,
     lines: u64,
@@ -152,70 +82,20 @@ impl Owner<'_> {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Lines {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
     }
 
-    /// Takes a line, with its newline, or counts it as lost. Never waits.
-    pub(crate) fn push(&self, owner: Owner<'_>, text: String) {
-        if self.lock().push(owner, text) {
-            self.filled.notify_one();
-        }
-    }
-
-    fn dropped(&self, service: &str) -> u64 {
-        let state = self.lock();
+    /// How many lines of a service and of its guests have been lost.
+    pub(super) fn dropped(&self, service: &str) -> u64 {
         let of_service = |account: &&Account| &*account.service == service;
-        let accounts = state.accounts.iter().filter(of_service);
+        let accounts = self.accounts.iter().filter(of_service);
         accounts.map(|account| account.lost).sum()
     }
 
-    /// Writes, for as long as the process lives.
-    fn write_all(&self) {
-        let mut bytes = Vec::with_capacity(WRITE);
-        loop {
-            let mut state = self.lock();
-            while state.lines.is_empty() {
-                let waiting = self.filled.wait(state);
-                state = waiting.unwrap_or_else(PoisonError::into_inner);
-            }
-            bytes.clear();
-            let charged = state.take(&mut bytes);
-            drop(state);
-            let written = write_to_stderr(&bytes).is_ok();
-            let said = self.lock().settle(&charged, written);
-            for lost in said {
-                lost.say();
-            }
-            self.lock().busy = false;
-            self.written.notify_all();
-        }
-    }
-
-    fn flush(&self) {
-        let began = Instant::now();
-        let mut state = self.lock();
-        let mut progress = (state.writes, began);
-        while !state.lines.is_empty() || state.busy {
-            if state.writes != progress.0 {
-                progress = (state.writes, Instant::now());
-            }
-            let left = STALLED
-                .saturating_sub(progress.1.elapsed())
-                .min(AT_THE_END.saturating_sub(began.elapsed()));
-            if left.is_zero() {
-                return;
-            }
-            let waiting = self.written.wait_timeout(state, left);
-            state = waiting.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-impl State {
     /// Says whether it was taken.
-    fn push(&mut self, owner: Owner<'_>, text: String) -> bool {
+    pub(super) fn push(&mut self, owner: Owner<'_>, text: String) -> bool {
         let index = self.account(owner);
         let cost = text.len() + OVERHEAD;
         let has_room = self.has_room(index, cost);
@@ -275,7 +155,7 @@ impl State {
 
     /// Moves as many lines to `bytes` as are written at once, and returns what
     /// each costs its account.
-    fn take(&mut self, bytes: &mut Vec<u8>) -> Vec<(usize, usize)> {
+    pub(super) fn take(&mut self, bytes: &mut Vec<u8>) -> Vec<(usize, usize)> {
         let mut charged = Vec::new();
         while let Some(line) = self.lines.front() {
             if !bytes.is_empty() && bytes.len() + line.text.len() > WRITE {
@@ -290,7 +170,7 @@ impl State {
     }
 
     /// Frees what was written, and returns what is to be said of lost lines.
-    fn settle(&mut self, charged: &[(usize, usize)], written: bool) -> Vec<Lost> {
+    pub(super) fn settle(&mut self, charged: &[(usize, usize)], written: bool) -> Vec<Lost> {
         for (index, cost) in charged {
             if let Some(account) = self.accounts.get_mut(*index) {
                 account.bytes = account.bytes.saturating_sub(*cost);
@@ -336,7 +216,7 @@ impl Kind {
 }
 
 impl Lost {
-    fn say(&self) {
+    pub(super) fn say(&self) {
         let Self {
             service,
             guest,
@@ -356,29 +236,6 @@ impl Lost {
     }
 }
 
-/// Without the lock of `std::io::stderr`: whoever else writes there must not
-/// wait for a reader that stalls.
-fn write_to_stderr(mut bytes: &[u8]) -> rustix::io::Result<()> {
-    let stderr = io::stderr();
-    let stderr = stderr.as_fd();
-    while !bytes.is_empty() {
-        match rustix::io::write(stderr, bytes) {
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            // Another process that has it made it non-blocking.
-            Err(Errno::AGAIN) => {
-                let mut waiting = [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)];
-                match poll(&mut waiting, None) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,62 +247,62 @@ mod tests {
     }
 
     /// Pushes until nothing is taken, and says how many lines were.
-    fn fill(state: &mut State, owner: Owner<'_>) -> usize {
+    fn fill(lines: &mut Lines, owner: Owner<'_>) -> usize {
         (0..100_000)
-            .take_while(|_| state.push(owner, line(100)))
+            .take_while(|_| lines.push(owner, line(100)))
             .count()
     }
 
-    fn bytes(state: &State) -> usize {
-        state.accounts.iter().map(|account| account.bytes).sum()
+    fn bytes(lines: &Lines) -> usize {
+        lines.accounts.iter().map(|account| account.bytes).sum()
     }
 
     /// Writes one piece, and returns what is said about lost lines.
-    fn write(state: &mut State, written: bool) -> Vec<Lost> {
+    fn write(lines: &mut Lines, written: bool) -> Vec<Lost> {
         let mut bytes = Vec::new();
-        let charged = state.take(&mut bytes);
-        state.settle(&charged, written)
+        let charged = lines.take(&mut bytes);
+        lines.settle(&charged, written)
     }
 
     #[test]
     fn what_waits_is_bounded_in_bytes() {
-        let mut state = State::default();
+        let mut lines = Lines::default();
         for number in 0..100 {
             let service = format!("service-{number}");
-            fill(&mut state, Owner::Guest(&service));
-            fill(&mut state, Owner::Service(&service));
+            fill(&mut lines, Owner::Guest(&service));
+            fill(&mut lines, Owner::Service(&service));
         }
-        fill(&mut state, Owner::Host);
-        assert!(bytes(&state) <= GUESTS + SERVICES + HOST);
+        fill(&mut lines, Owner::Host);
+        assert!(bytes(&lines) <= GUESTS + SERVICES + HOST);
         const { assert!(GUESTS + SERVICES + HOST <= 4 << 20) };
-        let held: usize = state.lines.iter().map(|line| line.text.len()).sum();
+        let held: usize = lines.lines.iter().map(|line| line.text.len()).sum();
         assert!(held <= 4 << 20, "{held}");
     }
 
     #[test]
     fn nobody_drowns_the_lines_of_others() {
-        let mut state = State::default();
-        assert!(fill(&mut state, Owner::Guest("loud")) > 1000);
-        assert!(fill(&mut state, Owner::Service("loud")) > 1000);
+        let mut lines = Lines::default();
+        assert!(fill(&mut lines, Owner::Guest("loud")) > 1000);
+        assert!(fill(&mut lines, Owner::Service("loud")) > 1000);
         for owner in [Owner::Guest("quiet"), Owner::Service("quiet"), Owner::Host] {
-            assert!(fill(&mut state, owner) > 1000, "{owner:?}");
+            assert!(fill(&mut lines, owner) > 1000, "{owner:?}");
         }
     }
 
     #[test]
     fn what_is_lost_is_counted_and_said_once() {
-        let mut state = State::default();
-        let taken = fill(&mut state, Owner::Guest("it"));
+        let mut lines = Lines::default();
+        let taken = fill(&mut lines, Owner::Guest("it"));
         // `fill` has lost one, too.
         for _ in 0..9 {
-            assert!(!state.push(Owner::Guest("it"), line(100)));
+            assert!(!lines.push(Owner::Guest("it"), line(100)));
         }
         let mut said = Vec::new();
         let mut writes = 0;
         while said.is_empty() {
             // Not a line of it gets in before that is said.
-            assert!(!state.lines.is_empty());
-            said = write(&mut state, true);
+            assert!(!lines.lines.is_empty());
+            said = write(&mut lines, true);
             writes += 1;
         }
         assert!(writes > 1);
@@ -456,61 +313,58 @@ mod tests {
         };
         assert_eq!(said, [expected]);
         // About half of them still wait, and new ones are taken again.
-        assert!(state.lines.len() > taken / 3);
-        assert!(state.push(Owner::Guest("it"), line(100)));
-        while !state.lines.is_empty() {
-            assert_eq!(write(&mut state, true), []);
+        assert!(lines.lines.len() > taken / 3);
+        assert!(lines.push(Owner::Guest("it"), line(100)));
+        while !lines.lines.is_empty() {
+            assert_eq!(write(&mut lines, true), []);
         }
-        assert_eq!(bytes(&state), 0);
-        assert_eq!(state.accounts[0].lost, 10);
+        assert_eq!(bytes(&lines), 0);
+        assert_eq!(lines.accounts[0].lost, 10);
     }
 
     #[test]
     fn a_reader_that_is_gone_costs_lines_and_nothing_else() {
-        let mut state = State::default();
+        let mut lines = Lines::default();
         for _ in 0..5 {
-            assert!(state.push(Owner::Host, line(1000)));
+            assert!(lines.push(Owner::Host, line(1000)));
         }
-        assert_eq!(write(&mut state, false), []);
-        assert_eq!(state.accounts[0].lost, 4);
-        assert_eq!(write(&mut state, false), []);
-        assert_eq!(bytes(&state), 0);
+        assert_eq!(write(&mut lines, false), []);
+        assert_eq!(lines.accounts[0].lost, 4);
+        assert_eq!(write(&mut lines, false), []);
+        assert_eq!(bytes(&lines), 0);
         // Somebody reads again.
-        assert!(state.push(Owner::Host, line(10)));
-        let said = write(&mut state, true);
+        assert!(lines.push(Owner::Host, line(10)));
+        let said = write(&mut lines, true);
         assert_eq!(said.first().map(|lost| lost.lines), Some(5));
     }
 
     #[test]
     fn lines_stay_whole_and_in_order() {
-        let mut state = State::default();
+        let mut lines = Lines::default();
         let lengths = [10, 5000, 4000, 96, 1];
         for length in lengths {
-            assert!(state.push(Owner::Host, line(length)));
+            assert!(lines.push(Owner::Host, line(length)));
         }
         let mut written = Vec::new();
         let mut bytes = Vec::new();
-        while !state.lines.is_empty() {
+        while !lines.lines.is_empty() {
             bytes.clear();
-            let charged = state.take(&mut bytes);
+            let charged = lines.take(&mut bytes);
             assert!(bytes.ends_with(b"\n"));
             written.push(bytes.len());
-            state.settle(&charged, true);
+            lines.settle(&charged, true);
         }
         assert_eq!(written, [10, 5000, 4096, 1]);
     }
 
     #[test]
     fn services_are_counted_apart() {
-        let queue = Queue::default();
-        let mut state = queue.lock();
-        fill(&mut state, Owner::Guest("a"));
-        fill(&mut state, Owner::Service("a"));
-        fill(&mut state, Owner::Guest("b"));
-        drop(state);
-        assert_eq!(queue.dropped("a"), 2);
-        assert_eq!(queue.dropped("b"), 1);
-        assert_eq!(queue.dropped("c"), 0);
-        assert_eq!(dropped("a"), 0);
+        let mut lines = Lines::default();
+        fill(&mut lines, Owner::Guest("a"));
+        fill(&mut lines, Owner::Service("a"));
+        fill(&mut lines, Owner::Guest("b"));
+        assert_eq!(lines.dropped("a"), 2);
+        assert_eq!(lines.dropped("b"), 1);
+        assert_eq!(lines.dropped("c"), 0);
     }
 }
