@@ -5,15 +5,15 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `plan` | how much address space and how many mappings an engine may take |
+//! | `plan` | which plan for address space and pool fits |
+//! | `demand` | what the instances of a version take, and whether there is room |
 //! | `system` | how much of them there is |
 //! | `proposals` | what of WebAssembly a component may use |
 
+mod demand;
 mod plan;
 mod proposals;
 mod system;
-
-pub(super) use plan::NoRoom;
 
 use crate::component::Component;
 use crate::contract::{Contract, Dispatch};
@@ -23,12 +23,15 @@ use crate::guest::code::Code;
 use crate::guest::failure::root_cause;
 use crate::guest::handler::{HandlerError, HandlerOptions};
 use crate::limits::Limits;
-use plan::{CALL_STACK, Demand, Plan};
+use demand::{CALL_STACK, Demand};
+use plan::Plan;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use system::Room;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures,
 };
+
+pub(super) use demand::NoRoom;
 
 /// The stack that a guest may use, in bytes.
 const WASM_STACK: usize = 512 << 10;
