@@ -27,15 +27,13 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `socket` | the socket as a file |
+//! | `socket` | the socket as a file, and the lock on it |
 //! | `spares` | descriptors that are kept for it |
-//! | `http` | how requests and answers are written |
-//! | `body` | bodies as they come |
+//! | `http` | how requests and answers are written: heads, bodies |
 //! | `server` | connections and answers |
 //! | `request` | the bodies of requests |
 //! | `client` | the side that asks |
 
-mod body;
 pub mod client;
 mod http;
 mod request;

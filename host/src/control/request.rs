@@ -2,7 +2,7 @@
 //! says.
 
 use crate::component::reading::{HEAD, MAX_BYTES, may_be_component};
-use crate::control::body::{Body, BodyError};
+use crate::control::http::{Body, BodyError};
 use crate::control::server::Refused;
 use crate::control::{RollbackRequest, SwapRequest};
 use hyper::header::CONTENT_TYPE;

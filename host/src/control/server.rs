@@ -5,8 +5,7 @@
 
 use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
-use crate::control::body::Body;
-use crate::control::http;
+use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;

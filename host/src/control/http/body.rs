@@ -3,7 +3,8 @@
 //! A body lives as long as its request, which holds the connection. It has no
 //! limit of size or time of its own; `request` has.
 
-use crate::control::http::{HeadError, MAX_HEAD, READ};
+use super::READ;
+use super::head::{HeadError, MAX_HEAD};
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use hyper::{Request, Version};
@@ -16,7 +17,7 @@ pub(super) const MAX_SIZE_LINE: usize = 4 << 10;
 
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
+pub(in crate::control) enum BodyError {
     #[error("{0}")]
     System(#[from] io::Error),
     #[error("it ends too early")]
@@ -76,7 +77,7 @@ pub(super) enum Rest {
 
 /// A body, which is read from the client as it is asked for.
 #[derive(Debug)]
-pub(super) struct Body<'a> {
+pub(in crate::control) struct Body<'a> {
     stream: &'a mut UnixStream,
     buffer: BytesMut,
     rest: Rest,
@@ -101,7 +102,7 @@ impl<'a> Body<'a> {
     }
 
     /// How many bytes are still to come, if the request says so.
-    pub(super) fn size(&self) -> Option<u64> {
+    pub(in crate::control) fn size(&self) -> Option<u64> {
         match self.rest {
             Rest::Plain(left) => Some(left),
             _ => None,
@@ -110,7 +111,7 @@ impl<'a> Body<'a> {
 
     /// The next bytes, at least one, or nothing at the end. They have no time
     /// limit.
-    pub(super) async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
+    pub(in crate::control) async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
             match self.rest {
                 Rest::Plain(0) => return Ok(None),
