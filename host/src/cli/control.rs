@@ -16,7 +16,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Whom to ask, and how to print the answer.
+/// Which process to ask, and how to print its answer.
 #[derive(Args)]
 pub(super) struct Target {
     /// The control socket of the running process
@@ -90,7 +90,7 @@ enum OldArgument {
 }
 
 impl Target {
-    /// Asks, and prints the answer by `print` or as JSON.
+    /// Sends the question. Prints the answer by `print`, or as JSON.
     fn ask<R: serde::de::DeserializeOwned + Serialize>(
         &self,
         question: Question,
@@ -169,13 +169,14 @@ pub(super) fn shutdown(options: &StatusOptions) -> Result<ExitCode, Failure> {
 /// Where a component can be read from.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// By the running process, under this name.
+    /// By the running process too, under this name.
     Everywhere(String),
-    /// Only here: the running process may have another file under the path, or
-    /// cannot be told it. So it is sent.
+    /// Only by this process: the running process may have another file under the
+    /// path, or the path cannot be sent to it. So the component itself is sent.
     OnlyHere,
 }
 
+/// Decides which process reads the component.
 fn place(component: &OsStr) -> Result<Place, Failure> {
     if let Some(component) = component.to_str()
         && component.starts_with(builtin::PREFIX)
@@ -196,11 +197,11 @@ fn place(component: &OsStr) -> Result<Place, Failure> {
     }
 }
 
-/// Whether the path is in /dev or /proc, or a link leads there: it can be another
-/// file for every process.
+/// Whether the path is in /dev or /proc, or is a link that leads there. Such a path
+/// may be another file in every process.
 fn leads_to_devices(path: &Path) -> bool {
     let mut path = path.to_owned();
-    // As many links as the kernel follows.
+    // The kernel follows as many links.
     for _ in 0..40 {
         if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
             && let Ok(parent) = parent.canonicalize()

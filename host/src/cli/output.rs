@@ -3,8 +3,8 @@
 use crate::{log_queue, text};
 use std::io::{self, Write};
 
-/// Standard output. A reader that has left (`… | head -1`) is no failure of what
-/// was to be done: the rest goes nowhere.
+/// Standard output. If its reader has left (`… | head -1`), the command does not
+/// fail: the rest is dropped.
 pub(super) struct Stdout {
     stdout: io::StdoutLock<'static>,
     reader_left: bool,
@@ -18,6 +18,7 @@ pub(super) fn stdout() -> Stdout {
 }
 
 impl Stdout {
+    /// Calls `write`, or returns `otherwise` if the reader has left.
     fn unless_left<R>(
         &mut self,
         otherwise: R,
@@ -46,12 +47,13 @@ impl Write for Stdout {
     }
 }
 
-/// Says on standard error why something was refused or has failed, on one line,
-/// behind what the log has to say.
+/// Prints on standard error why something was refused or has failed. It is one
+/// line, behind the waiting lines of the log.
 pub(super) fn complain(text: &str) {
     let line = format!("sockserve: {}\n", text::escape(text));
     if let Some(line) = log_queue::say(line) {
-        // Nobody reads it: nothing more can be said.
+        // If standard error cannot be written, there is no other place to report
+        // it.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }
@@ -70,6 +72,7 @@ pub(super) fn stderr_has_colours() -> bool {
         && !is("CLICOLOR", |value| value == "0")
 }
 
+/// Whether an environment variable is set and `matches` its value.
 fn is(variable: &str, matches: impl FnOnce(&std::ffi::OsStr) -> bool) -> bool {
     std::env::var_os(variable).is_some_and(|value| matches(&value))
 }

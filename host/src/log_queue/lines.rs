@@ -1,59 +1,63 @@
-//! The lines that wait to be written, and the budgets that they are charged to.
+//! The waiting lines, and the budgets that they are charged to.
 
 use super::TARGET;
 use std::collections::VecDeque;
 
-/// What the output of all guests may take, in bytes.
+/// The most bytes of guest output, all services together.
 const GUESTS: usize = 2 << 20;
-/// What the lines about all services may take.
+/// The most bytes of lines about services, all services together.
 const SERVICES: usize = 3 << 19;
-/// What all other lines may take.
+/// The most bytes of all other lines.
 const HOST: usize = 1 << 19;
-/// What a budget is at least, however many services share: more than a line.
+/// The smallest budget, even if many services share: more than one line.
 const LEAST: usize = 1 << 16;
-/// What a line takes besides its bytes.
+/// What a line costs besides its bytes.
 const OVERHEAD: usize = 64;
 
-/// How much is written at once. A pipe takes so much without a break, so that
-/// processes which share it do not cut each other's lines.
+/// How many bytes are written at once. A pipe takes this much in one piece, so that
+/// processes that share a pipe do not cut each other's lines.
 pub(super) const WRITE: usize = 4096;
 
-/// Whose line it is.
+/// The owner of a line, whose budget it is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner<'a> {
     Host,
-    /// About a service.
+    /// A line about a service.
     Service(&'a str),
-    /// Printed by a guest of a service.
+    /// A line that a guest of a service printed.
     Guest(&'a str),
 }
 
 #[derive(Default)]
 pub(super) struct Lines {
     lines: VecDeque<Line>,
-    /// Never removed: one for each budget that was ever used.
+    /// One account for each budget that was ever used. Accounts are never removed.
     accounts: Vec<Account>,
-    /// The thread writes, or says what was lost.
+    /// The thread is writing, or reporting lost lines.
     pub(super) busy: bool,
-    /// Counts up with each write.
+    /// How many writes there were.
     pub(super) writes: u64,
 }
 
+/// One waiting line.
 struct Line {
     text: String,
     account: usize,
 }
 
+/// The budget of one owner, and what it has lost.
 struct Account {
     kind: Kind,
-    /// Empty for the host's own.
+    /// The service's name; empty for the host.
     service: Box<str>,
+    /// What its waiting lines cost.
     bytes: usize,
-    /// Nothing gets in until half of the budget is free again, so that what is
-    /// lost is a piece, and said once.
+    /// No line is taken until half of the budget is free again. So lines are lost
+    /// in one stretch, and are reported once.
     full: bool,
-    /// Lost since it was last said.
-    unsaid: u64,
+    /// Lines lost since the last report.
+    unreported: u64,
+    /// All lines that were ever lost.
     lost: u64,
 }
 
@@ -64,7 +68,7 @@ enum Kind {
     Guest,
 }
 
-/// What an account lost while it was full.
+/// The lines that an account lost while it was full.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     service: Box<str>,
@@ -87,14 +91,14 @@ impl Lines {
         self.lines.is_empty()
     }
 
-    /// How many lines of a service and of its guests have been lost.
+    /// Returns how many lines about a service and from its guests have been lost.
     pub(super) fn dropped(&self, service: &str) -> u64 {
         let of_service = |account: &&Account| &*account.service == service;
         let accounts = self.accounts.iter().filter(of_service);
         accounts.map(|account| account.lost).sum()
     }
 
-    /// Says whether it was taken.
+    /// Adds a line, or counts it as lost. Returns whether it was added.
     pub(super) fn push(&mut self, owner: Owner<'_>, text: String) -> bool {
         let index = self.account(owner);
         let cost = text.len() + OVERHEAD;
@@ -104,7 +108,7 @@ impl Lines {
         };
         if account.full || !has_room {
             account.full = true;
-            account.unsaid += 1;
+            account.unreported += 1;
             account.lost += 1;
             return false;
         }
@@ -116,6 +120,7 @@ impl Lines {
         true
     }
 
+    /// Returns the index of an owner's account, which is made at its first line.
     fn account(&mut self, owner: Owner<'_>) -> usize {
         let (kind, service) = owner.parts();
         let known = |account: &Account| account.kind == kind && *account.service == *service;
@@ -125,13 +130,14 @@ impl Lines {
                 service: service.into(),
                 bytes: 0,
                 full: false,
-                unsaid: 0,
+                unreported: 0,
                 lost: 0,
             });
             self.accounts.len() - 1
         })
     }
 
+    /// Whether a line of this cost fits into the account's budget and the pool.
     fn has_room(&self, index: usize, cost: usize) -> bool {
         self.accounts.get(index).is_some_and(|account| {
             account.bytes + cost <= self.budget(account.kind)
@@ -139,12 +145,14 @@ impl Lines {
         })
     }
 
+    /// Returns the bytes that all accounts of a kind hold.
     fn taken(&self, kind: Kind) -> usize {
         let of_kind = self.accounts.iter().filter(|it| it.kind == kind);
         of_kind.map(|it| it.bytes).sum()
     }
 
-    /// One share is left over for a service that comes later.
+    /// Returns the budget of one account. One share stays free for a service that
+    /// comes later.
     fn budget(&self, kind: Kind) -> usize {
         let sharing = self.accounts.iter().filter(|it| it.kind == kind).count();
         match kind {
@@ -153,8 +161,8 @@ impl Lines {
         }
     }
 
-    /// Moves as many lines to `bytes` as are written at once, and returns what
-    /// each costs its account.
+    /// Moves the lines of one write to `bytes`. Returns the account and the cost of
+    /// each line.
     pub(super) fn take(&mut self, bytes: &mut Vec<u8>) -> Vec<(usize, usize)> {
         let mut charged = Vec::new();
         while let Some(line) = self.lines.front() {
@@ -169,20 +177,20 @@ impl Lines {
         charged
     }
 
-    /// Frees what was written, and returns what is to be said of lost lines.
+    /// Gives the budget of written lines back. Returns the losses to report.
     pub(super) fn settle(&mut self, charged: &[(usize, usize)], written: bool) -> Vec<Lost> {
         for (index, cost) in charged {
             if let Some(account) = self.accounts.get_mut(*index) {
                 account.bytes = account.bytes.saturating_sub(*cost);
                 if !written {
                     account.lost += 1;
-                    account.unsaid += 1;
+                    account.unreported += 1;
                 }
             }
         }
         self.writes += 1;
         if !written {
-            // Nobody would hear it.
+            // Standard error has no reader, so a report would be lost too.
             return Vec::new();
         }
         let mut said = Vec::new();
@@ -191,12 +199,12 @@ impl Lines {
             let has_room = self.taken(kind) <= kind.pool() / 4 * 3;
             for account in &mut self.accounts {
                 let over = has_room && account.kind == kind && account.bytes <= budget / 2;
-                if over && account.unsaid > 0 {
+                if over && account.unreported > 0 {
                     account.full = false;
                     said.push(Lost {
                         service: account.service.clone(),
                         guest: kind == Kind::Guest,
-                        lines: std::mem::take(&mut account.unsaid),
+                        lines: std::mem::take(&mut account.unreported),
                     });
                 }
             }
@@ -206,6 +214,7 @@ impl Lines {
 }
 
 impl Kind {
+    /// Returns the bytes that all accounts of this kind share.
     fn pool(self) -> usize {
         match self {
             Self::Host => HOST,
@@ -216,7 +225,8 @@ impl Kind {
 }
 
 impl Lost {
-    pub(super) fn say(&self) {
+    /// Logs how many lines were lost.
+    pub(super) fn report(&self) {
         let Self {
             service,
             guest,
@@ -246,7 +256,7 @@ mod tests {
         line
     }
 
-    /// Pushes until nothing is taken, and says how many lines were.
+    /// Pushes until a line is refused. Returns how many were taken.
     fn fill(lines: &mut Lines, owner: Owner<'_>) -> usize {
         (0..100_000)
             .take_while(|_| lines.push(owner, line(100)))
@@ -257,7 +267,7 @@ mod tests {
         lines.accounts.iter().map(|account| account.bytes).sum()
     }
 
-    /// Writes one piece, and returns what is said about lost lines.
+    /// Writes one piece, and returns what is reported about lost lines.
     fn write(lines: &mut Lines, written: bool) -> Vec<Lost> {
         let mut bytes = Vec::new();
         let charged = lines.take(&mut bytes);
@@ -293,14 +303,14 @@ mod tests {
     fn what_is_lost_is_counted_and_said_once() {
         let mut lines = Lines::default();
         let taken = fill(&mut lines, Owner::Guest("it"));
-        // `fill` has lost one, too.
+        // `fill` has lost one line, too.
         for _ in 0..9 {
             assert!(!lines.push(Owner::Guest("it"), line(100)));
         }
         let mut said = Vec::new();
         let mut writes = 0;
         while said.is_empty() {
-            // Not a line of it gets in before that is said.
+            // No line of this guest is taken before the report.
             assert!(!lines.lines.is_empty());
             said = write(&mut lines, true);
             writes += 1;
@@ -312,7 +322,7 @@ mod tests {
             lines: 10,
         };
         assert_eq!(said, [expected]);
-        // About half of them still wait, and new ones are taken again.
+        // About half of the lines still wait, and new ones are taken again.
         assert!(lines.lines.len() > taken / 3);
         assert!(lines.push(Owner::Guest("it"), line(100)));
         while !lines.lines.is_empty() {
@@ -332,7 +342,7 @@ mod tests {
         assert_eq!(lines.accounts[0].lost, 4);
         assert_eq!(write(&mut lines, false), []);
         assert_eq!(bytes(&lines), 0);
-        // Somebody reads again.
+        // The reader is back.
         assert!(lines.push(Owner::Host, line(10)));
         let said = write(&mut lines, true);
         assert_eq!(said.first().map(|lost| lost.lines), Some(5));

@@ -1,12 +1,15 @@
-//! The lines of the log between the threads that log and the one that writes.
+//! The queue between the threads that log and the thread that writes to standard
+//! error.
 //!
-//! Nobody waits for the reader of standard error: a line that finds no room is
-//! lost, counted, and said when there is room again. What waits is bounded in
-//! bytes. Each service has a budget for its own lines and one for its guests'
-//! output, so that neither a guest nor the peers of one service cost the others,
-//! or the host, a line.
+//! A thread that logs never waits for the reader of standard error. A line that
+//! finds no room is lost and counted; the log says how many were lost when there is
+//! room again. The waiting lines are limited in bytes. Each service has one budget
+//! for the lines about it and one for the output of its guests. So a guest, or the
+//! peers of one service, cannot push out the lines of another service or of the
+//! host.
 //!
-//! The thread ends with the process. It may be in a write that never returns.
+//! The writing thread is never joined: it may be in a write that does not return.
+//! It ends with the process.
 
 mod lines;
 
@@ -21,24 +24,25 @@ use std::time::{Duration, Instant};
 
 pub(crate) use lines::Owner;
 
-/// How long the end of the process waits for a reader that takes nothing, and
-/// how long for all lines.
+/// How long the process waits at its end: for a reader that takes nothing, and for
+/// all lines together.
 const STALLED: Duration = Duration::from_secs(1);
 const AT_THE_END: Duration = Duration::from_secs(5);
 
-/// The target of the lines that say what was lost.
+/// The target of the lines that report lost lines.
 pub(crate) const TARGET: &str = "sockserve::log_queue";
 
-/// The process's queue, if it has one.
+/// The queue of the process, if it has one.
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
-/// How many lines of a service and of its guests have been lost so far.
+/// Returns how many lines about a service and from its guests have been lost so
+/// far.
 pub(crate) fn dropped(service: &str) -> u64 {
     QUEUE.get().map_or(0, |queue| queue.dropped(service))
 }
 
-/// Puts a line that is no event of the log behind those that are. Returns the
-/// line if the process has no queue.
+/// Appends a line that is not an event of the log, behind the waiting ones. Returns
+/// the line if the process has no queue.
 pub(crate) fn say(line: String) -> Option<String> {
     let Some(queue) = QUEUE.get() else {
         return Some(line);
@@ -47,20 +51,20 @@ pub(crate) fn say(line: String) -> Option<String> {
     None
 }
 
-/// Starts the thread that writes to standard error.
+/// Starts the thread that writes to standard error, with its queue.
 pub(crate) fn start() -> io::Result<(Arc<Queue>, Flush)> {
     let queue = Arc::new(Queue::default());
     let writing = Arc::clone(&queue);
     std::thread::Builder::new()
         .name("sockserve-log".to_owned())
         .spawn(move || writing.write_all())?;
-    // A second one is for its caller only; the first keeps its place.
+    // The first queue of the process stays. A second one is only for its caller.
     let _ = QUEUE.set(Arc::clone(&queue));
     Ok((Arc::clone(&queue), Flush(queue)))
 }
 
-/// Waits, when it is dropped, until the lines that wait are written: for five
-/// seconds at most, and no longer than one for a reader that takes nothing.
+/// On drop, waits until the waiting lines are written: five seconds at most, and
+/// one second at most for a reader that takes nothing.
 pub(crate) struct Flush(Arc<Queue>);
 
 impl Drop for Flush {
@@ -69,12 +73,13 @@ impl Drop for Flush {
     }
 }
 
+/// The waiting lines, and the signals between the threads.
 #[derive(Default)]
 pub(crate) struct Queue {
     lines: Mutex<Lines>,
-    /// A line has come.
+    /// Notified when a line was added.
     filled: Condvar,
-    /// Lines have been written, or lost.
+    /// Notified when lines were written or lost.
     written: Condvar,
 }
 
@@ -83,7 +88,7 @@ impl Queue {
         lock(&self.lines)
     }
 
-    /// Takes a line, with its newline, or counts it as lost. Never waits.
+    /// Adds a line, which ends with a newline, or counts it as lost. Never waits.
     pub(crate) fn push(&self, owner: Owner<'_>, text: String) {
         if self.lock().push(owner, text) {
             self.filled.notify_one();
@@ -94,7 +99,7 @@ impl Queue {
         self.lock().dropped(service)
     }
 
-    /// Writes, for as long as the process lives.
+    /// Writes lines until the process ends.
     fn write_all(&self) {
         let mut bytes = Vec::with_capacity(WRITE);
         loop {
@@ -109,13 +114,14 @@ impl Queue {
             let written = write_to_stderr(&bytes).is_ok();
             let said = self.lock().settle(&charged, written);
             for lost in said {
-                lost.say();
+                lost.report();
             }
             self.lock().busy = false;
             self.written.notify_all();
         }
     }
 
+    /// Waits until all lines are written, or until it has waited long enough.
     fn flush(&self) {
         let began = Instant::now();
         let mut lines = self.lock();
@@ -136,8 +142,8 @@ impl Queue {
     }
 }
 
-/// Without the lock of `std::io::stderr`: whoever else writes there must not
-/// wait for a reader that stalls.
+/// Writes without the lock of `std::io::stderr`: other threads that write there
+/// must not wait for a slow reader.
 fn write_to_stderr(mut bytes: &[u8]) -> rustix::io::Result<()> {
     let stderr = io::stderr();
     let stderr = stderr.as_fd();
@@ -145,7 +151,7 @@ fn write_to_stderr(mut bytes: &[u8]) -> rustix::io::Result<()> {
         match rustix::io::write(stderr, bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            // Another process that has it made it non-blocking.
+            // Another process with the same standard error made it non-blocking.
             Err(Errno::AGAIN) => {
                 let mut waiting = [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)];
                 match poll(&mut waiting, None) {

@@ -22,8 +22,8 @@ use std::sync::Arc;
 pub(super) use name::parse as parse_name;
 pub(super) use options::Options;
 
-/// Runs on the main thread, which only waits: what takes a while is on other
-/// threads, and a signal is seen at any time.
+/// Serves until the process is told to end. Runs on the main thread, which only
+/// waits: slow work is on other threads, so that a signal is handled at any time.
 pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Failure> {
     let Caught {
         runtime,
@@ -42,16 +42,16 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
         };
         serve(&options, started, ends, hang_ups).await
     });
-    // A swap may be compiling; it is not waited for.
+    // A swap may still be compiling. The process does not wait for it.
     runtime.shutdown_background();
     result
 }
 
-/// What serves, and what changes it.
+/// The running service, and what controls it.
 struct Started {
     service: Service,
     control: Option<ControlServer>,
-    /// The component's file as it was before it was read.
+    /// The state of the component's file before it was read.
     loaded: Option<Stamp>,
 }
 
@@ -77,7 +77,7 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
     })
 }
 
-/// Reads and compiles the component. May take a while.
+/// Reads and compiles the component, which may take a while.
 fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
     let source = text::path(options.component.as_ref());
     let loaded = Stamp::of(options.component.as_ref());
@@ -149,7 +149,7 @@ async fn serve(
     };
     tokio::select! {
         ended = service.ended() => ended.context("the service ended")?,
-        // No more closing in order.
+        // Open connections are not closed in order any more.
         connections = draining => return Ok(cut_off(connections)),
         failed = controlling => {
             let Err(error) = failed.context("cannot watch the control socket");
@@ -172,8 +172,8 @@ async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-/// How the process ends at the second signal. Connections that were open are no
-/// success.
+/// Returns the exit status after a second signal. It is a failure if connections
+/// were still open.
 fn cut_off(connections: u64) -> ExitCode {
     if connections == 0 {
         return ExitCode::SUCCESS;
@@ -182,7 +182,7 @@ fn cut_off(connections: u64) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// One line a listener, for people and for scripts that wait for it.
+/// Prints one ready line per listener, for people and for scripts that wait for it.
 fn print_ready(service: &Service) -> std::io::Result<()> {
     let mut stdout = output::stdout();
     for address in service.local_addresses() {

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 /// The longest name of a service, in bytes.
 const MAX_NAME: usize = 64;
 
-/// The name of a service, as arguments have it.
+/// Parses the name of a service in the arguments.
 pub(in crate::cli) fn parse(name: &str) -> Result<String, &'static str> {
     if is_name(name) {
         Ok(name.to_owned())
@@ -16,7 +16,7 @@ pub(in crate::cli) fn parse(name: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Whether it can stand in a ready line and in a path.
+/// Whether the name can stand in a ready line and in a path.
 fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_name_character)
 }
@@ -25,7 +25,8 @@ fn is_name_character(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-')
 }
 
-/// `echo` for `builtin:echo-blocking`, `path/echo_blocking.wasm`, `echo.wasm`.
+/// Returns the name of a service by its component: `echo` for
+/// `builtin:echo-blocking`, `path/echo_blocking.wasm` and `echo.wasm`.
 pub(super) fn of_component(component: &OsStr) -> String {
     let component = component.to_string_lossy();
     let name = component

@@ -141,7 +141,7 @@ fn parse_memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text
         .parse()
         .map_err(|_| "write a size, for example 64MiB".to_owned())?;
-    // wasmtime's address arithmetic, and what wasm can address.
+    // The limits of wasmtime's address arithmetic, and of what wasm can address.
     if (ByteSize::kib(64)..=ByteSize::gib(4)).contains(&size) {
         Ok(size)
     } else {
@@ -156,13 +156,13 @@ fn parse_workers(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A directory's path need not be UTF-8.
+/// Returns a parser of directory grants. The path need not be UTF-8.
 fn dir_parser() -> impl TypedValueParser<Value = DirGrant> {
     OsStringValueParser::new().try_map(|grant| DirGrant::parse(&grant))
 }
 
 impl GrantOptions {
-    /// Looks names up, which may fail and may take long.
+    /// Returns the grants. Looks names up, which may fail and may take long.
     pub(super) fn grants(&self) -> Result<Grants, GrantError> {
         let connect = self.allow_connect.iter().map(ConnectPlace::resolve);
         let grants = Grants {
