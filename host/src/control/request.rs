@@ -1,5 +1,5 @@
-//! What clients send: how large it may be, how long it may take, and what it
-//! says.
+//! The bodies of requests: how large they may be, how long they may take, and what
+//! they say.
 
 use crate::component::reading::{HEAD, MAX_BYTES, may_be_component};
 use crate::control::http::{Body, BodyError};
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The largest body that is no component, in bytes.
+/// The largest body that is not a component, in bytes.
 const MAX_BODY: usize = 64 << 10;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
-/// How many components may be on their way at once: each is in memory.
+/// The most components that are received at once: each of them is in memory.
 const MAX_UPLOADS: usize = 1;
 
-/// What a component is called whose sender does not say.
+/// The name of a component if the sender gives none.
 const UNNAMED: &str = "application/wasm";
 
 /// Whether the request's body is a component.
@@ -28,7 +28,7 @@ pub(super) fn is_component(request: &Request<Body<'_>>) -> bool {
     kind.is_some_and(|kind| kind.as_bytes() == b"application/wasm")
 }
 
-/// Reads a swap whose component the server is to read itself.
+/// Reads a swap request. The server reads the component itself.
 pub(super) async fn read_swap(request: Request<Body<'_>>) -> Result<SwapRequest, Refused> {
     serde_json::from_slice(&read(request).await?).map_err(|error| {
         refused(format!(
@@ -37,7 +37,7 @@ pub(super) async fn read_swap(request: Request<Body<'_>>) -> Result<SwapRequest,
     })
 }
 
-/// Reads where to go back to. Without a body that is not said.
+/// Reads a rollback request. Without a body it is the default.
 pub(super) async fn read_rollback(request: Request<Body<'_>>) -> Result<RollbackRequest, Refused> {
     let body = read(request).await?;
     if body.is_empty() {
@@ -50,6 +50,7 @@ pub(super) async fn read_rollback(request: Request<Body<'_>>) -> Result<Rollback
     })
 }
 
+/// Reads a body that is not a component.
 async fn read(request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     in_time(async {
         let mut body = request.into_body();
@@ -69,7 +70,7 @@ async fn read(request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     .await?
 }
 
-/// A swap with its component.
+/// A swap request with its component.
 pub(super) struct Upload {
     pub(super) request: SwapRequest,
     pub(super) bytes: Vec<u8>,
@@ -77,13 +78,13 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// The places that uploads need.
+    /// Returns the permits for uploads.
     pub(super) fn places() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_UPLOADS))
     }
 
-    /// Reads a swap whose body is the component. Of a body that cannot be a
-    /// component only the first bytes are kept.
+    /// Receives a swap whose body is the component. If the body cannot be a
+    /// component, only its first bytes are kept.
     pub(super) async fn receive(
         request: Request<Body<'_>>,
         places: &Arc<Semaphore>,
@@ -102,7 +103,7 @@ impl Upload {
     }
 }
 
-/// What a query says of a swap.
+/// Returns the swap that a query describes.
 fn described(query: &str) -> Result<SwapRequest, Refused> {
     let pairs = form_urlencoded::parse(query.as_bytes());
     let mut fields: Map<String, Value> = pairs
@@ -116,8 +117,8 @@ fn described(query: &str) -> Result<SwapRequest, Refused> {
         .map_err(|error| refused(format!("the query is no swap: {error}")))
 }
 
-/// Reads a body to its end, also one that is not wanted: a client that is still
-/// sending does not look for an answer.
+/// Reads a body to its end, even if it is already known to be wrong: a client that
+/// is still sending does not read an answer.
 async fn collect(mut body: Body<'_>) -> Result<Vec<u8>, Refused> {
     let mut bytes = Vec::new();
     if let Some(size) = body.size()
@@ -145,6 +146,7 @@ async fn collect(mut body: Body<'_>) -> Result<Vec<u8>, Refused> {
     Ok(bytes)
 }
 
+/// Limits the time for reading a body.
 async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Refused> {
     let read = tokio::time::timeout(BODY_TIME, reading).await;
     read.map_err(|_| {

@@ -7,15 +7,16 @@ use std::task::Poll;
 use std::time::Duration;
 use wasmtime::Result;
 
-/// How long a call may take, computing and waiting.
+/// The most time that a call may take, computing and waiting.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(pub(crate) Duration);
 
 impl Deadline {
-    /// Waits for a call, from outside of an event loop.
+    /// Waits for a call. The time-out is polled outside of a store's event loop:
+    /// inside `run_concurrent` it might not fire (wasmtime #11869, #11870).
     pub(crate) async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
         let mut call = pin!(call);
-        // Most are done at once and need no timer.
+        // Most calls end at their first poll and need no timer.
         let result = match futures_util::poll!(&mut call) {
             Poll::Ready(result) => result,
             Poll::Pending => tokio::time::timeout(self.0, call)

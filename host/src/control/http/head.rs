@@ -1,4 +1,4 @@
-//! The head of a request.
+//! The head of a request: the request line and the header fields.
 
 use super::READ;
 use super::body::{Body, length};
@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-/// The largest head, in bytes: what a query says may be as long as a body.
+/// The largest head, in bytes. A query may be as long as a body.
 pub(super) const MAX_HEAD: usize = 64 << 10;
 /// The largest number of header fields.
 const MAX_FIELDS: usize = 64;
 
-/// Why a request is not answered as it wants. One line each.
+/// Why a request cannot be read. One line each.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::control) enum HeadError {
     #[error("the head of the request was not there within {0:?}")]
@@ -33,7 +33,7 @@ pub(in crate::control) enum HeadError {
 }
 
 impl HeadError {
-    /// The status that says it.
+    /// Returns the HTTP status for the error.
     pub(in crate::control) fn status(&self) -> StatusCode {
         match self {
             Self::Late(_) => StatusCode::REQUEST_TIMEOUT,
@@ -43,8 +43,8 @@ impl HeadError {
     }
 }
 
-/// Reads the head of a request, which is to be there within `time`. Nothing if
-/// the client went away, or never asked.
+/// Reads the head of a request, within `time`. `None` if the client closed the
+/// connection, or sent nothing.
 pub(in crate::control) async fn request(
     stream: &mut UnixStream,
     time: Duration,
@@ -69,7 +69,7 @@ pub(in crate::control) async fn request(
     ))
 }
 
-/// Reads into `buffer` until a head is there, and takes it out.
+/// Reads into `buffer` until it has a whole head, and takes the head out.
 async fn read_head(
     stream: &mut UnixStream,
     buffer: &mut BytesMut,
@@ -78,18 +78,18 @@ async fn read_head(
         let before = buffer.len();
         buffer.reserve(READ);
         match stream.read_buf(buffer).await {
-            // A client that hangs up concerns nobody else.
+            // If a client hangs up, no other client is affected.
             Err(_) => return Ok(None),
             Ok(0) if before == 0 => return Ok(None),
-            // What is wrong with it says more than that it ends.
+            // A syntax error is more helpful than the early end.
             Ok(0) => return parse(buffer).and(Err(HeadError::Short)),
             Ok(_) => {}
         }
         let is_blank = |byte: &u8| matches!(byte, b'\r' | b'\n');
         let blank = buffer.iter().take_while(|byte| is_blank(byte)).count();
         buffer.advance(blank);
-        // Only a new line makes a difference, so that a client that sends single
-        // bytes does not cost a look at all bytes for each.
+        // Only a new line can complete a head. So a client that sends single bytes
+        // does not make the server parse all bytes again for each of them.
         let new = buffer.get(before..).unwrap_or_default();
         if (before == 0 || new.contains(&b'\n'))
             && let Some((head, size)) = parse(buffer)?
@@ -103,7 +103,8 @@ async fn read_head(
     }
 }
 
-/// A head and its size in bytes. Nothing while it is not whole.
+/// Parses a head, and returns it with its size in bytes. `None` if it is not
+/// complete yet.
 fn parse(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, HeadError> {
     let malformed = |error: &dyn std::fmt::Display| HeadError::Malformed(error.to_string());
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];

@@ -1,13 +1,14 @@
-//! HTTP/1.1 as the control server speaks it: one request per connection.
+//! HTTP/1.1 as the control server uses it: one request per connection.
 //!
-//! The client side is hyper's. Its server side is not used, because it asks for
-//! the date whenever it reads or writes, also with `auto_date_header(false)`,
-//! and httpdate, which makes that date, panics if the clock is before 1970 or
-//! after 9999 (the same panic as in hyperium/headers#230). Nothing here looks at the
-//! clock of the machine, and no answer has a date.
+//! The client uses hyper. The server does not: hyper's server asks for the date
+//! whenever it reads or writes, even with `auto_date_header(false)`. httpdate,
+//! which formats that date, panics if the clock is before 1970 or after 9999 (the
+//! same panic as in hyperium/headers#230). The code here does not look at the
+//! machine's clock, and no answer has a date.
 //!
-//! The head of a request is bounded in size and in time, and a body by whoever
-//! reads it. What is not understood is refused, never guessed.
+//! The head of a request is limited in size and time here. A body is limited by the
+//! code that reads it (`request`). A request that is not understood is refused; the
+//! server does not guess.
 
 mod body;
 mod head;
@@ -22,13 +23,13 @@ use tokio::net::UnixStream;
 pub(super) use body::{Body, BodyError};
 pub(super) use head::request;
 
-/// How much is read at once, in bytes.
+/// The smallest room for one read, in bytes.
 const READ: usize = 64 << 10;
 
-/// Sends an answer, which is JSON, and says that the connection ends with it.
-/// Then reads what the client still sends, up to `most` bytes: a connection that
-/// is closed before that is an error for the client, who may still be sending
-/// and have the answer to read.
+/// Sends a JSON answer, which says that the connection ends with it. Then reads
+/// what the client still sends, up to `most` bytes. If the server closed the
+/// connection before that, a client that is still sending would get an error
+/// instead of the answer.
 ///
 /// It has no time limit.
 pub(super) async fn answer(

@@ -1,4 +1,4 @@
-//! Requests as a client may send them, whole or in pieces, and their answers.
+//! Requests that arrive whole or in pieces, and answers.
 
 use super::body::MAX_SIZE_LINE;
 use super::head::MAX_HEAD;
@@ -13,8 +13,8 @@ fn runtime() -> tokio::runtime::Runtime {
     builder.enable_all().build().unwrap()
 }
 
-/// What is read of a client who sends `bytes` in pieces of `piece`, and then
-/// nothing more: the request's line and its body, or why not.
+/// Returns what is read from a client that sends `bytes` in pieces of `piece` and
+/// then closes its side: the request line and the body, or the error.
 async fn read(bytes: &[u8], piece: usize) -> Result<Option<(String, Vec<u8>)>, String> {
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
     let sending = async move {
@@ -26,7 +26,7 @@ async fn read(bytes: &[u8], piece: usize) -> Result<Option<(String, Vec<u8>)>, S
         let _ = theirs.shutdown().await;
         theirs
     };
-    // The connection ends with it: the sender may have more than is read.
+    // The reader drops the connection at its end: the sender may have more to send.
     let reading = async move {
         let Some(request) = request(&mut ours, TIME)
             .await
@@ -175,8 +175,8 @@ fn what_is_not_understood_is_refused() {
     });
 }
 
-/// A client who waits for the word before the body gets it, and the answer
-/// after it.
+/// A client that waits before it sends the body gets `100 Continue`, and the answer
+/// after that.
 #[test]
 fn a_client_that_waits_is_told_to_go_on() {
     let head = b"PUT / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
@@ -201,7 +201,7 @@ fn an_answer_says_how_long_it_is_and_that_it_is_the_last() {
     let taken = |method: Method| {
         runtime().block_on(async move {
             let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-            // More than a socket takes, from a client who reads only then.
+            // More than a socket takes. The client reads only afterwards.
             let sending = async {
                 theirs.write_all(&vec![b'x'; 4 << 20]).await.unwrap();
                 theirs.shutdown().await.unwrap();
@@ -239,7 +239,7 @@ proptest! {
     ) {
         let bytes = [start.as_bytes(), &rest].concat();
         runtime().block_on(async {
-            // It does not depend on how the bytes come.
+            // The result does not depend on how the bytes arrive.
             let whole = read(&bytes, usize::MAX).await;
             assert_eq!(read(&bytes, piece).await, whole);
         });

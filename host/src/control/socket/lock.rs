@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 /// The right to look at a socket file and to replace it.
 ///
-/// It is a lock on `PATH.lock`. The holder removes that file, so whoever gets a
-/// lock looks whether the file that he has locked is still there.
+/// It is a lock on `PATH.lock`. The holder removes that file at the end. So after
+/// locking a file, a process checks that the path still names the locked file.
 pub(super) struct Lock {
     path: PathBuf,
     file: File,
 }
 
 impl Lock {
+    /// Takes the lock for the socket file `socket`. Waits for another holder for at
+    /// most `patience`.
     pub(super) fn take(socket: &Path, patience: Duration) -> Result<Self, ControlError> {
         let mut path = OsString::from(socket);
         path.push(".lock");
@@ -33,7 +35,7 @@ impl Lock {
                     if lock.is_there() {
                         return Ok(lock);
                     }
-                    // Its last holder has removed it.
+                    // The last holder has removed this file. Try again.
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) if since.elapsed() < patience => {
@@ -47,6 +49,7 @@ impl Lock {
         }
     }
 
+    /// Opens or makes the lock file. Refuses anything but an empty regular file.
     fn open(path: &Path, socket: &Path) -> Result<File, ControlError> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let opened = OpenOptions::new()
@@ -58,7 +61,7 @@ impl Lock {
             .open(path)
             .and_then(|file| Ok((file.metadata()?, file)));
         match opened {
-            // An empty file is nobody's loss when it is removed.
+            // An empty file can be removed without loss.
             Ok((data, file)) if data.is_file() && data.len() == 0 => Ok(file),
             Ok(_) => Err(ControlError::NoLock(path.to_owned())),
             Err(error) => match Errno::from_io_error(&error) {
@@ -70,6 +73,7 @@ impl Lock {
         }
     }
 
+    /// Whether the path still names the locked file.
     fn is_there(&self) -> bool {
         let held = self.file.metadata().map(|held| (held.dev(), held.ino()));
         held.is_ok_and(|held| identity(&self.path).is_ok_and(|found| found == Some(held)))
