@@ -66,12 +66,12 @@ fn run_ticker() {
         std::thread::sleep(TICK);
         NOW.fetch_add(1, Ordering::Relaxed);
         lock(&ENGINES).retain(|engine| match engine.upgrade() {
-                Some(engine) => {
-                    engine.increment_epoch();
-                    true
-                }
-                None => false,
-            });
+            Some(engine) => {
+                engine.increment_epoch();
+                true
+            }
+            None => false,
+        });
     }
 }
 

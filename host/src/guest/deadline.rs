@@ -12,8 +12,10 @@ use wasmtime::Result;
 pub(crate) struct Deadline(pub(crate) Duration);
 
 impl Deadline {
-    /// Waits for a call. The time-out is polled outside of a store's event loop:
-    /// inside `run_concurrent` it might not fire (wasmtime #11869, #11870).
+    /// Waits for a call, for no longer than the deadline. If the call runs a
+    /// store's event loop, the time-out must be outside of the loop, as it is here:
+    /// a time-out inside of `run_concurrent` may not fire
+    /// (bytecodealliance/wasmtime#11869 and #11870).
     pub(crate) async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
         let mut call = pin!(call);
         // Most calls end at their first poll and need no timer.

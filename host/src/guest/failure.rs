@@ -39,8 +39,8 @@ pub(crate) enum Failure {
     /// The guest trapped.
     #[error("the guest trapped: {0}")]
     Trap(String),
-    /// The guest computed for longer than the deadline, or an `evented` turn took
-    /// longer.
+    /// The guest computed past the deadline, or a call that must not wait took
+    /// longer: a turn of `evented`, or a call of `hand-over`.
     #[error("the guest trapped: {0}")]
     Deadline(#[from] DeadlineExceeded),
     /// The guest asked for more memory than it may have.

@@ -140,8 +140,9 @@ impl HandOver {
         deadline.hold(call).await
     }
 
-    /// Does the same as [`give_up`](Self::give_up) inside the event loop of a
-    /// store. The caller that runs the loop enforces the deadline.
+    /// Does the same as [`give_up`](Self::give_up), inside the event loop of a
+    /// store. The caller enforces the deadline, from outside of the loop (see
+    /// [`Deadline::hold`]).
     pub(crate) async fn give_up_in(
         &self,
         accessor: &Accessor<State>,
@@ -159,8 +160,9 @@ impl HandOver {
         }))
     }
 
-    /// Does the same as [`accept`](Self::accept) inside the event loop of a store.
-    /// The caller that runs the loop enforces the deadline.
+    /// Does the same as [`accept`](Self::accept), inside the event loop of a store.
+    /// The caller enforces the deadline, from outside of the loop (see
+    /// [`Deadline::hold`]).
     pub(crate) async fn accept_in(
         &self,
         accessor: &Accessor<State>,

@@ -314,8 +314,8 @@ impl Handler {
         let mut store = Store::new(&self.engine, state);
         store.set_hostcall_fuel(HOSTCALL_BYTES + HOSTCALL_BYTES_PER_CONNECTION * connections);
         if let Some(table) = store.concurrent_resource_table() {
-            // wasmtime's table of tasks, streams and futures. It limits a guest
-            // whose tasks never end: the guest traps when the table is full.
+            // wasmtime keeps tasks, streams and futures in this table. A guest
+            // whose tasks never end is ended when the table is full.
             table.set_max_capacity(TABLE_ENTRIES + max_resources * TABLE_ENTRIES_PER_RESOURCE);
         }
         store.limiter(|state| &mut state.memory);

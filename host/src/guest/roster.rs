@@ -24,8 +24,8 @@ impl Open {
 
 /// Which connections an instance serves.
 pub(crate) enum Tenants {
-    /// No connections that are known here: the instance is only tried, or `evented`
-    /// calls it.
+    /// No connections. The instance is only tried, or it is one of `evented`, which
+    /// is told in another way.
     None,
     One(Arc<Connection>),
     All(Open),

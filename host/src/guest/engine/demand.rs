@@ -5,53 +5,54 @@ use super::system::Room;
 use crate::guest::TABLE_ELEMENT;
 use bytesize::ByteSize;
 
-/// The stack of a suspended call: the guest's and what the host needs above it.
+/// The stack of a suspended call: the guest's part, and what the host needs above
+/// it.
 pub(super) const CALL_STACK: u64 = 1 << 20;
 
-/// The most of the free address space that one version takes with memories of
-/// 4 GiB, and with memories of their limit.
+/// The largest share of the free address space that one version takes: an eighth
+/// with memories of 4 GiB, a quarter with memories of their limit.
 const UNCHECKED_SHARE: u64 = 8;
 const BOUNDED_SHARE: u64 = 4;
-/// Mappings of one slot of a pool: a stack with its guard page, which are there
-/// from the beginning, and a memory with what is behind it. Measured, and without
-/// copy-on-write images, which are two more.
+/// The mappings of one slot in a pool: a stack with its guard page, which exist
+/// from the beginning, and a memory with its guard. Measured, without copy-on-write
+/// images, which would be two more.
 const MAPPINGS_PER_STACK: u64 = 2;
 const MAPPINGS_PER_MEMORY: u64 = 2;
-/// Mappings and address space that the process may need besides: threads, the
+/// Mappings and address space that the process may need besides: for threads, the
 /// heap, code.
 const MAPPINGS_TO_SPARE: u64 = 2000;
 const ADDRESS_SPACE_TO_SPARE: u64 = 64 << 20;
-/// What an instance needs to get along, beyond what it begins with.
+/// How much memory an instance needs to work, beyond its initial memory.
 const GROWTH: u64 = 1 << 20;
 
 /// What the instances of one version take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Demand {
-    /// Instances at once.
+    /// The most instances at once.
     pub(super) instances: u32,
-    /// Stacks at once: no fewer than instances.
+    /// The most stacks at once. At least as many as instances.
     pub(super) stacks: u32,
-    /// Instances that are there already, of other versions. A service has no more
-    /// of them all together than it has permits.
+    /// Instances of other versions that exist. All versions of a service together
+    /// have at most as many as the service has permits.
     pub(super) live: u32,
-    /// Memories and tables of one instance.
+    /// How many memories and tables one instance has.
     pub(super) memories: u32,
     pub(super) tables: u32,
-    /// What the largest memory begins with, in bytes.
+    /// The initial size of the largest memory, in bytes.
     pub(super) initial_memory: u64,
-    /// The most that one memory may have, in bytes.
+    /// The largest size of one memory, in bytes.
     pub(super) max_memory: u64,
-    /// The most elements of a table.
+    /// The most elements of one table.
     pub(super) table_elements: u64,
-    /// Versions in the process that are not over.
+    /// How many other versions exist in the process.
     pub(super) versions: usize,
 }
 
-/// The system has less than the instances need.
+/// The system has less room than the instances need.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoRoom {
-    /// Too few memory mappings. Without this check the process would fail in the
-    /// middle of serving, at some allocation of its own.
+    /// There are too few memory mappings. Without this check the process would fail
+    /// while it serves, at some allocation of its own.
     #[error(
         "{instances} instances at once need about {needed} memory mappings, and the kernel allows \
          {allowed}, of which {used} are in use; lower --max-connections, or raise the limit: \
@@ -65,7 +66,7 @@ pub(crate) enum NoRoom {
         wanted: u64,
         versions: usize,
     },
-    /// Too little address space.
+    /// There is too little address space.
     #[error(
         "{instances} instances at once need about {} of address space, and {} of {} are left; \
          {}lower --max-connections or --max-memory{}",
@@ -83,7 +84,7 @@ pub(crate) enum NoRoom {
     },
 }
 
-/// How to get rid of versions that are in the way.
+/// Advice on how to end versions that take room.
 fn old_versions(versions: &usize) -> String {
     match versions {
         0 => String::new(),
@@ -95,15 +96,17 @@ fn old_versions(versions: &usize) -> String {
 }
 
 impl Demand {
-    /// Instances that may still come.
+    /// Returns how many more instances may be made.
     fn expected(&self) -> u64 {
         u64::from(self.instances.saturating_sub(self.live))
     }
 
+    /// Returns how many memories all instances have together.
     fn all_memories(&self) -> u64 {
         u64::from(self.instances) * u64::from(self.memories.max(1))
     }
 
+    /// Returns the largest kind of memories that fits into its share.
     pub(super) fn memories(&self, room: &Room) -> Memories {
         let tables = u64::from(self.instances) * u64::from(self.tables) * TABLE_ELEMENT;
         let others = tables
@@ -124,8 +127,8 @@ impl Demand {
         }
     }
 
-    /// Whether the next version would still fit without a pool when all of this
-    /// one is in use.
+    /// Whether the next version would still fit without a pool when the whole pool
+    /// of this one is in use.
     pub(super) fn pool_fits(&self, room: &Room) -> bool {
         let pool = MAPPINGS_PER_STACK * u64::from(self.stacks)
             + MAPPINGS_PER_MEMORY.saturating_mul(self.all_memories());
@@ -136,12 +139,13 @@ impl Demand {
         room.mappings_used.saturating_add(wanted) <= room.mappings
     }
 
-    /// Mappings of an instance outside of a pool, where each memory has a guard
-    /// before it as well.
+    /// Returns the mappings of one instance without a pool. There each memory also
+    /// has a guard before it.
     fn mappings_each(&self) -> u64 {
         MAPPINGS_PER_STACK + (MAPPINGS_PER_MEMORY + 1) * u64::from(self.memories.max(1))
     }
 
+    /// Checks that there are enough mappings without a pool.
     pub(super) fn check_mappings(&self, room: &Room) -> Result<(), NoRoom> {
         let needed = self.mappings_each().saturating_mul(self.expected());
         let wanted = needed
@@ -160,9 +164,10 @@ impl Demand {
         })
     }
 
+    /// Checks that there is enough address space without a pool.
     pub(super) fn check_address_space(&self, room: &Room) -> Result<(), NoRoom> {
         let memory = self.initial_memory.saturating_add(GROWTH).min(
-            // An instance has no more in all its memories together.
+            // An instance has at most this much in all its memories together.
             self.max_memory,
         );
         let guards = u64::from(self.memories.max(1)) * 2 * SMALL_GUARD;

@@ -1,34 +1,33 @@
 //! How much address space and how many memory mappings an engine may take.
 //!
-//! Nothing of this is memory; it is what the kernel counts. A pool takes its
-//! address space when it is made and keeps it until its last instance is gone,
-//! and a service can have many versions at once: the current one, the one to go
-//! back to, and those whose connections still drain. So a version takes a share
-//! of what is left, and the less is left, the less it takes:
+//! These are not memory; they are what the kernel counts. A pool takes its address
+//! space when it is made, and keeps it until its last instance is gone. A service
+//! can have many versions at once: the current one, the one before, and those with
+//! open connections. So each version takes a share of what is left. The less is
+//! left, the less a version takes:
 //!
-//! | memories | address space each | guest addresses |
+//! | memories | address space per memory | guest addresses |
 //! | --- | --- | --- |
 //! | [`Unchecked`](Memories::Unchecked) | 4 GiB | need no checks |
 //! | [`Bounded`](Memories::Bounded) | `max_memory_bytes` | are checked |
-//! | [`Moving`](Memories::Moving) | what is in use | are checked, and memories move when they grow |
+//! | [`Moving`](Memories::Moving) | as much as is in use | are checked, and a memory moves when it grows |
 //!
-//! Where a pool does not fit, each instance is given its memory and its stack when
-//! it is made, which takes longer. An instance then costs nothing before it is
-//! there and after it is gone, and the permits of the service bound how many are
-//! there, whatever version they are of.
+//! If a pool does not fit, each instance gets its memory and its stack when it is
+//! made, which takes longer. Then only instances that exist cost anything. The
+//! permits of the service limit how many exist, in all versions together.
 
 use super::demand::{Demand, NoRoom};
 use super::system::Room;
 
-/// With so much and a guard behind it no guest address needs a check.
+/// The address space of a memory whose addresses need no checks, without its guard.
 const UNCHECKED: u64 = 4 << 30;
-/// What lies behind each memory.
+/// The guard behind each memory.
 const GUARD: u64 = 32 << 20;
-/// The same where addresses are short.
+/// The guard behind each memory whose addresses are checked and that moves.
 pub(super) const SMALL_GUARD: u64 = 64 << 10;
 pub(super) const PAGE: u64 = 64 << 10;
 
-/// What address space a memory is given.
+/// How much address space a memory gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Memories {
     Moving,
@@ -36,15 +35,16 @@ pub(super) enum Memories {
     Unchecked,
 }
 
+/// What kind of memories an engine has, and whether it has a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) memories: Memories,
-    /// Whether there is a pool.
+    /// Whether the engine has a pool.
     pub(super) pooled: bool,
 }
 
 impl Memories {
-    /// The address space of one memory, without its guard.
+    /// Returns the address space of one memory, without its guard.
     pub(super) fn reservation(self, max_memory: u64) -> u64 {
         match self {
             Self::Unchecked => UNCHECKED,
@@ -53,6 +53,7 @@ impl Memories {
         }
     }
 
+    /// Returns the size of the guard behind a memory.
     pub(super) fn guard(self) -> u64 {
         match self {
             Self::Unchecked | Self::Bounded => GUARD,
@@ -60,19 +61,20 @@ impl Memories {
         }
     }
 
+    /// Returns the address space of one memory with its guard.
     pub(super) fn slot(self, max_memory: u64) -> u64 {
         self.reservation(max_memory).saturating_add(self.guard())
     }
 }
 
 impl Plan {
-    /// What to ask for first.
+    /// The first plan to try.
     pub(super) const LARGEST: Self = Self {
         memories: Memories::Unchecked,
         pooled: true,
     };
 
-    /// What to try when the system refused this one.
+    /// Returns the next plan to try, if the system refused this one.
     pub(super) fn smaller(self) -> Option<Self> {
         match (self.memories, self.pooled) {
             (Memories::Unchecked, pooled) => Some(Self {
@@ -87,7 +89,7 @@ impl Plan {
         }
     }
 
-    /// The largest plan that fits, and is no larger than `most`.
+    /// Returns the largest plan that fits and is not larger than `most`.
     pub(super) fn decide(demand: &Demand, room: &Room, most: Self) -> Result<Self, NoRoom> {
         let memories = demand.memories(room).min(most.memories);
         let pooled = most.pooled && memories != Memories::Moving && demand.pool_fits(room);
@@ -138,7 +140,7 @@ mod tests {
             ..demand(2500)
         };
         assert_eq!(decide(many, ROOM), plan(Memories::Bounded, true));
-        // More than one pool of that size would not do.
+        // A second pool of that size would not fit.
         assert_eq!(decide(demand(10_000), ROOM), plan(Memories::Bounded, false));
         let narrow = Room {
             address_space: 1 << 38,
@@ -146,11 +148,11 @@ mod tests {
         };
         assert_eq!(decide(demand(100), narrow), plan(Memories::Bounded, true));
         assert_eq!(decide(demand(1024), narrow), plan(Memories::Moving, false));
-        // Two for `sequential`.
+        // `sequential` has two instances.
         assert_eq!(decide(demand(2), narrow), plan(Memories::Unchecked, true));
     }
 
-    /// What starts can be swapped, whatever the version before keeps.
+    /// A version that could start can be replaced, whatever earlier versions keep.
     #[test]
     fn what_starts_can_be_swapped() {
         for instances in (1..=20_000).step_by(97) {
@@ -161,7 +163,7 @@ mod tests {
             };
             let all = u64::from(instances);
             let mut room = ROOM;
-            // As if all connections were open once, and none of the pools shrank.
+            // As if all connections were open at some time, and no pool shrank.
             for version in 0..3 {
                 let plan = decide(demand, room);
                 let plan = plan.unwrap_or_else(|error| panic!("{version}, {first:?}: {error}"));
@@ -182,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Versions that are retired and keep a connection each.
+    /// Retired versions that keep one connection each.
     #[test]
     fn many_versions_fit() {
         let mut room = ROOM;

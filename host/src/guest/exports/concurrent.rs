@@ -57,6 +57,9 @@ impl Concurrent {
 
     /// Calls the handler for a connection, inside the event loop of a store. The
     /// inner error is the one that the handler has returned.
+    ///
+    /// A call that has begun cannot be cancelled; it ends by itself or with its
+    /// store (bytecodealliance/wasmtime#11833).
     pub(crate) async fn handle_in(
         &self,
         accessor: &Accessor<State>,

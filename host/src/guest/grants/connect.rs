@@ -1,4 +1,4 @@
-//! Where a guest may connect to.
+//! The places that a guest may connect to.
 
 use super::GrantError;
 use crate::host_port::{self, Host, Wrong, is_same};
@@ -6,25 +6,27 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-/// A place that the guest may connect to, resolved when it is granted.
+/// A place that the guest may connect to. Its name is looked up when the grant is
+/// made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectGrant {
     place: ConnectPlace,
-    /// Their ports mean nothing. `None` stands for any address.
+    /// The addresses of the host; their ports mean nothing. `None` means any
+    /// address.
     addresses: Option<Vec<SocketAddr>>,
 }
 
-/// A place as it is written, not looked up yet.
+/// A place as it was written, before the lookup of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectPlace {
-    /// `None` stands for any host.
+    /// `None` means any host.
     host: Option<Host>,
-    /// `None` stands for any port.
+    /// `None` means any port.
     port: Option<u16>,
 }
 
 impl ConnectPlace {
-    /// Looks the host up.
+    /// Looks the host's name up.
     pub(crate) fn resolve(&self) -> Result<ConnectGrant, GrantError> {
         let addresses = match &self.host {
             None => None,
@@ -82,6 +84,7 @@ impl fmt::Display for ConnectPlace {
 }
 
 impl ConnectGrant {
+    /// Whether the grant permits a connection to `address`.
     pub(super) fn covers(&self, address: SocketAddr) -> bool {
         self.place.port.is_none_or(|port| port == address.port())
             && self
@@ -94,7 +97,7 @@ impl ConnectGrant {
 impl FromStr for ConnectGrant {
     type Err = GrantError;
 
-    /// Looks the host up, which may take long.
+    /// Looks the host's name up, which may take long.
     fn from_str(text: &str) -> Result<Self, GrantError> {
         text.parse::<ConnectPlace>()?.resolve()
     }

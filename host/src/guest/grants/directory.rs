@@ -19,8 +19,8 @@ pub struct DirGrant {
 }
 
 impl DirGrant {
-    /// Parses `HOST_DIR` or `HOST_DIR::GUEST_DIR`. The directory on the host may
-    /// be any path; its name in the guest is UTF-8.
+    /// Parses `HOST_DIR` or `HOST_DIR::GUEST_DIR`. The directory on the host may be
+    /// any path; its name in the guest is UTF-8.
     pub fn parse(grant: &OsStr) -> Result<Self, GrantError> {
         let bytes = grant.as_bytes();
         let refused = |reason| GrantError::Dir {
@@ -46,7 +46,7 @@ impl DirGrant {
     }
 }
 
-/// The granted directories, open.
+/// The granted directories, which are open.
 #[derive(Clone)]
 pub(crate) struct Files(WasiFilesystemCtx);
 
@@ -65,13 +65,13 @@ impl Files {
         Ok(Self(files.filesystem().ctx.clone()))
     }
 
-    /// Gives them to an instance.
+    /// Gives the directories to an instance.
     pub(crate) fn give_to(&self, instance: &mut impl WasiFilesystemView) {
         *instance.filesystem().ctx = self.0.clone();
     }
 }
 
-/// What opens directories: wasmtime-wasi does so for an instance only.
+/// Opens directories: wasmtime-wasi does so only for a context of an instance.
 struct Opened(WasiCtx, ResourceTable);
 
 impl WasiView for Opened {

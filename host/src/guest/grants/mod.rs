@@ -1,5 +1,5 @@
-//! What a handler may do beyond the connections it is given: nothing, but what
-//! is granted here by name.
+//! What a handler may do beyond its connections. By default that is nothing; every
+//! permission is granted here by name.
 
 mod connect;
 mod directory;
@@ -16,18 +16,18 @@ pub(crate) use connect::ConnectPlace;
 pub use directory::DirGrant;
 pub(crate) use directory::Files;
 
-/// The grants of one service. By default there are none: no environment, no
-/// files, no connection outwards, no name lookup. Clocks and random numbers are
-/// always there.
+/// The grants of one service. By default there are none: no environment, no files,
+/// no outgoing connections, no name lookup. Clocks and random numbers are always
+/// available.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Grants {
-    /// Environment variables, as the guest sees them. Of a name that is there
-    /// twice the last value counts.
+    /// Environment variables, as the guest sees them. If a name appears twice, the
+    /// last value counts.
     pub env: Vec<(String, String)>,
-    /// Directories.
+    /// Directories that the guest may use.
     pub dirs: Vec<DirGrant>,
-    /// Where the guest may connect to over TCP.
+    /// Places that the guest may connect to over TCP.
     pub connect: Vec<ConnectGrant>,
     /// Whether the guest may look names up.
     pub lookup: bool,
@@ -37,18 +37,18 @@ pub struct Grants {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GrantError {
-    /// `--env` without a name.
+    /// `--env` has no name.
     #[error("`{}` is no environment variable: write NAME=VALUE", text::escape(.0))]
     Env(String),
-    /// `--dir` with an empty part, or with a name that no guest can be told.
+    /// `--dir` has an empty part, or a name that cannot be given to a guest.
     #[error(
         "`{}` is no directory grant: {reason}write HOST_DIR or HOST_DIR::GUEST_DIR",
         text::escape_bytes(.grant)
     )]
     Dir {
-        /// The bytes of the text.
+        /// The bytes of the argument.
         grant: Vec<u8>,
-        /// What is wrong with it, if that is to be said; with a semicolon behind.
+        /// What is wrong with it, followed by a semicolon; may be empty.
         reason: &'static str,
     },
     /// Two directories have the same name in the guest.
@@ -64,13 +64,13 @@ pub enum GrantError {
         /// The other.
         second: PathBuf,
     },
-    /// `--dir` names nothing that can be opened.
+    /// `--dir` names a directory that cannot be opened.
     #[error(
         "cannot grant the directory {directory}: {1}; name a directory that exists and can be read",
         directory = text::path(.0)
     )]
     DirUnusable(PathBuf, String),
-    /// `--allow-connect` is not a place.
+    /// The argument of `--allow-connect` is not a place.
     #[error(
         "`{}` is no place to connect to: {reason}write HOST:PORT; `*` stands for any host or any port",
         text::escape(.place)
@@ -78,7 +78,7 @@ pub enum GrantError {
     Connect {
         /// The text.
         place: String,
-        /// What is wrong with it, if that is to be said; with a semicolon behind.
+        /// What is wrong with it, followed by a semicolon; may be empty.
         reason: String,
     },
     /// `--allow-connect` names an unknown host.
@@ -102,7 +102,7 @@ impl Grants {
         }
     }
 
-    /// Refuses two directories under one name: a guest would see only one.
+    /// Refuses two directories under one name: a guest would see only one of them.
     pub(crate) fn check_names(&self) -> Result<(), GrantError> {
         let name = |grant: &DirGrant| match grant.guest.trim_end_matches('/') {
             "" => "/".to_owned(),
@@ -121,10 +121,10 @@ impl Grants {
         Ok(())
     }
 
-    /// Opens every granted directory, so that a wrong one is told at the start and
-    /// not to some peer's connection. All instances share what is opened here: it
-    /// costs no descriptor per connection, and stays the same directory if another
-    /// one is put in its place.
+    /// Opens every granted directory, so that a wrong one is reported at the start
+    /// and not at some connection. All instances share the opened directories: they
+    /// cost no descriptors per connection, and stay the same directories if others
+    /// take their places.
     pub(crate) fn open(&self) -> Result<Files, GrantError> {
         self.check_names()?;
         Files::open(&self.dirs)
@@ -135,11 +135,11 @@ impl Grants {
         !self.dirs.is_empty() || !self.connect.is_empty()
     }
 
-    /// Puts the grants into the context of an instance, all but the directories.
+    /// Adds the grants to the context of an instance, except for the directories.
     pub(crate) fn apply(self: &Arc<Self>, builder: &mut WasiCtxBuilder) {
         for (at, (name, value)) in self.env.iter().enumerate() {
             let mut later = self.env.iter().skip(at + 1);
-            // A guest sees all of them, and its libc takes the first.
+            // The guest would see both values, and its libc takes the first.
             if !later.any(|(later, _)| later == name) {
                 builder.env(name, value);
             }
@@ -156,10 +156,10 @@ impl Grants {
         }
     }
 
-    /// The one place where a guest's own sockets are allowed or denied.
+    /// Whether a guest's own socket may do this. Every such decision is made here.
     fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         match purpose {
-            // The kernel's choice of a local address, which a connect needs.
+            // A connect needs a bind to a local address that the kernel chooses.
             SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
             SocketAddrUse::TcpConnect => self.connect.iter().any(|grant| grant.covers(address)),
             SocketAddrUse::TcpListen
