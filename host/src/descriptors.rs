@@ -16,8 +16,8 @@ const TO_SPARE: u64 = 32;
 
 /// The fewest and the most descriptors that an instance may open by itself, if it
 /// was granted directories or outgoing connections.
-const LEAST_OWN: u64 = 32;
-const MOST_OWN: u64 = 1024;
+const MIN_OWN: u64 = 32;
+const MAX_OWN: u64 = 1024;
 
 /// The limit on descriptors, and how many are open.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl Descriptors {
     /// Returns how many descriptors each of `instances` may open by itself.
     fn own(self, instances: u32) -> u64 {
         let each = self.free() / u64::from(instances.max(1));
-        each.saturating_sub(1).clamp(LEAST_OWN, MOST_OWN)
+        each.saturating_sub(1).clamp(MIN_OWN, MAX_OWN)
     }
 }
 
@@ -64,7 +64,7 @@ impl Descriptors {
 /// connection then has its own instance.
 pub(crate) fn permits(service: &str, asked: u32, opens: bool) -> u32 {
     let now = Descriptors::now();
-    let permits = now.permits(asked, if opens { LEAST_OWN } else { 0 });
+    let permits = now.permits(asked, if opens { MIN_OWN } else { 0 });
     if permits < asked {
         tracing::warn!(
             service,
@@ -98,12 +98,12 @@ mod tests {
         assert_eq!(with(4096).permits(1024, 0), 1024);
         assert_eq!(with(64).permits(1024, 0), 12);
         assert_eq!(with(10).permits(1024, 0), 1);
-        assert_eq!(with(4096).permits(1024, LEAST_OWN), 122);
+        assert_eq!(with(4096).permits(1024, MIN_OWN), 122);
         let unlimited = Descriptors {
             allowed: None,
             open: 20,
         };
-        assert_eq!(unlimited.permits(1024, LEAST_OWN), 1024);
+        assert_eq!(unlimited.permits(1024, MIN_OWN), 1024);
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         for allowed in (100..200_000).step_by(997) {
             let descriptors = with(allowed);
             for asked in [1, 10, 1024, 10_000] {
-                let permits = u64::from(descriptors.permits(asked, LEAST_OWN));
+                let permits = u64::from(descriptors.permits(asked, MIN_OWN));
                 let own = descriptors.own(asked);
                 assert!(
                     permits == 1 || permits * (1 + own) <= descriptors.free(),

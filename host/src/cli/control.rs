@@ -67,7 +67,7 @@ pub(super) struct SwapOptions {
     /// both versions can, else drain]
     #[arg(long, value_enum)]
     old: Option<OldArgument>,
-    /// How long they may go on with it [default: the service's drain timeout if
+    /// How long they may stay with it [default: the service's drain timeout if
     /// they drain, without limit if they are handed over]
     #[arg(long, value_name = "TIME", value_parser = crate::limits::parse_time)]
     drain_timeout: Option<std::time::Duration>,
@@ -81,7 +81,7 @@ pub(super) struct SwapOptions {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum OldArgument {
-    /// They go on, on the new version; one that it refuses stays where it is
+    /// They continue with the new version; one that it refuses stays where it is
     HandOver,
     /// They finish; what is open at the drain timeout is closed
     Drain,
@@ -135,7 +135,7 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
         probe: options.probe.as_ref().map(ToString::to_string),
     };
     let service = &options.service;
-    let question = match place(&options.component)? {
+    let question = match place_of(&options.component)? {
         Place::Everywhere(component) => {
             request.component = component;
             Question::swap(service, &request)?
@@ -166,18 +166,18 @@ pub(super) fn shutdown(options: &StatusOptions) -> Result<ExitCode, Failure> {
     options.target.ask(Question::shutdown(), print_draining)
 }
 
-/// Where a component can be read from.
+/// Which process reads a component.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// By the running process too, under this name.
+    /// The running process, under this name.
     Everywhere(String),
-    /// Only by this process: the running process may have another file under the
-    /// path, or the path cannot be sent to it. So the component itself is sent.
+    /// This process, which then sends the component: the running process may have
+    /// another file under the path, or the path cannot be sent to it.
     OnlyHere,
 }
 
 /// Decides which process reads the component.
-fn place(component: &OsStr) -> Result<Place, Failure> {
+fn place_of(component: &OsStr) -> Result<Place, Failure> {
     if let Some(component) = component.to_str()
         && component.starts_with(builtin::PREFIX)
     {
@@ -370,7 +370,7 @@ mod tests {
                 Some(path) => Place::Everywhere(path.to_str().unwrap().to_owned()),
                 None => Place::OnlyHere,
             };
-            assert_eq!(place(component).unwrap(), expected, "{component:?}");
+            assert_eq!(place_of(component).unwrap(), expected, "{component:?}");
         };
         std::fs::write(at("file"), "").unwrap();
         symlink("file", at("link")).unwrap();

@@ -51,7 +51,7 @@ impl Write for Stdout {
 /// line, behind the waiting lines of the log.
 pub(super) fn complain(text: &str) {
     let line = format!("sockserve: {}\n", text::escape(text));
-    if let Some(line) = log_queue::say(line) {
+    if let Some(line) = log_queue::append(line) {
         // If standard error cannot be written, there is no other place to report
         // it.
         let _ = io::stderr().write_all(line.as_bytes());
@@ -60,7 +60,7 @@ pub(super) fn complain(text: &str) {
 
 /// Whether standard error is a terminal that can move its cursor.
 pub(super) fn stderr_is_terminal() -> bool {
-    io::IsTerminal::is_terminal(&io::stderr()) && !is("TERM", |value| value == "dumb")
+    io::IsTerminal::is_terminal(&io::stderr()) && !variable_is("TERM", |value| value == "dumb")
 }
 
 /// Whether the log has colours: on a terminal that can show them, unless the
@@ -68,11 +68,11 @@ pub(super) fn stderr_is_terminal() -> bool {
 /// <https://bixense.com/clicolors>).
 pub(super) fn stderr_has_colours() -> bool {
     stderr_is_terminal()
-        && !is("NO_COLOR", |value| !value.is_empty())
-        && !is("CLICOLOR", |value| value == "0")
+        && !variable_is("NO_COLOR", |value| !value.is_empty())
+        && !variable_is("CLICOLOR", |value| value == "0")
 }
 
 /// Whether an environment variable is set and `matches` its value.
-fn is(variable: &str, matches: impl FnOnce(&std::ffi::OsStr) -> bool) -> bool {
+fn variable_is(variable: &str, matches: impl FnOnce(&std::ffi::OsStr) -> bool) -> bool {
     std::env::var_os(variable).is_some_and(|value| matches(&value))
 }

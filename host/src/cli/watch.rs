@@ -73,7 +73,7 @@ impl Watch {
     }
 
     /// Swaps the file in after each SIGHUP.
-    pub(super) async fn at_hang_up(&self, hang_ups: &mut HangUps) -> Infallible {
+    pub(super) async fn swap_at_hang_up(&self, hang_ups: &mut HangUps) -> Infallible {
         loop {
             hang_ups.next().await;
             if let Err(error) = self.swap().await {
@@ -88,12 +88,12 @@ impl Watch {
     /// short for a component. Such a file is left alone until it is complete.
     ///
     /// Fails if there is no thread for the looks.
-    pub(super) async fn at_change(&self) -> io::Result<Infallible> {
+    pub(super) async fn swap_at_change(&self) -> io::Result<Infallible> {
         if builtin::is_builtin(&self.source) {
             // An embedded component does not change.
             return std::future::pending().await;
         }
-        let mut states = look(self.source.as_ref(), self.loaded)?;
+        let mut states = start_looking(self.source.as_ref(), self.loaded)?;
         let mut again = false;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -118,7 +118,7 @@ impl Watch {
                 (pause * 2).min(LAST_PAUSE)
             };
             let result = self.swap().await;
-            again = result.as_ref().is_err_and(may_pass);
+            again = result.as_ref().is_err_and(may_succeed_later);
             if let Err(error) = result
                 && (is_new || !again)
             {
@@ -150,7 +150,7 @@ impl Watch {
 
 /// Whether a later try of the same file may succeed. That is so if the error is not
 /// about the file's content.
-fn may_pass(error: &SwapError) -> bool {
+fn may_succeed_later(error: &SwapError) -> bool {
     match error {
         SwapError::Host(_) => true,
         SwapError::Load(LoadError::Component(ComponentError::Read { error, .. })) => !matches!(
@@ -164,7 +164,10 @@ fn may_pass(error: &SwapError) -> bool {
 /// Starts a thread that looks at a file until the receiver is dropped. `loaded` is
 /// the state that was loaded. Each state that has settled becomes the channel's
 /// value.
-fn look(path: &OsStr, loaded: Option<Stamp>) -> io::Result<watch::Receiver<Option<Stamp>>> {
+fn start_looking(
+    path: &OsStr,
+    loaded: Option<Stamp>,
+) -> io::Result<watch::Receiver<Option<Stamp>>> {
     let path = PathBuf::from(path);
     let (sender, states) = watch::channel(loaded);
     std::thread::Builder::new()
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again() {
+    fn what_may_succeed_later_is_tried_again() {
         let read = |error| {
             let name = "x".to_owned();
             SwapError::Load(ComponentError::Read { name, error }.into())
@@ -272,7 +275,7 @@ mod tests {
             (SwapError::Host(String::new()), true),
             (SwapError::Ending(String::new()), false),
         ] {
-            assert_eq!(may_pass(&error), again, "{error}");
+            assert_eq!(may_succeed_later(&error), again, "{error}");
         }
     }
 }

@@ -69,7 +69,7 @@ pub enum ComponentError {
          with `wasm-tools component new`"
     )]
     CoreModule(String),
-    /// Its sections cannot be read.
+    /// Its sections are damaged.
     #[error("{name}: a damaged component: {reason}; build it again")]
     Damaged {
         /// The file's name as given.
@@ -93,7 +93,7 @@ pub enum ComponentError {
         /// Another.
         second: Contract,
     },
-    /// It exports another version of a contract.
+    /// It exports a version of a contract that the host does not have.
     #[error("{name}: exports {export}; this sockserve speaks version 0.1 of the contracts")]
     Version {
         /// The file's name as given.

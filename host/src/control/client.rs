@@ -180,13 +180,13 @@ pub async fn ask<R: DeserializeOwned>(socket: &Path, question: Question) -> Resu
     }
     tokio::select! {
         biased;
-        answer = talk(socket, question) => answer,
-        error = death(socket) => Err(error),
+        answer = send(socket, question) => answer,
+        error = until_silent(socket) => Err(error),
     }
 }
 
 /// Waits until the process no longer shows signs of life.
-async fn death(socket: &Path) -> ClientError {
+async fn until_silent(socket: &Path) -> ClientError {
     loop {
         tokio::time::sleep(PATIENCE).await;
         if let Err(error) = exchange::<StatusReply>(socket, Question::status()).await {
@@ -199,11 +199,11 @@ async fn exchange<R: DeserializeOwned>(
     socket: &Path,
     question: Question,
 ) -> Result<R, ClientError> {
-    let answer = tokio::time::timeout(PATIENCE, talk(socket, question)).await;
+    let answer = tokio::time::timeout(PATIENCE, send(socket, question)).await;
     answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))
 }
 
-async fn talk<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<R, ClientError> {
+async fn send<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<R, ClientError> {
     let foreign = |reason: String| ClientError::Foreign(socket.to_owned(), reason);
     let stream = connect(socket).await?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -254,7 +254,7 @@ async fn connect(path: &Path) -> Result<UnixStream, ClientError> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     tokio::time::sleep(PAUSE).await;
                 }
-                result => return result.map_err(|error| unreachable_because(path, error)),
+                result => return result.map_err(|error| connect_error(path, error)),
             }
         }
     });
@@ -271,7 +271,7 @@ async fn connect(path: &Path) -> Result<UnixStream, ClientError> {
     }
 }
 
-fn unreachable_because(path: &Path, error: io::Error) -> ClientError {
+fn connect_error(path: &Path, error: io::Error) -> ClientError {
     let path_buf = path.to_owned();
     let is_file = || {
         let found = std::fs::metadata(path);

@@ -107,7 +107,7 @@ pub struct ErrorReply {
 }
 
 /// Whether this path names another file in every process.
-fn means_another_file(path: &Path) -> bool {
+fn is_per_process(path: &Path) -> bool {
     [
         "/dev/stdin",
         "/dev/stdout",

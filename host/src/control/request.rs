@@ -31,7 +31,7 @@ pub(super) fn is_component(request: &Request<Body<'_>>) -> bool {
 /// Reads a swap request. The server reads the component itself.
 pub(super) async fn read_swap(request: Request<Body<'_>>) -> Result<SwapRequest, Refused> {
     serde_json::from_slice(&read(request).await?).map_err(|error| {
-        refused(format!(
+        bad_request(format!(
             "the body is no swap: {error}; write {{\"component\": \"/path/to.wasm\"}}"
         ))
     })
@@ -44,7 +44,7 @@ pub(super) async fn read_rollback(request: Request<Body<'_>>) -> Result<Rollback
         return Ok(RollbackRequest::default());
     }
     serde_json::from_slice(&body).map_err(|error| {
-        refused(format!(
+        bad_request(format!(
             "the body is no rollback: {error}; write {{\"to\": 1}}"
         ))
     })
@@ -62,7 +62,7 @@ async fn read(request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
                 let message = format!(
                     "the body cannot be read: length limit exceeded; it may have {limit} KiB"
                 );
-                return Err(refused(message));
+                return Err(bad_request(message));
             }
         }
         Ok(bytes)
@@ -93,7 +93,7 @@ impl Upload {
             let message = "another component is on its way; try again when it is there";
             return Err(Refused(StatusCode::CONFLICT, message.to_owned()));
         };
-        let described = described(request.uri().query().unwrap_or_default());
+        let described = parse_query(request.uri().query().unwrap_or_default());
         let body = in_time(collect(request.into_body())).await?;
         Ok(Self {
             request: described?,
@@ -104,7 +104,7 @@ impl Upload {
 }
 
 /// Returns the swap that a query describes.
-fn described(query: &str) -> Result<SwapRequest, Refused> {
+fn parse_query(query: &str) -> Result<SwapRequest, Refused> {
     let pairs = form_urlencoded::parse(query.as_bytes());
     let mut fields: Map<String, Value> = pairs
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
@@ -114,7 +114,7 @@ fn described(query: &str) -> Result<SwapRequest, Refused> {
         *name = UNNAMED.into();
     }
     serde_json::from_value(fields.into())
-        .map_err(|error| refused(format!("the query is no swap: {error}")))
+        .map_err(|error| bad_request(format!("the query is no swap: {error}")))
 }
 
 /// Reads a body to its end, even if it is already known to be wrong: a client that
@@ -156,10 +156,10 @@ async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Refused> {
 }
 
 fn unreadable(error: BodyError) -> Refused {
-    refused(format!("the body cannot be read: {error}"))
+    bad_request(format!("the body cannot be read: {error}"))
 }
 
-fn refused(message: String) -> Refused {
+fn bad_request(message: String) -> Refused {
     Refused(StatusCode::BAD_REQUEST, message)
 }
 
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_query_says_what_a_swap_says() {
         let check = |query: &str, expected: SwapRequest| {
-            assert_eq!(described(query).ok(), Some(expected), "{query}");
+            assert_eq!(parse_query(query).ok(), Some(expected), "{query}");
         };
         let named = |component: &str| SwapRequest {
             component: component.to_owned(),
@@ -191,7 +191,7 @@ mod tests {
             },
         );
         for query in ["colour=red", "old=eat", "=", "%00"] {
-            assert!(described(query).is_err(), "{query}");
+            assert!(parse_query(query).is_err(), "{query}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;
-use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
+use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, is_per_process};
 use crate::limits::parse_time;
 use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
@@ -92,7 +92,7 @@ impl ControlServer {
             let (spares, context) = (Arc::clone(&self.spares), Arc::clone(&context));
             tokio::spawn(async move {
                 let used = match UnixStream::from_std(stream.into()) {
-                    Ok(stream) => converse(stream, context).await,
+                    Ok(stream) => serve_connection(stream, context).await,
                     Err(_) => None,
                 };
                 if let Some(used) = used {
@@ -114,7 +114,7 @@ impl ControlServer {
             match rustix::net::accept_with(listener.get_ref(), flags) {
                 Ok(stream) => return Ok(stream),
                 Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(Errno::MFILE | Errno::NFILE) if self.spares.give() => {}
+                Err(Errno::MFILE | Errno::NFILE) if self.spares.release() => {}
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
                     trouble.tell(error);
@@ -152,7 +152,7 @@ struct Context {
 }
 
 /// Answers the request of one connection. Returns the connection's descriptor.
-async fn converse(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
+async fn serve_connection(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
     let peer = socket_peercred(&stream).map(|peer| peer.uid);
     if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
         tracing::warn!("the control socket refused another user");
@@ -162,13 +162,13 @@ async fn converse(mut stream: UnixStream, context: Arc<Context>) -> Option<Owned
     let answer = match http::request(&mut stream, HEAD_TIME).await {
         Ok(Some(request)) => {
             method = request.method().clone();
-            Some(act(&context, request).await)
+            Some(respond(&context, request).await)
         }
         Ok(None) => None,
         Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
     };
     if let Some(answer) = answer {
-        let (status, body) = written(answer);
+        let (status, body) = encode(answer);
         let sending = http::answer(&mut stream, &method, status, &body, MAX_BYTES as u64);
         // If a client hangs up or does not read the answer, no other client is
         // affected.
@@ -199,7 +199,7 @@ impl From<SwapError> for Refused {
 }
 
 /// Returns the status and the body of an answer.
-fn written(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
+fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
     let (status, mut body) = match answer {
         Ok(body) => (StatusCode::OK, body),
         Err(Refused(status, error)) => {
@@ -214,7 +214,7 @@ fn written(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
 }
 
 /// Does what a request asks for. Returns the answer's JSON.
-async fn act(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
+async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     let services = &*context.services;
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -278,7 +278,7 @@ async fn swap(
     if !is_component(&request) {
         let request = read_swap(request).await?;
         let options = swap_options(&request)?;
-        if means_another_file(Path::new(&request.component)) {
+        if is_per_process(Path::new(&request.component)) {
             let message = format!(
                 "{} is another file here than where you are; send the component itself, as \
                  application/wasm",

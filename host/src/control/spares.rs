@@ -30,7 +30,7 @@ impl Spares {
 
     /// Closes one spare, so that an accept can succeed. Returns false if there is
     /// none.
-    pub(super) fn give(&self) -> bool {
+    pub(super) fn release(&self) -> bool {
         self.lock().pop().is_some()
     }
 
@@ -58,14 +58,14 @@ mod tests {
     fn a_descriptor_comes_back_as_a_spare() {
         let original = std::fs::File::open("/dev/null").unwrap();
         let spares = Spares::of(&original).unwrap();
-        assert!((0..COUNT).all(|_| spares.give()));
-        assert!(!spares.give());
+        assert!((0..COUNT).all(|_| spares.release()));
+        assert!(!spares.release());
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let number = theirs.as_raw_fd();
         spares.take_back(theirs.into());
         let end = std::io::Read::read(&mut ours, &mut [0]).unwrap();
         assert_eq!(end, 0, "it was closed");
         assert_eq!(spares.lock().first().unwrap().as_raw_fd(), number);
-        assert!(spares.give());
+        assert!(spares.release());
     }
 }

@@ -13,8 +13,8 @@
 //! event loop restarts it. The second continues over the steps, and finds a guest
 //! whose calls only yield.
 //!
-//! All calls into a guest are polled here, so a panic in such a call is caught
-//! here.
+//! All calls into a guest are polled here, so a panic in such a call is caught here.
+//! wasmtime 48.0.8 has one that a guest can cause (GHSA-xrvr-8678-5wp8).
 
 use crate::guest::failure::HostPanic;
 use crate::panics;

@@ -1,4 +1,4 @@
-//! Calls that must not wait: a turn of `evented`, and those of `hand-over`.
+//! Calls that must not wait: a turn of `evented`, and the calls of `hand-over`.
 
 use crate::guest::clock::DeadlineExceeded;
 use crate::guest::failure::Failure;

@@ -70,7 +70,7 @@ impl HandlerOptions {
     }
 }
 
-/// A handler component, ready to be instantiated for a service.
+/// A handler component that is ready to be instantiated for a service.
 pub struct Handler {
     source: String,
     digest: String,
@@ -84,7 +84,7 @@ pub struct Handler {
     grants: Arc<Grants>,
     /// The granted directories, shared with the instances.
     files: Files,
-    /// Resources of an instance beside those of its connections.
+    /// How many resources an instance may have beside those of its connections.
     own_resources: usize,
     /// The most elements of one table of an instance.
     table_elements: usize,
@@ -277,7 +277,7 @@ impl Handler {
     /// Whether each connection has an instance of its own that may open files or
     /// sockets.
     pub(crate) fn opens_for_each_connection(&self) -> bool {
-        self.grants.opens() && !self.shares_instance()
+        self.grants.may_open() && !self.shares_instance()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -385,10 +385,10 @@ impl Handler {
     }
 }
 
-/// Resources of an instance beside those of its connections. Where they can be
-/// files or sockets there are no more of them than there are descriptors.
+/// Returns how many resources an instance may have beside those of its connections. If
+/// they can be files or sockets, there are at most as many as its descriptors.
 fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
-    if !options.grants.opens() {
+    if !options.grants.may_open() {
         return RESOURCES_PER_INSTANCE;
     }
     let shared = options.dispatch.shares_instance(contract);

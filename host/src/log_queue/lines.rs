@@ -10,7 +10,7 @@ const SERVICES: usize = 3 << 19;
 /// The most bytes of all other lines.
 const HOST: usize = 1 << 19;
 /// The smallest budget, even if many services share: more than one line.
-const LEAST: usize = 1 << 16;
+const MIN_BUDGET: usize = 1 << 16;
 /// What a line costs besides its bytes.
 const OVERHEAD: usize = 64;
 
@@ -157,7 +157,7 @@ impl Lines {
         let sharing = self.accounts.iter().filter(|it| it.kind == kind).count();
         match kind {
             Kind::Host => HOST,
-            Kind::Service | Kind::Guest => (kind.pool() / (sharing + 1)).max(LEAST),
+            Kind::Service | Kind::Guest => (kind.pool() / (sharing + 1)).max(MIN_BUDGET),
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn dropped(service: &str) -> u64 {
 
 /// Appends a line that is not an event of the log, behind the waiting ones. Returns
 /// the line if the process has no queue.
-pub(crate) fn say(line: String) -> Option<String> {
+pub(crate) fn append(line: String) -> Option<String> {
     let Some(queue) = QUEUE.get() else {
         return Some(line);
     };

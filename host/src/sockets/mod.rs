@@ -54,7 +54,7 @@ pub(crate) trait SocketsStore: Send + 'static {
     /// Returns the sockets that the guest created itself.
     fn wasi_sockets(&mut self) -> WasiSocketsCtxView<'_>;
 
-    /// The sockets that the guest sees.
+    /// Returns all sockets that the guest sees.
     fn sockets(&mut self) -> SocketsView<'_> {
         SocketsView(self.wasi_sockets())
     }

@@ -80,7 +80,7 @@ impl Member {
             name,
         };
         member.expect(WELCOME, meter).await?;
-        meter.connected();
+        meter.count_connection();
         Ok(member)
     }
 
@@ -93,7 +93,7 @@ impl Member {
 
     async fn expect(&mut self, expected: &[u8], meter: &Meter) -> anyhow::Result<()> {
         let line = self.line().await.context("read")?;
-        meter.wrong_bytes(differences(&line, expected));
+        meter.count_wrong_bytes(differences(&line, expected));
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Member {
         while !expected.is_empty() {
             let line = self.line().await.context("read")?;
             if expected.remove(&line).is_none() {
-                meter.wrong_bytes(line.len());
+                meter.count_wrong_bytes(line.len());
                 anyhow::bail!(
                     "{} heard what nobody said now: {:?}",
                     self.name,
@@ -128,7 +128,7 @@ impl Member {
                 );
             }
         }
-        meter.round_trip(began.elapsed());
+        meter.add_round_trip(began.elapsed());
         Ok(())
     }
 }

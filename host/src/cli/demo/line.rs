@@ -30,7 +30,7 @@ pub(super) async fn drive(
         let round_trips = options.round_trips;
         clients.spawn(async move {
             let mut stream = connect(address).await?;
-            meter.connected();
+            meter.count_connection();
             for number in 0..round_trips {
                 round_trip(kind, &mut stream, client, number, &meter).await?;
             }
@@ -66,7 +66,7 @@ async fn round_trip(
     };
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).await.context("read")?;
-    meter.round_trip(began.elapsed());
+    meter.add_round_trip(began.elapsed());
     let wrong = match kind {
         Kind::Echo => differences(&answer, &expected),
         // A second may have passed between the question and the answer.
@@ -75,7 +75,7 @@ async fn round_trip(
             .min()
             .unwrap_or(answer.len()),
     };
-    meter.wrong_bytes(wrong);
+    meter.count_wrong_bytes(wrong);
     Ok(())
 }
 
@@ -85,7 +85,7 @@ async fn finish(stream: &mut TcpStream, meter: &Meter) -> anyhow::Result<()> {
     stream.shutdown().await.context("half-close")?;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.context("end of file")?;
-    meter.wrong_bytes(rest.len());
+    meter.count_wrong_bytes(rest.len());
     Ok(())
 }
 

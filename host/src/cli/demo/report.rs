@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// How often the progress is written.
+/// The time between two updates of the progress.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Collects the measurements of one service's clients.
@@ -37,15 +37,15 @@ impl Meter {
         change(&mut lock(&self.measured))
     }
 
-    pub(super) fn connected(&self) {
+    pub(super) fn count_connection(&self) {
         self.with(|measured| measured.connections += 1);
     }
 
-    pub(super) fn round_trip(&self, time: Duration) {
+    pub(super) fn add_round_trip(&self, time: Duration) {
         self.with(|measured| measured.times.push(time));
     }
 
-    pub(super) fn wrong_bytes(&self, count: usize) {
+    pub(super) fn count_wrong_bytes(&self, count: usize) {
         self.with(|measured| measured.wrong_bytes += count);
     }
 

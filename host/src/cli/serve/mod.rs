@@ -142,7 +142,7 @@ async fn serve(
     };
     let changing = async {
         if options.control.watch {
-            watching.at_change().await
+            watching.swap_at_change().await
         } else {
             std::future::pending().await
         }
@@ -150,7 +150,7 @@ async fn serve(
     tokio::select! {
         ended = service.ended() => ended.context("the service ended")?,
         // Open connections are not closed in order any more.
-        connections = draining => return Ok(cut_off(connections)),
+        connections = draining => return Ok(status_after_cut_off(connections)),
         failed = controlling => {
             let Err(error) = failed.context("cannot watch the control socket");
             return Err(error.into());
@@ -159,7 +159,7 @@ async fn serve(
             let Err(error) = failed.context("cannot watch the component's file");
             return Err(error.into());
         }
-        never = watching.at_hang_up(&mut hang_ups) => match never {},
+        never = watching.swap_at_hang_up(&mut hang_ups) => match never {},
     }
     let status = service.handle().status();
     tracing::info!(
@@ -174,7 +174,7 @@ async fn serve(
 
 /// Returns the exit status after a second signal. It is a failure if connections
 /// were still open.
-fn cut_off(connections: u64) -> ExitCode {
+fn status_after_cut_off(connections: u64) -> ExitCode {
     if connections == 0 {
         return ExitCode::SUCCESS;
     }

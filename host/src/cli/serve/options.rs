@@ -132,7 +132,7 @@ pub(super) struct LimitOptions {
     /// How long a connection may take to close
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "2s")]
     linger: Duration,
-    /// How long open connections may go on after SIGTERM or Ctrl-C
+    /// How long open connections may continue after SIGTERM or Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
     drain_timeout: Duration,
 }

@@ -65,13 +65,13 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>
 /// The part of a body that is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// So many bytes.
+    /// This many bytes.
     Plain(u64),
     /// The line with the size of the next chunk, and everything after it.
     Size,
-    /// So many bytes of the current chunk, its end, and everything after it.
+    /// This many bytes of the current chunk, its end, and everything after it.
     Chunk(u64),
-    /// Trailer lines up to an empty line. So many bytes of them have been read.
+    /// Trailer lines up to an empty line. This many bytes of them have been read.
     Trailers(usize),
 }
 

@@ -131,7 +131,7 @@ impl Grants {
     }
 
     /// Whether an instance may open files or sockets of its own.
-    pub(crate) fn opens(&self) -> bool {
+    pub(crate) fn may_open(&self) -> bool {
         !self.dirs.is_empty() || !self.connect.is_empty()
     }
 
