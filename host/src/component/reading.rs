@@ -2,10 +2,10 @@
 //!
 //! A path can name a FIFO, a device, a file without an end, or a file on a file
 //! system that does not answer. So each read has a thread of its own and a time
-//! limit, and there is a largest size. Only a regular file is opened, because
-//! opening a device can have an effect. The first bytes decide whether the rest is
-//! read. A thread that still blocks at the time limit is left behind; there are at
-//! most [`MAX_READERS`] such threads.
+//! limit, and there is a largest size. A device is never opened, because opening it
+//! can have an effect. The first bytes decide whether the rest is read. A thread
+//! that still blocks at the time limit is left behind; there are at most
+//! [`MAX_READERS`] such threads.
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs::{File, FileType, Metadata, OpenOptions};

@@ -11,7 +11,8 @@
 //! poll during which its own task was woken has not waited. A store with many calls
 //! at once has two counts. The first counts the running call; each step of the
 //! event loop restarts it. The second continues over the steps, and finds a guest
-//! whose calls only yield.
+//! whose calls only yield. In such a store moved bytes restart the second count
+//! only, because they do not show which call moved them.
 //!
 //! All calls into a guest are polled here, so a panic in such a call is caught here.
 //! wasmtime 48.0.8 has one that a guest can cause (GHSA-xrvr-8678-5wp8).

@@ -71,7 +71,7 @@ impl HasData for Sockets {
 /// `tcp-socket`.
 pub(crate) struct Accepted {
     pub(crate) id: ConnectionId,
-    /// Whether its addresses are IPv4's.
+    /// Whether its addresses are IPv4 addresses.
     is_ipv4: bool,
     held: Held,
     /// WASI 0.3 gives the stream of each direction out once.

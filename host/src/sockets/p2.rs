@@ -206,8 +206,8 @@ const NOT_STARTED: ErrorCode = ErrorCode::NotInProgress;
 /// The error for everything once the handler of the connection is done.
 const OVER: ErrorCode = ErrorCode::InvalidState;
 
-/// What it answers for an address that WASI has no words for.
-const NO_WORDS: ErrorCode = ErrorCode::NotSupported;
+/// The error for an address that WASI cannot express.
+const UNSUPPORTED_ADDRESS: ErrorCode = ErrorCode::NotSupported;
 
 impl Host for SocketsView<'_> {}
 
@@ -312,7 +312,7 @@ impl HostTcpSocket for SocketsView<'_> {
         match self.accepted(&socket) {
             Some(accepted) => {
                 let local = accepted.connection().ok_or(OVER)?.local_ip()?;
-                Ok(local.ok_or(NO_WORDS)?.into())
+                Ok(local.ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => self.0.local_address(socket),
         }
@@ -322,7 +322,7 @@ impl HostTcpSocket for SocketsView<'_> {
         match self.accepted(&socket) {
             Some(accepted) => {
                 let peer = accepted.connection().ok_or(OVER)?.peer();
-                Ok(peer.ip().ok_or(NO_WORDS)?.into())
+                Ok(peer.ip().ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => self.0.remote_address(socket),
         }

@@ -53,9 +53,10 @@ const TABLE_ELEMENTS: u64 = 20_000;
 /// The most core instances of one component. `component` refuses a component with
 /// more.
 const CORE_INSTANCES: u32 = 1000;
-/// The size that the host may keep for one instance beside its memories. It is
-/// allocated when the instance is made, so this number reserves nothing. The size
-/// follows from the component, and may be as large as the memory limit.
+/// The smallest limit on the data that the host keeps for one instance beside its
+/// memories. The data is allocated when the instance is made, so the limit reserves
+/// nothing. The size of the data follows from the component, and may be as large as
+/// the memory limit.
 const MIN_INSTANCE_SIZE: u64 = 1 << 20;
 
 /// The size of a page of WebAssembly, in bytes.

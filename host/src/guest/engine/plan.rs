@@ -103,6 +103,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::demand::CALL_STACK;
     use super::*;
 
     const ROOM: Room = Room {

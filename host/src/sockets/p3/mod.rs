@@ -172,7 +172,7 @@ impl<D: 'static> StreamConsumer<D> for Send {
 const INVALID_STATE: ErrorCode = ErrorCode::InvalidState;
 
 /// The error for an address that WASI cannot express.
-const NO_WORDS: ErrorCode = ErrorCode::NotSupported;
+const UNSUPPORTED_ADDRESS: ErrorCode = ErrorCode::NotSupported;
 
 /// The end of a stream whose connection's handler is done.
 const OVER: ErrorCode = ErrorCode::ConnectionAborted;
@@ -303,7 +303,7 @@ impl HostTcpSocket for SocketsView<'_> {
             Some(accepted) => {
                 let connection = accepted.connection().ok_or(INVALID_STATE)?;
                 let local = connection.local_ip().map_err(ErrorCode::from)?;
-                Ok(local.ok_or(NO_WORDS)?.into())
+                Ok(local.ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => HostTcpSocket::get_local_address(&mut self.0, socket),
         }
@@ -313,7 +313,7 @@ impl HostTcpSocket for SocketsView<'_> {
         match self.accepted(&socket) {
             Some(accepted) => {
                 let peer = accepted.connection().ok_or(INVALID_STATE)?.peer();
-                Ok(peer.ip().ok_or(NO_WORDS)?.into())
+                Ok(peer.ip().ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => HostTcpSocket::get_remote_address(&mut self.0, socket),
         }
