@@ -69,13 +69,9 @@ impl Target {
     /// Swaps the next component in.
     pub(crate) async fn swap(&mut self) -> Result<()> {
         let component = self.components.get(self.swaps % self.components.len());
-        let request = SwapRequest {
-            component: component.ok_or("no component")?.clone(),
-            // A connection that cannot be handed over must not keep its version for
-            // ever.
-            drain_timeout: Some("3s".to_owned()),
-            ..SwapRequest::default()
-        };
+        let mut request = SwapRequest::new(component.ok_or("no component")?);
+        // A connection that cannot be handed over must not keep its version for ever.
+        request.drain_timeout = Some("3s".to_owned());
         self.swaps += 1;
         let begun = Instant::now();
         loop {

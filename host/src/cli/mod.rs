@@ -87,8 +87,15 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Usage(error) | Self::Failed(error)) = self;
-        // With the chain of causes.
-        write!(f, "{error:#}")
+        let mut said = error.to_string();
+        for cause in error.chain().skip(1) {
+            // Most errors of this crate have their causes in their text.
+            let cause = cause.to_string();
+            if !said.contains(&cause) {
+                said = format!("{said}: {cause}");
+            }
+        }
+        f.write_str(&said)
     }
 }
 

@@ -19,6 +19,15 @@ pub struct Builtin {
     pub bytes: &'static [u8],
 }
 
+impl fmt::Debug for Builtin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builtin")
+            .field("name", &self.name)
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
 /// A path names an embedded component that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no builtin:{name}; there are {}", names())]

@@ -36,7 +36,7 @@ pub enum ClientError {
         "nobody answers on the control socket {path}: {1}; start a service with --control {path}",
         path = .0.display()
     )]
-    Nobody(PathBuf, io::Error),
+    Nobody(PathBuf, #[source] io::Error),
     /// The path names something other than a socket.
     #[error("{} is no socket; name the path that `serve --control` was given", .0.display())]
     NotASocket(PathBuf),
@@ -54,7 +54,7 @@ pub enum ClientError {
     Length(PathBuf),
     /// The socket cannot be reached for another reason.
     #[error("the control socket {} cannot be reached: {}", .0.display(), .1)]
-    Unreachable(PathBuf, io::Error),
+    Unreachable(PathBuf, #[source] io::Error),
     /// The process that has the socket shows no sign of life.
     #[error(
         "the process that has the control socket {} does not answer within {PATIENCE:?}; see \

@@ -69,6 +69,16 @@ pub struct SwapRequest {
     pub probe: Option<String>,
 }
 
+impl SwapRequest {
+    /// Returns a request to swap to `component` with the defaults.
+    pub fn new(component: &str) -> Self {
+        Self {
+            component: component.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
 /// Which version to go back to, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
