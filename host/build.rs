@@ -1,12 +1,13 @@
-//! Builds the guests and makes them known to the crate.
+//! Builds the guests and makes them available to the crate.
 //!
-//! The guests are a cargo workspace of their own, compiled for wasm32-wasip2
-//! into a target directory of their own, so that neither build waits for the
-//! other's lock. If rustup does not have the target yet, it is added.
+//! The guests are a cargo workspace of their own. They are compiled for
+//! wasm32-wasip2 into a target directory of their own, so that neither build waits
+//! for the other's lock. If rustup does not have the target yet, it is added.
 //!
-//! What comes out, in `OUT_DIR`:
+//! The results, in `OUT_DIR`:
+//!
 //! - `builtins.rs`: the components that are embedded in the crate.
-//! - `guests.rs`: a macro that names every guest there is, for the tests.
+//! - `guests.rs`: a macro that names every guest, for the tests.
 
 use std::env;
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-wasip2";
-/// Guests that exist for the tests only and are not embedded.
+/// The family of guests that exist only for the tests and are not embedded.
 const TEST_FAMILY: &str = "faults";
 
 fn main() {
@@ -30,7 +31,7 @@ fn main() {
     write(&out, &built);
 }
 
-/// Says what is wrong and what to type, on one line, and fails the build.
+/// Fails the build. The message is one line: what is wrong and what to type.
 fn fail(message: &str) -> ! {
     println!("cargo::error={message}");
     exit(1);
@@ -48,6 +49,7 @@ fn target_directory(out: &Path) -> PathBuf {
     }
 }
 
+/// Adds the wasm target if it is missing.
 fn ensure_target() {
     let installed = || {
         let libraries = Command::new(variable("RUSTC"))
@@ -80,8 +82,8 @@ fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
         .arg("--target-dir")
         .arg(target_directory)
         .current_dir(guests);
-    // What cargo sets for the host's build is not meant for the guests': flags,
-    // wrappers (clippy's among them), and the host's own compiler settings.
+    // Cargo sets these variables for the host's build, and not for the guests':
+    // flags, wrappers (that of clippy too), and the host's compiler settings.
     for (name, _) in env::vars() {
         let meant_for_host = name == "RUSTFLAGS"
             || name == "RUSTDOCFLAGS"
@@ -110,8 +112,8 @@ fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
     components(guests, &target_directory.join(TARGET).join("release"))
 }
 
-/// The component of every crate of the workspace that makes one, and no file
-/// left over from a crate that is gone.
+/// Returns the component of every crate that makes one. Leaves out files of crates
+/// that no longer exist.
 fn components(guests: &Path, release: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for family in directories(guests) {
@@ -143,6 +145,7 @@ fn directories(of: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Writes the files for the crate.
 fn write(out: &Path, components: &[PathBuf]) {
     let mut builtins = "&[".to_owned();
     let mut guests = "/// Gives `$callback` the name of every guest.\n\

@@ -1,33 +1,32 @@
-//! How far the end of a service, or of a version, has come, and how versions are
-//! numbered.
+//! The phases of a service or a version, and the numbers of versions.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::watch;
 
-/// How far the end of a service, or of a version, has come. It only goes forward.
+/// The phase of a service or a version. A phase only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Takes connections. From here to `Draining`, or at once to `Aborting`.
+    /// Takes connections. Next: `Draining`, or directly `Aborting`.
     Serving,
-    /// Takes no new connections; open ones finish. From here to `Aborting`.
+    /// Takes no new connections; open ones finish. Next: `Aborting`.
     Draining,
-    /// Open connections are closed. The last phase.
+    /// Closes open connections. The last phase.
     Aborting,
 }
 
 impl Phase {
-    /// Waits until `sender` has come to `phase`.
+    /// Waits until the phase of `sender` is `phase` or a later one.
     pub(crate) async fn reached(sender: &watch::Sender<Self>, phase: Self) {
-        // Whoever waits has the sender, so the channel cannot be closed.
+        // The channel cannot be closed: the caller has its sender.
         let _ = sender
             .subscribe()
             .wait_for(|current| *current >= phase)
             .await;
     }
 
-    /// Goes on to `phase`; never back.
+    /// Moves to `phase`, if that is a later phase.
     pub(crate) fn advance(sender: &watch::Sender<Self>, phase: Self) {
         sender.send_if_modified(|current| {
             let later = phase > *current;
@@ -45,15 +44,15 @@ impl Phase {
 pub(crate) struct VersionNumber(NonZeroU32);
 
 impl VersionNumber {
-    /// The version that a service starts with.
+    /// The number of the version that a service starts with.
     pub(crate) const FIRST: Self = Self(NonZeroU32::MIN);
 
-    /// The number of the version after this one.
+    /// Returns the number after this one.
     pub(crate) fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The number as it is shown.
+    /// Returns the number as it is shown.
     pub(crate) fn get(self) -> u32 {
         self.0.get()
     }
@@ -65,18 +64,18 @@ impl fmt::Display for VersionNumber {
     }
 }
 
-/// A version number that changes while others read it, or none.
+/// A version number that one thread changes while others read it. It may be absent.
 #[derive(Debug, Default)]
 pub(crate) struct AtomicVersionNumber(AtomicU32);
 
 impl AtomicVersionNumber {
-    /// The number, if there is one.
+    /// Returns the number, if there is one.
     pub(crate) fn load(&self) -> Option<VersionNumber> {
         NonZeroU32::new(self.0.load(Ordering::Relaxed)).map(VersionNumber)
     }
 
-    /// Raises it to `number`, unless it is that or larger already. Returns the
-    /// number before.
+    /// Raises the number to `number`, unless it is already that or larger. Returns
+    /// the number from before.
     pub(crate) fn raise(&self, number: VersionNumber) -> Option<VersionNumber> {
         let before = self.0.fetch_max(number.get(), Ordering::Relaxed);
         NonZeroU32::new(before).map(VersionNumber)

@@ -1,5 +1,5 @@
-//! `sockserve inspect`: what a component is, what it can run under, and what it
-//! needs. It fails where `serve` would refuse the component.
+//! `sockserve inspect`: what a component is, which dispatches it can run under, and
+//! what it needs. The command fails for a component that `serve` would refuse.
 
 use super::{Failure, output};
 use crate::component::builtin;
@@ -35,7 +35,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         writeln!(stdout, "  {:<45} {need}", text::escape(import))?;
     }
     stdout.flush()?;
-    // What `serve` would refuse, with its words.
+    // Fails like `serve`, with the same message.
     let lacking = lacks
         .into_iter()
         .find_map(|(import, lack)| Some((import, lack?)));
@@ -59,7 +59,7 @@ fn dispatches(contract: Contract) -> String {
     names.join(", ")
 }
 
-/// Which way its live connections go at a swap.
+/// Returns what happens to the component's live connections at a swap.
 fn hand_over(component: &Component) -> &'static str {
     match (component.takes_over(), component.gives_up()) {
         (true, true) => "takes connections over, and gives its own up",
@@ -68,7 +68,8 @@ fn hand_over(component: &Component) -> &'static str {
     }
 }
 
-/// What an import takes: nothing, a grant, or what cannot be had.
+/// Returns what an import needs: nothing, a grant, or something that the host does
+/// not have.
 fn need(contract: Contract, import: &str, lack: Option<&Lack>) -> Cow<'static, str> {
     match lack {
         None => need_of_provided(contract, import).into(),
@@ -82,7 +83,7 @@ fn need(contract: Contract, import: &str, lack: Option<&Lack>) -> Cow<'static, s
     }
 }
 
-/// The same for what the host has.
+/// Returns what an import needs that the host provides.
 fn need_of_provided(contract: Contract, import: &str) -> &'static str {
     let interface = import.split('@').next().unwrap_or_default();
     if contract.draining() == Some(interface) {

@@ -2,15 +2,15 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit as far as the hard one allows. The soft one is low for
-/// the sake of programs that use `select`, which this is not.
+/// Raises the soft limit to the hard limit. The soft limit is low for programs that
+/// use `select`; this program does not.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // If it cannot be, the old limit stays, and a service that has fewer
-    // permits for that says so.
+    // On failure the old limit stays. A service that gets fewer permits because of
+    // it logs that.
     let _ = setrlimit(Resource::Nofile, raised);
 }

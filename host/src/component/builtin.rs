@@ -1,13 +1,13 @@
-//! The components that are embedded in this crate: echo, upper, time and chat,
-//! each in the contracts that suit it.
+//! The components that are embedded in this crate: echo, upper, time and chat, each
+//! in the contracts that suit it.
 //!
-//! Their sources are in `guests/`, and so are their options.
+//! Their sources are in `guests/`, and `guests/README.md` describes their options.
 
 use crate::component::{Component, ComponentError};
 use std::ffi::OsStr;
 use std::fmt;
 
-/// What a component path begins with to mean an embedded component.
+/// The prefix of a path that names an embedded component.
 pub const PREFIX: &str = "builtin:";
 
 /// An embedded component.
@@ -28,7 +28,7 @@ impl fmt::Debug for Builtin {
     }
 }
 
-/// An embedded component was asked for that does not exist.
+/// A path names an embedded component that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no builtin:{name}; there are {}", names())]
 pub struct UnknownBuiltin {
@@ -39,15 +39,15 @@ pub struct UnknownBuiltin {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// No such embedded component.
+    /// There is no such embedded component.
     #[error(transparent)]
     Unknown(#[from] UnknownBuiltin),
-    /// No such file, or no such component.
+    /// There is no such file, or it is not a handler.
     #[error(transparent)]
     Component(#[from] ComponentError),
 }
 
-/// All embedded components, sorted by name.
+/// Returns all embedded components, sorted by name.
 pub fn all() -> impl Iterator<Item = Builtin> {
     let embedded: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
     embedded.iter().map(|(name, bytes)| Builtin { name, bytes })
@@ -67,7 +67,7 @@ pub fn load(path: &str) -> Result<Component, LoadError> {
     load_path(path.as_ref())
 }
 
-/// The same for a path that need not be UTF-8.
+/// Reads the component that `path` names. The path need not be UTF-8.
 pub fn load_path(path: &OsStr) -> Result<Component, LoadError> {
     match embedded(path) {
         Some(component) => component,
@@ -75,7 +75,8 @@ pub fn load_path(path: &OsStr) -> Result<Component, LoadError> {
     }
 }
 
-/// The same for what this process's command line names, which may be a pipe.
+/// Reads the component that an argument on this process's command line names. It
+/// may be a pipe.
 pub fn load_argument(argument: &OsStr) -> Result<Component, LoadError> {
     match embedded(argument) {
         Some(component) => component,
@@ -88,7 +89,8 @@ pub(crate) fn is_builtin(path: &OsStr) -> bool {
     path.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
 
-/// The embedded component that `path` names, if it does not name a file.
+/// Returns the embedded component that `path` names. `None` if the path names a
+/// file.
 fn embedded(path: &OsStr) -> Option<Result<Component, LoadError>> {
     let path = path.to_str()?;
     let name = path.strip_prefix(PREFIX)?;

@@ -1,11 +1,11 @@
 //! Compiled components on disk.
 //!
-//! An entry is a file whose name says what it was made from (the component, and
-//! all of wasmtime's version, settings and the processor that the code depends
-//! on) and whose content has a checksum. What does not fit is compiled again.
-//! Compiled code is run without a look at it, so the directory must be writable
-//! for nobody else. An entry appears whole or not at all, and when the directory
-//! has grown too large those go that were not used for longest.
+//! An entry is a file. Its name says what it was made from: the component,
+//! wasmtime's version and settings, and the features of the processor. Its content
+//! has a checksum. A component without a valid entry is compiled again. Compiled
+//! code runs without a further check, so no other user may be able to write to the
+//! directory. An entry appears complete or not at all. If the directory becomes too
+//! large, the entries that were not used for the longest time are removed.
 
 use crate::component::Component;
 use rustix::fs::{Mode, OFlags};
@@ -20,29 +20,30 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 
-/// What an entry begins with.
+/// The first bytes of an entry.
 const MAGIC: &[u8; 16] = b"sockserve code 1";
 const CHECKSUM: usize = 32;
 
-/// The most bytes of all entries together, and of one.
+/// The most bytes of all entries together, and of one entry.
 const MAX_BYTES: u64 = 512 << 20;
 const MAX_ENTRY: u64 = 256 << 20;
 
-/// A file that is being written has a name with this in it. It is left behind by
-/// a process that is killed meanwhile.
+/// The part of a file's name that marks an unfinished entry. A process that is
+/// killed while it writes leaves such a file behind; after this time it is removed.
 const UNFINISHED: &str = ".part";
 const UNFINISHED_FOR: Duration = Duration::from_secs(3600);
 
-/// A directory with compiled components, from which a known one is loaded in
-/// milliseconds. At most 512 MiB; what was not used for longest goes.
+/// A directory with compiled components. A component that has an entry is loaded in
+/// milliseconds. The directory holds at most 512 MiB; entries that were not used
+/// for the longest time are removed first.
 #[derive(Clone, Debug)]
 pub struct CompileCache {
     directory: PathBuf,
-    /// That it cannot be used has been said.
+    /// The log already says that the cache cannot be used.
     complained: Arc<AtomicBool>,
 }
 
-/// The directory cannot be used.
+/// A directory that cannot be used as the cache.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use {directory} as the cache of compiled components: {reason}", directory = crate::text::path(.directory))]
 pub struct CacheError {
@@ -50,15 +51,15 @@ pub struct CacheError {
     reason: String,
 }
 
-/// What an entry was made from, as the name of its file.
+/// The name of an entry's file, which says what the entry was made from.
 pub(crate) struct Key(String);
 
 impl CompileCache {
-    /// Uses a directory, and makes it, for this user only, if it is not there.
+    /// Uses a directory. If it does not exist, makes it, for this user only.
     ///
-    /// What is in it is run. So it must belong to this user or to root and be
-    /// writable for nobody else, and so must the directories above it, up to one
-    /// with the sticky bit.
+    /// The code in the directory is run. So it must belong to this user or to root,
+    /// and no other user may be able to write to it. The same must hold for the
+    /// directories above it, up to the first one with the sticky bit.
     pub fn in_directory(directory: &Path) -> Result<Self, CacheError> {
         let failed = |reason: String| CacheError {
             directory: directory.to_owned(),
@@ -96,7 +97,7 @@ impl CompileCache {
         })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -109,7 +110,8 @@ impl CompileCache {
         Key(format!("{:x}", hash.0.finalize()))
     }
 
-    /// The entry for `key`, if it is there and whole.
+    /// Returns the code of the entry for `key`. `None` if there is no entry, or if
+    /// it is damaged.
     pub(crate) fn load(&self, key: &Key) -> Option<Vec<u8>> {
         let path = self.directory.join(&key.0);
         let read = open(&path).and_then(|file| {
@@ -132,13 +134,14 @@ impl CompileCache {
         if payload.is_none() {
             self.complain("has a damaged entry, which is made again", &key.0);
         } else {
-            // What is used stays. It is no matter if that cannot be noted.
+            // A used entry must not be the first to be removed. A failure to note
+            // the use does no harm.
             let _ = file.set_modified(SystemTime::now());
         }
         payload.map(<[u8]>::to_vec)
     }
 
-    /// Keeps `code` for the next time.
+    /// Writes `code` as the entry for `key`.
     pub(crate) fn store(&self, key: &Key, code: &[u8]) {
         match self.write(key, code) {
             Ok(()) => self.complained.store(false, Ordering::Relaxed),
@@ -172,7 +175,8 @@ impl CompileCache {
         written.and_then(|()| tidy(&self.directory, MAX_BYTES, SystemTime::now()))
     }
 
-    /// Says once that it cannot be used, until it can be.
+    /// Logs that the cache cannot be used. Logs it once, until the cache can be
+    /// written again.
     fn complain(&self, what: &str, reason: &str) {
         if !self.complained.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -184,14 +188,14 @@ impl CompileCache {
     }
 }
 
-/// Whether others can put something into a directory.
+/// Whether other users can put files into a directory.
 #[derive(Debug, PartialEq, Eq)]
 enum Trust {
     Trusted,
-    /// They can, but cannot move what is not theirs.
+    /// They can, but they cannot move or remove the files of other users.
     Sticky,
     Writable,
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     Foreign,
 }
 
@@ -221,7 +225,7 @@ fn writable(place: &Path, metadata: &Metadata) -> String {
     )
 }
 
-/// Opens a regular file, and waits for none of another kind.
+/// Opens a regular file. Does not block on a file of another kind.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -231,14 +235,15 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The code in an entry, if it is whole and belongs to `key`.
+/// Returns the code in an entry, if the entry is complete and belongs to `key`.
 fn payload<'a>(key: &Key, entry: &'a [u8]) -> Option<&'a [u8]> {
     let rest = entry.strip_prefix(MAGIC)?;
     let (found, code) = rest.split_at_checked(CHECKSUM)?;
     (checksum(key, code) == *found).then_some(code)
 }
 
-/// Of the key as well, so that a file under another's name is no entry.
+/// Computes the checksum of key and code. With the key in it, a file under another
+/// entry's name is not valid.
 fn checksum(key: &Key, code: &[u8]) -> [u8; CHECKSUM] {
     let mut hash = Sha256::new();
     hash.update(&key.0);
@@ -246,7 +251,7 @@ fn checksum(key: &Key, code: &[u8]) -> [u8; CHECKSUM] {
     hash.finalize().into()
 }
 
-/// Feeds what can only be hashed to a hash that does not collide.
+/// Feeds values that implement `Hash` to a hash without collisions.
 struct Hashing(Sha256);
 
 impl Hasher for Hashing {
@@ -259,13 +264,13 @@ impl Hasher for Hashing {
     }
 }
 
-/// Removes what was not used for longest, until the rest has no more than
-/// `most` bytes, and what a process has left unfinished.
+/// Removes the entries that were not used for the longest time, until the rest has
+/// at most `most` bytes. Also removes old unfinished files.
 fn tidy(directory: &Path, most: u64, now: SystemTime) -> io::Result<()> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        // Another process may have removed it.
+        // Another process may have removed the file.
         let Ok(metadata) = entry.metadata() else {
             continue;
         };
@@ -284,7 +289,7 @@ fn tidy(directory: &Path, most: u64, now: SystemTime) -> io::Result<()> {
     }
     entries.sort();
     let mut bytes: u64 = entries.iter().map(|(_, bytes, _)| bytes).sum();
-    // The last one is in use right now.
+    // The newest entry is in use now.
     let others = entries.len().saturating_sub(1);
     for (_, size, path) in entries.into_iter().take(others) {
         if bytes <= most {
@@ -297,7 +302,7 @@ fn tidy(directory: &Path, most: u64, now: SystemTime) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file is an entry, by its name. Others are left alone.
+/// Whether the name is that of an entry. Other files are left alone.
 fn is_ours(name: &str) -> bool {
     let hash = name.split(UNFINISHED).next().unwrap_or_default();
     hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -364,7 +369,7 @@ mod tests {
         let left = place.join(format!("{}{UNFINISHED}-1-1", "d".repeat(64)));
         fs::write(&left, "x").unwrap();
         fs::write(place.join("notes"), "mine").unwrap();
-        // Loading it is using it.
+        // A load counts as a use.
         assert!(cache.load(&Key("a".repeat(64))).is_some());
         tidy(&place, 2500, now).unwrap();
         let there = ["a", "b", "c"].map(|letter| name(letter).exists());

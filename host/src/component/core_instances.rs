@@ -1,9 +1,9 @@
-//! How many core modules an instance of a component instantiates.
+//! Counts how many core modules one instance of a component instantiates.
 //!
-//! A component can contain components and instantiate each many times, so a file
-//! of a few hundred bytes can stand for more instances than there is memory, and
-//! wasmtime lays them all out when it compiles. They are counted here before, as
-//! numbers. A component that comes from outside cannot be counted, and counts as
+//! A component can contain components and instantiate each of them many times. So a
+//! file of a few hundred bytes can stand for more instances than fit into memory,
+//! and wasmtime lays all of them out when it compiles. This module counts them
+//! first, as numbers. A component that is imported cannot be counted; it counts as
 //! too many.
 
 use wasmparser::{
@@ -11,30 +11,35 @@ use wasmparser::{
     ComponentTypeRef, Encoding, Instance, Payload,
 };
 
+/// The count of a component that cannot be counted.
 const UNKNOWN: u32 = u32::MAX;
 
-/// Counts while a component is parsed, payload by payload.
+/// Counts while a component is parsed, one payload after the other.
 #[derive(Default)]
 pub(super) struct CoreInstances {
-    /// The components and modules that the parser is in.
+    /// The nested components and modules around the current position, from the
+    /// outside in.
     within: Vec<Level>,
+    /// The result, once the outermost component has ended.
     whole: u32,
 }
 
 #[derive(Default)]
 struct Level {
+    /// A component, and not a core module.
     is_component: bool,
-    /// Core modules that an instance of it instantiates.
+    /// How many core modules one instance of this component instantiates.
     instances: u32,
-    /// The same for each component that it can name, by index.
+    /// The same number for each component that this one can name, by its index.
     components: Vec<u32>,
 }
 
 impl Level {
+    /// Returns the number of core modules that one instance of a component instantiates.
     fn of(&self, component: u32) -> u32 {
         let index = usize::try_from(component).ok();
         let count = index.and_then(|index| self.components.get(index));
-        // One that is not there is for the validation to find.
+        // An index that does not exist is an error for the validation to report.
         count.copied().unwrap_or(UNKNOWN)
     }
 
@@ -44,7 +49,7 @@ impl Level {
 }
 
 impl CoreInstances {
-    /// Those of the component that was parsed.
+    /// Returns the number for the whole component, once it has been parsed.
     pub(super) fn of_whole(&self) -> u32 {
         self.whole
     }
@@ -64,7 +69,7 @@ impl CoreInstances {
                 }
             }
             Payload::ComponentExportSection(exports) => {
-                // An export gives what it exports a second index.
+                // An exported component gets a second index.
                 for export in exports.clone() {
                     let export = export?;
                     if export.kind == ComponentExternalKind::Component {
@@ -122,7 +127,8 @@ impl CoreInstances {
         }
     }
 
-    /// The next index of the component that is being parsed is one with `count`.
+    /// Gives the next component index of the current component to a component with
+    /// `count`.
     fn name(&mut self, count: u32) {
         if let Some(level) = self.within.last_mut() {
             level.components.push(count);

@@ -1,4 +1,5 @@
-//! What a component file is, without compiling it: its contract and its imports.
+//! A component file as far as it is known without compiling it: its contract and
+//! its imports.
 //!
 //! | file | |
 //! | --- | --- |
@@ -22,35 +23,36 @@ use std::path::Path;
 use std::sync::OnceLock;
 use wasmparser::{Encoding, Parser, Payload};
 
-/// A component that a service can run, as bytes, with what its sections say.
+/// A component that a service can run: its bytes, and what its sections say.
 #[derive(Clone)]
 pub struct Component {
     bytes: Vec<u8>,
-    /// Made when it is first asked for.
+    /// Computed at its first use.
     digest: OnceLock<String>,
     contract: Contract,
     takes_over: bool,
     imports: Vec<String>,
 }
 
-/// What a component exports beside its contract to hand connections over.
+/// The interface that a component exports, beside its contract, to hand connections
+/// over.
 const HAND_OVER: &str = "sockserve:handler/hand-over";
 
-/// Whether the host speaks this version of the contracts.
-pub(crate) fn speaks(version: &str) -> bool {
+/// Whether the host has this version of the contracts.
+pub(crate) fn is_supported(version: &str) -> bool {
     version.starts_with("0.1.")
 }
 
-/// The most core instances of one instance of a component. wasmtime makes that
-/// many of each module that a component instantiates, and of each component in
-/// it, so that a few bytes could stand for more than fit into memory.
+/// The most core instances of one instance of a component. wasmtime makes that many
+/// of each module that a component and its nested components instantiate. Without a
+/// limit, a few bytes could stand for more instances than fit into memory.
 const MAX_CORE_INSTANCES: u32 = 1000;
 
-/// Why a file is no handler. One line each, with what would work.
+/// Why a file is not a handler. Each error is one line, with what would work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ComponentError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{name}: {error}")]
     Read {
         /// The file's name as given.
@@ -58,16 +60,16 @@ pub enum ComponentError {
         /// Why not.
         error: ReadError,
     },
-    /// It is not WebAssembly.
+    /// The file is not WebAssembly.
     #[error("{0}: not a WebAssembly component; build one for the target wasm32-wasip2")]
     NotWasm(String),
-    /// It is a core module.
+    /// The file is a core module.
     #[error(
         "{0}: a core module, not a component; build it for the target wasm32-wasip2, or wrap it \
          with `wasm-tools component new`"
     )]
     CoreModule(String),
-    /// Its sections cannot be read.
+    /// Its sections are damaged.
     #[error("{name}: a damaged component: {reason}; build it again")]
     Damaged {
         /// The file's name as given.
@@ -91,7 +93,7 @@ pub enum ComponentError {
         /// Another.
         second: Contract,
     },
-    /// It exports another version of a contract.
+    /// It exports a version of a contract that the host does not have.
     #[error("{name}: exports {export}; this sockserve speaks version 0.1 of the contracts")]
     Version {
         /// The file's name as given.
@@ -121,8 +123,8 @@ impl Component {
         Self::read(path, Named::Anywhere)
     }
 
-    /// Reads a component from what this process's command line names, where a
-    /// pipe (`/dev/stdin`, `<(command)`) is as good as a file.
+    /// Reads a component that this process's command line names. Here a pipe
+    /// (`/dev/stdin`, `<(command)`) is accepted as well as a file.
     ///
     /// Blocks the calling thread until the end of the file or pipe, but no longer
     /// than 60 seconds.
@@ -138,7 +140,7 @@ impl Component {
         }
     }
 
-    /// Looks at a component's sections. `name` stands in errors.
+    /// Reads a component's sections. `name` is its name in errors.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, ComponentError> {
         if !bytes.starts_with(b"\0asm") {
             return Err(ComponentError::NotWasm(name.to_owned()));
@@ -170,19 +172,20 @@ impl Component {
         })
     }
 
-    /// The contract that the component exports.
+    /// Returns the contract that the component exports.
     pub fn contract(&self) -> Contract {
         self.contract
     }
 
-    /// Whether it can take on live connections of another version: it exports
-    /// `hand-over`.
+    /// Whether the component can take over live connections of another version: it
+    /// exports `hand-over`.
     pub fn takes_over(&self) -> bool {
         self.takes_over
     }
 
-    /// Whether it can pass its live connections on to another version: it
-    /// exports `hand-over`, and asks to be told where its contract takes that.
+    /// Whether the component can give its live connections up to another version:
+    /// it exports `hand-over`, and imports its contract's `draining` interface, if
+    /// there is one.
     pub fn gives_up(&self) -> bool {
         self.takes_over
             && self.contract.draining().is_none_or(|draining| {
@@ -193,12 +196,13 @@ impl Component {
             })
     }
 
-    /// The names of the component's imports, with their versions, in its order.
+    /// Returns the names of the component's imports, with their versions, in the
+    /// order of the component.
     pub fn imports(&self) -> &[String] {
         &self.imports
     }
 
-    /// SHA-256 of the component file, in hexadecimal.
+    /// Returns the SHA-256 of the component file, in hexadecimal.
     pub fn digest(&self) -> &str {
         self.digest.get_or_init(|| {
             let mut text = String::with_capacity(64);
@@ -210,12 +214,13 @@ impl Component {
         })
     }
 
-    /// The component file's bytes.
+    /// Returns the bytes of the component file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
+/// The sections of the outermost component that matter here.
 #[derive(Default)]
 struct Sections {
     exports: Vec<String>,
@@ -227,7 +232,7 @@ impl Sections {
     fn read(bytes: &[u8]) -> wasmparser::Result<Self> {
         let mut sections = Self::default();
         let mut instances = CoreInstances::default();
-        // How deep in nested modules and components the parser is.
+        // How deep the parser is in nested modules and components.
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload?;
@@ -292,8 +297,9 @@ impl Sections {
     }
 }
 
+/// Refuses a version of the contracts that the host does not have.
 fn check_version(name: &str, export: &str, version: &str) -> Result<(), ComponentError> {
-    if speaks(version) {
+    if is_supported(version) {
         return Ok(());
     }
     Err(ComponentError::Version {

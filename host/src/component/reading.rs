@@ -1,11 +1,11 @@
-//! Reading a component file, whatever the path turns out to name.
+//! Reads a component file, whatever the path names.
 //!
 //! A path can name a FIFO, a device, a file without an end, or a file on a file
-//! system that does not answer. So a read has a thread of its own and a time
-//! limit; only what `stat` calls a regular file is opened (to open a device can
-//! do something); the first bytes say whether the rest is read at all; and there
-//! is a largest size. A thread that is still stuck at the time limit is left
-//! behind, and there can be no more than [`MAX_READERS`] of them.
+//! system that does not answer. So each read has a thread of its own and a time
+//! limit, and there is a largest size. A device is never opened, because opening it
+//! can have an effect. The first bytes decide whether the rest is read. A thread
+//! that still blocks at the time limit is left behind; there are at most
+//! [`MAX_READERS`] such threads.
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs::{File, FileType, Metadata, OpenOptions};
@@ -22,13 +22,14 @@ pub(crate) const MAX_BYTES: usize = 256 << 20;
 
 /// How long the read of a file may take.
 const FILE_TIME: Duration = Duration::from_secs(10);
-/// How long the read of a pipe may take: somebody still has to write into it.
+/// How long the read of a pipe may take. Another process still has to write into
+/// it.
 const PIPE_TIME: Duration = Duration::from_secs(60);
 
-/// How many reads there can be at once, those that are stuck included.
+/// The most reads at once, including those that are blocked.
 const MAX_READERS: usize = 8;
 
-/// What tells a component from everything else.
+/// How many bytes show whether a file is a component.
 pub(crate) const HEAD: usize = 8;
 
 /// Why a component was not read. One line each.
@@ -38,43 +39,43 @@ pub enum ReadError {
     /// The system refused.
     #[error("{0}; name a component file, or builtin:NAME (see `sockserve builtins`)")]
     System(#[from] io::Error),
-    /// It is no file.
+    /// The path does not name a regular file.
     #[error("this is {0}, and only a regular file is read; name a component file, or builtin:NAME")]
     Kind(&'static str),
-    /// It is larger than any component.
+    /// The file is larger than a component may be.
     #[error("larger than {} MiB, and no component may be", MAX_BYTES >> 20)]
     TooLarge,
     /// The file system or the pipe's other end does not answer.
     #[error("it could not be read within {}; copy it to a local disk", humantime::format_duration(*.0))]
     Slow(Duration),
-    /// It is a pipe that nothing comes out of.
+    /// The path names an empty pipe without a writer.
     #[error("an empty pipe that nobody writes into; name a component file")]
     EmptyPipe,
-    /// Too many reads are stuck.
+    /// Too many reads are blocked.
     #[error(
         "not read, because {0} reads before this one have not come back; see to the file system \
          that they wait for"
     )]
     Stuck(usize),
-    /// There is no thread to read it with.
+    /// The system gives no thread for the read.
     #[error("no thread to read it with: {0}; raise the limit on processes (ulimit -u)")]
     Thread(#[source] io::Error),
 }
 
-/// Where a path comes from, which decides what it may name.
+/// Where a path comes from. This decides what the path may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
     /// Anywhere: only a regular file is read.
     Anywhere,
-    /// This process's own command line, where a pipe that somebody writes into is
-    /// as good as a file: `/dev/stdin`, `<(command)`.
+    /// This process's own command line. A pipe with a writer is accepted too:
+    /// `/dev/stdin`, `<(command)`.
     ByCommandLine,
 }
 
-/// Reads a component file. Of a file that cannot be a component, only the first
-/// [`HEAD`] bytes.
+/// Reads a component file. If the file cannot be a component, only its first
+/// [`HEAD`] bytes are read.
 ///
-/// Blocks the calling thread, but no longer than 10 seconds (60 for a pipe).
+/// Blocks the calling thread, but for at most 10 seconds (60 for a pipe).
 pub(crate) fn read(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
     static READERS: Readers = Readers::new();
     let limit = match named {
@@ -96,7 +97,8 @@ fn read_now(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLarge);
     }
     if data.is_file() && data.len() == 0 {
-        // Or one of those in /proc that begin to do something when they are read.
+        // An empty file, or one of the files in /proc that have an effect when they
+        // are read.
         return Ok(Vec::new());
     }
     let mut first = [0; HEAD];
@@ -116,7 +118,7 @@ fn read_now(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
     bytes
         .try_reserve_exact(expected - HEAD + 1)
         .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    // It may have grown meanwhile.
+    // The file may have grown since its size was read.
     let rest = (MAX_BYTES - HEAD + 1) as u64;
     input.take(rest).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_BYTES {
@@ -128,7 +130,8 @@ fn read_now(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
 fn open(path: &Path, named: Named) -> Result<(File, Metadata), ReadError> {
     let kind = std::fs::metadata(path)?.file_type();
     check(kind, named)?;
-    // A FIFO without a writer is opened too, and it may be another file by now.
+    // NONBLOCK also opens a FIFO without a writer. After the open the kind is
+    // checked again, because the path may name another file by now.
     let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
     let file = OpenOptions::new()
         .read(true)
@@ -139,8 +142,8 @@ fn open(path: &Path, named: Named) -> Result<(File, Metadata), ReadError> {
     Ok((file, data))
 }
 
-/// Reads what a pipe has now, and lets later reads wait. A pipe that nobody has
-/// open for writing would be waited for in vain.
+/// Reads what the pipe has now, then makes later reads block. Fails for an empty
+/// pipe without a writer: a read of it would never end.
 fn first_of_pipe(mut file: &File, first: &mut [u8]) -> Result<usize, ReadError> {
     let count = match file.read(first) {
         Ok(0) => return Err(ReadError::EmptyPipe),
@@ -168,7 +171,7 @@ fn check(kind: FileType, named: Named) -> Result<(), ReadError> {
     }))
 }
 
-/// Threads that read, of which there is a largest number.
+/// The threads that read. There are at most [`MAX_READERS`].
 struct Readers(AtomicUsize);
 
 impl Readers {
@@ -176,7 +179,7 @@ impl Readers {
         Self(AtomicUsize::new(0))
     }
 
-    /// Does `work` on a thread of its own, and waits no longer than `limit`.
+    /// Runs `work` on a thread of its own, and waits for at most `limit`.
     fn bounded<T: Send + 'static>(
         &'static self,
         limit: Duration,
@@ -189,7 +192,7 @@ impl Readers {
             .spawn(move || {
                 let value = work();
                 drop(place);
-                // Nobody may be waiting any more.
+                // The caller may have stopped waiting.
                 let _ = done.send(value);
             })
             .map_err(ReadError::Thread)?;
@@ -208,7 +211,8 @@ impl Readers {
     }
 }
 
-/// One thread's place among the readers, until it is dropped.
+/// The place of one thread among the readers. It is free again when this is
+/// dropped.
 struct Place(&'static Readers);
 
 impl Drop for Place {
@@ -249,7 +253,7 @@ mod tests {
         assert!(read(bytes.as_ref(), Named::Anywhere).is_err());
     }
 
-    /// What /proc has is made when it is read, and /proc/kmsg waits then.
+    /// Files in /proc are made when they are read, and a read of /proc/kmsg blocks.
     #[test]
     fn files_without_a_size_are_not_read() {
         for path in ["/proc/kmsg", "/proc/self/maps", "/proc/self/status"] {

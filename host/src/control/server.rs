@@ -1,16 +1,15 @@
-//! The side of the control plane that has the services.
+//! The server of the control plane.
 //!
-//! Nobody can hold it up: connections have a largest number and time limits, and
-//! a few descriptors are kept for them (`spares`).
+//! Clients cannot hold it up: connections have a largest number and time limits,
+//! and some descriptors are reserved for them (`spares`).
 
 use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
-use crate::control::body::Body;
-use crate::control::http;
+use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;
-use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
+use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, is_per_process};
 use crate::limits::parse_time;
 use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
@@ -34,16 +33,16 @@ use tokio::time::Instant;
 
 pub use crate::control::socket::ControlError;
 
-/// How many connections there can be at once; further clients wait.
+/// The most connections at once. Further clients wait.
 const MAX_CONNECTIONS: usize = 32;
 /// How long a client may take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// How long it may take to read the answer.
+/// How long a client may take to read the answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The pause after an accept that failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Failures that are not further apart than this are told as one.
+/// Failures with less time than this between them are logged once.
 const EPISODE: Duration = Duration::from_secs(60);
 
 /// A control socket that takes requests. Dropping it removes the socket.
@@ -60,11 +59,11 @@ impl fmt::Debug for ControlServer {
 }
 
 impl ControlServer {
-    /// Makes the socket, which only this user may open, and replaces one that a
-    /// killed process left.
+    /// Makes the socket, which only this user may open. Replaces a socket that a
+    /// killed process left behind.
     ///
-    /// Waits no longer than a second, and only while another process is making
-    /// the same socket.
+    /// Waits for at most a second, and only while another process is making the
+    /// same socket.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
         let socket = Socket::bind(path)?;
         let spares = Spares::of(socket.listener())
@@ -75,7 +74,7 @@ impl ControlServer {
         })
     }
 
-    /// Answers requests about `services`, until it is dropped.
+    /// Answers requests about `services` until the future is dropped.
     ///
     /// Fails if the system does not let it wait for clients.
     pub async fn run(&self, services: Vec<ServiceHandle>) -> io::Result<Infallible> {
@@ -93,7 +92,7 @@ impl ControlServer {
             let (spares, context) = (Arc::clone(&self.spares), Arc::clone(&context));
             tokio::spawn(async move {
                 let used = match UnixStream::from_std(stream.into()) {
-                    Ok(stream) => converse(stream, context).await,
+                    Ok(stream) => serve_connection(stream, context).await,
                     Err(_) => None,
                 };
                 if let Some(used) = used {
@@ -115,7 +114,7 @@ impl ControlServer {
             match rustix::net::accept_with(listener.get_ref(), flags) {
                 Ok(stream) => return Ok(stream),
                 Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(Errno::MFILE | Errno::NFILE) if self.spares.give() => {}
+                Err(Errno::MFILE | Errno::NFILE) if self.spares.release() => {}
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
                     trouble.tell(error);
@@ -126,7 +125,7 @@ impl ControlServer {
     }
 }
 
-/// Accepts that failed: one line for those that come together.
+/// Failed accepts. Failures that come together are logged once.
 #[derive(Default)]
 struct Trouble(Option<Instant>);
 
@@ -146,14 +145,14 @@ impl Trouble {
     }
 }
 
-/// What requests are answered from.
+/// What the answers are made from.
 struct Context {
     services: Vec<ServiceHandle>,
     uploads: Arc<Semaphore>,
 }
 
-/// Answers the request of one connection, and gives its descriptor back.
-async fn converse(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
+/// Answers the request of one connection. Returns the connection's descriptor.
+async fn serve_connection(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
     let peer = socket_peercred(&stream).map(|peer| peer.uid);
     if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
         tracing::warn!("the control socket refused another user");
@@ -163,22 +162,22 @@ async fn converse(mut stream: UnixStream, context: Arc<Context>) -> Option<Owned
     let answer = match http::request(&mut stream, HEAD_TIME).await {
         Ok(Some(request)) => {
             method = request.method().clone();
-            Some(act(&context, request).await)
+            Some(respond(&context, request).await)
         }
         Ok(None) => None,
         Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
     };
     if let Some(answer) = answer {
-        let (status, body) = written(answer);
+        let (status, body) = encode(answer);
         let sending = http::answer(&mut stream, &method, status, &body, MAX_BYTES as u64);
-        // A client that hangs up, or does not take the answer, concerns nobody
-        // else.
+        // If a client hangs up or does not read the answer, no other client is
+        // affected.
         let _ = tokio::time::timeout(ANSWER_TIME, sending).await;
     }
     Some(stream.into_std().ok()?.into())
 }
 
-/// A refusal.
+/// A refusal: the status, and a message of one line.
 pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 
 impl From<SwapError> for Refused {
@@ -199,8 +198,8 @@ impl From<SwapError> for Refused {
     }
 }
 
-/// An answer's status and body.
-fn written(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
+/// Returns the status and the body of an answer.
+fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
     let (status, mut body) = match answer {
         Ok(body) => (StatusCode::OK, body),
         Err(Refused(status, error)) => {
@@ -209,12 +208,13 @@ fn written(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
             (status, body.unwrap_or_default())
         }
     };
-    // For whoever reads it in a terminal.
+    // For a reader at a terminal.
     body.push(b'\n');
     (status, body)
 }
 
-async fn act(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
+/// Does what a request asks for. Returns the answer's JSON.
+async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     let services = &*context.services;
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -278,7 +278,7 @@ async fn swap(
     if !is_component(&request) {
         let request = read_swap(request).await?;
         let options = swap_options(&request)?;
-        if means_another_file(Path::new(&request.component)) {
+        if is_per_process(Path::new(&request.component)) {
             let message = format!(
                 "{} is another file here than where you are; send the component itself, as \
                  application/wasm",

@@ -1,5 +1,5 @@
-//! `blocking-draining` and `concurrent-draining`: how a guest learns that a
-//! connection is to be handed over.
+//! `blocking-draining` and `concurrent-draining`: how a guest learns that it is to
+//! hand a connection over.
 
 use crate::connection::{Connection, ConnectionId};
 use crate::guest::State;
@@ -59,7 +59,7 @@ impl HasData for Draining {
     type Data<'a> = &'a mut State;
 }
 
-/// Provides the interface that goes with the contract.
+/// Adds the `draining` interface of the contract to the linker.
 pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> Result<()> {
     use p2::sockserve::handler::blocking_draining as blocking;
     use p3::sockserve::handler::concurrent_draining;
@@ -71,6 +71,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> Res
 }
 
 impl State {
+    /// Returns the id of the accepted connection behind a socket.
     fn connection_of<T: 'static>(&mut self, socket: &Resource<T>) -> Result<ConnectionId> {
         match self.sockets().accepted(socket) {
             Some(accepted) => Ok(accepted.id),
@@ -98,7 +99,8 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
     }
 }
 
-/// What the pollable of `draining` waits for.
+/// The pollable that `draining` returns: it is ready when the connection is to be
+/// handed over.
 struct Due(Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)>);
 
 #[async_trait]

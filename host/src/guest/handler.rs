@@ -1,5 +1,5 @@
-//! A component compiled, checked against what the host provides, and ready to
-//! be instantiated.
+//! A component that is compiled, checked against what the host provides, and ready
+//! to be instantiated.
 
 use crate::component::Component;
 use crate::component::cache::CompileCache;
@@ -25,42 +25,41 @@ use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiCtx;
 
-/// Resources that an instance may hold: a few for each of its connections, and
-/// some of its own.
+/// Resources that an instance may hold: some per connection, and some of its own.
 const RESOURCES_PER_CONNECTION: usize = 16;
 const RESOURCES_PER_INSTANCE: usize = 1024;
 
-/// Entries of wasmtime's own table that an instance may have, and that a resource may
-/// need: each stream and future has two ends, and each task a thread and a set of what
-/// it waits for.
+/// Entries that an instance may have in wasmtime's own table, and entries that one
+/// resource may need. Each stream and each future has two ends. Each task has a
+/// thread, and a set of the things that it waits for.
 const TABLE_ENTRIES: usize = 4096;
 const TABLE_ENTRIES_PER_RESOURCE: usize = 4;
-/// What one call from a guest, or the result of a call into it, may have the host
-/// allocate: a state, and texts and bytes beside it; and for each connection a
-/// change. wasmtime's default is 128 MiB.
+/// The most bytes that the host may allocate for one call from a guest, or for the
+/// result of one call into it: a state, texts and bytes beside it, and one change
+/// per connection. wasmtime's default is 128 MiB.
 const HOSTCALL_BYTES: usize = (2 << 20) + MAX_STATE;
 const HOSTCALL_BYTES_PER_CONNECTION: usize = 64;
 
-/// How long a component may take to start, with what it waits for. Its computing
-/// has the deadline besides.
+/// How long a component may take to start, its waits included. Its computing also
+/// has the deadline.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a handler is made for.
+/// The options of a handler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HandlerOptions {
-    /// How its connections are spread over threads and instances.
+    /// How the connections are spread over threads and instances.
     pub dispatch: Dispatch,
     /// By default [`Limits::default`].
     pub limits: Limits,
-    /// What it may do beyond its connections. By default nothing.
+    /// What the handler may do beyond its connections. By default nothing.
     pub grants: Grants,
-    /// Where compiled components are kept. By default nowhere.
+    /// Where compiled components are kept. By default they are not kept.
     pub cache: Option<CompileCache>,
 }
 
 impl HandlerOptions {
-    /// The defaults, for a dispatch.
+    /// Returns the default options for a dispatch.
     pub fn new(dispatch: Dispatch) -> Self {
         Self {
             dispatch,
@@ -71,7 +70,7 @@ impl HandlerOptions {
     }
 }
 
-/// A handler component, ready to be instantiated for a service.
+/// A handler component that is ready to be instantiated for a service.
 pub struct Handler {
     source: String,
     digest: String,
@@ -81,17 +80,18 @@ pub struct Handler {
     hand_over: HandOverPre,
     gives_up: bool,
     contract: Contract,
-    /// Those of the options, shared with the instances.
+    /// The grants of the options, shared with the instances.
     grants: Arc<Grants>,
-    /// The directories among them, shared too.
+    /// The granted directories, shared with the instances.
     files: Files,
-    /// Resources of an instance beside those of its connections.
+    /// How many resources an instance may have beside those of its connections.
     own_resources: usize,
-    /// The most elements of a table of an instance.
+    /// The most elements of one table of an instance.
     table_elements: usize,
     options: HandlerOptions,
     _version: VersionToken,
-    /// Last, so that its hold on the engine is the last one.
+    /// The last field, so that this is the last reference to the engine that is
+    /// dropped.
     _engine: DropAside<Engine>,
 }
 
@@ -99,7 +99,7 @@ pub struct Handler {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandlerError {
-    /// Contract and dispatch do not go together.
+    /// The contract and the dispatch do not go together.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
     /// A grant cannot be given.
@@ -116,7 +116,7 @@ pub enum HandlerError {
         /// What is wrong.
         reason: String,
     },
-    /// Its instances take more than the limits allow.
+    /// The component's instances take more than the limits allow.
     #[error("{name}: {reason}")]
     TooLarge {
         /// The component's name.
@@ -124,26 +124,26 @@ pub enum HandlerError {
         /// What is too large, and the option to change.
         reason: String,
     },
-    /// The system has too little for its instances: address space, or memory
-    /// mappings. Older versions may be in the way.
+    /// The system has too little address space, or too few memory mappings, for the
+    /// instances. Older versions may still take them.
     #[error("{name}: {reason}")]
     NoRoom {
         /// The component's name.
         name: String,
-        /// What there is too little of, and what would help.
+        /// What is too scarce, and what would help.
         reason: String,
     },
-    /// The component imports what the host does not have.
+    /// The component has an import that the host does not provide.
     #[error("{name}: imports {import}, {reason}")]
     Import {
         /// The component's name.
         name: String,
         /// The import.
         import: String,
-        /// What the host lacks of it, and what would help.
+        /// What is missing, and what would help.
         reason: String,
     },
-    /// The component's imports or exports have other types than the host's.
+    /// The component's imports or exports have other types than those of the host.
     #[error("{name}: does not fit: {reason}")]
     Mismatch {
         /// The component's name.
@@ -162,7 +162,7 @@ pub enum HandlerError {
 }
 
 impl HandlerError {
-    /// The refusal of a component for what the host lacks of an import.
+    /// Returns the error for an import that the host does not fully provide.
     pub(crate) fn lacking(source: &str, import: String, lack: &Lack) -> Self {
         Self::Import {
             name: source.to_owned(),
@@ -184,8 +184,8 @@ impl fmt::Debug for Handler {
 }
 
 impl Handler {
-    /// Compiles `component` for a service. `source` says where it came from, in
-    /// errors and in the status.
+    /// Compiles `component` for a service. `source` says where the component came
+    /// from; errors and the status show it.
     pub fn new(
         source: &str,
         component: &Component,
@@ -202,7 +202,7 @@ impl Handler {
             table_elements,
             version,
         } = built;
-        // The chain says which import it is, and which function.
+        // The chain of causes names the import and the function.
         let mismatch = |error: wasmtime::Error| HandlerError::Mismatch {
             name: source.to_owned(),
             reason: one_line(&format!("{error:#}")),
@@ -235,37 +235,37 @@ impl Handler {
         })
     }
 
-    /// The contract that the component exports.
+    /// Returns the contract that the component exports.
     pub fn contract(&self) -> Contract {
         self.contract
     }
 
-    /// The dispatch that the handler was made for.
+    /// Returns the dispatch that the handler was made for.
     pub fn dispatch(&self) -> Dispatch {
         self.options.dispatch
     }
 
-    /// Whether it can pass its live connections on to another version.
+    /// Whether the handler can give its live connections up to another version.
     pub fn gives_up(&self) -> bool {
         self.gives_up
     }
 
-    /// Whether it can take on live connections of another version.
+    /// Whether the handler can take over live connections of another version.
     pub fn takes_over(&self) -> bool {
         !matches!(self.hand_over, HandOverPre::Absent)
     }
 
-    /// Where the component came from.
+    /// Returns where the component came from.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// SHA-256 of the component file, in hexadecimal.
+    /// Returns the SHA-256 of the component file, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// What it was made for.
+    /// Returns the options that the handler was made with.
     pub(crate) fn options(&self) -> &HandlerOptions {
         &self.options
     }
@@ -274,18 +274,18 @@ impl Handler {
         self.options.dispatch.shares_instance(self.contract)
     }
 
-    /// Whether each connection has an instance that may open files or sockets of
-    /// its own.
+    /// Whether each connection has an instance of its own that may open files or
+    /// sockets.
     pub(crate) fn opens_for_each_connection(&self) -> bool {
-        self.grants.opens() && !self.shares_instance()
+        self.grants.may_open() && !self.shares_instance()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.options.limits
     }
 
-    /// A new, empty store, for an instance whose output is logged under
-    /// `scope`. `roster` has the connections that it serves.
+    /// Makes an empty store. The instance's output is logged under `scope`.
+    /// `roster` has the connections that the instance serves.
     pub(crate) fn store(
         &self,
         scope: Scope,
@@ -302,7 +302,7 @@ impl Handler {
             1
         };
         let max_resources = if self.opens_for_each_connection() {
-            // Any of them may be a file or a socket.
+            // Each resource may be a file or a socket.
             self.own_resources
         } else {
             self.own_resources + RESOURCES_PER_CONNECTION * connections
@@ -314,8 +314,8 @@ impl Handler {
         let mut store = Store::new(&self.engine, state);
         store.set_hostcall_fuel(HOSTCALL_BYTES + HOSTCALL_BYTES_PER_CONNECTION * connections);
         if let Some(table) = store.concurrent_resource_table() {
-            // What wasmtime keeps of tasks, streams and futures; a guest whose tasks
-            // never end is ended when it is full.
+            // wasmtime keeps tasks, streams and futures in this table. A guest
+            // whose tasks never end is ended when the table is full.
             table.set_max_capacity(TABLE_ENTRIES + max_resources * TABLE_ENTRIES_PER_RESOURCE);
         }
         store.limiter(|state| &mut state.memory);
@@ -323,7 +323,7 @@ impl Handler {
         Ok((store, clock))
     }
 
-    /// Instantiates once and drops the instance, so that a component which
+    /// Instantiates the component once, and drops the instance. So a component that
     /// cannot start is refused before it costs a connection.
     pub(crate) async fn try_instantiate(&self, scope: Scope) -> Result<(), HandlerError> {
         let trial = async {
@@ -385,10 +385,10 @@ impl Handler {
     }
 }
 
-/// Resources of an instance beside those of its connections. Where they can be
-/// files or sockets there are no more of them than there are descriptors.
+/// Returns how many resources an instance may have beside those of its connections. If
+/// they can be files or sockets, there are at most as many as its descriptors.
 fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
-    if !options.grants.opens() {
+    if !options.grants.may_open() {
         return RESOURCES_PER_INSTANCE;
     }
     let shared = options.dispatch.shares_instance(contract);
@@ -400,7 +400,8 @@ fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
     descriptors::own(instances).min(RESOURCES_PER_INSTANCE)
 }
 
-/// Refuses a component with the first import that the host does not have.
+/// Refuses a component with an import that the host does not provide. The error
+/// names the first such import.
 fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
     let lacks = lacks(component);
     let lacks = lacks.map_err(|error| HandlerError::Engine(root_cause(&error)))?;

@@ -1,9 +1,10 @@
-//! What the host has of what a component imports.
+//! Which of a component's imports the host provides.
 //!
-//! The linker is asked, so that what is said here is what an instance gets. It
-//! has no list of its own to show; but it does not let a name be defined twice,
-//! and so tells what is there. Versions are matched as wasmtime does: a version
-//! stands for all that are compatible with it, and a snapshot for itself.
+//! The answers come from the linker itself, so they agree with what an instance
+//! gets. The linker cannot list its definitions, but it refuses to define a name
+//! twice; that shows whether a name is there. Versions match as they do in
+//! wasmtime: a version stands for all versions that are compatible with it, and a
+//! pre-release only for itself.
 
 use crate::component::Component;
 use crate::contract::Contract;
@@ -20,24 +21,24 @@ use wasmparser::{Parser, ValidPayload, Validator};
 use wasmtime::component::Linker;
 use wasmtime::{Engine, WasmFeatures};
 
-/// The versions of the packages that the host has.
+/// The versions of the packages that the host provides.
 const VERSIONS: [(&str, &str); 3] = [
     ("wasi:", "0.2.12"),
     ("wasi:", "0.3.0"),
     ("sockserve:handler/", "0.1.0"),
 ];
 
-/// What the host lacks of an import.
+/// What is missing of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lack {
-    /// The interface, in any version.
+    /// The interface is missing, in every version.
     Interface,
-    /// The version. It has this one instead.
+    /// The version is missing. The host has this one instead.
     Version(String),
-    /// A function.
+    /// A function is missing.
     Function {
         name: String,
-        /// The interface and version that should have it.
+        /// The interface, with its version, that should have the function.
         of: String,
     },
 }
@@ -62,9 +63,9 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What the host lacks of each import of `component`, in its order.
+/// Returns for each import of `component`, in its order, what is missing of it.
 ///
-/// What the host has for a contract is found out once in a process.
+/// What the host provides for a contract is found out once per process.
 pub(crate) fn lacks(component: &Component) -> wasmtime::Result<Vec<(String, Option<Lack>)>> {
     let functions = Functions::of(component.bytes());
     with_provided(component.contract(), |provided| {
@@ -93,15 +94,16 @@ fn with_provided<R>(
     Ok(answer)
 }
 
-/// How many names may have been asked for before a linker is made anew: components
-/// can import any name.
+/// The most names that one linker is asked for; after that a new linker is made. A
+/// component can import any name, and each question adds to the linker.
 const MAX_ANSWERS: usize = 4096;
 
 /// What the host provides for a contract.
 struct Provided {
     linker: Linker<State>,
-    /// By instance and function; the function is empty for the instance itself. Each
-    /// is asked once, because to ask for what is not there defines it.
+    /// The answers so far, by interface and function; the function is empty for the
+    /// interface itself. Each name is asked for only once, because the question
+    /// defines a name that is not there.
     answers: HashMap<(String, String), bool>,
 }
 
@@ -116,6 +118,7 @@ impl Provided {
         })
     }
 
+    /// Returns what is missing of an import, of which the component uses `functions`.
     fn lack(&mut self, import: &str, functions: &[String]) -> Option<Lack> {
         let (interface, version) = import.split_once('@').unwrap_or((import, ""));
         let named = |version: &str| format!("{interface}@{version}");
@@ -156,7 +159,7 @@ impl Provided {
         })
     }
 
-    /// Whether something is there, which `define` then cannot define.
+    /// Whether a name is there already, so that `define` cannot define it.
     fn answer(
         &mut self,
         interface: &str,
@@ -171,15 +174,14 @@ impl Provided {
     }
 }
 
-/// What the host provides: WASI, with its own TCP sockets in the place of
-/// wasmtime-wasi's.
+/// Makes the linker: WASI, with our own TCP sockets instead of those of
+/// wasmtime-wasi.
 pub(super) fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     linker.allow_shadowing(true);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     sockets::p2::add_to_linker(&mut linker)?;
-    // A 0.3 component may use 0.2 as well: that is what Rust's standard library
-    // does.
+    // A 0.3 component may use 0.2 as well, as Rust's standard library does.
     if contract == Contract::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         sockets::p3::add_to_linker(&mut linker)?;
@@ -188,7 +190,8 @@ pub(super) fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Li
     Ok(linker)
 }
 
-/// What compatible versions have in common; nothing for a snapshot.
+/// Returns the part of a version that compatible versions share. `None` for a
+/// pre-release.
 fn track(version: &str) -> Option<(u64, u64)> {
     let release = version.split('+').next().unwrap_or_default();
     let mut numbers = release.split('.').map(str::parse);
@@ -207,17 +210,18 @@ fn track(version: &str) -> Option<(u64, u64)> {
     }
 }
 
-/// The functions of each instance that a component imports.
+/// The functions of each interface that a component imports.
 struct Functions(Vec<(String, Vec<String>)>);
 
 impl Functions {
-    /// Nothing where the component is not valid: the compiler says why.
+    /// Returns no functions if the component is not valid. The compiler reports
+    /// that.
     fn of(bytes: &[u8]) -> Self {
         Self(Self::read(bytes).unwrap_or_default())
     }
 
     fn read(bytes: &[u8]) -> wasmparser::Result<Vec<(String, Vec<String>)>> {
-        // What is off is for the compiler to refuse.
+        // Accepts all proposals. The compiler refuses those that are off.
         let mut validator = Validator::new_with_features(WasmFeatures::all());
         let mut names = Vec::new();
         let mut depth = 0_u32;
@@ -233,7 +237,7 @@ impl Functions {
                 }
                 _ => {}
             }
-            // Of functions only the types matter here, and not the code.
+            // Only the types of functions matter here, not the code.
             let ValidPayload::End(types) = validator.payload(&payload)? else {
                 continue;
             };

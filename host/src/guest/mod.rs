@@ -2,19 +2,19 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `handler` | a component compiled, checked and ready to instantiate |
-//! | `imports` | what the host has of what a component imports |
+//! | `handler` | a component that is compiled, checked, and ready to instantiate |
+//! | `imports` | which of a component's imports the host provides |
 //! | `engine` | how wasmtime is set up for a version, and what room it takes |
 //! | `code` | a component's compiled code |
-//! | `exports` | a file per contract: bindings, lookup, calls |
+//! | `exports` | one file per contract: bindings, lookup, calls |
 //! | `grants` | what a guest may do beyond its connections |
-//! | `hand_over` | the calls that pass a connection on |
-//! | `draining` | how a guest learns that it is to do so |
+//! | `hand_over` | the calls that give a connection up and accept it |
+//! | `draining` | how a guest learns that it is to give connections up |
 //! | `roster` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
 //! | `stdio` | a guest's output, in the log |
-//! | `aside` | engines dropped off the event loops |
+//! | `aside` | engines that are dropped on a thread of their own |
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
 
 mod aside;
@@ -41,13 +41,13 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-/// What an instance's store holds.
+/// The data of an instance's store.
 pub(crate) struct State {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     memory: MemoryLimit,
     roster: Roster,
-    /// It counts as an instance that is there.
+    /// Counts this instance as alive.
     _instance: InstanceToken,
 }
 
@@ -81,19 +81,20 @@ impl WasiView for State {
 }
 
 /// Traps an instance that asks for more memory than it may have, in its memories
-/// and its tables together.
+/// and tables together.
 ///
-/// A `memory.grow` that merely fails would be reported by most guests as an
-/// abort without a reason; the trap names it.
+/// If `memory.grow` only failed, most guests would abort without a reason. The trap
+/// names the reason.
 struct MemoryLimit {
     max_memory_bytes: u64,
-    /// The most elements of a table.
+    /// The most elements of one table.
     max_table_elements: usize,
     used: u64,
+    /// To take back, if the growth fails after it was granted.
     last_growth: u64,
 }
 
-/// What an element of a table takes, in bytes.
+/// The size of a table's element, in bytes.
 const TABLE_ELEMENT: u64 = 8;
 
 impl MemoryLimit {
@@ -106,6 +107,7 @@ impl MemoryLimit {
         }
     }
 
+    /// Grants a growth, or fails with the trap.
     fn grow(&mut self, growth: u64) -> wasmtime::Result<bool> {
         let used = self.used.saturating_add(growth);
         if used > self.max_memory_bytes {
@@ -116,6 +118,7 @@ impl MemoryLimit {
         Ok(true)
     }
 
+    /// Takes the last growth back.
     fn growth_failed(&mut self) {
         self.used = self
             .used

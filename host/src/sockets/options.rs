@@ -1,7 +1,7 @@
-//! The socket options that WASI names, on an accepted connection.
+//! The socket options of WASI, on an accepted connection.
 //!
-//! Units are WASI's: nanoseconds and bytes. A value that is out of range but
-//! not zero is clamped, as the interface says.
+//! The units are those of WASI: nanoseconds and bytes. Zero is refused. Any other
+//! value that is out of range is clamped, as the interface says.
 
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 type Result<T> = std::result::Result<T, Errno>;
 
-/// Linux keeps keep-alive times in seconds, up to this many.
+/// The largest keep-alive time of Linux, in seconds.
 const MAX_KEEP_ALIVE_SECONDS: u64 = 32767;
-/// And this many probes.
+/// The largest number of keep-alive probes of Linux.
 const MAX_KEEP_ALIVE_COUNT: u32 = 127;
 
 impl Connection {
@@ -96,13 +96,15 @@ fn nanoseconds(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// Whole seconds, at least one: the kernel would take a fraction for zero.
+/// Returns whole seconds, at least one: the kernel would read a fraction of a
+/// second as zero.
 fn keep_alive_time(nanoseconds: u64) -> Result<Duration> {
     let seconds = not_zero(nanoseconds)?.div_ceil(1_000_000_000);
     Ok(Duration::from_secs(seconds.min(MAX_KEEP_ALIVE_SECONDS)))
 }
 
-/// Linux keeps twice what was asked for and reports that, see socket(7).
+/// Returns half of a buffer size: Linux doubles the size that was asked for, and
+/// reports the double (socket(7)).
 fn halved(size: usize) -> u64 {
     size as u64 / 2
 }

@@ -46,8 +46,8 @@ impl Exports for Blocking {
 }
 
 impl Blocking {
-    /// Calls the handler for a connection. Output that the kernel did not take goes
-    /// out while the guest waits for something else.
+    /// Calls the handler for a connection. While the guest waits for something
+    /// else, the host sends the output that the kernel did not take before.
     pub(crate) async fn handle(
         &self,
         store: &mut Store<State>,
@@ -65,7 +65,7 @@ impl Blocking {
         let result = poll_fn(|cx| {
             let result = clock.poll(call.as_mut(), cx);
             if result.is_pending() && connection.has_unsent() {
-                // An error is the guest's to see, at its next write.
+                // The guest sees the error at its next write.
                 let _ = connection.poll_flush(cx);
             }
             result

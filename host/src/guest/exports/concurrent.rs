@@ -1,5 +1,5 @@
-//! The contract `concurrent`: one call per connection, many at once in a store, on
-//! WASI 0.3.
+//! The contract `concurrent`: one call per connection, many calls at once in one
+//! store, on WASI 0.3.
 
 use super::{Exports, ExportsPre};
 use crate::connection::Connection;
@@ -45,8 +45,8 @@ impl Exports for Concurrent {
 }
 
 impl Concurrent {
-    /// Puts a connection into the guest's table, as the socket to call the handler
-    /// with.
+    /// Puts a connection into the guest's table. Returns the socket to call the
+    /// handler with.
     pub(crate) fn push(
         accessor: &Accessor<State>,
         connection: &Arc<Connection>,
@@ -55,8 +55,11 @@ impl Concurrent {
         socket.map_err(|error| Failure::from_call(&error))
     }
 
-    /// Calls the handler for a connection, inside the event loop of a store. The inner
-    /// error is what the handler has returned.
+    /// Calls the handler for a connection, inside the event loop of a store. The
+    /// inner error is the one that the handler has returned.
+    ///
+    /// A call that has begun cannot be cancelled; it ends by itself or with its
+    /// store (bytecodealliance/wasmtime#11833).
     pub(crate) async fn handle_in(
         &self,
         accessor: &Accessor<State>,

@@ -49,7 +49,8 @@ impl Exports for Evented {
 }
 
 impl Evented {
-    /// Tells the guest what is ready. Returns what it wants changed.
+    /// Tells the guest which connections are ready. Returns the changes that the
+    /// guest asks for.
     pub(crate) async fn turn(
         &self,
         store: &mut Store<State>,
@@ -63,7 +64,8 @@ impl Evented {
     }
 }
 
-/// The event that gives the guest a connection, whose resources are put into its table.
+/// Puts a connection's resources into the guest's table, and returns the event that
+/// gives the guest the connection.
 pub(crate) fn opened(
     table: &mut ResourceTable,
     id: ConnectionId,

@@ -1,5 +1,5 @@
-//! What a component exports, one file per contract: its bindings, how its functions are
-//! found in an instance, and the calls of them.
+//! The exports of a component, one file per contract: the bindings, the lookup of
+//! the functions in an instance, and the calls of them.
 
 mod blocking;
 mod concurrent;
@@ -14,7 +14,7 @@ use crate::guest::State;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Result, Store};
 
-/// Where to find the functions of a component's contract in each of its instances.
+/// The places of a contract's functions in each instance of a component.
 pub(crate) enum ExportsPre {
     Blocking(blocking::Pre),
     Evented(evented::Pre),
@@ -33,7 +33,8 @@ impl ExportsPre {
 
 /// The functions of one contract, in one instance.
 pub(crate) trait Exports: Sized {
-    /// Finds them. `None` if the component has another contract.
+    /// Finds the functions in an instance. `None` if the component has another
+    /// contract.
     fn load(
         pre: &ExportsPre,
         store: &mut Store<State>,

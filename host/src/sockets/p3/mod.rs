@@ -1,9 +1,9 @@
-//! WASI 0.3: an accepted connection as `tcp-socket`, with the streams of its
-//! `send` and `receive`.
+//! WASI 0.3: an accepted connection as `tcp-socket`, with the streams of its `send`
+//! and `receive`.
 //!
-//! The bytes go straight between the kernel and the guest's memory; the host
-//! buffers nothing. UDP is wasmtime-wasi's altogether and only passed on,
-//! because 0.3 has both kinds of socket in one interface.
+//! The bytes move directly between the kernel and the guest's memory; the host
+//! buffers none of them. UDP sockets are passed on to wasmtime-wasi, because 0.3
+//! has both kinds of socket in one interface.
 
 mod udp;
 
@@ -25,15 +25,15 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use wasmtime_wasi::p3::sockets::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::WasiSockets;
 
-/// Puts our `wasi:sockets/types` in the place of wasmtime-wasi's.
+/// Replaces wasmtime-wasi's `wasi:sockets/types` by ours.
 pub(crate) fn add_to_linker<T: SocketsStore>(linker: &mut Linker<T>) -> Result<()> {
     add_types_to_linker::<T, Sockets>(linker, T::sockets)
 }
 
-/// Says how a direction ended, once, to the future that the guest holds.
+/// Tells the future that the guest holds how a direction ended.
 type Ending = oneshot::Sender<Result<(), ErrorCode>>;
 
-/// The stream that `receive` returns.
+/// The producer of the stream that `receive` returns.
 struct Receive(Option<(Held, Ending)>);
 
 impl Receive {
@@ -69,7 +69,7 @@ impl<D: 'static> StreamProducer<D> for Receive {
         let Some(connection) = held.get() else {
             return Poll::Ready(Ok(self.end(Err(OVER))));
         };
-        // A read of nothing asks for readiness.
+        // A read of zero bytes asks for readiness.
         let wait_only = destination.remaining(store.as_context_mut()) == Some(0);
         let mut destination = (!wait_only).then(|| destination.as_direct(store, MAX_TRANSFER));
         loop {
@@ -99,14 +99,15 @@ impl<D: 'static> StreamProducer<D> for Receive {
     }
 }
 
-/// What takes the bytes of the stream given to `send`.
+/// The consumer of the stream that the guest gives to `send`.
 struct Send(Option<(Held, Ending)>);
 
 impl Send {
     fn end(&mut self, result: Result<(), ErrorCode>) -> StreamResult {
         if let Some((held, ending)) = self.0.take() {
-            // A handler that was told to hand the connection over lets go of the
-            // stream for that. Should it end instead, closing sends FIN.
+            // A handler that was asked to hand the connection over drops its stream
+            // in order to do so. If the handler ends instead, the close of the
+            // connection sends FIN.
             if let Some(connection) = held.get()
                 && !connection.was_told()
             {
@@ -142,7 +143,7 @@ impl<D: 'static> StreamConsumer<D> for Send {
         };
         let mut source = source.as_direct(store);
         let bytes = source.remaining();
-        // A write of nothing asks for readiness.
+        // A write of zero bytes asks for readiness.
         let result = if bytes.is_empty() {
             connection.poll_writable(cx).map_ok(|()| 0)
         } else {
@@ -166,14 +167,14 @@ impl<D: 'static> StreamConsumer<D> for Send {
     }
 }
 
-/// What a connected socket answers to `bind`, `connect`, `listen`, and to a
+/// The error of a connected socket for `bind`, `connect` and `listen`, and for a
 /// second `send` or `receive`.
 const INVALID_STATE: ErrorCode = ErrorCode::InvalidState;
 
-/// What a socket answers for an address that WASI has no words for.
-const NO_WORDS: ErrorCode = ErrorCode::NotSupported;
+/// The error for an address that WASI cannot express.
+const UNSUPPORTED_ADDRESS: ErrorCode = ErrorCode::NotSupported;
 
-/// How a stream ends whose connection is over, because its handler is done.
+/// The end of a stream whose connection's handler is done.
 const OVER: ErrorCode = ErrorCode::ConnectionAborted;
 
 /// Whether an accepted connection is behind `socket`.
@@ -184,7 +185,7 @@ fn is_accepted<T: SocketsStore>(
     store.with(|mut access| access.get().accepted(socket).is_some())
 }
 
-/// The same store, as wasmtime-wasi wants to see it.
+/// Returns the same store with wasmtime-wasi's view of it.
 fn wasi<'a, T: SocketsStore>(access: &'a mut Access<'_, T, Sockets>) -> Access<'a, T, WasiSockets> {
     Access::new(access.as_context_mut(), |store: &mut T| {
         store.wasi_sockets()
@@ -302,7 +303,7 @@ impl HostTcpSocket for SocketsView<'_> {
             Some(accepted) => {
                 let connection = accepted.connection().ok_or(INVALID_STATE)?;
                 let local = connection.local_ip().map_err(ErrorCode::from)?;
-                Ok(local.ok_or(NO_WORDS)?.into())
+                Ok(local.ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => HostTcpSocket::get_local_address(&mut self.0, socket),
         }
@@ -312,7 +313,7 @@ impl HostTcpSocket for SocketsView<'_> {
         match self.accepted(&socket) {
             Some(accepted) => {
                 let peer = accepted.connection().ok_or(INVALID_STATE)?.peer();
-                Ok(peer.ip().ok_or(NO_WORDS)?.into())
+                Ok(peer.ip().ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => HostTcpSocket::get_remote_address(&mut self.0, socket),
         }

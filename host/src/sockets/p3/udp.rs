@@ -1,7 +1,6 @@
-//! `udp-socket` of WASI 0.3: passed on to wasmtime-wasi as it is.
+//! `udp-socket` of WASI 0.3, which is passed on to wasmtime-wasi unchanged.
 //!
-//! It stands in the same interface as `tcp-socket`, so the view has to
-//! implement both.
+//! It is in the same interface as `tcp-socket`, so the view has to implement both.
 
 use crate::sockets::{Sockets, SocketsStore, SocketsView};
 use wasmtime::Result;

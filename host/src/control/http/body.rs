@@ -1,9 +1,10 @@
-//! The bodies of requests: how long they are, and their bytes as they come.
+//! The bodies of requests: how long they are, and their bytes as they arrive.
 //!
-//! A body lives as long as its request, which holds the connection. It has no
-//! limit of size or time of its own; `request` has.
+//! A body lives as long as its request, which holds the connection. This module
+//! sets no limit of size or time; `request` does.
 
-use crate::control::http::{HeadError, MAX_HEAD, READ};
+use super::READ;
+use super::head::{HeadError, MAX_HEAD};
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use hyper::{Request, Version};
@@ -16,7 +17,7 @@ pub(super) const MAX_SIZE_LINE: usize = 4 << 10;
 
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
+pub(in crate::control) enum BodyError {
     #[error("{0}")]
     System(#[from] io::Error),
     #[error("it ends too early")]
@@ -27,7 +28,7 @@ pub(super) enum BodyError {
     Trailers,
 }
 
-/// How long the body is.
+/// Returns the length of the body as the head says it.
 pub(super) fn length(head: &Request<()>) -> Result<Rest, HeadError> {
     let refused = |why| Err(HeadError::Length(why));
     let lengths = only(head.headers(), &CONTENT_LENGTH);
@@ -54,38 +55,39 @@ pub(super) fn length(head: &Request<()>) -> Result<Rest, HeadError> {
     }
 }
 
-/// The value of a field that may be there once.
+/// Returns the value of a field that may appear once at most.
 fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, ()> {
     let mut values = fields.get_all(name).iter();
     let value = values.next().map(|value| value.as_bytes().trim_ascii());
     values.next().map_or(Ok(value), |_| Err(()))
 }
 
-/// What is still to come of a body.
+/// The part of a body that is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// So many bytes.
+    /// This many bytes.
     Plain(u64),
-    /// The line with the size of a chunk, and what follows it.
+    /// The line with the size of the next chunk, and everything after it.
     Size,
-    /// So many bytes of a chunk, its end, and what follows it.
+    /// This many bytes of the current chunk, its end, and everything after it.
     Chunk(u64),
-    /// Lines up to an empty one, of which so many bytes have been read.
+    /// Trailer lines up to an empty line. This many bytes of them have been read.
     Trailers(usize),
 }
 
-/// A body, which is read from the client as it is asked for.
+/// A body. It is read from the client on demand.
 #[derive(Debug)]
-pub(super) struct Body<'a> {
+pub(in crate::control) struct Body<'a> {
     stream: &'a mut UnixStream,
     buffer: BytesMut,
     rest: Rest,
-    /// The client waits for a word before it sends the body.
+    /// The client waits for `100 Continue` before it sends the body.
     expected: bool,
 }
 
 impl<'a> Body<'a> {
-    /// What is still to come from `stream`, after what is in `buffer` already.
+    /// Makes a body of the bytes in `buffer` and those that are still to come from
+    /// `stream`.
     pub(super) fn new(
         stream: &'a mut UnixStream,
         buffer: BytesMut,
@@ -100,17 +102,17 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// How many bytes are still to come, if the request says so.
-    pub(super) fn size(&self) -> Option<u64> {
+    /// Returns how many bytes are still to come, if the request says so.
+    pub(in crate::control) fn size(&self) -> Option<u64> {
         match self.rest {
             Rest::Plain(left) => Some(left),
             _ => None,
         }
     }
 
-    /// The next bytes, at least one, or nothing at the end. They have no time
-    /// limit.
-    pub(super) async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
+    /// Returns the next bytes, at least one. `None` at the end of the body. There
+    /// is no time limit.
+    pub(in crate::control) async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
             match self.rest {
                 Rest::Plain(0) => return Ok(None),
@@ -140,9 +142,10 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// Reads the line with the size of a chunk.
     async fn size_line(&mut self) -> Result<(), BodyError> {
         let parsed = httparse::parse_chunk_size(&self.buffer);
-        // An empty number is none.
+        // A size must have at least one digit.
         let first = self.buffer.first();
         if parsed.is_err() || first.is_some_and(|byte| !byte.is_ascii_hexdigit()) {
             return Err(BodyError::Chunk);
@@ -161,6 +164,7 @@ impl<'a> Body<'a> {
         self.fill().await
     }
 
+    /// Reads one line of the trailers.
     async fn trailer(&mut self, before: usize) -> Result<(), BodyError> {
         let end = self.buffer.iter().position(|&byte| byte == b'\n');
         let line = end.map_or(self.buffer.len(), |end| end.saturating_add(1));
@@ -178,7 +182,7 @@ impl<'a> Body<'a> {
         Ok(())
     }
 
-    /// Up to `most` bytes, and at least one.
+    /// Returns up to `most` bytes, at least one.
     async fn take(&mut self, most: u64) -> Result<Bytes, BodyError> {
         if self.buffer.is_empty() {
             self.fill().await?;
@@ -188,6 +192,7 @@ impl<'a> Body<'a> {
         Ok(self.buffer.split_to(count).freeze())
     }
 
+    /// Reads more bytes into the buffer. Asks a waiting client to continue first.
     async fn fill(&mut self) -> Result<(), BodyError> {
         if std::mem::take(&mut self.expected) {
             self.stream

@@ -1,26 +1,27 @@
 //! The control socket as a file: how it is made, and how it is removed.
 //!
-//! A socket file outlives a killed process, so a start may find one. Only
-//! ECONNREFUSED says that nobody has it open; after every other answer the file
-//! stays where it is. Looking, removing and binding are three steps, so whoever
-//! does them holds a lock on the file `PATH.lock`, which is there only meanwhile.
+//! A socket file stays when its process is killed, so a start may find one. Only
+//! ECONNREFUSED shows that no process has it open; after every other answer the
+//! file stays. Looking, removing and binding are three steps. A process that does
+//! them holds a lock on the file `PATH.lock`, which exists only during that time.
 
-use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock};
+mod lock;
+
+use lock::Lock;
+use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long a start waits for another one that is at the same socket.
+/// How long a start waits for another start at the same socket.
 const TURN: Duration = Duration::from_secs(1);
 
-/// Clients that wait to be accepted.
+/// How many clients may wait to be accepted.
 const BACKLOG: i32 = 128;
 
 /// The longest path of a socket, in bytes.
@@ -30,36 +31,36 @@ pub(super) const MAX_PATH: usize = 107;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// A running process answers on it.
+    /// A running process has the socket.
     #[error("a running process has the control socket {}; choose another path", .0.display())]
     InUse(PathBuf),
-    /// Another start has it just now.
+    /// Another start is making the socket now.
     #[error(
         "another process is making the control socket {path} and holds {path}.lock; choose \
          another path, or try again",
         path = .0.display()
     )]
     Starting(PathBuf),
-    /// Something else is in the way.
+    /// The path names something other than a socket.
     #[error(
         "{} is there and is no socket; choose another path for the control socket",
         .0.display()
     )]
     NotASocket(PathBuf),
-    /// A socket for something else is in the way.
+    /// The path names a socket of another kind.
     #[error(
         "{} is another program's socket, and of another kind; choose another path for the \
          control socket",
         .0.display()
     )]
     AnotherKind(PathBuf),
-    /// What is in the way as the lock is none.
+    /// The file under the lock's name is not a lock.
     #[error(
         "{} is in the way, which is to be the lock of the control socket; choose another path",
         .0.display()
     )]
     NoLock(PathBuf),
-    /// Whether somebody answers on it is not to be found out.
+    /// It is unknown whether a process has the socket.
     #[error(
         "{} is there, and whether a running process has it cannot be found out: {}; choose \
          another path, or remove it", .0.display(), .1
@@ -76,6 +77,7 @@ pub enum ControlError {
     System(PathBuf, #[source] io::Error),
 }
 
+/// Returns what helps against an error of the system.
 fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::NOENT | Errno::NOTDIR) => "; make its directory first",
@@ -87,8 +89,8 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// The address of a socket with this path. The empty path is none: it would be
-/// an address that the kernel chooses.
+/// Returns the address of a socket with this path. The empty path is refused: for
+/// it the kernel would choose an address.
 pub(super) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
     if path.as_os_str().len() > MAX_PATH || path.as_os_str().is_empty() {
         return Err(Errno::NAMETOOLONG.into());
@@ -96,8 +98,8 @@ pub(super) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(path)?)
 }
 
-/// A listening control socket. Dropping it removes the file, if it is still this
-/// socket's.
+/// A listening control socket. On drop it removes its file, unless the file is
+/// another socket's by then.
 pub(super) struct Socket {
     listener: Arc<OwnedFd>,
     path: PathBuf,
@@ -106,8 +108,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket with the mode 0600, and replaces one that a killed
-    /// process left. Waits no longer than a second, and only for another start.
+    /// Makes the socket with the mode 0600. Replaces a socket that a killed process
+    /// left behind. Waits for at most a second, and only for another start.
     pub(super) fn bind(path: &Path) -> Result<Self, ControlError> {
         let address = match address(path) {
             Ok(address) => address,
@@ -118,8 +120,8 @@ impl Socket {
         };
         let system = |error: Errno| ControlError::System(path.to_owned(), error.into());
         let listener = stream().map_err(system)?;
-        // The file gets the socket's own mode: it is right from the first moment
-        // on, and the process's umask stays what it is.
+        // The file gets the mode of the socket. So the mode is right from the first
+        // moment, and the process's umask does not change.
         fchmod(&listener, Mode::RUSR | Mode::WUSR).map_err(system)?;
         let _lock = Lock::take(path, TURN)?;
         if is_stale(path, &address)? {
@@ -148,7 +150,8 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let lock = Lock::take(&self.path, Duration::ZERO);
         if matches!(lock, Err(ControlError::Starting(_))) {
-            // Whoever has it is about to replace the socket, or to be refused.
+            // The holder of the lock is about to replace the socket, or to be
+            // refused.
             return;
         }
         if identity(&self.path).is_ok_and(|found| found == Some(self.identity)) {
@@ -157,12 +160,14 @@ impl Drop for Socket {
     }
 }
 
+/// Makes a socket that is not bound yet.
 fn stream() -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
-/// Whether there is a socket that nobody has open. False if there is nothing.
+/// Whether the path has a socket that no process has open. False if the path has
+/// nothing.
 fn is_stale(path: &Path, address: &SocketAddrUnix) -> Result<bool, ControlError> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -172,20 +177,21 @@ fn is_stale(path: &Path, address: &SocketAddrUnix) -> Result<bool, ControlError>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(ControlError::System(path.to_owned(), error)),
     }
-    // It does not block: the one who has it may be stopped, with a full backlog.
+    // Does not block: the process that has the socket may be stopped, with a full
+    // backlog.
     let tried = stream().and_then(|probe| rustix::net::connect(&probe, address));
     match tried {
         // EAGAIN is a full backlog.
         Ok(()) | Err(Errno::AGAIN) => Err(ControlError::InUse(path.to_owned())),
         Err(Errno::CONNREFUSED) => Ok(true),
-        // It was removed meanwhile.
+        // The file was removed in the meantime.
         Err(Errno::NOENT) => Ok(false),
         Err(Errno::PROTOTYPE) => Err(ControlError::AnotherKind(path.to_owned())),
         Err(error) => Err(ControlError::Unknown(path.to_owned(), error.into())),
     }
 }
 
-/// Device and inode of what is there, if anything is.
+/// Returns device and inode of the file under the path, if there is one.
 fn identity(path: &Path) -> io::Result<Option<(u64, u64)>> {
     match std::fs::symlink_metadata(path) {
         Ok(found) => Ok(Some((found.dev(), found.ino()))),
@@ -194,84 +200,10 @@ fn identity(path: &Path) -> io::Result<Option<(u64, u64)>> {
     }
 }
 
-/// The right to look at a socket file and to replace it.
-///
-/// It is a lock on `PATH.lock`. The holder removes that file, so whoever gets a
-/// lock looks whether the file that he has locked is still there.
-struct Lock {
-    path: PathBuf,
-    file: File,
-}
-
-impl Lock {
-    fn take(socket: &Path, patience: Duration) -> Result<Self, ControlError> {
-        let mut path = OsString::from(socket);
-        path.push(".lock");
-        let path = PathBuf::from(path);
-        let since = Instant::now();
-        loop {
-            let file = Self::open(&path, socket)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    let path = path.clone();
-                    let lock = Self { path, file };
-                    if lock.is_there() {
-                        return Ok(lock);
-                    }
-                    // Its last holder has removed it.
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if since.elapsed() < patience => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(Errno::WOULDBLOCK) => return Err(ControlError::Starting(socket.to_owned())),
-                Err(error) => {
-                    return Err(ControlError::System(socket.to_owned(), error.into()));
-                }
-            }
-        }
-    }
-
-    fn open(path: &Path, socket: &Path) -> Result<File, ControlError> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
-            .and_then(|file| Ok((file.metadata()?, file)));
-        match opened {
-            // An empty file is nobody's loss when it is removed.
-            Ok((data, file)) if data.is_file() && data.len() == 0 => Ok(file),
-            Ok(_) => Err(ControlError::NoLock(path.to_owned())),
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::ISDIR | Errno::LOOP | Errno::NXIO) => {
-                    Err(ControlError::NoLock(path.to_owned()))
-                }
-                _ => Err(ControlError::System(socket.to_owned(), error)),
-            },
-        }
-    }
-
-    fn is_there(&self) -> bool {
-        let held = self.file.metadata().map(|held| (held.dev(), held.ino()));
-        held.is_ok_and(|held| identity(&self.path).is_ok_and(|found| found == Some(held)))
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        if self.is_there() {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
@@ -350,8 +282,8 @@ mod tests {
         assert!(!path.exists());
     }
 
-    /// Of many starts at once over a stale socket, one has it, and all others are
-    /// refused.
+    /// Of many simultaneous starts over a stale socket, one gets it and all others
+    /// are refused.
     #[test]
     fn of_many_starts_one_gets_the_socket() {
         let directory = Directory::new("many");
