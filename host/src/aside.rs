@@ -1,4 +1,5 @@
-//! Slow work on a thread of its own, so that it does not block an event loop.
+//! Slow work and slow drops on a thread of their own, so that they do not block an event
+//! loop.
 
 use std::io;
 use tokio::sync::oneshot;
@@ -26,6 +27,29 @@ pub(crate) async fn aside<T: Send + 'static>(
     result
         .await
         .map_err(|_| io::Error::other(format!("the thread {name} has panicked")))
+}
+
+/// Holds a value, and drops it on a thread of its own.
+///
+/// The drop of the last reference to an engine unmaps the engine's pool. That takes
+/// milliseconds for each GiB that guests have touched, and the dropping thread may
+/// have connections to serve.
+pub(crate) struct DropAside<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> DropAside<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T: Send + 'static> Drop for DropAside<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        // If the system gives no thread, the value is dropped here.
+        let _: io::Result<_> = std::thread::Builder::new()
+            .name("sockserve-drop".to_owned())
+            .spawn(move || drop(value));
+    }
 }
 
 #[cfg(test)]

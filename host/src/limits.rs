@@ -34,7 +34,7 @@ pub struct Limits {
     /// what the guest has written, then reads and drops what the peer sends, up to
     /// the peer's FIN, so that no RST overtakes the answer. By default 2 seconds. A
     /// peer that has not taken all of the output by then is reset.
-    pub linger: Duration,
+    pub close_timeout: Duration,
     /// How long open connections may continue after the service was told to stop.
     /// By default 10 seconds. Connections that are still open then are closed.
     pub drain_timeout: Duration,
@@ -48,7 +48,7 @@ impl Default for Limits {
             deadline: Duration::from_secs(1),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             backlog: 1024,
-            linger: Duration::from_secs(2),
+            close_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -128,7 +128,7 @@ mod tests {
             std::thread::available_parallelism().unwrap().get()
         );
         assert_eq!(limits.backlog, 1024);
-        assert_eq!(limits.linger, Duration::from_secs(2));
+        assert_eq!(limits.close_timeout, Duration::from_secs(2));
         assert_eq!(limits.drain_timeout, Duration::from_secs(10));
     }
 }

@@ -1,17 +1,18 @@
 //! A component that is compiled, checked against what the host provides, and ready
 //! to be instantiated.
 
+use crate::aside::DropAside;
 use crate::component::Component;
 use crate::component::cache::CompileCache;
-use crate::contract::{Contract, Dispatch, Incompatible};
+use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
-use crate::guest::aside::DropAside;
 use crate::guest::clock::{GuestClock, TimeOfDay};
 use crate::guest::engine::{Built, VersionToken, build};
 use crate::guest::exports::{Blocking, Concurrent, Evented, Exports, ExportsPre};
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
-use crate::guest::grants::{Files, GrantError, Grants};
+use crate::guest::grants::{Files, Grants};
 use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
+use crate::guest::handler_error::HandlerError;
 use crate::guest::imports::{Lack, lacks, linker};
 use crate::guest::roster::Roster;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
@@ -93,83 +94,6 @@ pub struct Handler {
     /// The last field, so that this is the last reference to the engine that is
     /// dropped.
     _engine: DropAside<Engine>,
-}
-
-/// Why a component cannot be a service's handler. One line each.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HandlerError {
-    /// The contract and the dispatch do not go together.
-    #[error(transparent)]
-    Incompatible(#[from] Incompatible),
-    /// A grant cannot be given.
-    #[error(transparent)]
-    Grant(#[from] GrantError),
-    /// wasmtime cannot be set up with these limits.
-    #[error("cannot set up the engine: {0}")]
-    Engine(String),
-    /// wasmtime does not accept the component.
-    #[error("{name}: cannot be compiled: {reason}")]
-    Compile {
-        /// The component's name.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The component's instances take more than the limits allow.
-    #[error("{name}: {reason}")]
-    TooLarge {
-        /// The component's name.
-        name: String,
-        /// What is too large, and the option to change.
-        reason: String,
-    },
-    /// The system has too little address space, or too few memory mappings, for the
-    /// instances. Older versions may still take them.
-    #[error("{name}: {reason}")]
-    NoRoom {
-        /// The component's name.
-        name: String,
-        /// What is too scarce, and what would help.
-        reason: String,
-    },
-    /// The component has an import that the host does not provide.
-    #[error("{name}: imports {import}, {reason}")]
-    Import {
-        /// The component's name.
-        name: String,
-        /// The import.
-        import: String,
-        /// What is missing, and what would help.
-        reason: String,
-    },
-    /// The component's imports or exports have other types than those of the host.
-    #[error("{name}: does not fit: {reason}")]
-    Mismatch {
-        /// The component's name.
-        name: String,
-        /// What does not fit.
-        reason: String,
-    },
-    /// The component could not be instantiated.
-    #[error("{name}: {reason}")]
-    Instantiate {
-        /// The component's name.
-        name: String,
-        /// What went wrong.
-        reason: String,
-    },
-}
-
-impl HandlerError {
-    /// Returns the error for an import that the host does not fully provide.
-    pub(crate) fn lacking(source: &str, import: String, lack: &Lack) -> Self {
-        Self::Import {
-            name: source.to_owned(),
-            import,
-            reason: lack.to_string(),
-        }
-    }
 }
 
 impl fmt::Debug for Handler {

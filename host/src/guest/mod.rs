@@ -3,6 +3,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `handler` | a component that is compiled, checked, and ready to instantiate |
+//! | `handler_error` | why a component cannot be one |
 //! | `imports` | which of a component's imports the host provides |
 //! | `engine` | how wasmtime is set up for a version, and what room it takes |
 //! | `code` | a component's compiled code |
@@ -14,10 +15,8 @@
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
 //! | `stdio` | a guest's output, in the log |
-//! | `aside` | engines that are dropped on a thread of their own |
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
 
-mod aside;
 pub(crate) mod clock;
 mod code;
 pub(crate) mod deadline;
@@ -28,6 +27,7 @@ pub(crate) mod failure;
 pub(crate) mod grants;
 pub(crate) mod hand_over;
 pub(crate) mod handler;
+pub(crate) mod handler_error;
 pub(crate) mod imports;
 pub(crate) mod roster;
 pub(crate) mod stdio;

@@ -29,7 +29,8 @@ mod threads;
 
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
-use crate::guest::handler::{Handler, HandlerError};
+use crate::guest::handler::Handler;
+use crate::guest::handler_error::HandlerError;
 use crate::lifecycle::Phase;
 use crate::listen::address::{AddressError, ListenAddress};
 use crate::listen::bind::{self, BindError};

@@ -22,7 +22,7 @@ pub struct RollbackPolicy {
     /// ended. By default 50. 100 or more never takes a version back.
     pub percent: u8,
     /// How many connections must have ended before the version is judged. By default 5.
-    pub least: u32,
+    pub min_ended: u32,
     /// How long after the swap the version can be taken back. By default 60 seconds.
     pub window: Duration,
     /// Which failed connections count. By default those whose instance died.
@@ -46,7 +46,7 @@ impl Default for RollbackPolicy {
     fn default() -> Self {
         Self {
             percent: 50,
-            least: 5,
+            min_ended: 5,
             window: Duration::from_secs(60),
             on: RollbackOn::default(),
         }
@@ -58,7 +58,7 @@ impl RollbackPolicy {
     fn condemns(&self, handled: u64, failed: u64, age: Duration) -> bool {
         let ended = handled + failed;
         age <= self.window
-            && ended >= u64::from(self.least)
+            && ended >= u64::from(self.min_ended)
             && failed * 100 > ended * u64::from(self.percent)
     }
 }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn the_default_policy_is_as_documented() {
         let policy = RollbackPolicy::default();
-        assert_eq!((policy.percent, policy.least), (50, 5));
+        assert_eq!((policy.percent, policy.min_ended), (50, 5));
         assert_eq!(policy.window, Duration::from_secs(60));
         assert_eq!(policy.on, RollbackOn::Fault);
     }

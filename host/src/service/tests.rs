@@ -109,7 +109,7 @@ fn a_driver_that_panics_again_and_again_ends_the_service() {
 fn limits_for_ever_harm_nothing() {
     let limits = Limits {
         deadline: Duration::MAX,
-        linger: Duration::MAX,
+        close_timeout: Duration::MAX,
         drain_timeout: Duration::MAX,
         ..Limits::default()
     };

@@ -63,7 +63,7 @@ impl Versions {
         let Admitted { connection, stay } = admitted;
         let unsent = tokio::select! {
             biased;
-            unsent = connection.close(self.limits.linger) => unsent,
+            unsent = connection.close(self.limits.close_timeout) => unsent,
             () = self.reached(Phase::Aborting) => connection.close(Duration::ZERO).await,
         };
         if unsent > 0 {

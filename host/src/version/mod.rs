@@ -28,8 +28,7 @@ use crate::guest::handler::Handler;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::sync::lock;
 use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
-use crate::version::entrance::{Entrance, Gate, Intake};
-use crate::version::offer::Offer;
+use crate::version::entrance::{Entrance, Gate};
 use crate::version::stay::{Admitted, Stay};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -258,58 +257,6 @@ impl Version {
                 return;
             }
             fewer.await;
-        }
-    }
-
-    /// Opens the entrance of the version's shared instance. Its gate is shut.
-    pub(crate) fn open_intake(&self) -> Intake {
-        let (entrance, intake, gate) = entrance::open();
-        *lock(&self.entrance) = Some(entrance);
-        *lock(&self.gate) = Some(gate);
-        intake
-    }
-
-    /// Lets accepted connections in, unless the version before holds the gate too.
-    pub(crate) fn open_gate(&self) {
-        *lock(&self.gate) = None;
-    }
-
-    /// Holds the gate of `next` until this version has offered its connections or has
-    /// ended.
-    pub(crate) fn hold_gate_of(&self, next: &Self) {
-        let gate = lock(&next.gate).clone();
-        *lock(&self.next_gate) = gate;
-    }
-
-    /// Releases the gate of the next version.
-    pub(crate) fn release_next_gate(&self) {
-        *lock(&self.next_gate) = None;
-    }
-
-    /// Counts a connection on this version, and queues it for the shared instance.
-    /// Gives it back if the version takes no more.
-    pub(crate) fn queue(
-        self: &Arc<Self>,
-        connection: Arc<Connection>,
-    ) -> Result<(), Arc<Connection>> {
-        let entrance = lock(&self.entrance);
-        let Some(entrance) = &*entrance else {
-            return Err(connection);
-        };
-        let stay = Stay::new(self);
-        let admitted = Admitted { connection, stay };
-        entrance.accepted(admitted).map_err(|refused| {
-            refused.stay.withdraw();
-            refused.connection
-        })
-    }
-
-    /// Queues offers for the shared instance. Gives them back if the version takes no
-    /// more.
-    pub(crate) fn queue_offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
-        match &*lock(&self.entrance) {
-            Some(entrance) => entrance.offers(offers),
-            None => Err(offers),
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) struct ControlOptions {
     #[arg(long, value_name = "PERCENT", default_value_t = RollbackPolicy::default().percent)]
     rollback_percent: u8,
     /// Judge a new version when so many of its connections have ended
-    #[arg(long, value_name = "N", default_value_t = RollbackPolicy::default().least)]
+    #[arg(long, value_name = "N", default_value_t = RollbackPolicy::default().min_ended)]
     rollback_least: u32,
     /// Judge it no longer than this after the swap
     #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "60s")]
@@ -79,7 +79,7 @@ impl ControlOptions {
     pub(super) fn rollback(&self) -> RollbackPolicy {
         RollbackPolicy {
             percent: self.rollback_percent,
-            least: self.rollback_least,
+            min_ended: self.rollback_least,
             window: self.rollback_window,
             on: match self.rollback_on {
                 On::Fault => RollbackOn::Fault,
@@ -184,7 +184,7 @@ impl LimitOptions {
             deadline: self.deadline,
             workers: self.workers.unwrap_or(Limits::default().workers),
             backlog: self.backlog,
-            linger: self.linger,
+            close_timeout: self.linger,
             drain_timeout: self.drain_timeout,
         }
     }

@@ -79,7 +79,7 @@ impl Probe {
 
     /// Opens one real connection over loopback to a version of `handler` that is not
     /// current, and checks the answer. Then waits until that version has ended, at most
-    /// for `linger`.
+    /// for the close timeout.
     pub(crate) async fn run(
         &self,
         versions: &Arc<Versions>,
@@ -99,7 +99,7 @@ impl Probe {
         let probed = tokio::time::timeout(self.timeout, probing).await;
         version.abort();
         // Its instance takes room that the first user's connection may need.
-        let _ = tokio::time::timeout(versions.limits.linger, version.emptied()).await;
+        let _ = tokio::time::timeout(versions.limits.close_timeout, version.emptied()).await;
         match probed {
             _ if answer.starts_with(&self.expect) => Ok(()),
             Err(_) => Err(ProbeError::Timeout(self.timeout, shown(&answer))),

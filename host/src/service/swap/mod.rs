@@ -4,14 +4,24 @@
 //! makes the new version current, for the next accept. If anything fails before, the
 //! old version serves on. The connections of the old version are handed over to the new
 //! one, drain, or are closed.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `options` | how to swap |
+//! | `outcome` | what a swap came to, or why there was none |
+
+mod options;
+mod outcome;
+
+pub use options::{OldConnections, SwapOptions};
+pub use outcome::{SwapError, Swapped};
 
 use crate::aside::aside;
 use crate::component::Component;
-use crate::component::builtin::{self, LoadError};
+use crate::component::builtin;
 use crate::dispatch;
-use crate::guest::handler::{Handler, HandlerError};
+use crate::guest::handler::Handler;
 use crate::lifecycle::Phase;
-use crate::service::probe::{Probe, ProbeError};
 use crate::service::{ServiceHandle, Shared};
 use crate::text;
 use crate::version::{Origin, Version};
@@ -20,167 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
-
-/// What becomes of the connections of the version before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OldConnections {
-    /// The new version continues them. A connection that cannot leave, or that the new
-    /// version refuses, stays with the old version.
-    HandOver,
-    /// They finish. Those that are open at the drain timeout are closed.
-    Drain,
-    /// They are closed.
-    Abort,
-}
-
-/// How a swap treats old connections, and whether it probes.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct SwapOptions {
-    /// What becomes of the old version's connections. By default they are handed
-    /// over if both versions can do that, and drain otherwise.
-    pub old: Option<OldConnections>,
-    /// How long connections may stay with the old version. By default the service's
-    /// drain timeout if they drain, and without limit if they are handed over.
-    pub drain_timeout: Option<Duration>,
-    /// A connection that tries the new version first. By default none.
-    pub probe: Option<Probe>,
-}
-
-impl SwapOptions {
-    /// Decides what becomes of the old version's connections.
-    #[must_use]
-    pub fn old(mut self, old: OldConnections) -> Self {
-        self.old = Some(old);
-        self
-    }
-
-    /// Limits how long connections may stay with the old version.
-    #[must_use]
-    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.drain_timeout = Some(timeout);
-        self
-    }
-
-    /// Tries the new version with a probe first.
-    #[must_use]
-    pub fn probe(mut self, probe: Probe) -> Self {
-        self.probe = Some(probe);
-        self
-    }
-
-    /// Decides what becomes of the connections of `old`. An error if a hand-over was
-    /// asked for and one of the handlers cannot do it.
-    pub(super) fn old_mode(
-        &self,
-        old: &Handler,
-        new: &Handler,
-    ) -> Result<OldConnections, SwapError> {
-        let obstacle = if !old.gives_up() {
-            Some((old, "cannot give its connections up"))
-        } else if !new.takes_over() {
-            Some((new, "cannot take connections over"))
-        } else {
-            None
-        };
-        match (self.old, obstacle) {
-            (None, None) => Ok(OldConnections::HandOver),
-            (None, Some(_)) => Ok(OldConnections::Drain),
-            (Some(OldConnections::HandOver), Some((handler, what))) => {
-                Err(SwapError::HandOver(handler.source().to_owned(), what))
-            }
-            (Some(mode), _) => Ok(mode),
-        }
-    }
-}
-
-/// The result of a swap.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub struct Swapped {
-    /// The number of the version that is current now.
-    pub version: u32,
-    /// False if the component is the same as the current one, and nothing was done.
-    pub changed: bool,
-    /// What becomes of the connections of the version before. `None` if nothing was
-    /// done.
-    pub old: Option<OldConnections>,
-    /// How many connections the version before still serves.
-    pub staying: u64,
-    /// How many connections of the version before failed while they were to be handed
-    /// over.
-    #[serde(default)]
-    pub lost: u64,
-    /// SHA-256 of the current version's component file, in hexadecimal.
-    pub sha256: String,
-}
-
-impl Swapped {
-    /// Waits until the connections of the version before are handed over or stay, but
-    /// for at most [`SETTLING`]. Then counts them.
-    pub(super) async fn settle(&mut self, old: &Version) {
-        if self.old == Some(OldConnections::HandOver) {
-            let _ = tokio::time::timeout(SETTLING, old.left()).await;
-            self.staying = old.served();
-            self.lost = old.lost();
-        }
-    }
-}
-
-/// How long a swap waits for connections to be handed over. Longer than a shared
-/// instance gathers them.
-const SETTLING: Duration = Duration::from_secs(2);
-
-/// Why a swap or a rollback did not happen, so that the old version serves on. One line
-/// each.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SwapError {
-    /// Another swap is under way.
-    #[error("a swap of {0} is under way; try again when it is done")]
-    Busy(String),
-    /// The service is ending.
-    #[error("{0} is draining and takes no new version")]
-    Ending(String),
-    /// The component cannot be read.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The component cannot be a handler of this service.
-    #[error(transparent)]
-    Handler(#[from] HandlerError),
-    /// One of the versions cannot hand connections over.
-    #[error("{0}: its component {1}; use --old drain or --old abort")]
-    HandOver(String, &'static str),
-    /// The probe failed.
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    /// The version before was taken back by itself.
-    #[error(
-        "{name}: version {number} was taken back because {reason}; to go to it all the same name \
-         it with --to {number}"
-    )]
-    Condemned {
-        /// The service.
-        name: String,
-        /// The version before.
-        number: u32,
-        /// Why it was taken back.
-        reason: String,
-    },
-    /// A version was named that is not the one before.
-    #[error(
-        "{0} can go back to version {2} only, not to version {1}; swap its component in instead"
-    )]
-    NotThere(String, u32, u32),
-    /// There is nothing to go back to.
-    #[error("{0} has no version before this one to go back to")]
-    NoPrevious(String),
-    /// The host failed.
-    #[error("the swap failed: {0}")]
-    Host(String),
-}
 
 /// The component to swap in.
 enum Incoming {
@@ -436,16 +285,4 @@ fn load(incoming: Incoming, current: &Handler) -> Result<Option<Handler>, SwapEr
     }
     let handler = Handler::new(&source, &component, current.options().clone())?;
     Ok(Some(handler))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_swap_decides_by_itself_unless_it_is_told() {
-        let options = SwapOptions::default();
-        assert_eq!((options.old, options.drain_timeout), (None, None));
-        assert_eq!(options.probe, None);
-    }
 }

@@ -1,0 +1,92 @@
+//! How to swap.
+
+use super::SwapError;
+use crate::guest::handler::Handler;
+use crate::service::probe::Probe;
+use std::time::Duration;
+
+/// What becomes of the connections of the version before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OldConnections {
+    /// The new version continues them. A connection that cannot leave, or that the new
+    /// version refuses, stays with the old version.
+    HandOver,
+    /// They finish. Those that are open at the drain timeout are closed.
+    Drain,
+    /// They are closed.
+    Abort,
+}
+
+/// How a swap treats old connections, and whether it probes.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SwapOptions {
+    /// What becomes of the old version's connections. By default they are handed
+    /// over if both versions can do that, and drain otherwise.
+    pub old: Option<OldConnections>,
+    /// How long connections may stay with the old version. By default the service's
+    /// drain timeout if they drain, and without limit if they are handed over.
+    pub drain_timeout: Option<Duration>,
+    /// A connection that tries the new version first. By default none.
+    pub probe: Option<Probe>,
+}
+
+impl SwapOptions {
+    /// Decides what becomes of the old version's connections.
+    #[must_use]
+    pub fn old(mut self, old: OldConnections) -> Self {
+        self.old = Some(old);
+        self
+    }
+
+    /// Limits how long connections may stay with the old version.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = Some(timeout);
+        self
+    }
+
+    /// Tries the new version with a probe first.
+    #[must_use]
+    pub fn probe(mut self, probe: Probe) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
+    /// Decides what becomes of the connections of `old`. An error if a hand-over was
+    /// asked for and one of the handlers cannot do it.
+    pub(in crate::service) fn old_mode(
+        &self,
+        old: &Handler,
+        new: &Handler,
+    ) -> Result<OldConnections, SwapError> {
+        let obstacle = if !old.gives_up() {
+            Some((old, "cannot give its connections up"))
+        } else if !new.takes_over() {
+            Some((new, "cannot take connections over"))
+        } else {
+            None
+        };
+        match (self.old, obstacle) {
+            (None, None) => Ok(OldConnections::HandOver),
+            (None, Some(_)) => Ok(OldConnections::Drain),
+            (Some(OldConnections::HandOver), Some((handler, what))) => {
+                Err(SwapError::HandOver(handler.source().to_owned(), what))
+            }
+            (Some(mode), _) => Ok(mode),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_decides_by_itself_unless_it_is_told() {
+        let options = SwapOptions::default();
+        assert_eq!((options.old, options.drain_timeout), (None, None));
+        assert_eq!(options.probe, None);
+    }
+}

@@ -1,0 +1,95 @@
+//! What a swap came to, or why there was none.
+
+use super::OldConnections;
+use crate::component::builtin::LoadError;
+use crate::guest::handler_error::HandlerError;
+use crate::service::probe::ProbeError;
+use crate::version::Version;
+use std::time::Duration;
+
+/// The result of a swap.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Swapped {
+    /// The number of the version that is current now.
+    pub version: u32,
+    /// False if the component is the same as the current one, and nothing was done.
+    pub changed: bool,
+    /// What becomes of the connections of the version before. `None` if nothing was
+    /// done.
+    pub old: Option<OldConnections>,
+    /// How many connections the version before still serves.
+    pub staying: u64,
+    /// How many connections of the version before failed while they were to be handed
+    /// over.
+    #[serde(default)]
+    pub lost: u64,
+    /// SHA-256 of the current version's component file, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Swapped {
+    /// Waits until the connections of the version before are handed over or stay, but
+    /// for at most [`SETTLING`]. Then counts them.
+    pub(in crate::service) async fn settle(&mut self, old: &Version) {
+        if self.old == Some(OldConnections::HandOver) {
+            let _ = tokio::time::timeout(SETTLING, old.left()).await;
+            self.staying = old.served();
+            self.lost = old.lost();
+        }
+    }
+}
+
+/// How long a swap waits for connections to be handed over. Longer than a shared
+/// instance gathers them.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// Why a swap or a rollback did not happen, so that the old version serves on. One line
+/// each.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// Another swap is under way.
+    #[error("a swap of {0} is under way; try again when it is done")]
+    Busy(String),
+    /// The service is ending.
+    #[error("{0} is draining and takes no new version")]
+    Ending(String),
+    /// The component cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The component cannot be a handler of this service.
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
+    /// One of the versions cannot hand connections over.
+    #[error("{0}: its component {1}; use --old drain or --old abort")]
+    HandOver(String, &'static str),
+    /// The probe failed.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The version before was taken back by itself.
+    #[error(
+        "{name}: version {number} was taken back because {reason}; to go to it all the same name \
+         it with --to {number}"
+    )]
+    Condemned {
+        /// The service.
+        name: String,
+        /// The version before.
+        number: u32,
+        /// Why it was taken back.
+        reason: String,
+    },
+    /// A version was named that is not the one before.
+    #[error(
+        "{0} can go back to version {2} only, not to version {1}; swap its component in instead"
+    )]
+    NotThere(String, u32, u32),
+    /// There is nothing to go back to.
+    #[error("{0} has no version before this one to go back to")]
+    NoPrevious(String),
+    /// The host failed.
+    #[error("the swap failed: {0}")]
+    Host(String),
+}
