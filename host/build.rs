@@ -6,8 +6,10 @@
 //!
 //! What comes out, in `OUT_DIR`:
 //! - `builtins.rs`: the components that are embedded in the crate.
-//! - `guests.rs`: a macro that names every guest there is, for the tests.
+//! - `guests.rs`: macros that name every guest there is, and every pair of a
+//!   guest and a dispatch, for the tests.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -17,6 +19,45 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-wasip2";
 /// Guests that exist for the tests only and are not embedded.
 const TEST_FAMILY: &str = "faults";
+
+/// A contract and a dispatch that it can run under, for the tests: one of them
+/// asks `inspect` whether these are all.
+struct Pair {
+    contract: &'static str,
+    dispatch: &'static str,
+    /// Whether one instance serves all connections.
+    shared: bool,
+    /// Whether the contract runs under it if nobody asks for another.
+    default: bool,
+}
+
+#[rustfmt::skip]
+const PAIRS: [Pair; 7] = [
+    Pair { contract: "blocking", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "blocking", dispatch: "threaded", shared: false, default: true },
+    Pair { contract: "blocking", dispatch: "poll", shared: false, default: false },
+    Pair { contract: "evented", dispatch: "poll", shared: true, default: true },
+    Pair { contract: "concurrent", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "concurrent", dispatch: "threaded", shared: false, default: false },
+    Pair { contract: "concurrent", dispatch: "poll", shared: true, default: true },
+];
+
+/// The words after a family's name by which a test takes some of its pairs.
+const CHOICES: [(&str, fn(&Pair) -> bool); 11] = [
+    ("", |_| true),
+    ("by default", |pair| pair.default),
+    ("under sequential", |pair| pair.dispatch == "sequential"),
+    ("under poll", |pair| pair.dispatch == "poll"),
+    ("without sequential", |pair| pair.dispatch != "sequential"),
+    ("blocking", |pair| pair.contract == "blocking"),
+    ("without evented", |pair| pair.contract != "evented"),
+    ("without concurrent", |pair| pair.contract != "concurrent"),
+    ("shared", |pair| pair.shared),
+    ("isolated", |pair| !pair.shared),
+    ("isolated without sequential", |pair| {
+        !pair.shared && pair.dispatch != "sequential"
+    }),
+];
 
 fn main() {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests");
@@ -145,14 +186,12 @@ fn directories(of: &Path) -> Vec<PathBuf> {
 
 fn write(out: &Path, components: &[PathBuf]) {
     let mut builtins = "&[".to_owned();
-    let mut guests = "/// Gives `$callback` the name of every guest.\n\
-         macro_rules! for_each_guest {\n    ($callback:ident) => { $callback! {"
-        .to_owned();
+    let mut guests = Vec::new();
     for path in components {
         let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
             continue;
         };
-        let _ = write!(guests, " {stem}");
+        guests.push(stem);
         if stem.split('_').next() != Some(TEST_FAMILY) {
             let name = stem.replace('_', "-");
             let _ = write!(builtins, "({name:?}, include_bytes!({path:?})),");
@@ -160,8 +199,7 @@ fn write(out: &Path, components: &[PathBuf]) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     builtins.push(']');
-    guests.push_str(" } };\n}\n");
-    for (file, text) in [("builtins.rs", builtins), ("guests.rs", guests)] {
+    for (file, text) in [("builtins.rs", builtins), ("guests.rs", macros(&guests))] {
         if let Err(error) = fs::write(out.join(file), text) {
             fail(&format!("cannot write {file}: {error}"));
         }
@@ -172,4 +210,63 @@ fn write(out: &Path, components: &[PathBuf]) {
             directory.display()
         );
     }
+}
+
+/// The macros by which the tests go through guests and pairs.
+fn macros(guests: &[&str]) -> String {
+    let mut families: BTreeMap<&str, Vec<(&str, &Pair)>> = BTreeMap::new();
+    for guest in guests {
+        let Some((family, contract)) = guest.split_once('_') else {
+            continue;
+        };
+        let pairs = PAIRS.iter().filter(|pair| pair.contract == contract);
+        let all = pairs.map(|pair| (*guest, pair));
+        families.entry(family).or_default().extend(all);
+    }
+    let (mut rows, mut lists) = (String::new(), String::new());
+    for (family, pairs) in families {
+        let _ = writeln!(rows, "        {family} {{");
+        for (guest, pair) in &pairs {
+            let Pair {
+                contract,
+                dispatch,
+                shared,
+                default,
+            } = pair;
+            let _ = writeln!(
+                rows,
+                "            {contract}_{dispatch}({guest}, {dispatch:?}, \
+                 shared: {shared}, default: {default})"
+            );
+        }
+        rows.push_str("        }\n");
+        for (words, chosen) in CHOICES {
+            let list: String = pairs
+                .iter()
+                .filter(|(_, pair)| chosen(pair))
+                .map(|(_, pair)| format!(" {}_{}", pair.contract, pair.dispatch))
+                .collect();
+            // No test can be made of nothing.
+            if !list.is_empty() {
+                let _ = writeln!(
+                    lists,
+                    "    ($callback:ident $args:tt {family} {words}) => \
+                     {{ $callback! {{ $args {family}{list} }} }};"
+                );
+            }
+        }
+    }
+    format!(
+        "/// Gives `$callback` the name of every guest.\n\
+         macro_rules! for_each_guest {{\n    \
+         ($callback:ident) => {{ $callback! {{ {guests} }} }};\n\
+         }}\n\
+         /// Gives `$callback` every pair, by family.\n\
+         macro_rules! for_each_family {{\n    \
+         ($callback:ident) => {{ $callback! {{\n{rows}    }} }};\n\
+         }}\n\
+         /// Gives `$callback` the pairs of a family, or those that the words after it choose.\n\
+         macro_rules! pairs_of {{\n{lists}}}\n",
+        guests = guests.join(" "),
+    )
 }

@@ -96,6 +96,15 @@ fn listeners(url: &str) -> usize {
     found.len()
 }
 
+/// The address that a server which was not started by [`Serve`] listens on.
+#[track_caller]
+pub(crate) fn ready_address(process: &Process) -> SocketAddr {
+    let ready = process
+        .stdout
+        .wait_until("the ready line", |lines| lines.first().cloned());
+    address(&ready)
+}
+
 /// The address in a ready line.
 #[track_caller]
 fn address(ready: &str) -> SocketAddr {
@@ -140,6 +149,14 @@ impl Server {
             new.iter()
                 .filter_map(|line| Event::parse(line))
                 .find(&mut wanted)
+        })
+    }
+
+    /// Waits until this version has become the current one.
+    #[track_caller]
+    pub(crate) fn wait_for_version(&self, number: u64) -> Event {
+        self.wait_for_log(&format!("version {number}"), |event| {
+            event.message() == "version activated" && event.number("version") == Some(number)
         })
     }
 
@@ -209,6 +226,14 @@ impl Finished {
     pub(crate) fn check_no_alarm(&self) {
         let alarms = self.alarms();
         assert!(alarms.is_empty(), "{alarms:#?}");
+    }
+
+    /// The place in the log of what was said of a connection.
+    #[track_caller]
+    pub(crate) fn place(&self, connection: u64, message: &str) -> usize {
+        let said =
+            |event: &Event| event.connection() == Some(connection) && event.message() == message;
+        self.log.iter().position(said).unwrap()
     }
 
     /// What guests have printed, line by line.
