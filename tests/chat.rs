@@ -10,7 +10,7 @@ pub(crate) const WELCOME: &str = "You're connected to the sockserve chatserver\r
 /// Gives a room to `check`, which returns what the whole log has to be.
 #[track_caller]
 fn serve(guest: Guest, dispatch: &str, check: impl FnOnce(&Server) -> Vec<String>) {
-    let server = Serve::guest(guest, dispatch).start();
+    let server = Serve::guest(guest, dispatch).compiled_once().start();
     let broadcast = check(&server);
     let finished = server.stop();
     finished.check_no_alarm();

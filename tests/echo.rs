@@ -7,7 +7,10 @@ use crate::harness::{Client, Guest, Serve, Server, text};
 /// in it.
 #[track_caller]
 fn serve(guest: Guest, dispatch: &str, mode: &str, check: impl FnOnce(&Server)) {
-    let server = Serve::guest(guest, dispatch).env(mode).start();
+    let server = Serve::guest(guest, dispatch)
+        .compiled_once()
+        .env(mode)
+        .start();
     check(&server);
     server.stop().check_no_alarm();
 }

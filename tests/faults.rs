@@ -59,6 +59,7 @@ const ERROR: &str = "the handler returned an error: deliberate failure";
 
 fn serve(guest: Guest, dispatch: &str, mode: &str, max_connections: u32) -> Serve {
     Serve::guest(guest, dispatch)
+        .compiled_once()
         .env(mode)
         .args(["--max-connections", &max_connections.to_string()])
 }

@@ -24,6 +24,7 @@ mod streams;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::control::Controlled;
+use crate::harness::server::CACHE;
 use crate::harness::{Client, Guest, Server};
 
 /// Past the patience of a test, so that no timeout helps.
@@ -36,8 +37,7 @@ const STAYS: &str = "connection not handed over, it goes on where it was: ";
 /// of earlier runs, so that it swaps as fast as it can hand over.
 #[track_caller]
 fn start(guest: Guest, dispatch: &str, options: &[&str]) -> Controlled {
-    let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
-    let all = [&["--drain-timeout", NEVER, "--cache", cache], options].concat();
+    let all = [&["--drain-timeout", NEVER, "--cache", CACHE], options].concat();
     Controlled::start(guest, dispatch, &all)
 }
 

@@ -10,7 +10,10 @@ use crate::harness::{Client, Guest, Serve, Server};
 /// A stream echo with these options.
 #[track_caller]
 fn start(guest: Guest, dispatch: &str, options: &[&str]) -> Server {
-    Serve::guest(guest, dispatch).args(options).start()
+    Serve::guest(guest, dispatch)
+        .compiled_once()
+        .args(options)
+        .start()
 }
 
 for_each_pair! { echo: a_service_without_connections_ends_at_once }

@@ -9,7 +9,7 @@ use crate::harness::{Client, Guest, Serve, Server, text};
 /// go wrong in it.
 #[track_caller]
 fn serve(guest: Guest, dispatch: &str, options: &[&str], check: impl FnOnce(&Server)) {
-    let mut serve = Serve::guest(guest, dispatch);
+    let mut serve = Serve::guest(guest, dispatch).compiled_once();
     for option in options {
         serve = serve.env(option);
     }

@@ -98,12 +98,12 @@ macro_rules! for_each_pair {
 }
 
 macro_rules! pair_tests {
-    (($($test:tt)+) $family:ident $($pair:ident)+) => {
+    ($test:tt $family:ident $($pair:ident)+) => {
         $(
             #[test]
             fn $pair() {
                 let (guest, dispatch) = $crate::harness::pairs::$family::$pair;
-                $($test)+(guest, dispatch);
+                $test(guest, dispatch);
             }
         )+
     };

@@ -12,6 +12,9 @@ use super::guests::Guest;
 use super::log::Event;
 use super::process::Process;
 
+/// The compiled components of this run and of earlier ones.
+pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+
 /// How to start a server.
 pub(crate) struct Serve {
     command: Command,
@@ -51,6 +54,12 @@ impl Serve {
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Serve {
         self.command.args(args);
         self
+    }
+
+    /// Takes the compiled component from a cache that tests share, where compiling
+    /// is not what a test is about. It is most of what a short test costs.
+    pub(crate) fn compiled_once(self) -> Serve {
+        self.args(["--cache", CACHE])
     }
 
     /// An environment variable of the guest: `NAME=VALUE`.
@@ -164,11 +173,15 @@ impl Server {
     /// back.
     #[track_caller]
     pub(crate) fn wait_for_closed(&self, count: usize) {
+        let (mut seen, mut closed) = (0, 0);
         self.process
             .stderr
             .wait_until("closed connections", |lines| {
-                let closed = |line: &&String| line.contains(r#""message":"connection closed""#);
-                (lines.iter().filter(closed).count() >= count).then_some(())
+                let new = lines[seen..].iter();
+                let is_closed = |line: &&String| line.contains(r#""message":"connection closed""#);
+                closed += new.filter(is_closed).count();
+                seen = lines.len();
+                (closed >= count).then_some(())
             });
     }
 
