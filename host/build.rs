@@ -42,8 +42,11 @@ const PAIRS: [Pair; 7] = [
     Pair { contract: "concurrent", dispatch: "poll", shared: true, default: true },
 ];
 
+/// Whether a pair is one of those that some words stand for.
+type Choice = fn(&Pair) -> bool;
+
 /// The words after a family's name by which a test takes some of its pairs.
-const CHOICES: [(&str, fn(&Pair) -> bool); 11] = [
+const CHOICES: [(&str, Choice); 11] = [
     ("", |_| true),
     ("by default", |pair| pair.default),
     ("under sequential", |pair| pair.dispatch == "sequential"),
