@@ -1,13 +1,14 @@
-//! Builds the guests and makes them known to the crate.
+//! Builds the guests and makes them available to the crate.
 //!
-//! The guests are a cargo workspace of their own, compiled for wasm32-wasip2
-//! into a target directory of their own, so that neither build waits for the
-//! other's lock. If rustup does not have the target yet, it is added.
+//! The guests are a cargo workspace of their own. They are compiled for
+//! wasm32-wasip2 into a target directory of their own, so that neither build waits
+//! for the other's lock. If rustup does not have the target yet, it is added.
 //!
-//! What comes out, in `OUT_DIR`:
+//! The results, in `OUT_DIR`:
+//!
 //! - `builtins.rs`: the components that are embedded in the crate.
-//! - `guests.rs`: macros that name every guest there is, and every pair of a
-//!   guest and a dispatch, for the tests.
+//! - `guests.rs`: macros that name every guest, and every pair of a guest and a
+//!   dispatch, for the tests.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -17,17 +18,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-wasip2";
-/// Guests that exist for the tests only and are not embedded.
+/// The family of guests that exist only for the tests and are not embedded.
 const TEST_FAMILY: &str = "faults";
 
-/// A contract and a dispatch that it can run under, for the tests: one of them
-/// asks `inspect` whether these are all.
+/// A contract and a dispatch under which it can run, for the tests. One of them
+/// compares the table with what `inspect` prints.
 struct Pair {
     contract: &'static str,
     dispatch: &'static str,
     /// Whether one instance serves all connections.
     shared: bool,
-    /// Whether the contract runs under it if nobody asks for another.
+    /// Whether this is the contract's default dispatch.
     default: bool,
 }
 
@@ -42,10 +43,10 @@ const PAIRS: [Pair; 7] = [
     Pair { contract: "concurrent", dispatch: "poll", shared: true, default: true },
 ];
 
-/// Whether a pair is one of those that some words stand for.
+/// Whether a choice takes this pair.
 type Choice = fn(&Pair) -> bool;
 
-/// The words after a family's name by which a test takes some of its pairs.
+/// What a test can write after a family's name to take only some of its pairs.
 const CHOICES: [(&str, Choice); 11] = [
     ("", |_| true),
     ("by default", |pair| pair.default),
@@ -74,7 +75,7 @@ fn main() {
     write(&out, &built);
 }
 
-/// Says what is wrong and what to type, on one line, and fails the build.
+/// Fails the build. The message is one line: what is wrong and what to type.
 fn fail(message: &str) -> ! {
     println!("cargo::error={message}");
     exit(1);
@@ -92,6 +93,7 @@ fn target_directory(out: &Path) -> PathBuf {
     }
 }
 
+/// Adds the wasm target if it is missing.
 fn ensure_target() {
     let installed = || {
         let libraries = Command::new(variable("RUSTC"))
@@ -124,8 +126,8 @@ fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
         .arg("--target-dir")
         .arg(target_directory)
         .current_dir(guests);
-    // What cargo sets for the host's build is not meant for the guests': flags,
-    // wrappers (clippy's among them), and the host's own compiler settings.
+    // Cargo sets these variables for the host's build, and not for the guests':
+    // flags, wrappers (that of clippy too), and the host's compiler settings.
     for (name, _) in env::vars() {
         let meant_for_host = name == "RUSTFLAGS"
             || name == "RUSTDOCFLAGS"
@@ -154,8 +156,8 @@ fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
     components(guests, &target_directory.join(TARGET).join("release"))
 }
 
-/// The component of every crate of the workspace that makes one, and no file
-/// left over from a crate that is gone.
+/// Returns the component of every crate that makes one. Leaves out files of crates
+/// that no longer exist.
 fn components(guests: &Path, release: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for family in directories(guests) {
@@ -187,6 +189,7 @@ fn directories(of: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Writes the files for the crate.
 fn write(out: &Path, components: &[PathBuf]) {
     let mut builtins = "&[".to_owned();
     let mut guests = Vec::new();
@@ -215,7 +218,7 @@ fn write(out: &Path, components: &[PathBuf]) {
     }
 }
 
-/// The macros by which the tests go through guests and pairs.
+/// Returns the macros with which the tests list guests and pairs.
 fn macros(guests: &[&str]) -> String {
     let mut families: BTreeMap<&str, Vec<(&str, &Pair)>> = BTreeMap::new();
     for guest in guests {
@@ -249,7 +252,7 @@ fn macros(guests: &[&str]) -> String {
                 .filter(|(_, pair)| chosen(pair))
                 .map(|(_, pair)| format!(" {}_{}", pair.contract, pair.dispatch))
                 .collect();
-            // No test can be made of nothing.
+            // A choice that takes no pair does not compile.
             if !list.is_empty() {
                 let _ = writeln!(
                     lists,

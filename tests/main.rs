@@ -1,17 +1,18 @@
 //! The integration tests: the real binary over loopback, as peers and operators
 //! meet it.
 //!
-//! One file per subject; `harness` starts the binary and wraps its clients. A test
-//! that holds for more than one guest or dispatch is a function of such a pair, and
-//! a test of its own for each: `echo::hello_greets_and_closes::evented_poll`. See
-//! `harness/pairs.rs`.
+//! One file per subject. `harness` starts the binary and wraps its clients.
 //!
-//! A test that came from a fault says so: `// From: `, and a commit of this
-//! repository, a number of the review of 2026-11-25, or a case, which is one of the
-//! faults that were collected on the same day: 1 to 53 from public reports about
-//! other servers, 61 to 66 from an attack on this one.
+//! A test of several guests or dispatches is a function that takes a pair of them.
+//! `for_each_pair!` makes one test per pair from it, for example
+//! `echo::hello_greets_and_closes::evented_poll`; see `harness/pairs.rs`.
 //!
-//! What all tests keep to:
+//! A test that came from a fault says so in a line `// From: `. It names a commit of
+//! this repository, a number of the review of 2026-11-25, or a case. The cases are
+//! faults that were collected on that day: 1 to 53 from public reports about other
+//! servers, 61 to 66 from an attack on this one.
+//!
+//! All tests keep to these rules:
 //!
 //! - Every listener is on port 0, and its address comes from the ready line.
 //! - Every read, write and wait has a deadline ([`harness::PATIENCE`]), which is

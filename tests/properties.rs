@@ -112,7 +112,9 @@ proptest! {
         drain_timeout: Option<String>,
         probe: Option<String>,
     ) {
-        let request = SwapRequest { component, drain_timeout, probe, ..SwapRequest::default() };
+        let mut request = SwapRequest::new(&component);
+        request.drain_timeout = drain_timeout;
+        request.probe = probe;
         let written = serde_json::to_vec(&request).unwrap();
         prop_assert_eq!(serde_json::from_slice::<SwapRequest>(&written).unwrap(), request);
     }

@@ -1,5 +1,5 @@
-//! Bugs that were found once, in no other file's subject. It grows with each, and
-//! each says what it was found by, or the commit that mended it.
+//! Bugs that were found once and belong to no other file. Each test says what found
+//! the bug, or which commit fixed it.
 
 use std::process::Command;
 use std::thread;

@@ -20,11 +20,8 @@ static SERVICE: LazyLock<Service> = LazyLock::new(|| {
     let random = ("MODE".to_owned(), "random".to_owned());
     options.grants.env.push(random);
     let handler = Handler::new("faults", &component, options).expect("it is a handler");
-    let options = ServiceOptions {
-        name: "faults".to_owned(),
-        listen: vec!["tcp://127.0.0.1:0".parse().expect("it is an address")],
-        rollback: Default::default(),
-    };
+    let address = "tcp://127.0.0.1:0".parse().expect("it is an address");
+    let options = ServiceOptions::new("faults", [address]);
     Service::start(options, handler).expect("it starts")
 });
 

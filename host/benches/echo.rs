@@ -1,11 +1,11 @@
 //! How fast an echo is, as a ratio to a native Tokio echo in the same run.
 //!
-//! `cargo bench` runs three loads against each server: ping-pong (64
-//! connections, 64 bytes a message), stream (8 connections, 64 KiB a write) and
-//! connect (connect, one round trip, close, on 16 clients). A server runs on one
-//! core and the clients on another, where there are two. Each load is run
-//! several times, native and served in turn, and the medians are compared: the
-//! absolute numbers say little on a busy machine.
+//! `cargo bench` runs three loads against each server: ping-pong (64 connections,
+//! 64 bytes per message), stream (8 connections, 64 KiB per write) and connect
+//! (connect, one round trip, close, on 16 clients). A server runs on one core and
+//! the clients on another, if there are two. Each load runs several times, native
+//! and served in turn, and the medians are compared: absolute numbers say little on
+//! a busy machine.
 //!
 //! `cargo bench -- FILTER` runs the servers whose name contains `FILTER`.
 
@@ -20,10 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-/// How long one load runs.
+/// How long one run of a load takes.
 const RUN: Duration = Duration::from_secs(2);
 const RUNS: usize = 3;
-/// Tells this program to be the native server.
+/// The argument that makes this program the native server.
 const NATIVE: &str = "--native-echo";
 
 const SERVED: [(&str, &str); 5] = [
@@ -71,7 +71,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Runs a load against both servers in turn; the ratio of the medians.
+/// Runs a load against both servers in turn. Returns the ratio of the medians.
 fn compare(clients: &Runtime, load: Load, component: &str, dispatch: &str) -> Result<String> {
     let mut native = Command::new(std::env::current_exe()?);
     native.arg(NATIVE);
@@ -101,7 +101,7 @@ fn median(mut rates: Vec<f64>) -> f64 {
 }
 
 impl Load {
-    /// The rate: messages, bytes or connections a second.
+    /// Returns the rate: messages, bytes or connections per second.
     async fn run(self, address: SocketAddr) -> Result<f64> {
         let until = Instant::now() + RUN;
         let clients = match self {
@@ -136,7 +136,7 @@ async fn ping_pong(address: SocketAddr, until: Instant) -> std::io::Result<usize
     while Instant::now() < until {
         stream.write_all(&message).await?;
         stream.read_exact(&mut answer).await?;
-        // Weighed so that the sum survives the rounding in `run`.
+        // Scaled up, so that the sum survives the rounding in `run`.
         count += 1024;
     }
     Ok(count)
@@ -172,14 +172,14 @@ async fn connect(address: SocketAddr, until: Instant) -> std::io::Result<usize> 
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(&message).await?;
         stream.read_exact(&mut answer).await?;
-        // No TIME_WAIT on this side, or the ports run out.
+        // Avoids TIME_WAIT on this side; else the ports run out.
         stream.set_zero_linger()?;
         count += 1024;
     }
     Ok(count)
 }
 
-/// The peer to compare with: a task a connection, a buffer of 64 KiB.
+/// The native server: one task per connection, with a buffer of 64 KiB.
 fn native() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

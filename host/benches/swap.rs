@@ -1,16 +1,17 @@
-//! What a swap costs: how long it takes, what a live connection notices of it,
-//! and what memory two versions take.
+//! What a swap costs: how long it takes, how much it delays a live connection, and
+//! how much memory two versions take.
 //!
 //! `cargo bench --bench swap` runs the built `sockserve`, and prints
+//!
 //! - the time from the request for a swap to the first answer that a new
 //!   connection gets from the new version, without and with compiled components
 //!   kept on disk;
 //! - the longest round trip that live connections saw while they were handed
 //!   over, with 1, 200 and 5000 connections open, beside the longest one without
-//!   a swap. At most sixteen of them talk, the others are idle; all are handed
-//!   over;
-//! - the resident memory with one version, at most during a hand-over, after it,
-//!   and with the connections of both versions when the old ones drain.
+//!   a swap. At most sixteen connections talk, the others are idle; all of them
+//!   are handed over;
+//! - the resident memory with one version, its maximum during a hand-over, after
+//!   it, and with the connections of both versions when the old ones drain.
 //!
 //! `cargo bench --bench swap -- FILTER` runs the servers whose name contains
 //! `FILTER`.
@@ -39,13 +40,13 @@ const SERVED: [(&str, &str); 5] = [
 ];
 const FAMILIES: [&str; 2] = ["echo", "upper"];
 const CONNECTIONS: [usize; 3] = [1, 200, 5000];
-/// Connections of each version when there are two.
+/// How many connections each version has when there are two versions.
 const EACH: usize = 200;
-/// Room for connections that are being closed.
+/// Permits for connections that are still closing.
 const SPARE: usize = 100;
-/// How many of them talk.
+/// How many connections talk.
 const TALKING: usize = 16;
-/// How often a swap is timed; the median counts.
+/// How often a swap is timed. The result is the median.
 const SWAPS: usize = 11;
 /// How long connections talk without a swap, and around one.
 const TALK: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ fn main() -> Result<()> {
         for connections in CONNECTIONS {
             let handed_over = runtime.block_on(hand_over(contract, dispatch, connections));
             if let Err(error) = handed_over {
-                // The kernel may not allow so many instances of two versions.
+                // The kernel may not allow this many instances of two versions.
                 println!("  {connections:>4} connections: {error}");
             }
         }
@@ -77,12 +78,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// From the request to the first answer of the new version.
+/// Measures the time from the request to the first answer of the new version.
 async fn swaps(contract: &str, dispatch: &str) -> Result<()> {
     for cached in [false, true] {
         let server = Server::start(contract, dispatch, EACH, cached)?;
         let mut times = Vec::new();
-        // The first two fill the cache, if there is one.
+        // The first two swaps fill the cache, if there is one.
         for number in 0..SWAPS + 2 {
             let time = time_swap(&server, contract, number).await?;
             if number >= 2 {
@@ -115,7 +116,7 @@ async fn time_swap(server: &Server, contract: &str, number: usize) -> Result<Dur
             if answer == expected {
                 return Ok::<_, std::io::Error>(begun.elapsed());
             }
-            // The server has one core, and is to compile on it.
+            // The server has one core, and also compiles on it.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -124,10 +125,11 @@ async fn time_swap(server: &Server, contract: &str, number: usize) -> Result<Dur
     Ok(answered?)
 }
 
-/// What live connections notice of being handed over, and what memory it takes.
+/// Measures how much a hand-over delays live connections, and how much memory it
+/// takes.
 async fn hand_over(contract: &str, dispatch: &str, connections: usize) -> Result<()> {
     let server = Server::start(contract, dispatch, connections, true)?;
-    // The new version's component is compiled by then.
+    // Swaps twice, so that both components are in the cache.
     for number in 0..2 {
         server.swap(contract, number, None).await?;
     }
@@ -146,7 +148,7 @@ async fn hand_over(contract: &str, dispatch: &str, connections: usize) -> Result
         server.swap(contract, 0, None).await.map(drop)
     })
     .await?;
-    // The last of the idle ones has been handed over as well.
+    // All idle connections must have been handed over as well.
     for stream in &mut idle {
         stream.write_all(b"x\n").await?;
         let mut answer = [0; 2];
@@ -165,7 +167,8 @@ async fn hand_over(contract: &str, dispatch: &str, connections: usize) -> Result
     Ok(())
 }
 
-/// The connections talk, and `then` happens in the midst of it.
+/// Lets the connections talk, and runs `then` in the middle. Returns the longest
+/// round trip.
 async fn longest_round_trip(
     streams: Vec<TcpStream>,
     then: impl Future<Output = Result<()>>,
@@ -195,7 +198,8 @@ async fn longest_round_trip(
     Ok((streams, longest))
 }
 
-/// Both versions have as many connections when the old ones drain.
+/// Measures the memory of two versions with the same number of connections, while
+/// the old one drains.
 async fn both_versions(contract: &str, dispatch: &str) -> Result<()> {
     let server = Server::start(contract, dispatch, 2 * EACH, true)?;
     let mut streams = Vec::new();
@@ -204,7 +208,7 @@ async fn both_versions(contract: &str, dispatch: &str) -> Result<()> {
     }
     let one = server.memory("VmRSS")?;
     server
-        .swap(contract, 0, Some(sockserve::Old::Drain))
+        .swap(contract, 0, Some(sockserve::OldConnections::Drain))
         .await?;
     for _ in 0..EACH {
         streams.push(open(server.address).await?);
@@ -215,7 +219,7 @@ async fn both_versions(contract: &str, dispatch: &str) -> Result<()> {
     Ok(())
 }
 
-/// A connection that has an instance.
+/// Opens a connection, and waits until it has an instance.
 async fn open(address: SocketAddr) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
@@ -255,25 +259,22 @@ impl Server {
         })
     }
 
-    /// To upper with an even number, and back with an odd one.
+    /// Swaps to upper if `number` is even, and back to echo if it is odd.
     async fn swap(
         &self,
         contract: &str,
         number: usize,
-        old: Option<sockserve::Old>,
+        old: Option<sockserve::OldConnections>,
     ) -> Result<Swapped> {
         let family = FAMILIES.get((number + 1) % 2).ok_or("no family")?;
-        let request = SwapRequest {
-            component: format!("builtin:{family}-{contract}"),
-            old,
-            ..SwapRequest::default()
-        };
+        let mut request = SwapRequest::new(&format!("builtin:{family}-{contract}"));
+        request.old = old;
         let control = self.directory.join("control");
         let question = client::Question::swap("bench", &request)?;
         Ok(client::ask(&control, question).await?)
     }
 
-    /// A line of the process's status, in KiB.
+    /// Returns a value of the server's `/proc` status, in KiB.
     fn memory(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))?;
         let line = status.lines().find(|line| line.starts_with(name));
@@ -281,7 +282,7 @@ impl Server {
         Ok(value.ok_or("no such line")?.parse()?)
     }
 
-    /// Has the peak begin at what is resident now.
+    /// Resets the peak of the memory to what is resident now.
     fn forget_peak(&self) -> Result<()> {
         Ok(std::fs::write(
             format!("/proc/{}/clear_refs", self.process.child.id()),
@@ -296,7 +297,8 @@ impl Drop for Server {
     }
 }
 
-/// This program has as many descriptors as the server.
+/// Raises the limit on open files: this program needs as many descriptors as the
+/// server.
 fn raise_open_files() -> Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {

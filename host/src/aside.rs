@@ -1,12 +1,13 @@
-//! Work that takes a while, beside the event loop.
+//! Slow work on a thread of its own, so that it does not block an event loop.
 
 use std::io;
 use tokio::sync::oneshot;
 
-/// Does `work` on a thread of its own. Whoever stops waiting leaves it behind,
-/// and it goes on to its end.
+/// Runs `work` on a new thread and waits for its result. If the caller stops
+/// waiting, the thread still runs to its end.
 ///
-/// Tokio's `spawn_blocking` panics where the system has no thread; this says so.
+/// Tokio's `spawn_blocking` panics if the system has no thread for it
+/// (tokio-rs/tokio#2309). This function returns an error instead.
 pub(crate) async fn aside<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -15,7 +16,7 @@ pub(crate) async fn aside<T: Send + 'static>(
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            // Nobody may be waiting any more.
+            // The caller may have stopped waiting.
             let _ = done.send(work());
         })
         .map_err(|error| {

@@ -3,16 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What a handler component exports, that is how the host calls it.
+/// What a handler component exports, and so how the host calls it.
 ///
-/// `wit/` has the interfaces and what they promise.
+/// The interfaces and what they promise are in `wit/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Contract {
-    /// `sockserve:handler/blocking`: a WASI 0.2 call for each connection.
+    /// `sockserve:handler/blocking`: one WASI 0.2 call per connection.
     Blocking,
-    /// `sockserve:handler/evented`: a WASI 0.2 call for each batch of events.
+    /// `sockserve:handler/evented`: one WASI 0.2 call per batch of events.
     Evented,
-    /// `sockserve:handler/concurrent`: an asynchronous WASI 0.3 call for each
+    /// `sockserve:handler/concurrent`: one asynchronous WASI 0.3 call per
     /// connection.
     Concurrent,
 }
@@ -20,17 +21,17 @@ pub enum Contract {
 /// How a service spreads connections over threads and instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dispatch {
-    /// One connection at a time, each in an instance of its own.
+    /// One connection at a time. Each connection has its own instance.
     Sequential,
-    /// Worker threads; each connection in an instance of its own.
+    /// Worker threads. Each connection has its own instance.
     Threaded,
-    /// One thread and readiness. `evented` and `concurrent` serve all
-    /// connections from one instance; `blocking` has a suspended instance for
-    /// each.
+    /// One thread that waits for readiness. `evented` and `concurrent` serve all
+    /// connections from one instance; `blocking` has one suspended instance per
+    /// connection.
     Poll,
 }
 
-/// The pair cannot work.
+/// A contract and a dispatch that do not work together.
 #[derive(Debug, thiserror::Error)]
 #[error("contract {contract} cannot run under dispatch {dispatch}: {reason}; use --dispatch {}", contract.default_dispatch())]
 pub struct Incompatible {
@@ -43,8 +44,8 @@ impl Contract {
     /// All contracts, in the order of the documentation.
     pub const ALL: [Self; 3] = [Self::Blocking, Self::Evented, Self::Concurrent];
 
-    /// The interface that a component with this contract exports, without its
-    /// version.
+    /// Returns the interface that a component with this contract exports, without
+    /// its version.
     pub const fn interface(self) -> &'static str {
         match self {
             Self::Blocking => "sockserve:handler/blocking",
@@ -53,8 +54,9 @@ impl Contract {
         }
     }
 
-    /// The interface by which a handler with this contract is told to hand its
-    /// connections over, without its version. `evented` needs none.
+    /// Returns the interface through which the host asks a handler with this
+    /// contract to hand its connections over, without its version. `None` for
+    /// `evented`: there the host calls `hand-over` between two turns.
     pub const fn draining(self) -> Option<&'static str> {
         match self {
             Self::Blocking => Some("sockserve:handler/blocking-draining"),
@@ -63,7 +65,7 @@ impl Contract {
         }
     }
 
-    /// The dispatch to use where none was asked for.
+    /// Returns the dispatch to use if none was asked for.
     pub const fn default_dispatch(self) -> Dispatch {
         match self {
             Self::Blocking => Dispatch::Threaded,
@@ -71,14 +73,15 @@ impl Contract {
         }
     }
 
-    /// The dispatches that this contract can run under.
+    /// Returns the dispatches that this contract can run under.
     pub fn dispatches(self) -> impl Iterator<Item = Dispatch> {
         Dispatch::ALL
             .into_iter()
             .filter(move |dispatch| self.check(*dispatch).is_ok())
     }
 
-    /// Says why the pair cannot work, if it cannot.
+    /// Checks that the contract can run under `dispatch`. The error says why it
+    /// cannot.
     pub fn check(self, dispatch: Dispatch) -> Result<(), Incompatible> {
         match (self, dispatch) {
             (Self::Evented, Dispatch::Sequential | Dispatch::Threaded) => Err(Incompatible {

@@ -1,28 +1,28 @@
-//! How the descriptors that the process may have are shared out.
+//! How the descriptors of the process are shared out.
 //!
 //! | for | |
 //! | --- | --- |
 //! | what is open already | listeners, pollers, the control socket, the log |
-//! | [`TO_SPARE`] | what comes and goes: control connections, component files, a swap's poller |
+//! | [`TO_SPARE`] | short-lived descriptors: control connections, component files, a swap's poller |
 //! | each permit of a service | its connection, and what its instance may open itself |
 //!
-//! So a service has fewer permits than it was asked for where there are not enough
-//! descriptors, and further peers wait in the backlog.
+//! If there are too few descriptors, a service gets fewer permits than it was asked
+//! for, and further peers wait in the backlog.
 
 use rustix::process::{Resource, getrlimit};
 
-/// Descriptors for what comes and goes beside the connections.
+/// Descriptors that are reserved for short-lived use beside the connections.
 const TO_SPARE: u64 = 32;
 
-/// The fewest and the most that an instance may have open by itself, if it was
-/// granted directories or connections outwards.
-const LEAST_OWN: u64 = 32;
-const MOST_OWN: u64 = 1024;
+/// The fewest and the most descriptors that an instance may open by itself, if it
+/// was granted directories or outgoing connections.
+const MIN_OWN: u64 = 32;
+const MAX_OWN: u64 = 1024;
 
-/// How many descriptors there are, and how many are open.
+/// The limit on descriptors, and how many are open.
 #[derive(Clone, Copy, Debug)]
 struct Descriptors {
-    /// None if there is no limit.
+    /// `None` means no limit.
     allowed: Option<u64>,
     open: u64,
 }
@@ -41,7 +41,8 @@ impl Descriptors {
         })
     }
 
-    /// Connections that can be open at once, at least one.
+    /// Returns how many connections can be open at once; at least one. `own` is the
+    /// number of descriptors that each instance may open besides.
     fn permits(self, asked: u32, own: u64) -> u32 {
         let most = self.free() / (1 + own);
         u32::try_from(most)
@@ -49,21 +50,21 @@ impl Descriptors {
             .clamp(1, asked.max(1))
     }
 
-    /// What one of so many instances may have open by itself.
+    /// Returns how many descriptors each of `instances` may open by itself.
     fn own(self, instances: u32) -> u64 {
         let each = self.free() / u64::from(instances.max(1));
-        each.saturating_sub(1).clamp(LEAST_OWN, MOST_OWN)
+        each.saturating_sub(1).clamp(MIN_OWN, MAX_OWN)
     }
 }
 
-/// How many permits a service has that was asked for `asked`: no more than there
-/// are descriptors for. If that is fewer it is said in the log.
+/// Returns the permits of a service that was asked for `asked`. There are no more
+/// permits than descriptors; if that lowers the number, the log says so.
 ///
-/// `opens` says whether the instances may open something themselves, and each
-/// connection has one.
+/// `opens` says whether instances may open descriptors of their own. Each
+/// connection then has its own instance.
 pub(crate) fn permits(service: &str, asked: u32, opens: bool) -> u32 {
     let now = Descriptors::now();
-    let permits = now.permits(asked, if opens { LEAST_OWN } else { 0 });
+    let permits = now.permits(asked, if opens { MIN_OWN } else { 0 });
     if permits < asked {
         tracing::warn!(
             service,
@@ -76,7 +77,7 @@ pub(crate) fn permits(service: &str, asked: u32, opens: bool) -> u32 {
     permits
 }
 
-/// What one of `instances` may have open by itself.
+/// Returns how many descriptors each of `instances` may open by itself.
 pub(crate) fn own(instances: u32) -> usize {
     usize::try_from(Descriptors::now().own(instances)).unwrap_or(usize::MAX)
 }
@@ -97,12 +98,12 @@ mod tests {
         assert_eq!(with(4096).permits(1024, 0), 1024);
         assert_eq!(with(64).permits(1024, 0), 12);
         assert_eq!(with(10).permits(1024, 0), 1);
-        assert_eq!(with(4096).permits(1024, LEAST_OWN), 122);
+        assert_eq!(with(4096).permits(1024, MIN_OWN), 122);
         let unlimited = Descriptors {
             allowed: None,
             open: 20,
         };
-        assert_eq!(unlimited.permits(1024, LEAST_OWN), 1024);
+        assert_eq!(unlimited.permits(1024, MIN_OWN), 1024);
     }
 
     #[test]
@@ -110,7 +111,7 @@ mod tests {
         for allowed in (100..200_000).step_by(997) {
             let descriptors = with(allowed);
             for asked in [1, 10, 1024, 10_000] {
-                let permits = u64::from(descriptors.permits(asked, LEAST_OWN));
+                let permits = u64::from(descriptors.permits(asked, MIN_OWN));
                 let own = descriptors.own(asked);
                 assert!(
                     permits == 1 || permits * (1 + own) <= descriptors.free(),

@@ -1,21 +1,21 @@
-//! `HOST:PORT` as it is written on the command line.
+//! The grammar of `HOST:PORT` on the command line.
 //!
-//! `HOST` is an IPv4 address, an IPv6 address in brackets, or a name. An IPv6
-//! address that is link-local has a zone: the name or the number of the
-//! interface, as in `[fe80::1%eth0]`. The grammar is strict: what two programs
-//! could read in two ways (`127.1`, `080`, `[[::1]]`) is refused.
+//! `HOST` is an IPv4 address, an IPv6 address in brackets, or a name. A link-local
+//! IPv6 address needs a zone: the name or the number of the interface, as in
+//! `[fe80::1%eth0]`. The grammar is strict: a text that two programs could read in
+//! two ways (`127.1`, `080`, `[[::1]]`) is refused.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
-/// The longest name of the DNS, in bytes, and of one of its labels.
+/// The longest name in the DNS and the longest label of a name, in bytes.
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 /// The longest name of a network interface, in bytes.
 const MAX_INTERFACE: usize = 15;
 
-/// Where something is, not looked up yet.
+/// A host as it was written, before the lookup of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     V4(Ipv4Addr),
@@ -23,10 +23,10 @@ pub(crate) enum Host {
     Name(String),
 }
 
-/// What is wrong with a host or a port, and what would work.
+/// What is wrong with a host or a port, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Wrong {
-    /// It is no `HOST:PORT` at all; the caller says what one is.
+    /// The text is not `HOST:PORT`. The caller's error says what to write.
     #[error("it is not HOST:PORT")]
     Syntax,
     #[error("a port is a number from 0 to 65535, without sign or leading zero")]
@@ -48,7 +48,7 @@ pub(crate) enum Wrong {
     ZoneName,
 }
 
-/// Cuts `HOST:PORT` at the colon that tells them apart.
+/// Splits `HOST:PORT` at the colon before the port.
 pub(crate) fn split(text: &str) -> Result<(&str, &str), Wrong> {
     let (host, port) = text.rsplit_once(':').ok_or(Wrong::Syntax)?;
     if host.is_empty() || port.is_empty() {
@@ -57,7 +57,7 @@ pub(crate) fn split(text: &str) -> Result<(&str, &str), Wrong> {
     Ok((host, port))
 }
 
-/// A number from 0 to 65535 in the one way to write it.
+/// Parses a port: a number from 0 to 65535, in its only permitted spelling.
 pub(crate) fn port(text: &str) -> Result<u16, Wrong> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Wrong::Port);
@@ -86,12 +86,12 @@ impl Host {
         }
     }
 
-    /// Whether there is nothing to look up.
+    /// Whether the host is an address, so that no lookup is needed.
     pub(crate) fn is_address(&self) -> bool {
         !matches!(self, Self::Name(_))
     }
 
-    /// What helps if it cannot be looked up.
+    /// Returns advice for a failed lookup.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::V6(_, Some(_)) => "its zone is no interface of this machine; write one that is",
@@ -99,15 +99,15 @@ impl Host {
         }
     }
 
-    /// All its addresses with a port, each once. A name is looked up, which may
-    /// take long.
+    /// Returns all addresses of the host with a port, each address once. A name is
+    /// looked up, which may take long.
     pub(crate) fn resolve(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
         let host = match self {
             Self::V4(ip) => return Ok(vec![(*ip, port).into()]),
             Self::V6(ip, None) => return Ok(vec![(*ip, port).into()]),
             Self::V6(ip, Some(zone)) => match zone.parse() {
                 Ok(index) => return Ok(vec![SocketAddrV6::new(*ip, port, 0, index).into()]),
-                // The resolver knows the names of interfaces.
+                // The system's resolver knows the names of interfaces.
                 Err(_) => format!("{ip}%{zone}"),
             },
             Self::Name(name) => name.clone(),
@@ -136,7 +136,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// What stands between the brackets.
+/// Parses the text between the brackets.
 fn v6(text: &str) -> Result<Host, Wrong> {
     let (ip, zone) = match text.split_once('%') {
         Some((ip, zone)) => (ip, Some(zone)),
@@ -152,7 +152,8 @@ fn v6(text: &str) -> Result<Host, Wrong> {
     }
 }
 
-/// The name of an interface, or its number, which is not 0.
+/// Whether the text is the name of an interface, or the number of one. Numbers
+/// begin at 1.
 fn is_zone(text: &str) -> bool {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return !text.starts_with('0') && text.parse::<u32>().is_ok();
@@ -163,8 +164,8 @@ fn is_zone(text: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !b"/:%[]".contains(&byte))
 }
 
-/// Whether a resolver would read it as an IPv4 address, in one of the old ways
-/// (`127.1`, `0x7f000001`) if it is not the usual one.
+/// Whether a resolver would read the text as an IPv4 address, in the usual form or
+/// in an old one (`127.1`, `0x7f000001`).
 fn ends_in_a_number(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let last = text.rsplit('.').next().unwrap_or(text);
@@ -186,8 +187,8 @@ fn is_name(text: &str) -> bool {
     labels.len() <= MAX_NAME && labels.split('.').all(is_label)
 }
 
-/// Whether an address of a connection is the one that is meant. Without a zone
-/// it is in whichever.
+/// Whether the address of a connection is the address that was meant. An address
+/// without a zone matches every zone.
 pub(crate) fn is_same(meant: &SocketAddr, address: &SocketAddr) -> bool {
     let zone = |address: &SocketAddr| match address {
         SocketAddr::V6(address) => address.scope_id(),

@@ -3,69 +3,99 @@
 //! The host owns the listeners, accepts connections and hands each to a
 //! sandboxed component that speaks one of the contracts in `wit/`.
 //!
-//! # Layout
+//! # What is here
 //!
 //! - [`Component`]: a component file and its contract, not yet compiled.
 //! - [`Handler`]: a component compiled and checked against its [`Grants`] and
 //!   [`Limits`].
 //! - [`Service`]: listeners with a handler and a [`Dispatch`], running.
-//! - [`Remote`]: asks a running service for its [`Status`], a swap, a rollback.
+//! - [`ServiceHandle`]: asks a running service for its [`Status`], a swap, a rollback.
 //! - [`builtin`]: the components that are embedded in this crate.
+//! - [`control`]: the control socket, both ends.
 //! - [`cli`]: the `sockserve` command.
 //!
-//! The way of a byte: `accept` takes the socket, `dispatch` makes or finds the
-//! instance, `sockets` is what the guest reads and writes.
+//! # Layout
+//!
+//! A folder is a layer. It uses the layers below it, and a test (`layers.rs`) holds that.
+//!
+//! ```text
+//!                cli          the command, a file per subcommand
+//!                 │
+//!              control        HTTP and JSON over a Unix socket
+//!                 │
+//!              service        one service's life: run, swap, probe, rollback, status
+//!             │       │
+//!       dispatch      │       from a connection to calls of a guest
+//!             │       │
+//!         version   listen    one version and its books │ from an address to connections
+//!             │       │
+//!           guest     │       a compiled component and its calls
+//!           │   │     │
+//!   component sockets │       a file's bytes and contract │ wasi:sockets
+//!               │     │
+//!              connection     an accepted stream, as the host holds it
+//! ```
+//!
+//! The files beside the folders are leaves, which every layer may use.
+//!
+//! # Errors
+//!
+//! An error's text is one line that says what was wrong, where, and what would work, with
+//! its cause. [`source`](std::error::Error::source) gives the cause as a value; to print
+//! both says it twice.
 //!
 //! # Example
 //!
 //! ```no_run
 //! use sockserve::{Component, Dispatch, Handler, HandlerOptions, Service, ServiceOptions};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let component = Component::from_file("echo.wasm".as_ref())?;
-//! let options = HandlerOptions::new(Dispatch::Poll);
-//! let handler = Handler::new("echo", &component, options)?;
-//! let options = ServiceOptions {
-//!     name: "echo".to_owned(),
-//!     listen: vec!["tcp://127.0.0.1:0".parse()?],
-//!     rollback: Default::default(),
-//! };
-//! let service = Service::start(options, handler)?;
+//! let handler = Handler::new("echo", &component, HandlerOptions::new(Dispatch::Poll))?;
+//! let options = ServiceOptions::new("echo", ["tcp://127.0.0.1:0".parse()?]);
+//! let mut service = Service::start(options, handler)?;
 //! println!("{:?}", service.local_addresses());
+//! // Until a listener fails, or something asks it to end.
+//! service.ended().await?;
 //! # Ok(())
 //! # }
 //! ```
 
-mod accept;
-mod address;
 mod aside;
-pub mod builtin;
 pub mod cli;
+mod component;
+mod connection;
 mod contract;
 pub mod control;
 mod descriptors;
 mod dispatch;
 mod guest;
 mod host_port;
+#[cfg(test)]
+mod layers;
+mod lifecycle;
 mod limits;
+mod listen;
 mod log_queue;
 mod panics;
 mod service;
 mod sockets;
 mod sync;
 mod text;
+mod version;
 
-pub use address::{AddressError, ListenAddress};
+pub use component::builtin;
+pub use component::cache::{CacheError, CompileCache};
+pub use component::reading::ReadError;
+pub use component::{Component, ComponentError};
 pub use contract::{Contract, Dispatch, Incompatible};
-pub use guest::cache::{CacheError, CompileCache};
-pub use guest::component::{Component, ComponentError};
 pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
 pub use guest::handler::{Handler, HandlerError, HandlerOptions};
-pub use guest::reading::ReadError;
 pub use limits::Limits;
-pub use service::counts::{FailureCounts, HandOverCounts};
+pub use listen::address::{AddressError, ListenAddress};
 pub use service::probe::{Probe, ProbeError};
 pub use service::rollback::{RollbackOn, RollbackPolicy};
 pub use service::status::{PreviousStatus, ServiceState, Status, VersionState, VersionStatus};
-pub use service::swap::{Old, SwapError, SwapOptions, Swapped};
-pub use service::{Remote, Service, ServiceOptions, StartError};
+pub use service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
+pub use service::{Service, ServiceHandle, ServiceOptions, StartError};
+pub use version::counts::{FailureCounts, HandOverCounts};

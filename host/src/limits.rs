@@ -1,39 +1,42 @@
-//! What a service allows, with the defaults documented and asserted here.
+//! The limits of a service. Each default is documented and asserted here.
 
 use std::time::Duration;
 
 /// The limits of one service.
 ///
-/// Every limit is there to keep one peer or one guest from costing the others
-/// anything: descriptors, memory, or time on a thread.
+/// A limit keeps one peer or one guest from taking resources of the others:
+/// descriptors, memory, or time on a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
-    /// Connections open at once, those being closed included. By default 1024.
+    /// Connections that are open at once, those that are closing included. By
+    /// default 1024.
     ///
     /// At the limit the service stops accepting, and further peers wait in the
     /// kernel's backlog.
     pub max_connections: u32,
-    /// Linear memories and tables of one instance together, in bytes. By default
-    /// 64 MiB.
+    /// The memory of one instance: its linear memories and tables together, in
+    /// bytes. By default 64 MiB.
     ///
     /// An instance that asks for more traps. Under `poll` with `evented` or
-    /// `concurrent` it is what all connections share.
+    /// `concurrent` all connections share this memory.
     pub max_memory_bytes: u64,
-    /// Guest time without a wait and without a byte moved, and the whole time of
-    /// an `evented` turn. By default one second; it is counted in steps of 10 ms.
+    /// How long a guest may compute without waiting and without moving a byte. For
+    /// `evented` also how long a whole turn may take. By default one second. It is
+    /// counted in steps of 10 ms.
     pub deadline: Duration,
-    /// Threads that run guests under `threaded`. By default one a processor.
+    /// Threads that run guests under `threaded`. By default one per processor.
     pub workers: usize,
-    /// Connections that the kernel holds before they are accepted. By default
-    /// 1024; the kernel lowers it to `net.core.somaxconn`.
+    /// Connections that the kernel holds before they are accepted. By default 1024;
+    /// the kernel lowers this to `net.core.somaxconn`.
     pub backlog: u32,
-    /// How long a closing connection may still take: to send what the guest has
-    /// written, and to read and drop what the peer sends until its FIN, so that
-    /// no RST overtakes the answer. By default 2 seconds; a peer that has not
-    /// taken all by then is reset.
+    /// How long the close of a connection may take. In this time the host sends
+    /// what the guest has written, then reads and drops what the peer sends, up to
+    /// the peer's FIN, so that no RST overtakes the answer. By default 2 seconds. A
+    /// peer that has not taken all of the output by then is reset.
     pub linger: Duration,
-    /// How long open connections may go on after the service was told to stop.
-    /// By default 10 seconds; what is open then is closed.
+    /// How long open connections may continue after the service was told to stop.
+    /// By default 10 seconds. Connections that are still open then are closed.
     pub drain_timeout: Duration,
 }
 
@@ -51,8 +54,8 @@ impl Default for Limits {
     }
 }
 
-/// The longest time that can be asked for: a hundred years, which is for ever
-/// and can be added to any clock.
+/// The longest time that can be asked for: a hundred years. It is practically
+/// endless, and can be added to any clock.
 pub(crate) const MAX_TIME: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
 
 /// Why a time was refused.
@@ -66,7 +69,7 @@ pub(crate) enum TimeError {
     Zero,
 }
 
-/// A time as it is written in arguments and requests: `500ms`, `1min 30s`.
+/// Parses a time as arguments and requests have it: `500ms`, `1min 30s`.
 pub(crate) fn parse_time(text: &str) -> Result<Duration, TimeError> {
     match humantime::parse_duration(text) {
         Ok(time) if time <= MAX_TIME => Ok(time),
@@ -75,7 +78,7 @@ pub(crate) fn parse_time(text: &str) -> Result<Duration, TimeError> {
     }
 }
 
-/// The same where zero makes no sense.
+/// Parses a time that must be longer than zero.
 pub(crate) fn parse_time_over_zero(text: &str) -> Result<Duration, TimeError> {
     match parse_time(text)? {
         Duration::ZERO => Err(TimeError::Zero),

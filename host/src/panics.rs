@@ -1,9 +1,9 @@
-//! Panics of the host: what a guest or a fault of our own can cause must cost its
-//! instance and no more.
+//! Panics of the host. A panic in a call of a guest costs that guest's instance and
+//! nothing more.
 //!
-//! Where a panic is caught it becomes a failure with one line in the log. The hook
-//! keeps quiet there and only notes what was said and where; any other panic it
-//! logs itself, as one line and without a backtrace.
+//! A caught panic becomes a failure, which is one line in the log. For a caught
+//! panic the hook only keeps the message and the place. It logs every other panic
+//! itself, on one line and without a backtrace.
 
 use crate::text;
 use std::any::Any;
@@ -15,14 +15,15 @@ use std::task::{Context, Poll};
 thread_local! {
     /// How many callers up the stack catch panics.
     static CATCHERS: Cell<u32> = const { Cell::new(0) };
+    /// What the hook has noted of the last panic that is caught.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// What was thrown.
+/// The value that a panic throws.
 pub(crate) type Thrown = Box<dyn Any + Send>;
 
-/// Has panics logged on one line each. For a process that is ours alone: a hook is
-/// the whole process's.
+/// Installs a panic hook that logs each panic on one line. Only for a process that
+/// is ours alone: there is one hook per process.
 pub(crate) fn install_hook() {
     std::panic::set_hook(Box::new(|info| {
         let said = describe(info);
@@ -34,9 +35,10 @@ pub(crate) fn install_hook() {
     }));
 }
 
-/// Calls `work`, and returns what it throws.
+/// Calls `work` and returns its result, or the value that it throws.
 ///
-/// What `work` was in the middle of must not be used again, but for being dropped.
+/// After a panic, the values that `work` was using may be dropped but must not be
+/// used again.
 pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Thrown> {
     CATCHERS.set(CATCHERS.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -44,7 +46,7 @@ pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Thrown> {
     result
 }
 
-/// Polls `future`, and is ready with what it throws.
+/// Polls `future`. If it panics, the result is the value that it throws.
 pub(crate) fn poll<F: Future>(
     future: Pin<&mut F>,
     cx: &mut Context<'_>,
@@ -55,13 +57,13 @@ pub(crate) fn poll<F: Future>(
     }
 }
 
-/// What the hook has noted of the panic that this thread has just caught. Nothing
-/// without the hook.
+/// Takes the hook's note about the panic that this thread has just caught. `None`
+/// if the hook is not installed.
 pub(crate) fn last() -> Option<String> {
     LAST.take()
 }
 
-/// The text of a panic.
+/// Returns the message of a panic.
 pub(crate) fn message(thrown: &(dyn Any + Send)) -> &str {
     if let Some(text) = thrown.downcast_ref::<&str>() {
         text
@@ -80,8 +82,8 @@ fn describe(info: &PanicHookInfo<'_>) -> String {
     }
 }
 
-/// File and line, without the directories of the machine that built the binary:
-/// those say nothing to a reader of the log.
+/// Returns file and line, without the build directories: they are on another
+/// machine and tell the reader nothing.
 fn place(location: &Location<'_>) -> String {
     let file = text::without_build_paths(location.file());
     format!("{file}:{}", location.line())

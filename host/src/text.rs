@@ -1,11 +1,11 @@
-//! Text that others wrote (guests, peers, arguments, the system) in a line of
-//! ours, and times as text.
+//! Text from others (guests, peers, arguments, the system) within a line of our
+//! own, and times as text.
 //!
-//! There is one rule: what could end the line, move the cursor, change the order
-//! of what is read, or not be seen at all is written as an escape of Rust's
-//! (`\r`, `\u{202e}`), and a byte that is no UTF-8 as `\xff`. All else stays as
-//! it is, backslashes too: what a guest prints as JSON stays JSON, and a text
-//! that is escaped twice is the same as one that is escaped once.
+//! There is one rule. A character that could end the line, move the cursor, change
+//! the order of the text, or stay invisible is written as an escape of Rust (`\r`,
+//! `\u{202e}`). A byte that is not UTF-8 is written as `\xff`. Everything else
+//! stays as it is, backslashes too: JSON that a guest prints stays JSON, and
+//! escaping a text twice gives the same result as escaping it once.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -13,26 +13,27 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest reason that a guest or a library may give, in characters.
+/// The longest reason that is shown, in characters. A guest or a library gave it.
 const MAX_REASON: usize = 1000;
 
-/// Whether a character can stand in a line as it is.
+/// Whether a character may stand in a line as it is.
 pub(crate) fn is_plain(character: char) -> bool {
     !character.is_control()
         && !matches!(
             character,
             // Ends of lines and paragraphs.
             '\u{2028}' | '\u{2029}'
-            // The order of what is read: marks, embeddings, overrides, isolates.
+            // Changes of the order in which text is read: marks, embeddings,
+            // overrides, isolates.
             | '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{2066}'..='\u{206f}'
-            // What nobody sees. U+200C and U+200D stay: scripts need them.
+            // Invisible characters. U+200C and U+200D stay: scripts need them.
             | '\u{00ad}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
         )
 }
 
-/// A text on one line.
+/// Returns a text on one line, escaped where it has to be.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_plain) {
         return text.into();
@@ -42,7 +43,7 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     line.into()
 }
 
-/// Bytes that should be UTF-8, on one line.
+/// Returns bytes that should be UTF-8 as text on one line.
 pub(crate) fn escape_bytes(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return escape(text);
@@ -51,7 +52,7 @@ pub(crate) fn escape_bytes(bytes: &[u8]) -> Cow<'_, str> {
     for chunk in bytes.utf8_chunks() {
         push_escaped(&mut line, chunk.valid());
         for byte in chunk.invalid() {
-            // A string cannot refuse it.
+            // Writing to a string does not fail.
             let _ = write!(line, "\\x{byte:02x}");
         }
     }
@@ -68,12 +69,12 @@ fn push_escaped(line: &mut String, text: &str) {
     }
 }
 
-/// A path on one line.
+/// Returns a path as text on one line.
 pub(crate) fn path(path: &Path) -> Cow<'_, str> {
     escape_bytes(path.as_os_str().as_bytes())
 }
 
-/// A reason that a guest or a library gave: one line, and not too long.
+/// Returns a reason from a guest or a library on one line, cut to `MAX_REASON`.
 pub(crate) fn one_line(text: &str) -> String {
     let mut rest = text.char_indices().skip(MAX_REASON);
     match rest.next() {
@@ -82,8 +83,8 @@ pub(crate) fn one_line(text: &str) -> String {
     }
 }
 
-/// A text of a library, without the directories that it was compiled in: they
-/// say nothing to who reads it, and are of another machine.
+/// Removes the build directories from a library's text. They are on another machine
+/// and tell the reader nothing.
 pub(crate) fn without_build_paths(text: &str) -> Cow<'_, str> {
     const REGISTRY: &str = "/registry/src/";
     let mut rest = text;
@@ -92,7 +93,7 @@ pub(crate) fn without_build_paths(text: &str) -> Cow<'_, str> {
         let word = before.rfind(|c: char| c.is_whitespace() || "`'\"(".contains(c));
         let start = word.map_or(0, |at| at + 1);
         shorter.push_str(before.get(..start).unwrap_or(before));
-        // The directory of one registry.
+        // Skips the directory of one registry.
         rest = after.split_once('/').map_or(after, |(_, path)| path);
     }
     if shorter.is_empty() && rest.len() == text.len() {
@@ -102,8 +103,9 @@ pub(crate) fn without_build_paths(text: &str) -> Cow<'_, str> {
     shorter.into()
 }
 
-/// A line of the log, so that it is one: `colours` are the formatter's own
-/// escape sequences, and `json` has escapes of its own.
+/// Returns a line of the log, escaped so that it is one line. With `colours` the
+/// formatter's own escape sequences stay. With `json` the escapes are those of
+/// JSON.
 pub(crate) fn finish_line(line: &str, colours: bool, json: bool) -> Cow<'_, str> {
     let text = line.strip_suffix('\n').unwrap_or(line);
     let stays = |character: char| is_plain(character) || (colours && character == '\u{1b}');
@@ -126,8 +128,8 @@ pub(crate) fn finish_line(line: &str, colours: bool, json: bool) -> Cow<'_, str>
     finished.into()
 }
 
-/// A time in RFC 3339, to the second. One before 1970 or after 9999 is written
-/// as the nearest that is not.
+/// Returns a time in RFC 3339, to the second. A time before 1970 or after 9999 is
+/// shown as the nearest time within this range.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     const LAST: u64 = 253_402_300_799;
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
     use std::ffi::OsStr;
 
-    /// One of each kind that must not be in a line.
+    /// One character of each kind that must not stand in a line.
     const HOSTILE: &str = "\0\t\n\u{b}\r\u{e}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{61c}\u{180e}\
         \u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\
         \u{feff}\u{fffa}\u{e0041}";

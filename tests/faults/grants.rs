@@ -1,5 +1,6 @@
 //! What a guest can reach beyond its connection: nothing, until it is granted by
-//! name.
+//! name. Grants do not depend on the dispatch, so most tests use one that suits all
+//! contracts.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -8,9 +9,6 @@ use rustix::net::{AddressFamily, SocketType};
 
 use crate::harness::scratch::Scratch;
 use crate::harness::{Client, Guest, Server, text};
-
-// What is granted is no matter of the dispatch, so one that suits all contracts
-// will do.
 
 /// Starts a guest in this mode with these grants, and gives the server to `check`.
 #[track_caller]

@@ -22,7 +22,7 @@ macro_rules! constants {
             pub(crate) const $name: Guest = Guest { name: stringify!($name) };
         )*
 
-        /// The names of all of them. To be in this list is not to be driven.
+        /// The names of all guests. This list does not count as a use of them.
         pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }

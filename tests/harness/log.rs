@@ -29,8 +29,9 @@ struct State {
 }
 
 impl Log {
-    /// Collects the lines of `output` on a thread of its own. It takes all that is
-    /// there at once: a server drops lines of guests that are read too slowly.
+    /// Collects the lines of `output` on a thread of its own. It reads as much as is
+    /// there, and not line by line, because a server drops lines of guests if they
+    /// are read too slowly.
     pub(crate) fn collect(output: impl Read + Send + 'static) -> Log {
         let log = Log(Arc::new(Shared {
             state: Mutex::default(),

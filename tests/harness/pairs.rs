@@ -1,34 +1,34 @@
-//! Tests of pairs: of a guest, and a dispatch that it runs under.
+//! Tests of pairs. A pair is a guest and a dispatch under which it runs.
 //!
-//! Such a test is a function of a pair, with a line above it that says for which
-//! pairs it is a test:
+//! Such a test is a function that takes a pair. A line above it says which pairs:
 //!
 //! ```text
 //! for_each_pair! { echo: a_line_comes_back }
 //! fn a_line_comes_back(guest: Guest, dispatch: &str) { … }
 //! ```
 //!
-//! That makes `a_line_comes_back::blocking_sequential` and so on to
-//! `a_line_comes_back::evented_poll`, each a test of its own. Of the pairs of a
-//! family a line takes
+//! This makes one test per pair: `a_line_comes_back::blocking_sequential` and so on,
+//! to `a_line_comes_back::evented_poll`. The line can say:
 //!
 //! | | |
 //! | --- | --- |
-//! | `echo` | all |
-//! | `echo without sequential` | some: `CHOICES` in `host/build.rs` has all such words |
-//! | `echo [blocking_threaded, evented_poll]` | these |
-//! | `chat shared, echo` | pairs of several families: the tests are in a module for each |
+//! | `echo` | all pairs of a family |
+//! | `echo without sequential` | some of them; `CHOICES` in `host/build.rs` has all such words |
+//! | `echo [blocking_threaded, evented_poll]` | only these |
+//! | `chat shared, echo` | pairs of several families; each family's tests are in a module |
 //!
-//! The pairs are made from the guests that were built. So a new guest is in each
-//! test of its family that takes more than single ones; a pair that is in no test
-//! does not compile; and a dispatch or contract that `host/build.rs` does not know
-//! fails the test below.
+//! The pairs are made from the guests that were built:
+//!
+//! - A new guest is in every test of its family that does not list its pairs.
+//! - A pair that no test uses does not compile.
+//! - A dispatch or a contract that `host/build.rs` does not know fails the test
+//!   below.
 
 use super::Guest;
 use super::command::sockserve;
 use super::guests::NAMES;
 
-/// A guest, and a dispatch that it runs under.
+/// A guest, and a dispatch under which it runs.
 pub(crate) type Pair = (Guest, &'static str);
 
 /// What is known of a pair.
@@ -37,7 +37,7 @@ pub(super) struct Row {
     pub(super) dispatch: &'static str,
     /// Whether one instance serves all connections.
     pub(super) shared: bool,
-    /// Whether the guest runs under this dispatch if nobody asks for another.
+    /// Whether this is the guest's default dispatch.
     default: bool,
 }
 
@@ -56,7 +56,7 @@ macro_rules! constants {
             }
         )*
 
-        /// All pairs. To be in this list is not to be in a test.
+        /// All pairs. This list does not count as a use of them.
         pub(super) const ROWS: &[Row] = &[$($(
             Row {
                 guest: stringify!($guest),
@@ -70,7 +70,7 @@ macro_rules! constants {
 
 for_each_family! { constants }
 
-/// Makes a function a test for each of these pairs. The module's documentation has
+/// Makes one test per pair from a function. The documentation of this module says
 /// what can be written.
 macro_rules! for_each_pair {
     ($family:ident $($words:ident)* $([$($pair:ident),+])? : $test:ident) => {
@@ -109,8 +109,8 @@ macro_rules! pair_tests {
     };
 }
 
-/// The guests of a family that run under a dispatch, for a test that goes through
-/// them beside those that it is a test of.
+/// The guests of a family that run under a dispatch, for a test of a pair that needs
+/// other guests too.
 pub(crate) fn guests_under(family: &str, dispatch: &str) -> impl Iterator<Item = Guest> {
     ROWS.iter()
         .filter(move |row| row.dispatch == dispatch)
@@ -118,12 +118,12 @@ pub(crate) fn guests_under(family: &str, dispatch: &str) -> impl Iterator<Item =
         .filter(move |guest| guest.family() == family)
 }
 
-/// A dispatch or a contract that is new has pairs, or this fails.
+/// The table in `host/build.rs` has all dispatches of each guest, and no others.
 #[test]
-fn every_dispatch_of_every_guest_makes_a_pair() {
+fn the_pairs_are_the_dispatches_that_inspect_prints() {
     for &name in NAMES {
         let outcome = sockserve(["inspect".as_ref(), Guest { name }.path().as_os_str()]);
-        // A guest that is there to be refused has none.
+        // A guest that is made to be refused has no pairs.
         if outcome.status != Some(0) {
             continue;
         }

@@ -34,7 +34,7 @@ impl Process {
         (process, typing)
     }
 
-    /// Starts `command`, and gives its standard error, which nobody reads.
+    /// Starts `command`, and returns its standard error, which nobody reads yet.
     #[track_caller]
     pub(crate) fn start_unheard(command: &mut Command) -> (Process, ChildStderr) {
         let mut child = Process::child(command.stdin(Stdio::null()).stdout(Stdio::piped()));
@@ -42,7 +42,7 @@ impl Process {
         (Process::collect(child), stderr)
     }
 
-    /// Starts `command` with a standard output that nobody reads any more.
+    /// Starts `command` with a standard output whose reader has gone.
     #[track_caller]
     pub(crate) fn start_unread(command: &mut Command) -> Process {
         let (reader, writer) = io::pipe().unwrap();
@@ -63,7 +63,7 @@ impl Process {
         }
     }
 
-    /// An output that is not there has ended.
+    /// Collects the outputs that are pipes. Another one counts as ended.
     fn collect(mut child: Child) -> Process {
         let stdout = child.stdout.take().map(Log::collect);
         let stderr = child.stderr.take().map(Log::collect);

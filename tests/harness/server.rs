@@ -56,8 +56,9 @@ impl Serve {
         self
     }
 
-    /// Takes the compiled component from a cache that tests share, where compiling
-    /// is not what a test is about. It is most of what a short test costs.
+    /// Takes the compiled component from a cache that the tests share. Compiling is
+    /// most of the time of a short test. Tests that compile themselves are in
+    /// `clients`, `swap` and `transport`.
     pub(crate) fn compiled_once(self) -> Serve {
         self.args(["--cache", CACHE])
     }
@@ -105,7 +106,7 @@ fn listeners(url: &str) -> usize {
     found.len()
 }
 
-/// The address that a server which was not started by [`Serve`] listens on.
+/// The address of a server that was not started by [`Serve`].
 #[track_caller]
 pub(crate) fn ready_address(process: &Process) -> SocketAddr {
     let ready = process
@@ -241,7 +242,7 @@ impl Finished {
         assert!(alarms.is_empty(), "{alarms:#?}");
     }
 
-    /// The place in the log of what was said of a connection.
+    /// Where in the log the line about a connection with this message is.
     #[track_caller]
     pub(crate) fn place(&self, connection: u64, message: &str) -> usize {
         let said =

@@ -1,27 +1,26 @@
-//! A session under way: with what it has still to say, and whether it goes on.
+//! A session with the output that is still to be written, and its phase.
 //!
-//! This is what a shell carries over a connection, and what moves to another
-//! version when the connection is handed over.
+//! A shell carries this over a connection. It moves to another version when the
+//! connection is handed over.
 
+use crate::{Output, Resume, SavedConversation, Session, Step};
 use serde::{Deserialize, Serialize};
 
-use crate::{Output, Resume, Resumed, Session, Step};
-
-/// How far a conversation has come.
+/// What a conversation still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// It goes on.
+    /// It reads and writes.
     Open,
-    /// The peer will send nothing more; the session may have more to say.
+    /// The peer will send nothing more. The session may still add output.
     Ended,
-    /// Only what is in the output is still to be written.
+    /// It writes the output that is there, and then closes.
     Closing,
 }
 
-/// A session, its output, and whether it goes on.
+/// A session, its output, and its phase.
 #[derive(Debug)]
 pub struct Conversation<S> {
-    /// One side of it.
+    /// The guest's side of the protocol.
     pub session: S,
     /// What is to be written before more is read.
     pub output: Output,
@@ -29,11 +28,11 @@ pub struct Conversation<S> {
 }
 
 impl<S: Session> Conversation<S> {
-    /// With a peer who has just connected.
-    pub fn open(mut session: S) -> Conversation<S> {
+    /// Begins a conversation with a peer that has just connected.
+    pub fn open(mut session: S) -> Self {
         let mut output = Output::default();
         let step = session.open(&mut output);
-        let mut conversation = Conversation {
+        let mut conversation = Self {
             session,
             output,
             phase: Phase::Open,
@@ -56,23 +55,24 @@ impl<S: Session> Conversation<S> {
         }
     }
 
-    /// Nothing is left to be said but what is in the output.
+    /// Adds no more output. The connection is closed when all output is written.
     pub fn close(&mut self) {
         self.phase = Phase::Closing;
     }
 
-    /// All output is written. Says whether the session has added some.
-    pub fn more(&mut self) -> bool {
+    /// Lets the session add output, when all output so far is written. Returns
+    /// whether it has added some.
+    pub fn add_more(&mut self) -> bool {
         if self.phase == Phase::Closing {
             return false;
         }
-        let step = self.session.more(&mut self.output);
+        let step = self.session.add_more(&mut self.output);
         self.follow(step);
         !self.output.bytes.is_empty()
     }
 
-    /// Whether nothing more is to be read, and the connection is to be closed when
-    /// all output is written.
+    /// Whether nothing more is to be read. The connection is then closed when all
+    /// output is written.
     pub fn is_finished(&self) -> bool {
         self.phase != Phase::Open
     }
@@ -85,26 +85,27 @@ impl<S: Session> Conversation<S> {
 }
 
 impl<S: Resume> Conversation<S> {
-    /// All that another version needs to go on with it. What is in the log stays.
-    pub fn save(&mut self) -> Resumed<S::State> {
-        Resumed {
+    /// Returns all that another version needs to continue the conversation. The
+    /// lines for the log stay here.
+    pub fn save(&mut self) -> SavedConversation<S::State> {
+        SavedConversation {
             phase: self.phase,
             output: self.output.bytes.take(),
             session: self.session.save(),
         }
     }
 
-    /// Goes on in a new session with what another has [saved](Self::save).
-    pub fn resume(session: S, resumed: Resumed<S::State>) -> Conversation<S> {
-        let mut conversation = Conversation {
+    /// Continues what another version has [saved](Self::save), in a new session.
+    pub fn resume(session: S, saved: SavedConversation<S::State>) -> Self {
+        let mut conversation = Self {
             session,
             output: Output::default(),
-            phase: resumed.phase,
+            phase: saved.phase,
         };
-        conversation.output.bytes.push(&resumed.output);
-        if resumed.phase != Phase::Closing {
+        conversation.output.bytes.push(&saved.output);
+        if saved.phase != Phase::Closing {
             let output = &mut conversation.output;
-            let step = conversation.session.restore(resumed.session, output);
+            let step = conversation.session.restore(saved.session, output);
             conversation.follow(step);
         }
         conversation

@@ -1,17 +1,16 @@
 //! What is handed over with a connection: its format, and what a protocol has to
-//! do for it.
+//! implement for it.
 //!
-//! A state is [`Resumed`] in the format of postcard, whatever the contract, so a
-//! connection can change contracts. The tag says what the session's part is.
-
-use std::net::IpAddr;
-
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+//! A state is a [`SavedConversation`] in the format of postcard. It is the same under
+//! each contract, so a connection can change contracts. The tag names the format of
+//! the session's part.
 
 use crate::{Phase, Session};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
-/// A state as the contract has it.
+/// A state as in the interface `hand-over`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// What the bytes mean.
@@ -21,20 +20,20 @@ pub struct State {
 }
 
 impl State {
-    /// A value under a tag. Nothing where a value cannot be encoded, which those
-    /// of the guests all can.
-    pub fn encode(tag: &str, value: &impl Serialize) -> Option<State> {
-        Some(State {
+    /// Encodes a value. `None` if it cannot be encoded, which does not happen for
+    /// the values of these guests.
+    pub fn encode(tag: &str, value: &impl Serialize) -> Option<Self> {
+        Some(Self {
             tag: tag.to_owned(),
             bytes: postcard::to_allocvec(value).ok()?,
         })
     }
 
-    /// The value, if it is under this tag. The error is one line that says what was
-    /// expected, for instance `state time/1: expected echo/1`.
+    /// Decodes the value, if the state has this tag. The error is one line that says
+    /// what was expected, for example `state time/1: expected echo/1`.
     pub fn decode<T: DeserializeOwned>(&self, tag: &str) -> Result<T, String> {
         if self.tag != tag {
-            // Somebody else's tag may be anything.
+            // The tag may come from any component.
             let other: String = self.tag.escape_default().take(TAG_SHOWN).collect();
             return Err(format!("state {other}: expected {tag}"));
         }
@@ -45,60 +44,61 @@ impl State {
     }
 }
 
-/// How much of an unknown tag goes to the log.
+/// How many characters of an unknown tag are logged.
 const TAG_SHOWN: usize = 64;
 
-/// All that is needed to go on with a conversation.
+/// All that is needed to continue a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resumed<S> {
-    /// How far it has come.
+pub struct SavedConversation<S> {
+    /// What the conversation still does.
     pub phase: Phase,
-    /// What was said and is not yet written.
+    /// Output that is not written yet.
     pub output: Vec<u8>,
     /// What the session remembers.
     pub session: S,
 }
 
-/// A session that another version can go on with.
+/// A session that another version can continue.
 pub trait Resume: Session {
     /// What it remembers, as it is handed over.
     type State: Serialize + DeserializeOwned;
 
-    /// What it remembers, for another to go on with.
+    /// Returns what it remembers, for another session to continue with.
     fn save(&mut self) -> Self::State;
 
-    /// Goes on where another stopped. This session is new, and was not
+    /// Continues where another session stopped. This session is new, and was not
     /// [opened](Session::open).
     fn restore(&mut self, state: Self::State, output: &mut crate::Output) -> crate::Step;
 }
 
 /// A protocol with its options set: makes the sessions of a component.
 pub trait Protocol {
-    /// One connection's side.
+    /// The guest's side of one connection.
     type Session: Resume;
 
-    /// Names the format of the session's state; with a number that changes when
-    /// the format does.
+    /// Names the format of the session's state, with a number that changes when the
+    /// format changes.
     const TAG: &'static str;
 
-    /// A new session. `peer` asks for the address of the peer, where it matters.
+    /// Makes a session. `peer` returns the peer's address; a session that does not
+    /// need the address does not call it.
     fn session(
         &self,
         peer: impl FnOnce() -> Result<IpAddr, String>,
     ) -> Result<Self::Session, String>;
 
-    /// Whether a session can go on with `state`. The error is one line that says
-    /// what was expected.
+    /// Checks whether a session can continue with `state`. The error is one line
+    /// that says what was expected.
     fn check(&self, state: &SessionState<Self>) -> Result<(), String> {
         let _ = state;
         Ok(())
     }
 
-    /// What a state says, if a session can go on with it.
-    fn decode(&self, state: &State) -> Result<Resumed<SessionState<Self>>, String> {
-        let resumed: Resumed<SessionState<Self>> = state.decode(Self::TAG)?;
-        self.check(&resumed.session)?;
-        Ok(resumed)
+    /// Decodes a state, if a session can continue with it.
+    fn decode(&self, state: &State) -> Result<SavedConversation<SessionState<Self>>, String> {
+        let saved: SavedConversation<SessionState<Self>> = state.decode(Self::TAG)?;
+        self.check(&saved.session)?;
+        Ok(saved)
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(tag: &str, bytes: &[u8], expected: Result<&Resumed<u8>, &str>) {
+    fn check(tag: &str, bytes: &[u8], expected: Result<&SavedConversation<u8>, &str>) {
         let state = State {
             tag: tag.to_owned(),
             bytes: bytes.to_vec(),
@@ -122,21 +122,21 @@ mod tests {
 
     #[test]
     fn states() {
-        let resumed = Resumed {
+        let saved = SavedConversation {
             phase: Phase::Ended,
             output: b"ab".to_vec(),
             session: 7,
         };
-        let state = State::encode("echo/1", &resumed).unwrap();
-        // The format is that of states in flight between versions.
+        let state = State::encode("echo/1", &saved).unwrap();
+        // Versions that are built apart exchange states in this format.
         assert_eq!(state.bytes, [1, 2, b'a', b'b', 7]);
-        check("echo/1", &state.bytes, Ok(&resumed));
+        check("echo/1", &state.bytes, Ok(&saved));
         let unreadable = Err("state echo/1: expected the format of that tag");
         check("echo/1", &[], unreadable);
         check("echo/1", &[1, 2, b'a', b'b'], unreadable);
         check("echo/1", &[1, 2, b'a', b'b', 7, 0], unreadable);
         check("echo/1", &[9, 0, 7], unreadable);
-        // A length beyond what is there.
+        // A length that is more than the bytes that follow.
         check("echo/1", &[0, 0xff, 0xff, 0xff, 0xff, 0x0f], unreadable);
         check("time/1", &[], Err("state time/1: expected echo/1"));
         check("", &[], Err("state : expected echo/1"));

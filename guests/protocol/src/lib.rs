@@ -1,10 +1,11 @@
-//! What the protocols of the guests have in common: a [`Session`] is one
-//! connection's side of a protocol, and an [`Output`] takes what it says.
+//! What the protocols of the guests have in common. A [`Session`] is the guest's
+//! side of a protocol on one connection, and writes what it has to say into an
+//! [`Output`].
 //!
-//! There is no I/O in here. A shell (`guests/shell`) reads from the peer, feeds
-//! the session, and delivers its output by whatever contract the component has.
-//! With the output, and with whether it goes on, a session is a [`Conversation`],
-//! which another version of the component can go on with.
+//! There is no I/O here. A shell (`guests/shell`) reads from the peer, gives the
+//! bytes to the session, and delivers the output by the contract that the component
+//! has. A [`Conversation`] is a session with its output and its [`Phase`]; another
+//! version of the component can continue it.
 
 mod conversation;
 mod hand_over;
@@ -15,7 +16,7 @@ mod queue;
 pub mod testing;
 
 pub use conversation::{Conversation, Phase};
-pub use hand_over::{Protocol, Resume, Resumed, SessionState, State};
+pub use hand_over::{Protocol, Resume, SavedConversation, SessionState, State};
 pub use lines::{Lines, split_ending};
 pub use option::{parse_option, unescape};
 pub use queue::Queue;
@@ -23,13 +24,13 @@ pub use queue::Queue;
 /// What a session wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Go on with the connection.
+    /// Continue with the connection.
     Continue,
     /// Close the connection when all output is written.
     Close,
 }
 
-/// Where a session leaves what it has to say.
+/// What a session has to say, until a shell delivers it.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Bytes for the peer.
@@ -42,8 +43,8 @@ pub struct Output {
 ///
 /// A shell calls [`open`](Session::open) once and first, then
 /// [`receive`](Session::receive) for each chunk, and [`end`](Session::end) at
-/// the peer's end of file. It reads only while no output is waiting, so what
-/// one call puts out is all that a connection ever holds.
+/// the peer's end of file. It reads only while no output is waiting, so a
+/// connection never holds more than the output of one call.
 pub trait Session {
     /// The largest chunk to read at once.
     fn read_limit(&self) -> usize {
@@ -59,9 +60,9 @@ pub trait Session {
     /// The peer has sent a chunk, which is not empty.
     fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step;
 
-    /// All output so far is written. A session that delivers in pieces adds the
-    /// next one, until it adds nothing.
-    fn more(&mut self, output: &mut Output) -> Step {
+    /// All output so far is written. A session that has its output in pieces adds
+    /// the next piece now. When it adds nothing, there is no further piece.
+    fn add_more(&mut self, output: &mut Output) -> Step {
         let _ = output;
         Step::Continue
     }

@@ -6,16 +6,16 @@ const LINE_LIMIT: usize = 1024;
 /// Gathers lines from input that comes in chunks.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// At most [`LINE_LIMIT`] bytes, and what may become a line ending.
+    /// At most [`LINE_LIMIT`] bytes, and a `\r` that may become a line ending.
     unfinished: Vec<u8>,
 }
 
 impl Lines {
-    /// Takes a chunk, and gives each line that it completes, with the line ending
-    /// it came with.
+    /// Takes a chunk, and calls `give` for each line that it completes. The line
+    /// still has the line ending that it came with.
     ///
-    /// A line longer than 1024 bytes is given in pieces of 1024 bytes as soon as it
-    /// is known to be longer; only the last of them has the line ending.
+    /// A line that is longer than 1024 bytes is given in pieces of 1024 bytes, as soon
+    /// as it is known to be longer. Only the last piece has the line ending.
     pub fn feed(&mut self, chunk: &[u8], mut give: impl FnMut(&[u8])) {
         for part in chunk.split_inclusive(|&byte| byte == b'\n') {
             let joined;
@@ -38,7 +38,7 @@ impl Lines {
         }
     }
 
-    /// Takes what has come of a line that is not complete.
+    /// Takes the beginning of a line that is not complete.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.unfinished)
     }
@@ -58,7 +58,7 @@ pub fn split_ending(line: &[u8]) -> (&[u8], &[u8]) {
 mod tests {
     use super::*;
 
-    /// Whatever the chunks, the same lines come out, and then what is unfinished.
+    /// The same lines come out for any size of chunks, and the same unfinished rest.
     #[track_caller]
     fn check(input: &[u8], expected: &[&[u8]], unfinished: &[u8]) {
         for size in [1, 2, 3, 1023, 1024, 1025, 5000] {

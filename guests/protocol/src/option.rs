@@ -1,12 +1,12 @@
-//! Options, which a guest has as environment variables.
+//! Options, which are environment variables of a guest.
 
 use std::ffi::OsString;
 use std::str::FromStr;
 
-/// The value of the option `name`: its default when it is not set.
+/// Parses the value of the option `name`. If the option is not set, it has its default.
 ///
 /// The error is one line that names the option, its value and what was expected,
-/// for instance `MODE=foo: expected stream, once, upper or hello`.
+/// for example `MODE=foo: expected stream, line, once, upper or hello`.
 pub fn parse_option<T>(name: &str, value: Option<OsString>) -> Result<T, String>
 where
     T: FromStr<Err = String> + Default,
@@ -82,9 +82,9 @@ mod tests {
 
     impl FromStr for Even {
         type Err = String;
-        fn from_str(text: &str) -> Result<Even, String> {
+        fn from_str(text: &str) -> Result<Self, String> {
             match text.parse() {
-                Ok(n) if n % 2 == 0 => Ok(Even(n)),
+                Ok(n) if n % 2 == 0 => Ok(Self(n)),
                 _ => Err("an even number".to_owned()),
             }
         }

@@ -1,13 +1,13 @@
 //! A first-in first-out queue of bytes.
 
-/// How much memory an empty queue may keep. Ten thousand idle connections must
-/// not each hold on to the largest answer they ever had.
+/// How much memory an empty queue may keep, in bytes. An idle connection must not
+/// keep the memory of the largest answer that it ever had.
 const KEPT_WHEN_EMPTY: usize = 512;
 
 /// Bytes that wait to be written, in order.
 ///
-/// A `Vec` with a start rather than a `VecDeque`, so that what is at the front is
-/// always one slice and one write.
+/// This is a `Vec` with a start and not a `VecDeque`, so that the bytes at the front
+/// are always one slice, which one write can take.
 #[derive(Debug, Default)]
 pub struct Queue {
     bytes: Vec<u8>,
@@ -17,7 +17,7 @@ pub struct Queue {
 impl Queue {
     /// Adds bytes at the end.
     pub fn push(&mut self, bytes: &[u8]) {
-        // Moving the rest to the front costs no more than what was consumed.
+        // Moves fewer bytes than were consumed.
         if self.start > self.len() {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -31,7 +31,7 @@ impl Queue {
         rest.get(..limit).unwrap_or(rest)
     }
 
-    /// Takes `count` bytes off the front.
+    /// Removes `count` bytes from the front.
     pub fn consume(&mut self, count: usize) {
         self.start = self.start.saturating_add(count).min(self.bytes.len());
         if self.start == self.bytes.len() {
@@ -48,12 +48,12 @@ impl Queue {
         bytes
     }
 
-    /// How many bytes wait.
+    /// How many bytes are waiting.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
 
-    /// Whether none wait.
+    /// Whether no bytes are waiting.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

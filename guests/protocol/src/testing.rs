@@ -1,8 +1,7 @@
 //! A shell without I/O, for the tests of the protocols.
 
-use std::net::Ipv4Addr;
-
 use crate::{Conversation, Protocol, Session, State};
+use std::net::Ipv4Addr;
 
 /// What a peer and the log have seen of a conversation.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,9 +14,9 @@ pub struct Seen {
 
 /// Runs a conversation over chunks and then end of file.
 ///
-/// Before every single thing that it does it looks at `moves`, for as long as there
-/// are any: how much the connection takes of the output until the next look, and
-/// whether the conversation is handed over first.
+/// Before each step it takes the next of `moves`, if there is one: how many bytes of
+/// the output the connection takes in this step, and whether the conversation is
+/// handed over before it.
 pub fn run<P: Protocol>(
     protocol: &P,
     chunks: impl IntoIterator<Item = Vec<u8>>,
@@ -42,7 +41,7 @@ pub fn run<P: Protocol>(
             seen.written.extend(piece);
             continue;
         }
-        if talk.more() {
+        if talk.add_more() {
             continue;
         }
         if talk.is_finished() {

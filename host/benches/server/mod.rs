@@ -1,4 +1,5 @@
-//! A server on the first core; whoever includes this is on the second.
+//! A server on the first core. The program that includes this module runs on the
+//! second core.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader};
@@ -7,14 +8,14 @@ use std::process::{Child, Command, Stdio};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A server that has said where it listens. Dropping it kills it.
+/// A server that has printed its ready line. On drop it is killed.
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
-    /// Its log goes to `log`.
+    /// Starts a server whose log goes to `log`.
     pub(crate) fn start(command: &mut Command, log: Stdio) -> Result<Self> {
         pin(0)?;
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn()?;
@@ -42,7 +43,7 @@ impl Drop for Server {
 fn pin(core: usize) -> Result<()> {
     let mut cores = rustix::thread::CpuSet::new();
     cores.set(core);
-    // Where there is one core only, nothing is pinned.
+    // On a machine with one core nothing is pinned.
     let _ = rustix::thread::sched_setaffinity(None, &cores);
     Ok(())
 }

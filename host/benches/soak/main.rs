@@ -1,31 +1,31 @@
-//! Many connections, most of them hostile, through swap after swap: nothing must
-//! grow.
+//! Many connections, most of them hostile, during many swaps. Nothing may grow.
 //!
 //! `cargo bench --bench soak` runs the built `sockserve` under each contract and
-//! dispatch in turn, with a million connections in all, of peers that
-//! - talk, and check every byte that comes back; some of them stay open through
+//! dispatch in turn, with a million connections in all. The peers
+//!
+//! - talk, and check every byte of the answer; some of them stay open during
 //!   swaps and are handed over;
-//! - reset at once, after they have sent, or in the midst of an answer;
-//! - half-close first, send a byte at a time, send urgent data, say nothing;
+//! - reset at once, after they have sent, or in the middle of an answer;
+//! - half-close first, send single bytes, send urgent data, or send nothing;
 //! - send much and never read, or read very late;
-//! - have the guest trap, spin, take memory, fail, flood, or drop its resources.
+//! - make the guest trap, spin, take memory, fail, flood, or drop its resources.
 //!
-//! Meanwhile the handler is swapped through the control socket, with hand-over:
-//! first between echo and upper, where every answer has to be right and nobody but
-//! the peers may be to blame for a failure; then between these and the faults
-//! guests, which give up and accept connections in each wrong way there is.
+//! Meanwhile the handler is swapped through the control socket, with hand-over.
+//! First the swaps are between echo and upper. There every answer has to be right,
+//! and only peers may be the cause of a failure. Then the faults guests are swapped
+//! in too; they give up and accept connections in each of the wrong ways.
 //!
-//! Twelve times a run the peers pause until no connection is open. Then what the
-//! process has is a line of the table, and `accepted = handled + failed` has to
-//! hold. At the end, memory, descriptors, mappings and threads must be what they
-//! were in the second third; where they are not, a line says so and the status
-//! is 1.
+//! Twelve times per run the peers pause until no connection is open. Then the
+//! resources of the process are one line of the table, and `accepted` must equal
+//! `handled` plus `failed`. At the end, memory, descriptors, mappings and threads must
+//! be as they were in the second third. If they are not, a line says so and the
+//! exit status is 1.
 //!
 //! | option | |
 //! | --- | --- |
-//! | `--connections N` | how many in all; by default a million |
-//! | `--minutes N` | how long it may take; by default 240. What is not done by then is a fault |
-//! | `FILTER` | only what has this in its name |
+//! | `--connections N` | how many connections in all; by default a million |
+//! | `--minutes N` | how long it may take; by default 240. If it takes longer, that is a fault |
+//! | `FILTER` | only runs whose name contains this |
 
 mod peers;
 #[path = "../server/mod.rs"]
@@ -39,16 +39,16 @@ use std::time::{Duration, Instant};
 use table::{Row, Table};
 use target::Target;
 
-/// How many connections there are in all, if nothing else is said.
+/// The default number of connections in all.
 const CONNECTIONS: u64 = 1_000_000;
-/// How long all of it may take, if nothing else is said.
+/// The default time limit of all runs, in minutes.
 const MINUTES: u64 = 240;
-/// How often what the process has is looked at.
+/// How often per run the resources of the process are looked at.
 const POINTS: u64 = 12;
-/// A swap each time that so many connections have been made, or less where a run
-/// has few.
+/// The number of connections between two swaps. Smaller in runs with few
+/// connections.
 const SWAP_AFTER: u64 = 400;
-/// At least so many between two points.
+/// The smallest number of swaps between two looks.
 const SWAPS: u64 = 4;
 
 /// Contract and dispatch.
@@ -62,8 +62,8 @@ const SERVED: [(&str, &str); 7] = [
     ("concurrent", "poll"),
 ];
 
-/// What the faults guests do with a hand-over, in each run of them one after the
-/// other. `HAND_OVER`s that wait would be a measure of the deadline only.
+/// What the faults guests do with a hand-over: one run each. A `HAND_OVER` that
+/// waits is left out, because it would only measure the deadline.
 const MANNERS: [&str; 9] = [
     "normal",
     "refuse",
@@ -76,11 +76,11 @@ const MANNERS: [&str; 9] = [
     "unknown",
 ];
 
-/// One server and what it goes through.
+/// One server, and the load on it.
 struct Run {
     contract: &'static str,
     dispatch: &'static str,
-    /// `HAND_OVER` of the faults guests. None if there are none of them.
+    /// `HAND_OVER` of the faults guests. `None` if the run has no faults guests.
     manner: Option<&'static str>,
     connections: u64,
 }
@@ -118,11 +118,12 @@ fn main() -> Result<()> {
     std::process::exit(1);
 }
 
-/// Half of the connections without faults guests, and half with them.
+/// Returns the runs: half of the connections are without faults guests, half with
+/// them.
 fn runs(connections: u64) -> Vec<Run> {
     let pairs = SERVED.len() as u64;
     let clean = connections / 2 / pairs;
-    // The faults guests hand over as they should in most of them.
+    // In half of the connections with faults guests, these hand over correctly.
     let manners = MANNERS.len() as u64;
     let each = connections / 4 / pairs / (manners - 1);
     let normal = connections / 4 / pairs;
@@ -152,7 +153,7 @@ impl Run {
         format!("{} {}, {guests}", self.contract, self.dispatch)
     }
 
-    /// What was wrong, a line each.
+    /// Runs it. Returns the faults, one line each.
     async fn go(&self, until: Instant) -> Result<Vec<String>> {
         let mut target = Target::start(self.contract, self.dispatch, self.manner)?;
         let strictness = match self.manner {
@@ -196,7 +197,7 @@ impl Run {
     }
 }
 
-/// What has to hold whenever no connection is open.
+/// Returns what is wrong at a time when no connection is open.
 fn check(status: &sockserve::Status, made: u64, strictness: Strictness) -> Vec<String> {
     let mut faults = Vec::new();
     let failed = status.failed.total();
@@ -235,7 +236,7 @@ impl Options {
             match argument.as_str() {
                 "--connections" => options.connections = number()?,
                 "--minutes" => minutes = number()?,
-                // Cargo's own.
+                // Cargo adds this one.
                 "--bench" => {}
                 other if other.starts_with('-') => {
                     return Err(

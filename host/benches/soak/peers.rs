@@ -11,22 +11,22 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Peers at a time.
+/// The most peers at the same time.
 const AT_ONCE: usize = 64;
-/// How long one may take.
+/// The most time that one peer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What those send who send much: more than the kernel and the host take for a peer
-/// with little room.
+/// How many bytes a peer sends that sends much: more than the kernel and the host
+/// take for a peer with a small receive buffer.
 const MUCH: usize = 300_000;
-/// What those read at most who have asked for a flood.
+/// The most bytes that a peer reads after it has asked for a flood.
 const FLOOD: usize = 1 << 20;
 
 /// What the guests of a run are expected to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strictness {
-    /// Answer every byte, in upper case or as it is.
+    /// They answer every byte, in upper case or as it is.
     EveryByte,
-    /// Answer nothing else, and end the connection.
+    /// They send no other bytes than these, and they end the connection.
     Survive,
 }
 
@@ -54,7 +54,8 @@ use Kind::{
     ResetAtOnce, ResetInTheMidst, Silent, Stay, Talk, Urgent,
 };
 
-/// One after the other, so that each is there as often as it is in here.
+/// The kinds, in the order in which they connect. The list has each kind as often
+/// as it is to occur.
 const KINDS: [Kind; 40] = [
     Talk,
     ResetAtOnce,
@@ -101,16 +102,17 @@ const KINDS: [Kind; 40] = [
 pub(crate) struct Peers {
     address: SocketAddr,
     strictness: Strictness,
-    /// How long a peer is slow.
+    /// How long a slow peer pauses.
     pause: Duration,
     made: u64,
     running: JoinSet<(Kind, io::Result<()>)>,
-    /// What went wrong first with each kind of them, and how often anything did.
+    /// The first error of each kind of peer, and the number of its errors.
     failed: BTreeMap<Kind, (String, u64)>,
 }
 
 impl Peers {
-    /// `one_by_one` is whether they are served so: then nobody may be slow.
+    /// `one_by_one` says that the server serves one connection at a time. Then no
+    /// peer may be slow.
     pub(crate) fn new(address: SocketAddr, strictness: Strictness, one_by_one: bool) -> Self {
         Self {
             address,
@@ -122,12 +124,13 @@ impl Peers {
         }
     }
 
-    /// How many there have been.
+    /// Returns how many peers have been started.
     pub(crate) fn made(&self) -> u64 {
         self.made
     }
 
-    /// Goes on until so many have been made. Some of them are there still.
+    /// Starts peers until `goal` have been started. Some of them are still running
+    /// at the end.
     pub(crate) async fn make(&mut self, goal: u64) -> Result<()> {
         while self.made < goal {
             while self.running.len() >= AT_ONCE {
@@ -156,7 +159,7 @@ impl Peers {
         Ok(())
     }
 
-    /// Waits until they have all gone.
+    /// Waits until all peers have ended.
     pub(crate) async fn finish(&mut self) -> Result<()> {
         while !self.running.is_empty() {
             self.join().await?;
@@ -190,12 +193,12 @@ struct Peer {
 }
 
 impl Peer {
-    /// An error is a fault of the server.
+    /// Runs the peer. An error is a fault of the server.
     async fn be(self, kind: Kind) -> io::Result<()> {
         let narrow = matches!(kind, Deaf | Late);
         let stream = self.connect(narrow).await?;
         match self.behave(kind, stream).await {
-            // Guests that die take others with them.
+            // A guest that dies takes other connections with it.
             Err(error)
                 if self.strictness == Strictness::Survive
                     && error.kind() != io::ErrorKind::InvalidData =>
@@ -239,7 +242,7 @@ impl Peer {
             Urgent => {
                 let sent = self.text(200);
                 stream.write_all(&sent).await?;
-                // It is not part of the stream.
+                // An urgent byte is not part of the stream.
                 rustix::net::send(&stream, b"!", SendFlags::OOB)?;
                 stream.write_all(&sent).await?;
                 self.end(stream, &[&*sent, &*sent].concat()).await
@@ -269,7 +272,7 @@ impl Peer {
         }
     }
 
-    /// From an address of its own, so that no port is used up.
+    /// Connects from an address of its own, so that the ports do not run out.
     async fn connect(&self, narrow: bool) -> io::Result<TcpStream> {
         let [.., high, low] = (self.number % 62_500).to_be_bytes();
         let here = Ipv4Addr::new(127, 1, high, low);
@@ -283,7 +286,7 @@ impl Peer {
         Ok(stream)
     }
 
-    /// Lines that say whose they are, of at least so many bytes together.
+    /// Returns lines that name this peer, at least `least` bytes together.
     fn text(&self, least: usize) -> Vec<u8> {
         let mut text = Vec::with_capacity(least + 60);
         let mut count = 0_u64;
@@ -308,7 +311,7 @@ impl Peer {
         same(&answer, &sent)
     }
 
-    /// Sends FIN, and has `rest` for an answer and then the end of the file.
+    /// Sends FIN, and expects `rest` and then the end of the stream.
     async fn end(&self, mut stream: TcpStream, rest: &[u8]) -> io::Result<()> {
         stream.shutdown().await?;
         let mut answer = Vec::new();
@@ -316,7 +319,7 @@ impl Peer {
         self.check(&answer, rest, read.map(drop))
     }
 
-    /// Sends much, and begins to read after a while.
+    /// Sends much, and starts to read after a while.
     async fn exchange(&self, mut stream: TcpStream, after: Duration) -> io::Result<()> {
         let sent = self.text(MUCH);
         let (mut input, mut output) = stream.split();
@@ -333,14 +336,14 @@ impl Peer {
         self.check(&answer, &sent, written.and(read.map(drop)))
     }
 
-    /// Has a faults guest do something, and waits until it is over.
+    /// Asks a faults guest for a fault, and waits for the end of the connection.
     async fn provoke(&self, fault: &str, mut stream: TcpStream) -> io::Result<()> {
         self.line(&mut stream).await?;
         stream
             .write_all(format!("fault {fault}\n").as_bytes())
             .await?;
         sleep(self.pause).await;
-        // What `misuse` waits for.
+        // `misuse` waits for these bytes.
         stream.write_all(b"12345678").await?;
         stream.shutdown().await?;
         let mut taken = stream.take(FLOOD as u64);
@@ -348,8 +351,8 @@ impl Peer {
         Ok(())
     }
 
-    /// What came must be what was sent, or the beginning of it where a guest may
-    /// die.
+    /// Checks that the answer is what was sent. If a guest may die, the answer may
+    /// be only the beginning of it.
     fn check(&self, answer: &[u8], sent: &[u8], result: io::Result<()>) -> io::Result<()> {
         let expected = match self.strictness {
             Strictness::EveryByte => {
@@ -362,7 +365,7 @@ impl Peer {
     }
 }
 
-/// Whether an answer is what was sent, be it in upper case.
+/// Checks that an answer is what was sent, in any case of letters.
 fn same(answer: &[u8], sent: &[u8]) -> io::Result<()> {
     if answer.eq_ignore_ascii_case(sent) {
         return Ok(());

@@ -1,14 +1,14 @@
-//! What a process has, at points in time.
+//! The resources of a process at several times.
 
 use crate::server::Result;
 use sockserve::Status;
 use std::process::Child;
 use std::time::Duration;
 
-/// What is looked at to be flat.
+/// The resources that must not grow.
 const COLUMNS: [Column; 4] = [
-    // What a connection leaves behind for good would be more than this after some
-    // thousands of them; the allocator's arenas are less.
+    // A leak per connection would exceed this after some thousands of connections.
+    // The arenas of the allocator stay below it.
     Column {
         name: "memory",
         unit: " KiB",
@@ -38,12 +38,12 @@ const COLUMNS: [Column; 4] = [
 struct Column {
     name: &'static str,
     unit: &'static str,
-    /// How much more there may be at the end, in percent and besides.
+    /// How much more the last value may be: in percent, and in addition.
     percent: u64,
     more: u64,
 }
 
-/// A point in time.
+/// The resources at one time.
 pub(crate) struct Row {
     columns: [u64; COLUMNS.len()],
 }
@@ -52,7 +52,7 @@ pub(crate) struct Row {
 pub(crate) struct Table(Vec<Row>);
 
 impl Row {
-    /// Looks at the process, and prints the line.
+    /// Reads the values of the process, and prints them as a line.
     pub(crate) fn new(child: &Child, status: &Status, time: Duration) -> Result<Self> {
         let process = format!("/proc/{}", child.id());
         let text = std::fs::read_to_string(format!("{process}/status"))?;
@@ -98,7 +98,7 @@ impl Table {
         self.0.push(row);
     }
 
-    /// What there is more of at the end than in the second third.
+    /// Returns the resources that have grown since the second third.
     pub(crate) fn faults(&self) -> Vec<String> {
         let count = self.0.len();
         let (second, last) = (

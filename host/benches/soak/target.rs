@@ -1,4 +1,4 @@
-//! The server, its swaps, and how it is when nobody is connected.
+//! The server: its swaps, its state when no connection is open, and its end.
 
 use crate::server::{Result, Server};
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,22 +11,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long an answer on the control socket, or the end of the last connection, may
-/// take.
+/// How long an answer on the control socket may take, and how long the last
+/// connection may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) struct Target {
     pub(crate) process: Server,
     directory: PathBuf,
-    /// What is swapped in, one after the other.
+    /// The components that are swapped in, one after the other.
     components: Vec<String>,
     swaps: usize,
 }
 
 impl Target {
-    /// Starts with echo. `manner` is what the faults guests do with a hand-over.
+    /// Starts the server with echo. `manner` is what the faults guests do with a
+    /// hand-over.
     pub(crate) fn start(contract: &str, dispatch: &str, manner: Option<&str>) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("sockserve-soak-{}", std::process::id()));
         std::fs::create_dir_all(&directory)?;
@@ -65,22 +66,19 @@ impl Target {
         self.process.address
     }
 
-    /// Puts the next component in.
+    /// Swaps the next component in.
     pub(crate) async fn swap(&mut self) -> Result<()> {
         let component = self.components.get(self.swaps % self.components.len());
-        let request = SwapRequest {
-            component: component.ok_or("no component")?.clone(),
-            // What cannot leave is not to keep a version for ever.
-            drain_timeout: Some("3s".to_owned()),
-            ..SwapRequest::default()
-        };
+        let mut request = SwapRequest::new(component.ok_or("no component")?);
+        // A connection that cannot be handed over must not keep its version for ever.
+        request.drain_timeout = Some("3s".to_owned());
         self.swaps += 1;
         let begun = Instant::now();
         loop {
             let asked = self.ask::<Swapped>(Question::swap("soak", &request)?);
             match asked.await {
                 Ok(_) => return Ok(()),
-                // The service itself may be going back to the version before.
+                // The service may be rolling back by itself.
                 Err(error)
                     if error.to_string().contains("under way") && begun.elapsed() < PATIENCE =>
                 {
@@ -91,8 +89,7 @@ impl Target {
         }
     }
 
-    /// Waits until no connection is open and no version is left but the current
-    /// one.
+    /// Waits until no connection is open and only the current version is left.
     pub(crate) async fn at_rest(&mut self) -> Result<Status> {
         let begun = Instant::now();
         loop {
@@ -102,7 +99,7 @@ impl Target {
             let reply: StatusReply = self.ask(Question::status()).await?;
             let status = reply.services.into_iter().next().ok_or("no service")?;
             if status.open == 0 && status.versions.len() == 1 {
-                // What has just ended is being dropped.
+                // Instances that have just ended are still being dropped.
                 tokio::time::sleep(LOOK * 4).await;
                 return Ok(status);
             }
@@ -116,8 +113,8 @@ impl Target {
         }
     }
 
-    /// Ends it as an operator would. What was wrong with that, and what it has said
-    /// of itself.
+    /// Ends the server as an operator would. Returns what was wrong with that, and
+    /// the errors in its log.
     pub(crate) fn ends(&mut self, patience: Duration) -> Result<Vec<String>> {
         let mut faults = Vec::new();
         let child = &mut self.process.child;
@@ -142,7 +139,7 @@ impl Target {
         Ok(faults)
     }
 
-    /// The end of its log, which has errors only.
+    /// Returns the last lines of the log, which has only errors.
     fn log(&self) -> String {
         let text = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

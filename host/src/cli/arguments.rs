@@ -1,4 +1,4 @@
-//! What clap says of wrong arguments, on one line.
+//! Clap's messages about wrong arguments, on one line.
 
 use super::output::{self, complain};
 use crate::text;
@@ -8,10 +8,11 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
-/// What a value that was typed may add to a line, in characters.
+/// The most characters of a typed value that an error shows.
 const MAX_SHOWN: usize = 200;
 
-/// Prints help and version as clap does, and a refusal on one line.
+/// Prints clap's help or version, or its refusal on one line. Returns the exit
+/// status.
 pub(super) fn refuse(error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let mut stdout = output::stdout();
@@ -24,7 +25,8 @@ pub(super) fn refuse(error: clap::Error) -> ExitCode {
         };
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        // Nobody reads it: nothing more can be said.
+        // If standard error cannot be written, there is no other place to report
+        // it.
         let _ = error.print();
     } else {
         complain(&line(error, std::env::args_os().skip(1)));
@@ -32,16 +34,17 @@ pub(super) fn refuse(error: clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The words of clap. `arguments` are those of the process.
+/// Returns clap's message on one line. `arguments` are the arguments of the
+/// process.
 fn line(mut error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
-        // Clap does not say which.
+        // Clap does not say which argument it is.
         let wrong = arguments.into_iter().find(|it| it.to_str().is_none());
         let wrong = wrong.unwrap_or_default();
         let shown = shorten(&text::escape_bytes(wrong.as_bytes()));
         return format!("the argument '{shown}' is not UTF-8, as it has to be here; {HELP}");
     }
-    // What was typed has no line breaks any more when they are looked for.
+    // Escapes the typed values first, so that the only line breaks left are clap's.
     error.remove(ContextKind::Usage);
     let typed: Vec<_> = error
         .context()
@@ -63,9 +66,11 @@ fn line(mut error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -
     format!("{}; {HELP}", words.join("; "))
 }
 
+/// Ends each refusal.
 const HELP: &str = "see sockserve --help";
 
-/// A value of clap's that may have been typed, if it has to be changed.
+/// Returns an escaped copy of a value of clap's that may have been typed. `None`
+/// for other kinds of value.
 fn one_line(value: &ContextValue) -> Option<ContextValue> {
     let escape = |typed: &str| shorten(&text::escape(typed));
     match value {
@@ -87,6 +92,7 @@ fn one_line(value: &ContextValue) -> Option<ContextValue> {
     }
 }
 
+/// Cuts a typed value to [`MAX_SHOWN`] characters.
 fn shorten(typed: &str) -> String {
     match typed.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", typed.get(..end).unwrap_or(typed)),

@@ -1,7 +1,8 @@
 //! `sockserve builtins`: the embedded components.
 
 use super::{Failure, output};
-use crate::{builtin, text};
+use crate::component::builtin;
+use crate::text;
 use anyhow::Context as _;
 use clap::Args;
 use std::io::Write as _;

@@ -2,10 +2,10 @@
 //! running `sockserve serve --control PATH`.
 
 use super::Failure;
-use crate::builtin;
+use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
-use crate::service::swap::{Old, Swapped};
+use crate::service::swap::{OldConnections, Swapped};
 use crate::{HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -16,7 +16,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Whom to ask, and how to print the answer.
+/// Which process to ask, and how to print its answer.
 #[derive(Args)]
 pub(super) struct Target {
     /// The control socket of the running process
@@ -67,7 +67,7 @@ pub(super) struct SwapOptions {
     /// both versions can, else drain]
     #[arg(long, value_enum)]
     old: Option<OldArgument>,
-    /// How long they may go on with it [default: the service's drain timeout if
+    /// How long they may stay with it [default: the service's drain timeout if
     /// they drain, without limit if they are handed over]
     #[arg(long, value_name = "TIME", value_parser = crate::limits::parse_time)]
     drain_timeout: Option<std::time::Duration>,
@@ -81,7 +81,7 @@ pub(super) struct SwapOptions {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum OldArgument {
-    /// They go on, on the new version; one that it refuses stays where it is
+    /// They continue with the new version; one that it refuses stays where it is
     HandOver,
     /// They finish; what is open at the drain timeout is closed
     Drain,
@@ -90,7 +90,7 @@ enum OldArgument {
 }
 
 impl Target {
-    /// Asks, and prints the answer by `print` or as JSON.
+    /// Sends the question. Prints the answer by `print`, or as JSON.
     fn ask<R: serde::de::DeserializeOwned + Serialize>(
         &self,
         question: Question,
@@ -125,9 +125,9 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
     let mut request = SwapRequest {
         component: options.component.to_string_lossy().into_owned(),
         old: options.old.map(|old| match old {
-            OldArgument::HandOver => Old::HandOver,
-            OldArgument::Drain => Old::Drain,
-            OldArgument::Abort => Old::Abort,
+            OldArgument::HandOver => OldConnections::HandOver,
+            OldArgument::Drain => OldConnections::Drain,
+            OldArgument::Abort => OldConnections::Abort,
         }),
         drain_timeout: options
             .drain_timeout
@@ -135,7 +135,7 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
         probe: options.probe.as_ref().map(ToString::to_string),
     };
     let service = &options.service;
-    let question = match place(&options.component)? {
+    let question = match place_of(&options.component)? {
         Place::Everywhere(component) => {
             request.component = component;
             Question::swap(service, &request)?
@@ -166,17 +166,18 @@ pub(super) fn shutdown(options: &StatusOptions) -> Result<ExitCode, Failure> {
     options.target.ask(Question::shutdown(), print_draining)
 }
 
-/// Where a component can be read from.
+/// Which process reads a component.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// By the running process, under this name.
+    /// The running process, under this name.
     Everywhere(String),
-    /// Only here: the running process may have another file under the path, or
-    /// cannot be told it. So it is sent.
+    /// This process, which then sends the component: the running process may have
+    /// another file under the path, or the path cannot be sent to it.
     OnlyHere,
 }
 
-fn place(component: &OsStr) -> Result<Place, Failure> {
+/// Decides which process reads the component.
+fn place_of(component: &OsStr) -> Result<Place, Failure> {
     if let Some(component) = component.to_str()
         && component.starts_with(builtin::PREFIX)
     {
@@ -196,11 +197,11 @@ fn place(component: &OsStr) -> Result<Place, Failure> {
     }
 }
 
-/// Whether the path is in /dev or /proc, or a link leads there: it can be another
-/// file for every process.
+/// Whether the path is in /dev or /proc, or is a link that leads there. Such a path
+/// may be another file in every process.
 fn leads_to_devices(path: &Path) -> bool {
     let mut path = path.to_owned();
-    // As many links as the kernel follows.
+    // The kernel follows as many links.
     for _ in 0..40 {
         if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
             && let Ok(parent) = parent.canonicalize()
@@ -228,9 +229,9 @@ fn print_swapped(
     } = swapped;
     if let Some(old) = swapped.old {
         let old = match old {
-            Old::HandOver => "are handed over",
-            Old::Drain => "drain",
-            Old::Abort => "are closed",
+            OldConnections::HandOver => "are handed over",
+            OldConnections::Drain => "drain",
+            OldConnections::Abort => "are closed",
         };
         write!(
             out,
@@ -369,7 +370,7 @@ mod tests {
                 Some(path) => Place::Everywhere(path.to_str().unwrap().to_owned()),
                 None => Place::OnlyHere,
             };
-            assert_eq!(place(component).unwrap(), expected, "{component:?}");
+            assert_eq!(place_of(component).unwrap(), expected, "{component:?}");
         };
         std::fs::write(at("file"), "").unwrap();
         symlink("file", at("link")).unwrap();

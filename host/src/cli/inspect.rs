@@ -1,10 +1,11 @@
-//! `sockserve inspect`: what a component is, what it can run under, and what it
-//! needs. It fails where `serve` would refuse the component.
+//! `sockserve inspect`: what a component is, which dispatches it can run under, and
+//! what it needs. The command fails for a component that `serve` would refuse.
 
 use super::{Failure, output};
-use crate::guest::imports::{Lack, Provided};
+use crate::component::builtin;
+use crate::guest::imports::{self, Lack};
+use crate::text;
 use crate::{Component, Contract, Dispatch, HandlerError};
-use crate::{builtin, text};
 use clap::Args;
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -28,13 +29,13 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     writeln!(stdout, "imports")?;
-    let lacks = Provided::new(contract)?.lacks(&component);
+    let lacks = imports::lacks(&component)?;
     for (import, lack) in &lacks {
         let need = need(contract, import, lack.as_ref());
         writeln!(stdout, "  {:<45} {need}", text::escape(import))?;
     }
     stdout.flush()?;
-    // What `serve` would refuse, with its words.
+    // Fails like `serve`, with the same message.
     let lacking = lacks
         .into_iter()
         .find_map(|(import, lack)| Some((import, lack?)));
@@ -58,7 +59,7 @@ fn dispatches(contract: Contract) -> String {
     names.join(", ")
 }
 
-/// Which way its live connections go at a swap.
+/// Returns what happens to the component's live connections at a swap.
 fn hand_over(component: &Component) -> &'static str {
     match (component.takes_over(), component.gives_up()) {
         (true, true) => "takes connections over, and gives its own up",
@@ -67,7 +68,8 @@ fn hand_over(component: &Component) -> &'static str {
     }
 }
 
-/// What an import takes: nothing, a grant, or what cannot be had.
+/// Returns what an import needs: nothing, a grant, or something that the host does
+/// not have.
 fn need(contract: Contract, import: &str, lack: Option<&Lack>) -> Cow<'static, str> {
     match lack {
         None => need_of_provided(contract, import).into(),
@@ -81,7 +83,7 @@ fn need(contract: Contract, import: &str, lack: Option<&Lack>) -> Cow<'static, s
     }
 }
 
-/// The same for what the host has.
+/// Returns what an import needs that the host provides.
 fn need_of_provided(contract: Contract, import: &str) -> &'static str {
     let interface = import.split('@').next().unwrap_or_default();
     if contract.draining() == Some(interface) {

@@ -33,17 +33,17 @@ enum Format {
     Json,
 }
 
-/// Who writes the lines.
+/// Which thread writes the lines.
 pub(super) enum Writing {
-    /// A thread of its own, because a reader that is slow or gone must not hold
-    /// up a service. Lines that it cannot get rid of are lost.
+    /// A thread of its own: a slow or absent reader must not delay a service. Lines
+    /// that the reader does not take are lost.
     Thread,
-    /// The thread that logs, in a command that serves nobody.
+    /// The thread that logs. For commands that serve no connections.
     Direct,
 }
 
 impl Options {
-    /// Starts logging. When what it returns is dropped, lines that wait are
+    /// Starts the log. When the returned value is dropped, the waiting lines are
     /// written (see [`Flush`]).
     pub(super) fn start(
         &self,
@@ -60,11 +60,11 @@ impl Options {
         let json = matches!(self.log_format, Format::Json);
         let builder = tracing_subscriber::fmt()
             .with_max_level(self.log_level.unwrap_or(default))
-            // The formatters below hand the lines on themselves.
+            // The formatters below pass the lines on themselves.
             .with_writer(io::sink)
             .log_internal_errors(false);
         let format = format::format();
-        // A program that calls this twice goes on with its first log.
+        // A program that calls this twice keeps its first log.
         let _ = match self.log_format {
             Format::Text => builder
                 .event_format(Lines {
@@ -88,7 +88,8 @@ impl Options {
     }
 }
 
-/// Makes a line of each event, and hands it to who writes it.
+/// Formats each event as one line, and passes the line to the queue or to standard
+/// error.
 struct Lines<F> {
     format: format::Format<F>,
     queue: Option<Arc<Queue>>,
@@ -111,7 +112,7 @@ where
         let mut line = String::new();
         self.format
             .format_event(context, Writer::new(&mut line), event)?;
-        // Whatever others wrote that is in it: it is one line.
+        // Escapes what others wrote, so that it is one line.
         let line = text::finish_line(&line, self.colours, self.json).into_owned();
         let Some(queue) = &self.queue else {
             let _ = io::stderr().write_all(line.as_bytes());

@@ -1,7 +1,7 @@
-//! The `sockserve` command: arguments, signals, and what is printed.
+//! The `sockserve` command: its arguments, its signals, and what it prints.
 //!
-//! Standard output has what was asked for (ready lines, lists, tables),
-//! standard error the log and refusals. A refusal is one line.
+//! Standard output has the results (ready lines, lists, tables). Standard error has
+//! the log and the refusals. A refusal is one line.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong arguments.
 
@@ -9,9 +9,9 @@ mod arguments;
 mod builtins;
 mod control;
 mod demo;
-mod files;
 mod inspect;
 mod log;
+mod open_files;
 mod output;
 mod serve;
 mod signals;
@@ -63,12 +63,12 @@ enum Command {
     Shutdown(control::StatusOptions),
 }
 
-/// How a command can fail, as far as the exit status tells.
+/// How a command can fail. The kind decides the exit status.
 #[derive(Debug)]
 enum Failure {
-    /// The arguments do not make sense: 2.
+    /// The arguments are wrong: status 2.
     Usage(anyhow::Error),
-    /// It did not work: 1.
+    /// The command did not work: status 1.
     Failed(anyhow::Error),
 }
 
@@ -87,22 +87,29 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Usage(error) | Self::Failed(error)) = self;
-        // The chain of causes.
-        write!(f, "{error:#}")
+        let mut said = error.to_string();
+        for cause in error.chain().skip(1) {
+            // Most errors of this crate have their causes in their text.
+            let cause = cause.to_string();
+            if !said.contains(&cause) {
+                said = format!("{said}: {cause}");
+            }
+        }
+        f.write_str(&said)
     }
 }
 
-/// What helps when the system gives no thread.
+/// Advice for when the system gives no thread.
 const MORE_THREADS: &str = "raise the limit on processes (ulimit -u, or the pids limit of the \
                             control group)";
 
-/// Runs the command that the process's arguments say.
+/// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return arguments::refuse(error),
     };
-    // Before anything that takes time: a signal must not kill a start.
+    // Before anything slow: a signal must not kill the process while it starts.
     let serves = matches!(cli.command, Command::Serve(_) | Command::Demo(_));
     let caught = serves.then(Caught::new);
     let caught = || {
@@ -113,7 +120,8 @@ pub fn main() -> ExitCode {
     };
     let (default_level, writing) = match cli.command {
         Command::Serve(_) => (LevelFilter::INFO, log::Writing::Thread),
-        // It shows what it measures; its guests' chatter would hide that.
+        // The demo shows what it measures; the output of its guests would hide
+        // that.
         Command::Demo(_) => (LevelFilter::WARN, log::Writing::Thread),
         _ => (LevelFilter::INFO, log::Writing::Direct),
     };
@@ -127,7 +135,7 @@ pub fn main() -> ExitCode {
         }
     };
     panics::install_hook();
-    files::raise_limit();
+    open_files::raise_limit();
     let result = match cli.command {
         Command::Serve(options) => caught().and_then(|caught| serve::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),

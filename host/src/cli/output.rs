@@ -3,8 +3,8 @@
 use crate::{log_queue, text};
 use std::io::{self, Write};
 
-/// Standard output. A reader that has left (`… | head -1`) is no failure of what
-/// was to be done: the rest goes nowhere.
+/// Standard output. If its reader has left (`… | head -1`), the command does not
+/// fail: the rest is dropped.
 pub(super) struct Stdout {
     stdout: io::StdoutLock<'static>,
     reader_left: bool,
@@ -18,6 +18,7 @@ pub(super) fn stdout() -> Stdout {
 }
 
 impl Stdout {
+    /// Calls `write`, or returns `otherwise` if the reader has left.
     fn unless_left<R>(
         &mut self,
         otherwise: R,
@@ -46,19 +47,20 @@ impl Write for Stdout {
     }
 }
 
-/// Says on standard error why something was refused or has failed, on one line,
-/// behind what the log has to say.
+/// Prints on standard error why something was refused or has failed. It is one
+/// line, behind the waiting lines of the log.
 pub(super) fn complain(text: &str) {
     let line = format!("sockserve: {}\n", text::escape(text));
-    if let Some(line) = log_queue::say(line) {
-        // Nobody reads it: nothing more can be said.
+    if let Some(line) = log_queue::append(line) {
+        // If standard error cannot be written, there is no other place to report
+        // it.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }
 
 /// Whether standard error is a terminal that can move its cursor.
 pub(super) fn stderr_is_terminal() -> bool {
-    io::IsTerminal::is_terminal(&io::stderr()) && !is("TERM", |value| value == "dumb")
+    io::IsTerminal::is_terminal(&io::stderr()) && !variable_is("TERM", |value| value == "dumb")
 }
 
 /// Whether the log has colours: on a terminal that can show them, unless the
@@ -66,10 +68,11 @@ pub(super) fn stderr_is_terminal() -> bool {
 /// <https://bixense.com/clicolors>).
 pub(super) fn stderr_has_colours() -> bool {
     stderr_is_terminal()
-        && !is("NO_COLOR", |value| !value.is_empty())
-        && !is("CLICOLOR", |value| value == "0")
+        && !variable_is("NO_COLOR", |value| !value.is_empty())
+        && !variable_is("CLICOLOR", |value| value == "0")
 }
 
-fn is(variable: &str, matches: impl FnOnce(&std::ffi::OsStr) -> bool) -> bool {
+/// Whether an environment variable is set and `matches` its value.
+fn variable_is(variable: &str, matches: impl FnOnce(&std::ffi::OsStr) -> bool) -> bool {
     std::env::var_os(variable).is_some_and(|value| matches(&value))
 }

@@ -1,16 +1,16 @@
-//! The signals of a process that serves: SIGINT and SIGTERM ask for an orderly
-//! end, SIGHUP for the component's file once more.
+//! The signals of a process that serves. SIGINT and SIGTERM ask for an orderly end.
+//! SIGHUP asks to read the component's file again.
 //!
-//! They are caught before anything that takes time, and main's thread does
-//! nothing but wait for them and for others' results. It needs no thread for
-//! that. As process 1, which the kernel spares signals without a handler, it ends
-//! like any other.
+//! Handlers are installed before anything slow. The main thread only waits for
+//! signals and for the results of other threads. Signals need no thread of their
+//! own. Process 1 also ends at these signals: the kernel would ignore them for a
+//! process 1 without handlers.
 
 use std::io;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The runtime of the process's main thread, and the signals that come to it.
+/// The runtime of the main thread, and the signals that arrive there.
 pub(super) struct Caught {
     pub(super) runtime: Runtime,
     pub(super) ends: Ends,
@@ -18,8 +18,8 @@ pub(super) struct Caught {
 }
 
 impl Caught {
-    /// From here on the signals do not kill the process. One that comes before
-    /// anybody waits for it is not lost.
+    /// Installs the handlers. From now on these signals do not kill the process. A
+    /// signal that arrives before the first wait is kept.
     pub(super) fn new() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -46,7 +46,7 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Waits for one of the two.
+    /// Waits for one of the two signals.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -59,7 +59,7 @@ impl Ends {
 pub(super) struct HangUps(Signal);
 
 impl HangUps {
-    /// Waits for one. Several that came meanwhile are one.
+    /// Waits for one signal. Several signals since the last wait count as one.
     pub(super) async fn next(&mut self) {
         if self.0.recv().await.is_none() {
             std::future::pending().await

@@ -1,12 +1,12 @@
-//! Swapping a component's file in when it has changed: by itself, or at SIGHUP.
+//! Swaps a component's file in: after each change of the file, or at SIGHUP.
 //!
 //! The file is looked at on a thread of its own, because a file system may not
-//! answer. Each state of it is judged once, when it has settled; a state that the
-//! system did not let us read is tried again, at longer and longer intervals.
+//! answer. Each state of the file is tried once, after it has settled. A state that
+//! the system could not read is tried again, at longer and longer intervals.
 
 use super::signals::HangUps;
-use crate::builtin::{self, LoadError};
-use crate::service::Remote;
+use crate::component::builtin::{self, LoadError};
+use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions};
 use crate::{ComponentError, ReadError};
 use std::convert::Infallible;
@@ -17,34 +17,38 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How often the file is looked at. A look is one system call.
+/// The time between two looks at the file. A look is one system call.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The pause before the second try of what could not be read.
+/// The pause before the second try of a file that could not be read.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest; each pause is twice the one before.
+/// The longest pause. Each pause is twice as long as the one before.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Swaps one service's component.
 pub(super) struct Watch {
+    /// The path or `builtin:NAME`, as it was given.
     source: OsString,
-    /// The file as it was before it was loaded.
+    /// The state of the file before it was loaded.
     loaded: Option<Stamp>,
-    service: Remote,
+    service: ServiceHandle,
 }
 
-/// What tells one state of a file from another. `changed` is ctime: unlike mtime
-/// no program can set it back.
+/// What distinguishes one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
+    /// mtime.
     modified: (i64, i64),
+    /// ctime. No program can set it back, as mtime can be.
     changed: (i64, i64),
 }
 
 impl Stamp {
-    /// Nothing if there is no such file now. May not return for a while.
+    /// Returns the state of the file. `None` if there is no such file now. May
+    /// block for a while.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let data = std::fs::metadata(path).ok()?;
         Some(Self {
@@ -58,8 +62,9 @@ impl Stamp {
 }
 
 impl Watch {
-    /// `loaded` was taken before the component was, so that no change is missed.
-    pub(super) fn new(source: &OsStr, loaded: Option<Stamp>, service: Remote) -> Self {
+    /// `loaded` is the state of the file before the component was read, so that no
+    /// change is missed.
+    pub(super) fn new(source: &OsStr, loaded: Option<Stamp>, service: ServiceHandle) -> Self {
         Self {
             source: source.to_owned(),
             loaded,
@@ -68,7 +73,7 @@ impl Watch {
     }
 
     /// Swaps the file in after each SIGHUP.
-    pub(super) async fn at_hang_up(&self, hang_ups: &mut HangUps) -> Infallible {
+    pub(super) async fn swap_at_hang_up(&self, hang_ups: &mut HangUps) -> Infallible {
         loop {
             hang_ups.next().await;
             if let Err(error) = self.swap().await {
@@ -79,16 +84,16 @@ impl Watch {
 
     /// Swaps the file in after each change of it.
     ///
-    /// A file that is being written changes from one look to the next, or ends
-    /// too early to be a component; it is left alone until it does neither.
+    /// A file that is being written differs from one look to the next, or is too
+    /// short for a component. Such a file is left alone until it is complete.
     ///
-    /// Fails if there is no thread to look at it with.
-    pub(super) async fn at_change(&self) -> io::Result<Infallible> {
+    /// Fails if there is no thread for the looks.
+    pub(super) async fn swap_at_change(&self) -> io::Result<Infallible> {
         if builtin::is_builtin(&self.source) {
-            // It cannot change.
+            // An embedded component does not change.
             return std::future::pending().await;
         }
-        let mut states = look(self.source.as_ref(), self.loaded)?;
+        let mut states = start_looking(self.source.as_ref(), self.loaded)?;
         let mut again = false;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -106,14 +111,14 @@ impl Watch {
                 }
                 () = timeout => false,
             };
-            // Before the next try, if there is one.
+            // The pause before the next try, if there is one.
             pause = if is_new {
                 FIRST_PAUSE
             } else {
                 (pause * 2).min(LAST_PAUSE)
             };
             let result = self.swap().await;
-            again = result.as_ref().is_err_and(may_pass);
+            again = result.as_ref().is_err_and(may_succeed_later);
             if let Err(error) = result
                 && (is_new || !again)
             {
@@ -122,7 +127,7 @@ impl Watch {
         }
     }
 
-    /// Swaps the file in, after the swap that is under way.
+    /// Swaps the file in, after a swap that is under way.
     async fn swap(&self) -> Result<(), SwapError> {
         let options = SwapOptions::default();
         let swapped = self.service.swap_in_turn(&self.source, options).await?;
@@ -143,8 +148,9 @@ impl Watch {
     }
 }
 
-/// Whether the same file may be taken later: the error is not about what it is.
-fn may_pass(error: &SwapError) -> bool {
+/// Whether a later try of the same file may succeed. That is so if the error is not
+/// about the file's content.
+fn may_succeed_later(error: &SwapError) -> bool {
     match error {
         SwapError::Host(_) => true,
         SwapError::Load(LoadError::Component(ComponentError::Read { error, .. })) => !matches!(
@@ -155,9 +161,13 @@ fn may_pass(error: &SwapError) -> bool {
     }
 }
 
-/// Has a thread look at a file, which was `loaded`, until nobody wants to know
-/// any more. Each state that settles is the channel's next value.
-fn look(path: &OsStr, loaded: Option<Stamp>) -> io::Result<watch::Receiver<Option<Stamp>>> {
+/// Starts a thread that looks at a file until the receiver is dropped. `loaded` is
+/// the state that was loaded. Each state that has settled becomes the channel's
+/// value.
+fn start_looking(
+    path: &OsStr,
+    loaded: Option<Stamp>,
+) -> io::Result<watch::Receiver<Option<Stamp>>> {
     let path = PathBuf::from(path);
     let (sender, states) = watch::channel(loaded);
     std::thread::Builder::new()
@@ -174,9 +184,11 @@ fn look(path: &OsStr, loaded: Option<Stamp>) -> io::Result<watch::Receiver<Optio
     Ok(states)
 }
 
-/// Which states of a file are worth a try.
+/// Decides which states of a file are worth a try.
 struct Settling<T> {
+    /// What the last look saw.
     before: Option<T>,
+    /// The last state that was tried.
     tried: Option<T>,
 }
 
@@ -188,7 +200,7 @@ impl<T: Copy + PartialEq> Settling<T> {
         }
     }
 
-    /// Takes note of a look, and says whether what it saw is to be tried.
+    /// Takes the state that a look saw. Returns it if it is to be tried.
     fn see(&mut self, now: Option<T>) -> Option<T> {
         let settled = now == self.before;
         self.before = now;
@@ -246,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again() {
+    fn what_may_succeed_later_is_tried_again() {
         let read = |error| {
             let name = "x".to_owned();
             SwapError::Load(ComponentError::Read { name, error }.into())
@@ -263,7 +275,7 @@ mod tests {
             (SwapError::Host(String::new()), true),
             (SwapError::Ending(String::new()), false),
         ] {
-            assert_eq!(may_pass(&error), again, "{error}");
+            assert_eq!(may_succeed_later(&error), again, "{error}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The side of the control plane that asks.
+//! The client of the control plane.
 //!
-//! It never waits for a process that shows no life: a connection and a usual
-//! answer have 5 seconds. A swap takes as long as it takes, because a component
-//! may be slow to compile; meanwhile the process is asked for its status every 5
-//! seconds, and the swap is given up when that is not answered.
+//! The client does not wait for a process that shows no sign of life. A connection
+//! and an ordinary answer may take 5 seconds. A swap may take any time, because a
+//! component may compile slowly. Meanwhile the client asks the process for its
+//! status every 5 seconds, and gives up if there is no answer.
 
 use crate::control::socket::{MAX_PATH, address};
 use crate::control::{ErrorReply, RollbackRequest, StatusReply, SwapRequest};
@@ -20,41 +20,42 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// How long a process may show no life.
+/// How long a process may show no sign of life.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The pause before another try, where a backlog is full.
+/// The pause before another try to connect, if the backlog is full.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// Why a request came to nothing. One line each.
+/// Why a request failed. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
-    /// Nobody has the socket open.
+    /// No process has the socket open.
     #[error(
         "nobody answers on the control socket {path}: {1}; start a service with --control {path}",
         path = .0.display()
     )]
-    Nobody(PathBuf, io::Error),
-    /// There is something else under the path.
+    Nobody(PathBuf, #[source] io::Error),
+    /// The path names something other than a socket.
     #[error("{} is no socket; name the path that `serve --control` was given", .0.display())]
     NotASocket(PathBuf),
-    /// This user may not.
+    /// This user may not use the socket.
     #[error(
         "the control socket {} may not be used: {}; ask as the user who serves, or as root",
         .0.display(), .1
     )]
-    Denied(PathBuf, io::Error),
+    Denied(PathBuf, #[source] io::Error),
     /// The path does not fit into a socket's address.
     #[error(
         "{}: a control socket's path has 1 to {MAX_PATH} bytes; name a shorter one, for example a \
          relative one", .0.display()
     )]
     Length(PathBuf),
-    /// It cannot be reached for another reason.
+    /// The socket cannot be reached for another reason.
     #[error("the control socket {} cannot be reached: {}", .0.display(), .1)]
-    Unreachable(PathBuf, io::Error),
-    /// The process that has it shows no life.
+    Unreachable(PathBuf, #[source] io::Error),
+    /// The process that has the socket shows no sign of life.
     #[error(
         "the process that has the control socket {} does not answer within {PATIENCE:?}; see \
          whether it is stopped", .0.display()
@@ -66,45 +67,45 @@ pub enum ClientError {
         .0.display(), .1
     )]
     Stranger(PathBuf, u32),
-    /// It ended, or hung up, before it had answered.
+    /// The process ended, or closed the connection, before it answered.
     #[error(
         "the process that has the control socket {} closed the connection before it answered; see \
          whether it still runs", .0.display()
     )]
     Broken(PathBuf),
-    /// What answers is no sockserve.
+    /// The answer is not from sockserve.
     #[error("what the control socket {} answers is not sockserve's: {}", .0.display(), .1)]
     Foreign(PathBuf, String),
-    /// The request cannot be written.
+    /// The HTTP request cannot be written.
     #[error("the request cannot be written: {0}")]
     Request(#[from] hyper::http::Error),
-    /// The same.
+    /// The request's JSON cannot be written.
     #[error("the request cannot be written: {0}")]
     Json(#[from] serde_json::Error),
-    /// The other side refused, and says why.
+    /// The server refused the request, and says why.
     #[error("{0}")]
     Refused(String),
 }
 
-/// What to ask, and how long that may take.
+/// A request, and whether it may take long.
 #[derive(Clone, Debug)]
 pub struct Question {
     method: Method,
-    /// With the query.
+    /// The path and the query.
     path: String,
     content_type: Option<&'static str>,
     body: Bytes,
-    /// It takes as long as it takes.
+    /// The answer may take any time, as long as the process shows signs of life.
     slow: bool,
 }
 
 impl Question {
-    /// Every service's status.
+    /// Asks for the status of every service.
     pub fn status() -> Self {
         Self::new(Method::GET, "/v1/status".to_owned())
     }
 
-    /// Another version of a service.
+    /// Asks for another version of a service.
     pub fn swap(service: &str, request: &SwapRequest) -> serde_json::Result<Self> {
         Ok(Self {
             content_type: Some("application/json"),
@@ -114,8 +115,8 @@ impl Question {
         })
     }
 
-    /// Another version of a service, with its component. What the request calls
-    /// the component is a name for it.
+    /// Asks for another version of a service, and sends its component. `component`
+    /// in the request is only a name for it.
     pub fn swap_component(
         service: &str,
         request: &SwapRequest,
@@ -136,7 +137,7 @@ impl Question {
         })
     }
 
-    /// The version before.
+    /// Asks to go back to the version before.
     pub fn rollback(service: &str, request: &RollbackRequest) -> serde_json::Result<Self> {
         Ok(Self {
             content_type: Some("application/json"),
@@ -146,12 +147,12 @@ impl Question {
         })
     }
 
-    /// No new connections for a service.
+    /// Asks a service to take no new connections.
     pub fn drain(service: &str) -> Self {
         Self::new(Method::POST, format!("/v1/services/{service}/drain"))
     }
 
-    /// No new connections for all.
+    /// Asks all services to take no new connections.
     pub fn shutdown() -> Self {
         Self::new(Method::POST, "/v1/shutdown".to_owned())
     }
@@ -171,21 +172,21 @@ fn swap_path(service: &str) -> String {
     format!("/v1/services/{service}/swap")
 }
 
-/// Asks, inside a runtime, and waits for the answer as long as the process shows
-/// life.
+/// Sends the question and waits for the answer, as long as the process shows signs
+/// of life. Must run inside a Tokio runtime.
 pub async fn ask<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<R, ClientError> {
     if !question.slow {
         return exchange(socket, question).await;
     }
     tokio::select! {
         biased;
-        answer = talk(socket, question) => answer,
-        error = death(socket) => Err(error),
+        answer = send(socket, question) => answer,
+        error = until_silent(socket) => Err(error),
     }
 }
 
-/// Waits until the process shows no life any more.
-async fn death(socket: &Path) -> ClientError {
+/// Waits until the process no longer shows signs of life.
+async fn until_silent(socket: &Path) -> ClientError {
     loop {
         tokio::time::sleep(PATIENCE).await;
         if let Err(error) = exchange::<StatusReply>(socket, Question::status()).await {
@@ -198,11 +199,11 @@ async fn exchange<R: DeserializeOwned>(
     socket: &Path,
     question: Question,
 ) -> Result<R, ClientError> {
-    let answer = tokio::time::timeout(PATIENCE, talk(socket, question)).await;
+    let answer = tokio::time::timeout(PATIENCE, send(socket, question)).await;
     answer.unwrap_or_else(|_| Err(ClientError::Silent(socket.to_owned())))
 }
 
-async fn talk<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<R, ClientError> {
+async fn send<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<R, ClientError> {
     let foreign = |reason: String| ClientError::Foreign(socket.to_owned(), reason);
     let stream = connect(socket).await?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -229,7 +230,7 @@ async fn talk<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<
     let body = body.collect().await;
     let body = body.map_err(|error| foreign(error.to_string()))?.to_bytes();
     drop(sender);
-    // The answer is complete; how the connection ends does not matter.
+    // The answer is complete. How the connection ends does not matter.
     talking.abort();
     if status.is_success() {
         return serde_json::from_slice(&body).map_err(|error| foreign(error.to_string()));
@@ -240,7 +241,8 @@ async fn talk<R: DeserializeOwned>(socket: &Path, question: Question) -> Result<
     }
 }
 
-/// Connects to a process that this user has reason to believe.
+/// Connects, and checks that the process belongs to a user that this user can
+/// trust.
 async fn connect(path: &Path) -> Result<UnixStream, ClientError> {
     if address(path).is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG)) {
         return Err(ClientError::Length(path.to_owned()));
@@ -252,7 +254,7 @@ async fn connect(path: &Path) -> Result<UnixStream, ClientError> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     tokio::time::sleep(PAUSE).await;
                 }
-                result => return result.map_err(|error| unreachable_because(path, error)),
+                result => return result.map_err(|error| connect_error(path, error)),
             }
         }
     });
@@ -269,7 +271,7 @@ async fn connect(path: &Path) -> Result<UnixStream, ClientError> {
     }
 }
 
-fn unreachable_because(path: &Path, error: io::Error) -> ClientError {
+fn connect_error(path: &Path, error: io::Error) -> ClientError {
     let path_buf = path.to_owned();
     let is_file = || {
         let found = std::fs::metadata(path);
@@ -287,8 +289,8 @@ fn unreachable_because(path: &Path, error: io::Error) -> ClientError {
     }
 }
 
-/// Whether what a process of the user `uid` says is to be believed: it is this
-/// user, or root. Root believes users about sockets in their own directories.
+/// Whether to believe a process of the user `uid`: it is this user, or root. Root
+/// also believes a user about a socket in that user's own directory.
 fn is_trusted(uid: u32, path: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let directory = match path.parent() {

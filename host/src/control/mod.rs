@@ -9,33 +9,32 @@
 //! | `POST /v1/services/NAME/drain` | no new connections; the service ends with its last one |
 //! | `POST /v1/shutdown` | the same for all services |
 //!
-//! A swap's body is a component if its content type is `application/wasm`. The
-//! fields of the [`SwapRequest`] then stand in the query, as in
-//! `?component=NAME&old=drain`, and `component` is only what the component is
-//! called. It may have 256 MiB, any other body 64 KiB.
+//! The body of a swap is a component if its content type is `application/wasm`.
+//! Then the fields of the [`SwapRequest`] are in the query, as in
+//! `?component=NAME&old=drain`, and `component` is only a name for the component. A
+//! component may have 256 MiB, any other body 64 KiB.
 //!
-//! An answer is JSON; a refusal is `{"error": "one line"}` with a status of 400
-//! (not understood), 404 (no such service or request), 405 (another method),
-//! 408 (the request was not there in time), 409 (not now), 413 (too large), 422
-//! (the new version is not fit), or 431 (the head is too large). The socket has the mode 0600, and peers of
-//! another user are refused.
+//! An answer is JSON. A refusal is `{"error": "one line"}` with one of these
+//! statuses: 400 (not understood), 404 (no such service or request), 405 (another
+//! method), 408 (the request did not arrive in time), 409 (not possible now), 413
+//! (too large), 422 (the new version is not fit), 431 (the head is too large), or
+//! 500 (the host failed). The socket has the mode 0600, and peers of another user
+//! are refused.
 //!
-//! There are at most 32 connections at once; others wait. A connection has one
-//! request, and is closed after the answer. A client has 5 seconds
-//! for the head of a request, 30 for its body and 10 to take the answer; it may
-//! close its sending side after the request. A swap is answered when it is done.
+//! There are at most 32 connections at once; further clients wait. A connection has
+//! one request, and is closed after the answer. A client has 5 seconds for the head
+//! of a request, 30 for its body, and 10 to read the answer. It may close its
+//! sending side after the request. A swap is answered when it is done.
 //!
 //! | file | |
 //! | --- | --- |
-//! | `socket` | the socket as a file |
-//! | `spares` | descriptors that are kept for it |
-//! | `http` | how requests and answers are written |
-//! | `body` | bodies as they come |
+//! | `socket` | the socket as a file, and the lock on it |
+//! | `spares` | descriptors that are reserved for the socket's connections |
+//! | `http` | how requests and answers are written: heads, bodies |
 //! | `server` | connections and answers |
 //! | `request` | the bodies of requests |
 //! | `client` | the side that asks |
 
-mod body;
 pub mod client;
 mod http;
 mod request;
@@ -44,67 +43,81 @@ mod socket;
 mod spares;
 
 use crate::service::status::Status;
-use crate::service::swap::Old;
+use crate::service::swap::OldConnections;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// How to swap, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SwapRequest {
-    /// A component file, by its absolute path, or `builtin:NAME`. A path that
-    /// means another file in every process (`/dev/stdin`, `/proc/self/...`) is
-    /// refused.
+    /// A component file, by its absolute path, or `builtin:NAME`. A path that names
+    /// another file in every process (`/dev/stdin`, `/proc/self/...`) is refused.
     pub component: String,
     /// What becomes of the old version's connections: `hand-over`, `drain` or
     /// `abort`. By default `hand-over` if both versions can, else `drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old: Option<Old>,
-    /// How long they may go on with it, for example `30s`. By default the
-    /// service's drain timeout if they drain, and without limit if they are
-    /// handed over.
+    pub old: Option<OldConnections>,
+    /// How long these connections may stay with the old version, for example `30s`.
+    /// By default the service's drain timeout if they drain, and no limit if they
+    /// are handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<String>,
-    /// A connection to try first: `send=TEXT,expect=TEXT`.
+    /// A connection that tries the new version first: `send=TEXT,expect=TEXT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
 }
 
-/// Where to go back to, as JSON.
+impl SwapRequest {
+    /// Returns a request to swap to `component` with the defaults.
+    pub fn new(component: &str) -> Self {
+        Self {
+            component: component.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Which version to go back to, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RollbackRequest {
-    /// The version to go to, by its number; `status` says which there is. By default
-    /// the one before, unless it was taken back by itself.
+    /// The number of the version to go back to; `status` lists the versions. By
+    /// default the version before, unless it was rolled back automatically.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u32>,
 }
 
-/// Every service.
+/// The status of every service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct StatusReply {
-    /// In the order they were started.
+    /// The services, in the order in which they were started.
     pub services: Vec<Status>,
 }
 
-/// A request that is on its way.
+/// The answer to `drain` and `shutdown`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct DrainReply {
-    /// The services that drain now.
+    /// The names of the services that drain now.
     pub draining: Vec<String>,
 }
 
 /// Why a request was refused, on one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ErrorReply {
     /// The line.
     pub error: String,
 }
 
-/// Whether every process has a file of its own under this path.
-fn means_another_file(path: &Path) -> bool {
+/// Whether this path names another file in every process.
+fn is_per_process(path: &Path) -> bool {
     [
         "/dev/stdin",
         "/dev/stdout",

@@ -1,10 +1,10 @@
-//! What clients send: how large it may be, how long it may take, and what it
-//! says.
+//! The bodies of requests: how large they may be, how long they may take, and what
+//! they say.
 
-use crate::control::body::{Body, BodyError};
+use crate::component::reading::{HEAD, MAX_BYTES, may_be_component};
+use crate::control::http::{Body, BodyError};
 use crate::control::server::Refused;
 use crate::control::{RollbackRequest, SwapRequest};
-use crate::guest::reading::{HEAD, MAX_BYTES, may_be_component};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The largest body that is no component, in bytes.
+/// The largest body that is not a component, in bytes.
 const MAX_BODY: usize = 64 << 10;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
-/// How many components may be on their way at once: each is in memory.
+/// The most components that are received at once: each of them is in memory.
 const MAX_UPLOADS: usize = 1;
 
-/// What a component is called whose sender does not say.
+/// The name of a component if the sender gives none.
 const UNNAMED: &str = "application/wasm";
 
 /// Whether the request's body is a component.
@@ -28,28 +28,29 @@ pub(super) fn is_component(request: &Request<Body<'_>>) -> bool {
     kind.is_some_and(|kind| kind.as_bytes() == b"application/wasm")
 }
 
-/// Reads a swap whose component the server is to read itself.
+/// Reads a swap request. The server reads the component itself.
 pub(super) async fn read_swap(request: Request<Body<'_>>) -> Result<SwapRequest, Refused> {
     serde_json::from_slice(&read(request).await?).map_err(|error| {
-        refused(format!(
+        bad_request(format!(
             "the body is no swap: {error}; write {{\"component\": \"/path/to.wasm\"}}"
         ))
     })
 }
 
-/// Reads where to go back to. Without a body that is not said.
+/// Reads a rollback request. Without a body it is the default.
 pub(super) async fn read_rollback(request: Request<Body<'_>>) -> Result<RollbackRequest, Refused> {
     let body = read(request).await?;
     if body.is_empty() {
         return Ok(RollbackRequest::default());
     }
     serde_json::from_slice(&body).map_err(|error| {
-        refused(format!(
+        bad_request(format!(
             "the body is no rollback: {error}; write {{\"to\": 1}}"
         ))
     })
 }
 
+/// Reads a body that is not a component.
 async fn read(request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     in_time(async {
         let mut body = request.into_body();
@@ -61,7 +62,7 @@ async fn read(request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
                 let message = format!(
                     "the body cannot be read: length limit exceeded; it may have {limit} KiB"
                 );
-                return Err(refused(message));
+                return Err(bad_request(message));
             }
         }
         Ok(bytes)
@@ -69,7 +70,7 @@ async fn read(request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     .await?
 }
 
-/// A swap with its component.
+/// A swap request with its component.
 pub(super) struct Upload {
     pub(super) request: SwapRequest,
     pub(super) bytes: Vec<u8>,
@@ -77,13 +78,13 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// The places that uploads need.
+    /// Returns the permits for uploads.
     pub(super) fn places() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(MAX_UPLOADS))
     }
 
-    /// Reads a swap whose body is the component. Of a body that cannot be a
-    /// component only the first bytes are kept.
+    /// Receives a swap whose body is the component. If the body cannot be a
+    /// component, only its first bytes are kept.
     pub(super) async fn receive(
         request: Request<Body<'_>>,
         places: &Arc<Semaphore>,
@@ -92,7 +93,7 @@ impl Upload {
             let message = "another component is on its way; try again when it is there";
             return Err(Refused(StatusCode::CONFLICT, message.to_owned()));
         };
-        let described = described(request.uri().query().unwrap_or_default());
+        let described = parse_query(request.uri().query().unwrap_or_default());
         let body = in_time(collect(request.into_body())).await?;
         Ok(Self {
             request: described?,
@@ -102,8 +103,8 @@ impl Upload {
     }
 }
 
-/// What a query says of a swap.
-fn described(query: &str) -> Result<SwapRequest, Refused> {
+/// Returns the swap that a query describes.
+fn parse_query(query: &str) -> Result<SwapRequest, Refused> {
     let pairs = form_urlencoded::parse(query.as_bytes());
     let mut fields: Map<String, Value> = pairs
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
@@ -113,11 +114,11 @@ fn described(query: &str) -> Result<SwapRequest, Refused> {
         *name = UNNAMED.into();
     }
     serde_json::from_value(fields.into())
-        .map_err(|error| refused(format!("the query is no swap: {error}")))
+        .map_err(|error| bad_request(format!("the query is no swap: {error}")))
 }
 
-/// Reads a body to its end, also one that is not wanted: a client that is still
-/// sending does not look for an answer.
+/// Reads a body to its end, even if it is already known to be wrong: a client that
+/// is still sending does not read an answer.
 async fn collect(mut body: Body<'_>) -> Result<Vec<u8>, Refused> {
     let mut bytes = Vec::new();
     if let Some(size) = body.size()
@@ -145,6 +146,7 @@ async fn collect(mut body: Body<'_>) -> Result<Vec<u8>, Refused> {
     Ok(bytes)
 }
 
+/// Limits the time for reading a body.
 async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Refused> {
     let read = tokio::time::timeout(BODY_TIME, reading).await;
     read.map_err(|_| {
@@ -154,22 +156,22 @@ async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Refused> {
 }
 
 fn unreadable(error: BodyError) -> Refused {
-    refused(format!("the body cannot be read: {error}"))
+    bad_request(format!("the body cannot be read: {error}"))
 }
 
-fn refused(message: String) -> Refused {
+fn bad_request(message: String) -> Refused {
     Refused(StatusCode::BAD_REQUEST, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::swap::Old;
+    use crate::service::swap::OldConnections;
 
     #[test]
     fn a_query_says_what_a_swap_says() {
         let check = |query: &str, expected: SwapRequest| {
-            assert_eq!(described(query).ok(), Some(expected), "{query}");
+            assert_eq!(parse_query(query).ok(), Some(expected), "{query}");
         };
         let named = |component: &str| SwapRequest {
             component: component.to_owned(),
@@ -182,14 +184,14 @@ mod tests {
         check(
             "component=x&old=drain&drain-timeout=1s&probe=send%3D%5Cx00%2Cexpect%3D%26",
             SwapRequest {
-                old: Some(Old::Drain),
+                old: Some(OldConnections::Drain),
                 drain_timeout: Some("1s".to_owned()),
                 probe: Some("send=\\x00,expect=&".to_owned()),
                 ..named("x")
             },
         );
         for query in ["colour=red", "old=eat", "=", "%00"] {
-            assert!(described(query).is_err(), "{query}");
+            assert!(parse_query(query).is_err(), "{query}");
         }
     }
 }

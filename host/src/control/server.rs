@@ -1,19 +1,18 @@
-//! The side of the control plane that has the services.
+//! The server of the control plane.
 //!
-//! Nobody can hold it up: connections have a largest number and time limits, and
-//! a few descriptors are kept for them (`spares`).
+//! Clients cannot hold it up: connections have a largest number and time limits,
+//! and some descriptors are reserved for them (`spares`).
 
-use crate::control::body::Body;
-use crate::control::http;
+use crate::component::reading::MAX_BYTES;
+use crate::connection::register::register;
+use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::socket::Socket;
 use crate::control::spares::Spares;
-use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, means_another_file};
-use crate::guest::reading::MAX_BYTES;
+use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, is_per_process};
 use crate::limits::parse_time;
-use crate::service::Remote;
+use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
-use crate::sockets::poller::register;
 use crate::text;
 use hyper::{Method, Request, StatusCode};
 use rustix::fd::OwnedFd;
@@ -22,6 +21,7 @@ use rustix::net::SocketFlags;
 use rustix::net::sockopt::socket_peercred;
 use serde::Serialize;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,30 +33,37 @@ use tokio::time::Instant;
 
 pub use crate::control::socket::ControlError;
 
-/// How many connections there can be at once; further clients wait.
+/// The most connections at once. Further clients wait.
 const MAX_CONNECTIONS: usize = 32;
 /// How long a client may take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// How long it may take to read the answer.
+/// How long a client may take to read the answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The pause after an accept that failed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Failures that are not further apart than this are told as one.
+/// Failures with less time than this between them are logged once.
 const EPISODE: Duration = Duration::from_secs(60);
 
 /// A control socket that takes requests. Dropping it removes the socket.
+#[must_use = "a control server that is dropped removes its socket"]
 pub struct ControlServer {
     socket: Socket,
     spares: Arc<Spares>,
 }
 
+impl fmt::Debug for ControlServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlServer").finish_non_exhaustive()
+    }
+}
+
 impl ControlServer {
-    /// Makes the socket, which only this user may open, and replaces one that a
-    /// killed process left.
+    /// Makes the socket, which only this user may open. Replaces a socket that a
+    /// killed process left behind.
     ///
-    /// Waits no longer than a second, and only while another process is making
-    /// the same socket.
+    /// Waits for at most a second, and only while another process is making the
+    /// same socket.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
         let socket = Socket::bind(path)?;
         let spares = Spares::of(socket.listener())
@@ -67,10 +74,10 @@ impl ControlServer {
         })
     }
 
-    /// Answers requests about `services`, until it is dropped.
+    /// Answers requests about `services` until the future is dropped.
     ///
     /// Fails if the system does not let it wait for clients.
-    pub async fn run(&self, services: Vec<Remote>) -> io::Result<Infallible> {
+    pub async fn run(&self, services: Vec<ServiceHandle>) -> io::Result<Infallible> {
         let context = Arc::new(Context {
             services,
             uploads: Upload::places(),
@@ -85,7 +92,7 @@ impl ControlServer {
             let (spares, context) = (Arc::clone(&self.spares), Arc::clone(&context));
             tokio::spawn(async move {
                 let used = match UnixStream::from_std(stream.into()) {
-                    Ok(stream) => converse(stream, context).await,
+                    Ok(stream) => serve_connection(stream, context).await,
                     Err(_) => None,
                 };
                 if let Some(used) = used {
@@ -107,7 +114,7 @@ impl ControlServer {
             match rustix::net::accept_with(listener.get_ref(), flags) {
                 Ok(stream) => return Ok(stream),
                 Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(Errno::MFILE | Errno::NFILE) if self.spares.give() => {}
+                Err(Errno::MFILE | Errno::NFILE) if self.spares.release() => {}
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
                     trouble.tell(error);
@@ -118,7 +125,7 @@ impl ControlServer {
     }
 }
 
-/// Accepts that failed: one line for those that come together.
+/// Failed accepts. Failures that come together are logged once.
 #[derive(Default)]
 struct Trouble(Option<Instant>);
 
@@ -138,14 +145,14 @@ impl Trouble {
     }
 }
 
-/// What requests are answered from.
+/// What the answers are made from.
 struct Context {
-    services: Vec<Remote>,
+    services: Vec<ServiceHandle>,
     uploads: Arc<Semaphore>,
 }
 
-/// Answers the request of one connection, and gives its descriptor back.
-async fn converse(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
+/// Answers the request of one connection. Returns the connection's descriptor.
+async fn serve_connection(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
     let peer = socket_peercred(&stream).map(|peer| peer.uid);
     if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
         tracing::warn!("the control socket refused another user");
@@ -155,22 +162,22 @@ async fn converse(mut stream: UnixStream, context: Arc<Context>) -> Option<Owned
     let answer = match http::request(&mut stream, HEAD_TIME).await {
         Ok(Some(request)) => {
             method = request.method().clone();
-            Some(act(&context, request).await)
+            Some(respond(&context, request).await)
         }
         Ok(None) => None,
         Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
     };
     if let Some(answer) = answer {
-        let (status, body) = written(answer);
+        let (status, body) = encode(answer);
         let sending = http::answer(&mut stream, &method, status, &body, MAX_BYTES as u64);
-        // A client that hangs up, or does not take the answer, concerns nobody
-        // else.
+        // If a client hangs up or does not read the answer, no other client is
+        // affected.
         let _ = tokio::time::timeout(ANSWER_TIME, sending).await;
     }
     Some(stream.into_std().ok()?.into())
 }
 
-/// A refusal.
+/// A refusal: the status, and a message of one line.
 pub(super) struct Refused(pub(super) StatusCode, pub(super) String);
 
 impl From<SwapError> for Refused {
@@ -191,8 +198,8 @@ impl From<SwapError> for Refused {
     }
 }
 
-/// An answer's status and body.
-fn written(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
+/// Returns the status and the body of an answer.
+fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
     let (status, mut body) = match answer {
         Ok(body) => (StatusCode::OK, body),
         Err(Refused(status, error)) => {
@@ -201,12 +208,13 @@ fn written(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
             (status, body.unwrap_or_default())
         }
     };
-    // For whoever reads it in a terminal.
+    // For a reader at a terminal.
     body.push(b'\n');
     (status, body)
 }
 
-async fn act(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
+/// Does what a request asks for. Returns the answer's JSON.
+async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
     let services = &*context.services;
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -237,21 +245,21 @@ async fn act(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, R
         }
         [_, "shutdown"] => json(&drain(services)),
         _ => json(&StatusReply {
-            services: services.iter().map(Remote::status).collect(),
+            services: services.iter().map(ServiceHandle::status).collect(),
         }),
     }
 }
 
-fn find<'a>(services: &'a [Remote], name: &str) -> Result<&'a Remote, Refused> {
+fn find<'a>(services: &'a [ServiceHandle], name: &str) -> Result<&'a ServiceHandle, Refused> {
     let found = services.iter().find(|service| service.name() == name);
     found.ok_or_else(|| {
-        let names: Vec<_> = services.iter().map(Remote::name).collect();
+        let names: Vec<_> = services.iter().map(ServiceHandle::name).collect();
         let message = format!("there is no service {name}; there is {}", names.join(", "));
         Refused(StatusCode::NOT_FOUND, message)
     })
 }
 
-fn drain<'a>(services: impl IntoIterator<Item = &'a Remote>) -> DrainReply {
+fn drain<'a>(services: impl IntoIterator<Item = &'a ServiceHandle>) -> DrainReply {
     let draining = services
         .into_iter()
         .map(|service| {
@@ -264,13 +272,13 @@ fn drain<'a>(services: impl IntoIterator<Item = &'a Remote>) -> DrainReply {
 
 async fn swap(
     context: &Context,
-    service: &Remote,
+    service: &ServiceHandle,
     request: Request<Body<'_>>,
 ) -> Result<Swapped, Refused> {
     if !is_component(&request) {
         let request = read_swap(request).await?;
         let options = swap_options(&request)?;
-        if means_another_file(Path::new(&request.component)) {
+        if is_per_process(Path::new(&request.component)) {
             let message = format!(
                 "{} is another file here than where you are; send the component itself, as \
                  application/wasm",

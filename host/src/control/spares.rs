@@ -1,23 +1,24 @@
-//! Descriptors that are kept for the control socket's connections, so that it
-//! answers also when peers have used up the limit on open files.
+//! Descriptors that are reserved for the control socket's connections, so that it
+//! answers even if peers have used up the limit on open files.
 
+use crate::sync::lock;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-/// How many connections are sure of a descriptor.
+/// How many descriptors are reserved.
 const COUNT: usize = 4;
 
-/// Open descriptors that stand for nothing.
+/// Open descriptors that only keep places.
 pub(super) struct Spares {
-    /// What they are duplicates of.
+    /// The descriptor that the spares are duplicates of.
     original: OwnedFd,
     kept: Mutex<Vec<OwnedFd>>,
 }
 
 impl Spares {
-    /// Duplicates of `original`, as many as can be had.
+    /// Makes duplicates of `original`: `COUNT`, or as many as the system gives.
     pub(super) fn of(original: impl AsFd) -> io::Result<Self> {
         let duplicate = || fcntl_dupfd_cloexec(&original, 0);
         let spares = (0..COUNT).map_while(|_| duplicate().ok());
@@ -27,13 +28,14 @@ impl Spares {
         })
     }
 
-    /// Closes one, for an accept. False if there is none.
-    pub(super) fn give(&self) -> bool {
+    /// Closes one spare, so that an accept can succeed. Returns false if there is
+    /// none.
+    pub(super) fn release(&self) -> bool {
         self.lock().pop().is_some()
     }
 
-    /// Closes `used`, or keeps it as a spare, without a moment in which somebody
-    /// else could get the descriptor.
+    /// Closes `used`, or replaces it by a spare. `dup3` does both in one step, so
+    /// that no other thread can get the descriptor in between.
     pub(super) fn take_back(&self, mut used: OwnedFd) {
         let mut spares = self.lock();
         if spares.len() < COUNT && dup3(&self.original, &mut used, DupFlags::CLOEXEC).is_ok() {
@@ -42,7 +44,7 @@ impl Spares {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }
 
@@ -56,14 +58,14 @@ mod tests {
     fn a_descriptor_comes_back_as_a_spare() {
         let original = std::fs::File::open("/dev/null").unwrap();
         let spares = Spares::of(&original).unwrap();
-        assert!((0..COUNT).all(|_| spares.give()));
-        assert!(!spares.give());
+        assert!((0..COUNT).all(|_| spares.release()));
+        assert!(!spares.release());
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let number = theirs.as_raw_fd();
         spares.take_back(theirs.into());
         let end = std::io::Read::read(&mut ours, &mut [0]).unwrap();
         assert_eq!(end, 0, "it was closed");
         assert_eq!(spares.lock().first().unwrap().as_raw_fd(), number);
-        assert!(spares.give());
+        assert!(spares.release());
     }
 }

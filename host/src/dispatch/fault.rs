@@ -1,5 +1,4 @@
-//! A panic on request, for the tests of this crate: what a driver does when it has a
-//! bug.
+//! A panic on request, for the tests of this crate: it stands for a bug in a driver.
 
 #[cfg(test)]
 pub(crate) use armed::{arm, disarm};
@@ -8,8 +7,8 @@ use std::collections::HashSet;
 #[cfg(test)]
 use std::sync::Mutex;
 
-/// Panics if a test has asked for that in this service. Nothing in a build that is
-/// not a test's.
+/// Panics if a test has asked for it in this service. Does nothing outside of test
+/// builds.
 pub(super) fn point(service: &str) {
     #[cfg(test)]
     armed::strike(service);
@@ -23,17 +22,19 @@ mod armed {
 
     static ARMED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
-    /// Has the drivers of a service panic at every connection.
+    /// Makes the drivers of a service panic at every connection.
     pub(crate) fn arm(service: &str) {
         lock(&ARMED)
             .get_or_insert_default()
             .insert(service.to_owned());
     }
 
+    /// Stops these panics.
     pub(crate) fn disarm(service: &str) {
         lock(&ARMED).get_or_insert_default().remove(service);
     }
 
+    /// Panics if the service is armed.
     pub(super) fn strike(service: &str) {
         let armed = lock(&ARMED);
         let strikes = armed.as_ref().is_some_and(|armed| armed.contains(service));

@@ -1,141 +1,164 @@
 //! From an accepted connection to a call into a guest.
 //!
+//! A connection is admitted in stages, each with its own verb:
+//!
+//! | stage | where | what it does |
+//! | --- | --- | --- |
+//! | accept | `listen::accept` | takes a permit, then the socket (accept4) |
+//! | deliver | [`deliver`] | passes it to the current version; again after a swap |
+//! | give | [`give`] | passes it to one version, or returns it |
+//! | admit | `Version::admit` | own instance: counts it there, for a task of its own |
+//! | or queue | `Version::queue` | shared instance: counts it there, into the entrance |
+//! | register | `Arrival::register` | shared instance: puts it on the driver's list |
+//! | open | `opened` in a turn | `evented`: tells the guest |
+//! | or handle | a call of `handle` | the other contracts: tells the guest |
+//!
+//! A connection that another version gave up is offered instead of delivered, see
+//! `version::offer`. When the new version has accepted it, the last two stages are the
+//! same.
+//!
 //! | file | contracts | instances |
 //! | --- | --- | --- |
-//! | `isolated` | `blocking`, `concurrent` | one a connection |
+//! | `isolated` | `blocking`, `concurrent` | one per connection |
 //! | `evented` | `evented` | one for all, called for each batch of events |
 //! | `concurrent` | `concurrent` | one for all, many calls at once |
 //!
-//! `isolated` serves all three dispatches: what differs is how many threads the
-//! runtime has and whether the next connection is let in before the last one is
-//! done. The other two exist under `poll` only and run on its one thread.
+//! `isolated` serves all three dispatches: they differ in the number of the runtime's
+//! threads, and in whether the next connection is let in before the last one is done.
+//! The other two exist under `poll` only, and run on its one thread.
+//!
+//! `supervision` runs the drivers of shared instances.
 
 mod concurrent;
 mod evented;
 pub(crate) mod fault;
 mod isolated;
-mod poller;
+#[cfg(test)]
+mod model_tests;
 mod supervision;
 
+use crate::connection::Connection;
 use crate::contract::Contract;
-use crate::dispatch::poller::Poller;
+use crate::dispatch::evented::epoll::Poller;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
-use crate::service::Shared;
-use crate::service::hand_over::{self, Handed, Offer};
-use crate::service::intake::Intake;
-use crate::service::version::Version;
-use crate::sockets::connection::Connection;
+use crate::version::Version;
+use crate::version::entrance::Intake;
+use crate::version::offer::{self, Handed, Offer};
+use crate::version::versions::Versions;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Makes a version ready to be given connections.
+/// Prepares a version for its first connection. Does nothing if each connection gets an
+/// instance of its own.
 ///
-/// What a shared instance needs of the system it gets here, before anybody
-/// depends on it; the instance itself is made when there is somebody to serve.
-pub(crate) fn start(service: &Arc<Shared>, version: &Arc<Version>) -> io::Result<()> {
+/// A shared instance gets what it needs of the system here, before the version becomes
+/// current. The instance itself is made for the first connection.
+pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<()> {
     if !version.handler.shares_instance() {
         return Ok(());
     }
     let poller = match version.handler.contract() {
-        Contract::Evented => Some(service.in_runtime(Poller::new)??),
+        Contract::Evented => Some(versions.in_runtime(Poller::new)??),
         Contract::Concurrent | Contract::Blocking => None,
     };
     let intake = version.open_intake();
-    let (serving, served) = (Arc::clone(service), Arc::clone(version));
-    service.spawn_task(supervision::run(serving, served, intake, poller));
+    let (serving, served) = (Arc::clone(versions), Arc::clone(version));
+    versions.spawn_task(supervision::run(serving, served, intake, poller));
     Ok(())
 }
 
-/// Gives a connection to the version that is current.
+/// Gives a connection to the version that is current. Closes it if the service is
+/// ending.
 ///
-/// `turn` is what `sequential` lets the next connection in by.
+/// `turn` is the connection's turn under `sequential`, and `None` otherwise.
 pub(crate) fn deliver(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     mut connection: Arc<Connection>,
     mut turn: Option<OwnedSemaphorePermit>,
 ) {
     loop {
-        let version = service.current.load_full();
-        match give(service, &version, connection, &mut turn) {
+        let version = versions.current();
+        match give(versions, &version, connection, &mut turn) {
             Ok(()) => return,
             Err(refused) => connection = refused,
         }
-        // A swap came between, and the new version takes it; or the service is
-        // ending, and nobody does.
-        if Arc::ptr_eq(&version, &service.current.load()) {
-            let ending = Arc::clone(service);
-            service.spawn_task(async move { ending.close_unserved(connection).await });
+        // Either a swap came between, and the new version takes the connection; or the
+        // service is ending, and no version does.
+        if versions.is_current(&version) {
+            let ending = Arc::clone(versions);
+            versions.spawn_task(async move { ending.close_unserved(connection).await });
             return;
         }
     }
 }
 
-/// Gives a connection to a version, or back if it takes no more.
+/// Gives a connection to a version, and gives it back if the version takes no more.
 pub(crate) fn give(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     version: &Arc<Version>,
     connection: Arc<Connection>,
     turn: &mut Option<OwnedSemaphorePermit>,
 ) -> Result<(), Arc<Connection>> {
     if version.handler.shares_instance() {
-        return version.take_in(connection);
+        return version.queue(connection);
     }
     let admitted = version.admit(connection)?;
-    isolated::spawn(service, admitted, turn.take());
+    isolated::spawn(versions, admitted, turn.take());
     Ok(())
 }
 
-/// Offers connections that their version has given up to the version that is
+/// Offers connections, which their version has given up, to the version that is
 /// current. Those that it does not take return by `home`.
-pub(crate) fn offer(service: &Arc<Shared>, handed: Vec<Handed>, home: &UnboundedSender<Handed>) {
+pub(crate) fn offer(versions: &Arc<Versions>, handed: Vec<Handed>, home: &UnboundedSender<Handed>) {
     let mut fit = Vec::with_capacity(handed.len());
     for handed in handed {
-        match hand_over::check(&handed.state) {
+        match offer::check(&handed.state) {
             Ok(()) => fit.push(handed),
             Err(reason) => {
                 let to = handed.admitted.stay.version().asks_for();
-                hand_over::send_home(service, handed, home, to, &reason);
+                offer::send_home(versions, handed, home, to, &reason);
             }
         }
     }
     while !fit.is_empty() {
-        let to = service.current.load_full();
-        // Before it is looked at, so that it is not forgotten meanwhile.
+        let to = versions.current();
+        // Offered before the version's phase is read, so that the version is not
+        // forgotten in between.
         let offers: Vec<_> = fit
             .drain(..)
-            .map(|handed| Offer::new(service, &to, handed, home))
+            .map(|handed| Offer::new(versions, &to, handed, home))
             .collect();
-        if !to.is_serving() && Arc::ptr_eq(&to, &service.current.load()) {
+        if !to.is_serving() && versions.is_current(&to) {
             refuse_all(offers, "the service is ending");
         } else if !to.handler.takes_over() {
             refuse_all(offers, NOT_EXPORTED);
         } else {
-            // If a swap came between, a later version takes them.
-            let refused = give_offers(service, &to, offers);
+            // If a swap came between, the next round offers them to a later version.
+            let refused = give_offers(versions, &to, offers);
             fit.extend(refused.into_iter().filter_map(Offer::withdraw));
         }
     }
 }
 
-/// Offers what a shared instance has given up, and lets the version after have
-/// new connections.
+/// Offers the connections that a shared instance has given up, and releases the gate of
+/// the next version.
 fn offer_together(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     from: &Arc<Version>,
     given_up: Vec<Handed>,
     intake: &mut Intake,
 ) {
-    offer(service, given_up, &intake.home());
+    offer(versions, given_up, &intake.home());
     from.release_next_gate();
 }
 
-/// Sees to what a shared instance had given up when it ended by `failure`: unless
-/// the version is to end, that is safe.
+/// Offers the connections that a shared instance had given up before it ended by
+/// `failure`: their states are complete. Closes them if the version aborts.
 fn save(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     from: &Arc<Version>,
     given_up: Vec<Handed>,
     failure: &Failure,
@@ -143,27 +166,28 @@ fn save(
 ) {
     if matches!(failure, Failure::Aborted) {
         for handed in given_up {
-            hand_over::close(service, handed, Failure::Aborted);
+            offer::close(versions, handed, Failure::Aborted);
         }
     } else if !given_up.is_empty() {
-        offer_together(service, from, given_up, intake);
+        offer_together(versions, from, given_up, intake);
     }
 }
 
+/// Refuses offers, so that their connections go home.
 fn refuse_all(offers: Vec<Offer>, reason: &str) {
     offers.into_iter().for_each(|offer| offer.refuse(reason));
 }
 
-/// Gives offers to a version, and returns them if it takes no more.
-fn give_offers(service: &Arc<Shared>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
+/// Gives offers to a version, and returns them if the version takes no more.
+fn give_offers(versions: &Arc<Versions>, to: &Arc<Version>, offers: Vec<Offer>) -> Vec<Offer> {
     if to.handler.shares_instance() {
-        return to.take_in_offers(offers).err().unwrap_or_default();
+        return to.queue_offers(offers).err().unwrap_or_default();
     }
     if !to.is_serving() {
         return offers;
     }
     for offer in offers {
-        isolated::spawn_offered(service, Arc::clone(to), offer);
+        isolated::spawn_offered(versions, Arc::clone(to), offer);
     }
     Vec::new()
 }

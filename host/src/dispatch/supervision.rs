@@ -1,52 +1,54 @@
-//! The drivers of shared instances, watched.
+//! Runs the drivers of shared instances, and replaces one that panics.
 //!
-//! A driver is a task that a version's connections depend on. A panic in a call of
-//! the guest is caught where the guest is called and costs that instance. A panic in
-//! the driver itself is caught here: its connections have ended by then, counted as
-//! failed, and a new driver serves the next one. A driver that dies again and again
-//! ends the service, so that a supervisor of the process can see it.
+//! A driver is the task that all connections of a shared instance depend on. A panic in
+//! a call of the guest is caught where the guest is called, and costs that instance. A
+//! panic in the driver itself is caught here: its connections have ended by then and
+//! count as failed, and a new driver serves the next connection. If drivers die again
+//! and again, the service ends, so that a supervisor of the process sees it.
 
-use super::poller::Poller;
+use super::evented::epoll::Poller;
 use super::{concurrent, evented};
 use crate::panics;
-use crate::service::Shared;
-use crate::service::intake::Intake;
-use crate::service::version::Version;
+use crate::version::Version;
+use crate::version::entrance::Intake;
+use crate::version::versions::Versions;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// So many deaths within so long end the service.
+/// How many deaths end the service, if they all come within [`WITHIN`].
 const MAX_DEATHS: usize = 5;
+/// See [`MAX_DEATHS`].
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs the driver of a version until nothing more comes.
+/// Runs the driver of a version until no more connections can come, or until too many
+/// drivers have died.
 pub(super) async fn run(
-    service: Arc<Shared>,
+    versions: Arc<Versions>,
     version: Arc<Version>,
     mut intake: Intake,
     mut poller: Option<Poller>,
 ) {
     let mut deaths = Deaths::default();
     loop {
-        let mut driver = Box::pin(drive(&service, &version, &mut intake, poller.as_mut()));
+        let mut driver = Box::pin(drive(&versions, &version, &mut intake, poller.as_mut()));
         let ended = poll_fn(|cx| panics::poll(driver.as_mut(), cx)).await;
-        // What the panic has left half done may panic again.
+        // Dropping what the panic left half done may panic again.
         let dropped = panics::catch(|| drop(driver));
         let Err(thrown) = ended.and(dropped) else {
             break;
         };
         let said = panics::last().unwrap_or_else(|| panics::message(&*thrown).to_owned());
         tracing::error!(
-            service = &*service.name,
-            version = version.number,
+            service = &*versions.service,
+            version = version.number.get(),
             "the host panicked beside the guest, and the connections of the instance are \
              closed: {said}"
         );
         if deaths.are_too_many(Instant::now()) {
-            service.break_off(format!(
+            versions.break_off(format!(
                 "{MAX_DEATHS} panics of the host within {WITHIN:?}, the last one: {said}"
             ));
             break;
@@ -55,24 +57,25 @@ pub(super) async fn run(
     version.release_next_gate();
 }
 
+/// Runs the driver that the contract needs.
 async fn drive(
-    service: &Arc<Shared>,
+    versions: &Arc<Versions>,
     version: &Arc<Version>,
     intake: &mut Intake,
     poller: Option<&mut Poller>,
 ) {
     match poller {
-        Some(poller) => evented::run(service, version, intake, poller).await,
-        None => concurrent::run(service, version, intake).await,
+        Some(poller) => evented::run(versions, version, intake, poller).await,
+        None => concurrent::run(versions, version, intake).await,
     }
 }
 
-/// When the last drivers died.
+/// When the last drivers died, oldest first.
 #[derive(Default)]
 struct Deaths(VecDeque<Instant>);
 
 impl Deaths {
-    /// Notes one more, and says whether that is too often.
+    /// Notes one more death. Returns whether there are too many.
     fn are_too_many(&mut self, now: Instant) -> bool {
         self.0.push_back(now);
         while self.0.len() > MAX_DEATHS {

@@ -2,11 +2,11 @@
 
 use std::io;
 
-/// Holds a value and drops it on a thread of its own.
+/// Holds a value, and drops it on a thread of its own.
 ///
-/// The last hold on an engine unmaps its pool, which takes milliseconds for each GiB
-/// that its guests have touched, and the thread that drops it may have connections
-/// to serve.
+/// The drop of the last reference to an engine unmaps the engine's pool. That takes
+/// milliseconds for each GiB that guests have touched, and the dropping thread may
+/// have connections to serve.
 pub(crate) struct DropAside<T: Send + 'static>(Option<T>);
 
 impl<T: Send + 'static> DropAside<T> {
@@ -18,7 +18,7 @@ impl<T: Send + 'static> DropAside<T> {
 impl<T: Send + 'static> Drop for DropAside<T> {
     fn drop(&mut self) {
         let value = self.0.take();
-        // Without a thread it is dropped here.
+        // If the system gives no thread, the value is dropped here.
         let _: io::Result<_> = std::thread::Builder::new()
             .name("sockserve-drop".to_owned())
             .spawn(move || drop(value));

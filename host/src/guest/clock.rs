@@ -1,46 +1,52 @@
 //! Guest time: how long an instance has computed without a wait.
 //!
-//! One ticker for the process advances the epoch of every engine each [`TICK`].
-//! A guest that reaches a new epoch calls back; the call gives the thread to
-//! others and, once the guest has used up its deadline, traps. Time is counted
-//! in ticks while the guest is being polled.
+//! One ticker per process advances the epoch of every engine once per [`TICK`]. A
+//! guest that reaches a new epoch calls back into this module. The callback lets
+//! other tasks use the thread. Once the guest has used up its deadline, the
+//! callback traps instead. Time is counted in ticks, and only while the guest is
+//! being polled.
 //!
-//! A wait starts the count anew, and so does a byte that was moved. A yield does
-//! not, neither one that the epoch forces nor one that the guest asks for: a poll
-//! that has woken itself has not waited. In a store that has many calls at once,
-//! each step of its event loop starts the count of the running call anew, and a
-//! second count goes on over the steps: it finds a guest whose calls only yield.
+//! The count restarts after a wait, and after bytes were moved. It does not restart
+//! after a yield, whether the epoch forces the yield or the guest asks for it: a
+//! poll during which its own task was woken has not waited. A store with many calls
+//! at once has two counts. The first counts the running call; each step of the
+//! event loop restarts it. The second continues over the steps, and finds a guest
+//! whose calls only yield. In such a store moved bytes restart the second count
+//! only, because they do not show which call moved them.
 //!
-//! All calls into a guest are polled here, so a panic below one is caught here.
+//! All calls into a guest are polled here, so a panic in such a call is caught here.
+//! wasmtime 48.0.8 has one that a guest can cause (GHSA-xrvr-8678-5wp8).
 
 use crate::guest::failure::HostPanic;
 use crate::panics;
+use crate::sync::lock;
 use futures_util::task::AtomicWaker;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 use wasmtime::{Engine, EngineWeak, Store, UpdateDeadline};
 use wasmtime_wasi::clocks::{HostWallClock, WallClock};
 
-/// How often a running guest is looked at.
+/// The time between two looks at a running guest.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Ticks since the ticker started.
 static NOW: AtomicU64 = AtomicU64::new(0);
+/// The engines whose epochs the ticker advances.
 static ENGINES: Mutex<Vec<EngineWeak>> = Mutex::new(Vec::new());
 
-/// A guest computed for longer than its deadline without a wait.
+/// A guest computed for longer than its deadline, without a wait.
 #[derive(Debug, thiserror::Error)]
 #[error("no wait within the deadline of {0:?}")]
 pub(crate) struct DeadlineExceeded(pub(crate) Duration);
 
-/// Advances the epoch of `engine` from now on, for as long as it lives.
+/// Advances the epoch of `engine` from now on, until the engine is dropped.
 pub(crate) fn tick(engine: &Engine) -> std::io::Result<()> {
     static TICKER: OnceLock<()> = OnceLock::new();
-    let mut engines = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut engines = lock(&ENGINES);
     if TICKER.get().is_none() {
         std::thread::Builder::new()
             .name("sockserve-ticker".to_owned())
@@ -60,21 +66,18 @@ fn run_ticker() {
     loop {
         std::thread::sleep(TICK);
         NOW.fetch_add(1, Ordering::Relaxed);
-        ENGINES
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|engine| match engine.upgrade() {
-                Some(engine) => {
-                    engine.increment_epoch();
-                    true
-                }
-                None => false,
-            });
+        lock(&ENGINES).retain(|engine| match engine.upgrade() {
+            Some(engine) => {
+                engine.increment_epoch();
+                true
+            }
+            None => false,
+        });
     }
 }
 
-/// The time of day for guests. wasmtime-wasi's panics before 1970, and `wasi:clocks`
-/// 0.2 has no such time: it is 1970 until then.
+/// The time of day for guests. wasmtime-wasi's clock panics before 1970, and
+/// `wasi:clocks` 0.2 has no such time. Guests see 1970 in that case.
 pub(crate) struct TimeOfDay;
 
 impl HostWallClock for TimeOfDay {
@@ -97,14 +100,15 @@ pub(crate) struct GuestClock {
     waker: Waker,
 }
 
-/// Whether bytes were moved, that is whether the guest is busy and not stuck: a
-/// guest whose peer keeps up never has to wait.
+/// Which bytes the guest has moved. A guest whose peer reads and writes fast never
+/// waits. As long as it moves bytes it counts as busy, not as stuck.
 pub(crate) enum Moved {
-    /// Nobody says: each call has the deadline to itself.
+    /// Unknown. Each call has the whole deadline for itself.
     Unknown,
-    /// So many by the only call of the store.
+    /// The bytes that the only call of the store has moved.
     Alone(Box<dyn Fn() -> u64 + Send + Sync>),
-    /// So many by all calls of the store. Those of one call say nothing of another.
+    /// The bytes that all calls of the store have moved together. They do not show
+    /// which call moved them.
     Together(Box<dyn Fn() -> u64 + Send + Sync>),
 }
 
@@ -117,23 +121,23 @@ impl Moved {
     }
 }
 
+/// The two counts of a store: of its running call, and of all its calls.
 #[derive(Default)]
 struct Count {
-    /// When the running poll began.
+    /// The tick at which the running poll began.
     polled: AtomicU64,
-    /// When the running call began to count, in this poll.
+    /// The tick at which the count of the running call began in this poll.
     started: AtomicU64,
-    /// Ticks that it used in polls before this one, since its last wait.
+    /// Ticks that the running call used in earlier polls, since its last wait.
     carried: AtomicU64,
-    /// Ticks that all calls used in polls before this one, since the store last
-    /// waited.
+    /// Ticks that all calls used in earlier polls, since the store last waited.
     busy: AtomicU64,
-    /// The running poll was ended by a forced yield.
+    /// A forced yield ends the running poll.
     yielded: AtomicBool,
 }
 
 impl GuestClock {
-    /// Counts the time of `store`, whose guest traps after `deadline`.
+    /// Starts to count the time of `store`. Its guest traps after `deadline`.
     pub(crate) fn install<T: 'static>(
         store: &mut Store<T>,
         deadline: Duration,
@@ -164,7 +168,8 @@ impl GuestClock {
             }
             count.yielded.store(true, Ordering::Relaxed);
             // Tokio's own yield lets the runtime look at its sockets before this
-            // guest goes on; a plain wake would be served first, over and over.
+            // guest continues. A task that only wakes itself would run first, again
+            // and again.
             Ok(UpdateDeadline::YieldCustom(
                 1,
                 Box::pin(tokio::task::yield_now()),
@@ -173,7 +178,8 @@ impl GuestClock {
         clock
     }
 
-    /// Runs `future`, which calls the guest, on the clock. A panic is its error.
+    /// Runs `future`, which calls the guest, on the clock. A panic becomes an
+    /// error.
     pub(crate) async fn count<R>(
         &self,
         future: impl Future<Output = wasmtime::Result<R>>,
@@ -182,11 +188,11 @@ impl GuestClock {
         std::future::poll_fn(|cx| self.poll(future.as_mut(), cx)).await
     }
 
-    /// Starts the count of a call anew whenever `future` is polled.
+    /// Restarts the count of the call whenever `future` is polled.
     ///
-    /// For what a store's event loop polls between two calls into the guest:
-    /// many calls that are each short may well keep the loop busy for longer
-    /// than one of them may compute.
+    /// For the future that a store's event loop polls between two calls into the
+    /// guest. Many short calls may keep the loop busy for longer than one call may
+    /// compute.
     pub(crate) async fn between_calls<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         std::future::poll_fn(|cx| {
@@ -196,8 +202,8 @@ impl GuestClock {
         .await
     }
 
-    /// Polls `future`, which calls the guest, on the clock. A panic is its error,
-    /// after which the store must be dropped.
+    /// Polls `future`, which calls the guest, on the clock. A panic becomes an
+    /// error; after it the store must be dropped.
     pub(crate) fn poll<R>(
         &self,
         future: Pin<&mut impl Future<Output = wasmtime::Result<R>>>,
@@ -222,7 +228,7 @@ impl GuestClock {
 }
 
 impl Count {
-    /// A poll begins; what the polls before it have carried over counts on.
+    /// A poll begins. Ticks carried over from earlier polls still count.
     fn begin(&self) {
         let now = NOW.load(Ordering::Relaxed);
         self.yielded.store(false, Ordering::Relaxed);
@@ -230,13 +236,13 @@ impl Count {
         self.started.store(now, Ordering::Relaxed);
     }
 
-    /// A poll ends without a wait.
+    /// A poll ends without a wait. Its ticks are carried over.
     fn carry(&self) {
         self.carried.store(self.used(), Ordering::Relaxed);
         self.busy.store(self.busy(), Ordering::Relaxed);
     }
 
-    /// The running call begins to count from nothing.
+    /// The count of the running call restarts at zero.
     fn restart(&self) {
         self.yielded.store(false, Ordering::Relaxed);
         self.carried.store(0, Ordering::Relaxed);
@@ -244,31 +250,32 @@ impl Count {
             .store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// The store waits, or has moved something.
+    /// The store waits, or has moved bytes. Its count restarts at zero.
     fn rest(&self) {
         self.busy.store(0, Ordering::Relaxed);
         self.polled
             .store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Ticks that the running call has used.
+    /// Returns the ticks that the running call has used.
     fn used(&self) -> u64 {
         since(&self.started).saturating_add(self.carried.load(Ordering::Relaxed))
     }
 
-    /// Ticks that the store has used without a wait.
+    /// Returns the ticks that the store has used without a wait.
     fn busy(&self) -> u64 {
         since(&self.polled).saturating_add(self.busy.load(Ordering::Relaxed))
     }
 }
 
+/// Returns the ticks since `tick`.
 fn since(tick: &AtomicU64) -> u64 {
     let now = NOW.load(Ordering::Relaxed);
     now.saturating_sub(tick.load(Ordering::Relaxed))
 }
 
-/// Passes wake-ups on to the task that polls a store, and remembers them: a poll
-/// during which its own task is woken does not end in a wait.
+/// Passes wake-ups on to the task that polls a store, and remembers them. If the
+/// task is woken during its poll, the poll does not end in a wait.
 #[derive(Default)]
 struct Alarm {
     task: AtomicWaker,
@@ -276,11 +283,13 @@ struct Alarm {
 }
 
 impl Alarm {
+    /// Forgets earlier wake-ups, and passes later ones on to `task`.
     fn set(&self, task: &Waker) {
         self.rung.store(false, Ordering::Relaxed);
         self.task.register(task);
     }
 
+    /// Whether the task was woken since `set`.
     fn has_rung(&self) -> bool {
         self.rung.load(Ordering::Relaxed)
     }

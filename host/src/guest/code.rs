@@ -1,16 +1,16 @@
-//! Compiled code of a component, from the compiler or from the cache.
+//! Compiled code of a component. It comes from the compiler or from the cache.
 
-use crate::guest::cache::CompileCache;
-use crate::guest::component::Component;
+use crate::component::Component;
+use crate::component::cache::CompileCache;
 use crate::guest::engine::{BuildError, Setup};
 use wasmtime::Engine;
 
-/// Compiled code. It is made here only: by the compiler of this process, or by
-/// one before whose checksum the cache has verified.
+/// Compiled code. It is made only in this module: by the compiler of this process,
+/// or by that of an earlier process, whose checksum the cache has verified.
 pub(super) struct Code(Vec<u8>);
 
 impl Code {
-    /// The code of `component` for engines like `engine`.
+    /// Returns the code of `component` for engines with the settings of `engine`.
     pub(super) fn of(
         component: &Component,
         engine: &Engine,
@@ -38,8 +38,8 @@ impl Code {
             let code = engine.precompile_component(component.bytes());
             code.map(Self).map_err(BuildError::Compile)
         };
-        // Threads that are there while it compiles and no longer. rayon's own pool
-        // would stay, and panics where a thread cannot be had.
+        // These threads exist only during the compilation. rayon's global pool
+        // would stay, and panics if the system gives no thread.
         match rayon::ThreadPoolBuilder::new()
             .thread_name(|number| format!("compile-{number}"))
             .build()
@@ -49,16 +49,16 @@ impl Code {
         }
     }
 
-    /// The component, ready to be instantiated on `engine`.
+    /// Loads the code. The result can be instantiated on `engine`.
     #[allow(
         unsafe_code,
         reason = "wasmtime asks for a promise about where the code comes from"
     )]
     pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<wasmtime::component::Component> {
-        // SAFETY: the bytes are what `precompile_component` has made, of this
-        // process or of another one whose entry in the cache has the right
-        // checksum. The cache is a directory that nobody else can write to, which
-        // is checked when it is opened. wasmtime checks version and settings.
+        // SAFETY: `precompile_component` has made the bytes, in this process or in
+        // another one whose cache entry has the right checksum. No other user can
+        // write to the cache's directory; this is checked when the cache is opened.
+        // wasmtime checks the version and the settings.
         unsafe { wasmtime::component::Component::deserialize(engine, &self.0) }
     }
 }

@@ -1,9 +1,10 @@
-//! `blocking-draining` and `concurrent-draining`: how a guest learns that a
-//! connection is to be handed over.
+//! `blocking-draining` and `concurrent-draining`: how a guest learns that it is to
+//! hand a connection over.
 
+use crate::connection::{Connection, ConnectionId};
 use crate::guest::State;
-use crate::guest::bindings::draining::{p2, p3};
-use crate::sockets::connection::{Connection, ConnectionId};
+use crate::lifecycle::VersionNumber;
+use crate::sockets::SocketsStore as _;
 use std::future::pending;
 use std::sync::Weak;
 use tokio::sync::watch;
@@ -14,6 +15,43 @@ use wasmtime_wasi::p2::bindings::sockets::tcp::TcpSocket as TcpSocket2;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::types::TcpSocket as TcpSocket3;
 
+mod bindings {
+    #![allow(
+        missing_docs,
+        clippy::missing_docs_in_private_items,
+        reason = "generated; the items are documented in wit/"
+    )]
+
+    pub(super) mod p2 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world draining { import sockserve:handler/blocking-draining@0.1.0; }
+            ",
+            world: "sockserve:host/draining",
+            imports: { default: trappable },
+            require_store_data_send: true,
+            with: { "wasi": wasmtime_wasi::p2::bindings },
+        });
+    }
+
+    pub(super) mod p3 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world draining { import sockserve:handler/concurrent-draining@0.1.0; }
+            ",
+            world: "sockserve:host/draining",
+            imports: { default: trappable },
+            with: { "wasi": wasmtime_wasi::p3::bindings },
+        });
+    }
+}
+
+use bindings::{p2, p3};
+
 /// Names the store's data to the linker.
 struct Draining;
 
@@ -21,7 +59,7 @@ impl HasData for Draining {
     type Data<'a> = &'a mut State;
 }
 
-/// Provides the interface that goes with the contract.
+/// Adds the `draining` interface of the contract to the linker.
 pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> Result<()> {
     use p2::sockserve::handler::blocking_draining as blocking;
     use p3::sockserve::handler::concurrent_draining;
@@ -33,6 +71,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>, concurrent: bool) -> Res
 }
 
 impl State {
+    /// Returns the id of the accepted connection behind a socket.
     fn connection_of<T: 'static>(&mut self, socket: &Resource<T>) -> Result<ConnectionId> {
         match self.sockets().accepted(socket) {
             Some(accepted) => Ok(accepted.id),
@@ -60,15 +99,16 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
     }
 }
 
-/// What the pollable of `draining` waits for.
-struct Due(Option<(Weak<Connection>, watch::Receiver<u32>)>);
+/// The pollable that `draining` returns: it is ready when the connection is to be
+/// handed over.
+struct Due(Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)>);
 
 #[async_trait]
 impl Pollable for Due {
     async fn ready(&mut self) {
         match &self.0 {
             Some((connection, asked)) => {
-                Connection::told_if_open(connection.clone(), asked.clone()).await;
+                Connection::wait_until_told_if_open(connection.clone(), asked.clone()).await;
             }
             None => pending().await,
         }
@@ -84,7 +124,9 @@ impl p3::sockserve::handler::concurrent_draining::Host for State {
 impl p3::sockserve::handler::concurrent_draining::HostWithStore<State> for Draining {
     async fn draining(store: &Accessor<State, Self>, connection: ConnectionId) -> Result<()> {
         match store.with(|mut access| access.get().roster.find(connection)) {
-            Some((connection, asked)) => Connection::told_if_open(connection, asked).await,
+            Some((connection, asked)) => {
+                Connection::wait_until_told_if_open(connection, asked).await
+            }
             None => pending().await,
         }
         Ok(())

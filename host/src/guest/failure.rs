@@ -1,4 +1,4 @@
-//! How a connection or an instance failed, and whose fault it is.
+//! How a connection or an instance failed, and whose fault that is.
 
 use crate::guest::clock::DeadlineExceeded;
 use crate::panics;
@@ -36,10 +36,11 @@ pub(crate) enum Failure {
     /// network had lost.
     #[error("the connection was lost, and the handler returned: {}", one_line(.0))]
     Peer(String),
-    /// The guest died.
+    /// The guest trapped.
     #[error("the guest trapped: {0}")]
     Trap(String),
-    /// The guest computed, or an `evented` turn waited, past the deadline.
+    /// The guest computed past the deadline, or a call that must not wait took
+    /// longer: a turn of `evented`, or a call of `hand-over`.
     #[error("the guest trapped: {0}")]
     Deadline(#[from] DeadlineExceeded),
     /// The guest asked for more memory than it may have.
@@ -54,13 +55,15 @@ pub(crate) enum Failure {
     /// The host has no room for another instance, or failed.
     #[error("the host failed: {0}")]
     Host(String),
-    /// The handler gave the connection up, and would not have it back.
+    /// The handler gave the connection up, no other version took it, and the
+    /// handler then refused it.
     #[error("nobody took the connection over, and its own version refused it: {}", one_line(.0))]
     Refused(String),
-    /// The handler gave the connection up, and ended before it came back.
+    /// The handler gave the connection up, no other version took it, and the
+    /// handler had ended.
     #[error("nobody took the connection over, and its own version has ended")]
     Homeless,
-    /// The service or the version is ending and would not wait any longer.
+    /// The service or the version is ending, and closes its connections now.
     #[error("closed, because the service or its version is ending")]
     Aborted,
 }
@@ -76,12 +79,13 @@ pub(crate) struct MemoryExceeded(pub(crate) u64);
 pub(crate) struct HostPanic(String);
 
 impl HostPanic {
-    /// By what was thrown, or by what the panic hook has noted of it.
+    /// Describes a panic: by the note of the panic hook, or else by the thrown
+    /// value.
     pub(crate) fn new(thrown: &(dyn Any + Send)) -> Self {
         Self(panics::last().unwrap_or_else(|| panics::message(thrown).to_owned()))
     }
 
-    /// A panic that another task has caught.
+    /// Describes a panic that another task has caught.
     pub(crate) fn unknown() -> Self {
         Self("a task of the connection ended by a panic".to_owned())
     }
@@ -94,6 +98,7 @@ impl From<std::io::Error> for Failure {
 }
 
 impl Failure {
+    /// Returns whose fault the failure is.
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Guest(_)
@@ -110,12 +115,13 @@ impl Failure {
         }
     }
 
-    /// A handler gave a connection up and kept a resource of it.
+    /// Returns the failure of a handler that gave a connection up but still holds a
+    /// resource of it.
     pub(crate) fn still_held() -> Self {
         Self::Guest("it gave the connection up and still holds it".to_owned())
     }
 
-    /// What a call of a handler came to: what it returned, or why it died.
+    /// Converts the result of a handler's call.
     pub(crate) fn from_result(result: wasmtime::Result<Result<(), String>>) -> Result<(), Self> {
         match result {
             Ok(returned) => returned.map_err(Self::Guest),
@@ -123,7 +129,7 @@ impl Failure {
         }
     }
 
-    /// Sorts what wasmtime reports for a call.
+    /// Classifies an error that wasmtime reports for a call.
     pub(crate) fn from_call(error: &wasmtime::Error) -> Self {
         if let Some(DeadlineExceeded(deadline)) = error.downcast_ref() {
             return Self::Deadline(DeadlineExceeded(*deadline));
@@ -143,7 +149,7 @@ impl Failure {
         Self::Trap(root_cause(error))
     }
 
-    /// Sorts what wasmtime reports for an instantiation.
+    /// Classifies an error that wasmtime reports for an instantiation.
     pub(crate) fn from_instantiation(error: &wasmtime::Error) -> Self {
         if error.is::<PoolConcurrencyLimitError>() {
             return Self::Host(root_cause(error));
@@ -157,9 +163,9 @@ impl Failure {
     }
 }
 
-/// The innermost reason, on one line.
+/// Returns the innermost reason, on one line.
 pub(crate) fn root_cause(error: &wasmtime::Error) -> String {
-    // wasmtime's own texts may have several lines, and the place in its source.
+    // wasmtime's texts may have several lines, and may name a place in its source.
     let text = error.root_cause().to_string();
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     one_line(&text::without_build_paths(&lines.join(" ")))

@@ -1,19 +1,52 @@
-//! The calls of `hand-over`, the interface that a component may export beside
-//! its contract.
+//! The calls of `hand-over`, an interface that a component may export beside its
+//! contract.
 
+use crate::connection::ConnectionId;
 use crate::guest::State;
-use crate::guest::bindings::hand_over::{p2, p3};
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
-use crate::sockets::connection::ConnectionId;
 use wasmtime::component::{Accessor, Instance, InstancePre};
 use wasmtime::{Result, Store};
 
-/// The most bytes of a state, with its tag. The contract says so.
+mod bindings {
+    #![allow(
+        missing_docs,
+        clippy::missing_docs_in_private_items,
+        reason = "generated; the items are documented in wit/"
+    )]
+
+    pub(super) mod p2 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world hand-over { export sockserve:handler/hand-over@0.1.0; }
+            ",
+            world: "sockserve:host/hand-over",
+            exports: { default: async },
+        });
+    }
+
+    pub(super) mod p3 {
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            inline: "
+                package sockserve:host;
+                world hand-over { export sockserve:handler/hand-over@0.1.0; }
+            ",
+            world: "sockserve:host/hand-over",
+            exports: { default: async | store },
+        });
+    }
+}
+
+use bindings::{p2, p3};
+
+/// The most bytes of a state, its tag included. The contract sets this limit.
 pub(crate) const MAX_STATE: usize = 1 << 20;
 
-/// What a guest knows of a connection; it means nothing to the host.
+/// A guest's state for one connection. The host does not read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ConnectionState {
     pub(crate) tag: String,
@@ -21,12 +54,13 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
+    /// The number of bytes that count against [`MAX_STATE`].
     pub(crate) fn size(&self) -> usize {
         self.tag.len() + self.bytes.len()
     }
 }
 
-/// Where to find the functions in each instance of a component.
+/// The places of the functions in each instance of a component.
 pub(crate) enum HandOverPre {
     /// The component does not export the interface.
     Absent,
@@ -34,8 +68,8 @@ pub(crate) enum HandOverPre {
     P3(p3::HandOverIndices),
 }
 
-/// The functions of one instance. Who has none gives nothing up and takes nothing
-/// over.
+/// The functions of one instance. An instance without them gives no connection up
+/// and accepts none.
 pub(crate) enum HandOver {
     Absent,
     P2(p2::HandOver),
@@ -60,11 +94,11 @@ impl HandOverPre {
     }
 }
 
-/// What a component without the interface answers.
+/// The refusal of a component without the interface.
 pub(crate) const NOT_EXPORTED: &str = "its component does not export hand-over";
 
 impl HandOver {
-    /// Has the guest give a connection up. Nothing if it does not.
+    /// Asks the guest to give a connection up. `None` if the guest keeps it.
     pub(crate) async fn give_up(
         &self,
         store: &mut Store<State>,
@@ -84,7 +118,8 @@ impl HandOver {
         }))
     }
 
-    /// Has the guest take a connection on. The inner error is its reason not to.
+    /// Asks the guest to accept a connection. The inner error is the guest's reason
+    /// to refuse it.
     pub(crate) async fn accept(
         &self,
         store: &mut Store<State>,
@@ -105,8 +140,9 @@ impl HandOver {
         deadline.hold(call).await
     }
 
-    /// [`give_up`](Self::give_up), inside the event loop of a store. Who runs the
-    /// loop sees to the deadline.
+    /// Does the same as [`give_up`](Self::give_up), inside the event loop of a
+    /// store. The caller enforces the deadline, from outside of the loop (see
+    /// [`Deadline::hold`]).
     pub(crate) async fn give_up_in(
         &self,
         accessor: &Accessor<State>,
@@ -124,8 +160,9 @@ impl HandOver {
         }))
     }
 
-    /// [`accept`](Self::accept), inside the event loop of a store. Who runs the
-    /// loop sees to the deadline.
+    /// Does the same as [`accept`](Self::accept), inside the event loop of a store.
+    /// The caller enforces the deadline, from outside of the loop (see
+    /// [`Deadline::hold`]).
     pub(crate) async fn accept_in(
         &self,
         accessor: &Accessor<State>,

@@ -1,66 +1,65 @@
-//! A component compiled, checked against what the host provides, and ready to
-//! be instantiated.
+//! A component that is compiled, checked against what the host provides, and ready
+//! to be instantiated.
 
+use crate::component::Component;
+use crate::component::cache::CompileCache;
 use crate::contract::{Contract, Dispatch, Incompatible};
 use crate::descriptors;
 use crate::guest::aside::DropAside;
-use crate::guest::bindings::blocking::{BlockingHandler, BlockingHandlerIndices};
-use crate::guest::bindings::concurrent::{ConcurrentHandler, ConcurrentHandlerIndices};
-use crate::guest::bindings::evented::{EventedHandler, EventedHandlerIndices};
-use crate::guest::cache::CompileCache;
 use crate::guest::clock::{GuestClock, TimeOfDay};
-use crate::guest::component::Component;
 use crate::guest::engine::{Built, VersionToken, build};
+use crate::guest::exports::{Blocking, Concurrent, Evented, Exports, ExportsPre};
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
 use crate::guest::grants::{Files, GrantError, Grants};
 use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
-use crate::guest::imports::{Lack, Provided, linker};
+use crate::guest::imports::{Lack, lacks, linker};
 use crate::guest::roster::Roster;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
 use crate::text::one_line;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::WasiCtx;
 
-/// Resources that an instance may hold: a few for each of its connections, and
-/// some of its own.
+/// Resources that an instance may hold: some per connection, and some of its own.
 const RESOURCES_PER_CONNECTION: usize = 16;
 const RESOURCES_PER_INSTANCE: usize = 1024;
 
-/// Entries of wasmtime's own table that an instance may have, and that a resource may
-/// need: each stream and future has two ends, and each task a thread and a set of what
-/// it waits for.
+/// Entries that an instance may have in wasmtime's own table, and entries that one
+/// resource may need. Each stream and each future has two ends. Each task has a
+/// thread, and a set of the things that it waits for.
 const TABLE_ENTRIES: usize = 4096;
 const TABLE_ENTRIES_PER_RESOURCE: usize = 4;
-/// What one call from a guest, or the result of a call into it, may have the host
-/// allocate: a state, and texts and bytes beside it; and for each connection a
-/// change. wasmtime's default is 128 MiB.
+/// The most bytes that the host may allocate for one call from a guest, or for the
+/// result of one call into it: a state, texts and bytes beside it, and one change
+/// per connection. wasmtime's default is 128 MiB.
 const HOSTCALL_BYTES: usize = (2 << 20) + MAX_STATE;
 const HOSTCALL_BYTES_PER_CONNECTION: usize = 64;
 
-/// How long a component may take to start, with what it waits for. Its computing
-/// has the deadline besides.
+/// How long a component may take to start, its waits included. Its computing also
+/// has the deadline.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a handler is made for.
+/// The options of a handler.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HandlerOptions {
-    /// How its connections are spread over threads and instances.
+    /// How the connections are spread over threads and instances.
     pub dispatch: Dispatch,
     /// By default [`Limits::default`].
     pub limits: Limits,
-    /// What it may do beyond its connections. By default nothing.
+    /// What the handler may do beyond its connections. By default nothing.
     pub grants: Grants,
-    /// Where compiled components are kept. By default nowhere.
+    /// Where compiled components are kept. By default they are not kept.
     pub cache: Option<CompileCache>,
 }
 
 impl HandlerOptions {
-    /// The defaults, for a dispatch.
+    /// Returns the default options for a dispatch.
     pub fn new(dispatch: Dispatch) -> Self {
         Self {
             dispatch,
@@ -71,41 +70,36 @@ impl HandlerOptions {
     }
 }
 
-/// A handler component, ready to be instantiated for a service.
+/// A handler component that is ready to be instantiated for a service.
 pub struct Handler {
     source: String,
     digest: String,
     engine: Engine,
     pre: InstancePre<State>,
-    exports: Exports,
+    exports: ExportsPre,
     hand_over: HandOverPre,
     gives_up: bool,
     contract: Contract,
-    /// Those of the options, shared with the instances.
+    /// The grants of the options, shared with the instances.
     grants: Arc<Grants>,
-    /// The directories among them, shared too.
+    /// The granted directories, shared with the instances.
     files: Files,
-    /// Resources of an instance beside those of its connections.
+    /// How many resources an instance may have beside those of its connections.
     own_resources: usize,
-    /// The most elements of a table of an instance.
+    /// The most elements of one table of an instance.
     table_elements: usize,
     options: HandlerOptions,
     _version: VersionToken,
-    /// Last, so that its hold on the engine is the last one.
+    /// The last field, so that this is the last reference to the engine that is
+    /// dropped.
     _engine: DropAside<Engine>,
-}
-
-/// Where to find the contract's functions in each instance.
-enum Exports {
-    Blocking(BlockingHandlerIndices),
-    Evented(EventedHandlerIndices),
-    Concurrent(ConcurrentHandlerIndices),
 }
 
 /// Why a component cannot be a service's handler. One line each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HandlerError {
-    /// Contract and dispatch do not go together.
+    /// The contract and the dispatch do not go together.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
     /// A grant cannot be given.
@@ -122,7 +116,7 @@ pub enum HandlerError {
         /// What is wrong.
         reason: String,
     },
-    /// Its instances take more than the limits allow.
+    /// The component's instances take more than the limits allow.
     #[error("{name}: {reason}")]
     TooLarge {
         /// The component's name.
@@ -130,26 +124,26 @@ pub enum HandlerError {
         /// What is too large, and the option to change.
         reason: String,
     },
-    /// The system has too little for its instances: address space, or memory
-    /// mappings. Older versions may be in the way.
+    /// The system has too little address space, or too few memory mappings, for the
+    /// instances. Older versions may still take them.
     #[error("{name}: {reason}")]
     NoRoom {
         /// The component's name.
         name: String,
-        /// What there is too little of, and what would help.
+        /// What is too scarce, and what would help.
         reason: String,
     },
-    /// The component imports what the host does not have.
+    /// The component has an import that the host does not provide.
     #[error("{name}: imports {import}, {reason}")]
     Import {
         /// The component's name.
         name: String,
         /// The import.
         import: String,
-        /// What the host lacks of it, and what would help.
+        /// What is missing, and what would help.
         reason: String,
     },
-    /// The component's imports or exports have other types than the host's.
+    /// The component's imports or exports have other types than those of the host.
     #[error("{name}: does not fit: {reason}")]
     Mismatch {
         /// The component's name.
@@ -168,7 +162,7 @@ pub enum HandlerError {
 }
 
 impl HandlerError {
-    /// The refusal of a component for what the host lacks of an import.
+    /// Returns the error for an import that the host does not fully provide.
     pub(crate) fn lacking(source: &str, import: String, lack: &Lack) -> Self {
         Self::Import {
             name: source.to_owned(),
@@ -178,9 +172,20 @@ impl HandlerError {
     }
 }
 
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler")
+            .field("source", &self.source)
+            .field("digest", &self.digest)
+            .field("contract", &self.contract)
+            .field("dispatch", &self.options.dispatch)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Handler {
-    /// Compiles `component` for a service. `source` says where it came from, in
-    /// errors and in the status.
+    /// Compiles `component` for a service. `source` says where the component came
+    /// from; errors and the status show it.
     pub fn new(
         source: &str,
         component: &Component,
@@ -197,7 +202,7 @@ impl Handler {
             table_elements,
             version,
         } = built;
-        // The chain says which import it is, and which function.
+        // The chain of causes names the import and the function.
         let mismatch = |error: wasmtime::Error| HandlerError::Mismatch {
             name: source.to_owned(),
             reason: one_line(&format!("{error:#}")),
@@ -205,7 +210,7 @@ impl Handler {
         let pre = linker(&engine, contract)
             .and_then(|linker| linker.instantiate_pre(&compiled))
             .map_err(mismatch)?;
-        let exports = Exports::new(contract, &pre).map_err(mismatch)?;
+        let exports = ExportsPre::new(contract, &pre).map_err(mismatch)?;
         let hand_over = match (component.takes_over(), contract) {
             (false, _) => HandOverPre::Absent,
             (true, Contract::Concurrent) => HandOverPre::p3(&pre).map_err(mismatch)?,
@@ -213,7 +218,7 @@ impl Handler {
         };
         Ok(Self {
             source: source.to_owned(),
-            digest: component.digest(),
+            digest: component.digest().to_owned(),
             _engine: DropAside::new(engine.clone()),
             engine,
             pre,
@@ -230,37 +235,37 @@ impl Handler {
         })
     }
 
-    /// The contract that the component exports.
+    /// Returns the contract that the component exports.
     pub fn contract(&self) -> Contract {
         self.contract
     }
 
-    /// The dispatch that the handler was made for.
+    /// Returns the dispatch that the handler was made for.
     pub fn dispatch(&self) -> Dispatch {
         self.options.dispatch
     }
 
-    /// Whether it can pass its live connections on to another version.
+    /// Whether the handler can give its live connections up to another version.
     pub fn gives_up(&self) -> bool {
         self.gives_up
     }
 
-    /// Whether it can take on live connections of another version.
+    /// Whether the handler can take over live connections of another version.
     pub fn takes_over(&self) -> bool {
         !matches!(self.hand_over, HandOverPre::Absent)
     }
 
-    /// Where the component came from.
+    /// Returns where the component came from.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// SHA-256 of the component file, in hexadecimal.
+    /// Returns the SHA-256 of the component file, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// What it was made for.
+    /// Returns the options that the handler was made with.
     pub(crate) fn options(&self) -> &HandlerOptions {
         &self.options
     }
@@ -269,18 +274,18 @@ impl Handler {
         self.options.dispatch.shares_instance(self.contract)
     }
 
-    /// Whether each connection has an instance that may open files or sockets of
-    /// its own.
+    /// Whether each connection has an instance of its own that may open files or
+    /// sockets.
     pub(crate) fn opens_for_each_connection(&self) -> bool {
-        self.grants.opens() && !self.shares_instance()
+        self.grants.may_open() && !self.shares_instance()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.options.limits
     }
 
-    /// A new, empty store, for an instance whose output is logged under
-    /// `scope`. `roster` has the connections that it serves.
+    /// Makes an empty store. The instance's output is logged under `scope`.
+    /// `roster` has the connections that the instance serves.
     pub(crate) fn store(
         &self,
         scope: Scope,
@@ -297,7 +302,7 @@ impl Handler {
             1
         };
         let max_resources = if self.opens_for_each_connection() {
-            // Any of them may be a file or a socket.
+            // Each resource may be a file or a socket.
             self.own_resources
         } else {
             self.own_resources + RESOURCES_PER_CONNECTION * connections
@@ -309,8 +314,8 @@ impl Handler {
         let mut store = Store::new(&self.engine, state);
         store.set_hostcall_fuel(HOSTCALL_BYTES + HOSTCALL_BYTES_PER_CONNECTION * connections);
         if let Some(table) = store.concurrent_resource_table() {
-            // What wasmtime keeps of tasks, streams and futures; a guest whose tasks
-            // never end is ended when it is full.
+            // wasmtime keeps tasks, streams and futures in this table. A guest
+            // whose tasks never end is ended when the table is full.
             table.set_max_capacity(TABLE_ENTRIES + max_resources * TABLE_ENTRIES_PER_RESOURCE);
         }
         store.limiter(|state| &mut state.memory);
@@ -318,18 +323,21 @@ impl Handler {
         Ok((store, clock))
     }
 
-    /// Instantiates once and drops the instance, so that a component which
+    /// Instantiates the component once, and drops the instance. So a component that
     /// cannot start is refused before it costs a connection.
-    pub(crate) async fn probe(&self, scope: Scope) -> Result<(), HandlerError> {
-        let probe = async {
+    pub(crate) async fn try_instantiate(&self, scope: Scope) -> Result<(), HandlerError> {
+        let trial = async {
             let (mut store, clock) = self.store(scope, Roster::empty())?;
             match self.contract {
-                Contract::Blocking => self.blocking(&mut store, &clock).await.map(drop),
-                Contract::Evented => self.evented(&mut store, &clock).await.map(drop),
-                Contract::Concurrent => self.concurrent(&mut store, &clock).await.map(drop),
+                Contract::Blocking => drop(self.instantiate::<Blocking>(&mut store, &clock).await?),
+                Contract::Evented => drop(self.instantiate::<Evented>(&mut store, &clock).await?),
+                Contract::Concurrent => {
+                    drop(self.instantiate::<Concurrent>(&mut store, &clock).await?);
+                }
             }
+            Ok(())
         };
-        probe
+        trial
             .await
             .map_err(|failure: Failure| HandlerError::Instantiate {
                 name: self.source.clone(),
@@ -338,40 +346,27 @@ impl Handler {
     }
 }
 
-/// Makes the method that instantiates one contract.
-macro_rules! instantiate {
-    ($($method:ident, $variant:ident, $exports:ident;)*) => {
-        impl Handler {$(
-            pub(crate) async fn $method(
-                &self,
-                store: &mut Store<State>,
-                clock: &GuestClock,
-            ) -> Result<($exports, HandOver), Failure> {
-                let Exports::$variant(indices) = &self.exports else {
-                    return Err(Failure::Instantiate(format!(
-                        "the contract is {}",
-                        self.contract
-                    )));
-                };
-                let instance = self.instantiate(store, clock).await?;
-                let exports = indices.load(&mut *store, &instance);
-                let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
-                let hand_over = self.hand_over.load(store, &instance);
-                let hand_over = hand_over.map_err(|error| Failure::from_instantiation(&error))?;
-                Ok((exports, hand_over))
-            }
-        )*}
-    };
-}
-
-instantiate! {
-    blocking, Blocking, BlockingHandler;
-    evented, Evented, EventedHandler;
-    concurrent, Concurrent, ConcurrentHandler;
-}
-
 impl Handler {
-    async fn instantiate(
+    /// Makes an instance in `store`, for a dispatch of the contract `E`.
+    pub(crate) async fn instantiate<E: Exports>(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<(E, HandOver), Failure> {
+        let instance = self.instance(store, clock).await?;
+        let Some(exports) = E::load(&self.exports, store, &instance) else {
+            return Err(Failure::Instantiate(format!(
+                "the contract is {}",
+                self.contract
+            )));
+        };
+        let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
+        let hand_over = self.hand_over.load(store, &instance);
+        let hand_over = hand_over.map_err(|error| Failure::from_instantiation(&error))?;
+        Ok((exports, hand_over))
+    }
+
+    async fn instance(
         &self,
         store: &mut Store<State>,
         clock: &GuestClock,
@@ -390,20 +385,10 @@ impl Handler {
     }
 }
 
-impl Exports {
-    fn new(contract: Contract, pre: &InstancePre<State>) -> wasmtime::Result<Self> {
-        Ok(match contract {
-            Contract::Blocking => Self::Blocking(BlockingHandlerIndices::new(pre)?),
-            Contract::Evented => Self::Evented(EventedHandlerIndices::new(pre)?),
-            Contract::Concurrent => Self::Concurrent(ConcurrentHandlerIndices::new(pre)?),
-        })
-    }
-}
-
-/// Resources of an instance beside those of its connections. Where they can be
-/// files or sockets there are no more of them than there are descriptors.
+/// Returns how many resources an instance may have beside those of its connections. If
+/// they can be files or sockets, there are at most as many as its descriptors.
 fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
-    if !options.grants.opens() {
+    if !options.grants.may_open() {
         return RESOURCES_PER_INSTANCE;
     }
     let shared = options.dispatch.shares_instance(contract);
@@ -415,13 +400,13 @@ fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
     descriptors::own(instances).min(RESOURCES_PER_INSTANCE)
 }
 
-/// Refuses a component with the first import that the host does not have.
+/// Refuses a component with an import that the host does not provide. The error
+/// names the first such import.
 fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
-    let provided = Provided::new(component.contract());
-    let provided = provided.map_err(|error| HandlerError::Engine(root_cause(&error)))?;
-    let lacks = provided.lacks(component).into_iter();
+    let lacks = lacks(component);
+    let lacks = lacks.map_err(|error| HandlerError::Engine(root_cause(&error)))?;
     let lacking = |(import, lack): (String, Option<Lack>)| lack.map(|lack| (import, lack));
-    match lacks.filter_map(lacking).next() {
+    match lacks.into_iter().filter_map(lacking).next() {
         None => Ok(()),
         Some((import, lack)) => Err(HandlerError::lacking(source, import, &lack)),
     }

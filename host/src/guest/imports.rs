@@ -1,40 +1,44 @@
-//! What the host has of what a component imports.
+//! Which of a component's imports the host provides.
 //!
-//! The linker is asked, so that what is said here is what an instance gets. It
-//! has no list of its own to show; but it does not let a name be defined twice,
-//! and so tells what is there. Versions are matched as wasmtime does: a version
-//! stands for all that are compatible with it, and a snapshot for itself.
+//! The answers come from the linker itself, so they agree with what an instance
+//! gets. The linker cannot list its definitions, but it refuses to define a name
+//! twice; that shows whether a name is there. Versions match as they do in
+//! wasmtime: a version stands for all versions that are compatible with it, and a
+//! pre-release only for itself.
 
+use crate::component::Component;
 use crate::contract::Contract;
 use crate::guest::State;
-use crate::guest::component::Component;
 use crate::guest::draining;
 use crate::guest::engine;
 use crate::sockets;
+use crate::sync::lock;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{LazyLock, Mutex};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{Parser, ValidPayload, Validator};
 use wasmtime::component::Linker;
 use wasmtime::{Engine, WasmFeatures};
 
-/// The versions of the packages that the host has.
+/// The versions of the packages that the host provides.
 const VERSIONS: [(&str, &str); 3] = [
     ("wasi:", "0.2.12"),
     ("wasi:", "0.3.0"),
     ("sockserve:handler/", "0.1.0"),
 ];
 
-/// What the host lacks of an import.
+/// What is missing of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lack {
-    /// The interface, in any version.
+    /// The interface is missing, in every version.
     Interface,
-    /// The version. It has this one instead.
+    /// The version is missing. The host has this one instead.
     Version(String),
-    /// A function.
+    /// A function is missing.
     Function {
         name: String,
-        /// The interface and version that should have it.
+        /// The interface, with its version, that should have the function.
         of: String,
     },
 }
@@ -59,29 +63,63 @@ impl fmt::Display for Lack {
     }
 }
 
+/// Returns for each import of `component`, in its order, what is missing of it.
+///
+/// What the host provides for a contract is found out once per process.
+pub(crate) fn lacks(component: &Component) -> wasmtime::Result<Vec<(String, Option<Lack>)>> {
+    let functions = Functions::of(component.bytes());
+    with_provided(component.contract(), |provided| {
+        let imports = component.imports().iter();
+        let lacks = imports.map(|import| {
+            let lack = provided.lack(import, functions.of_import(import));
+            (import.clone(), lack)
+        });
+        lacks.collect()
+    })
+}
+
+/// Calls `ask` with what the host provides for `contract`.
+fn with_provided<R>(
+    contract: Contract,
+    ask: impl FnOnce(&mut Provided) -> R,
+) -> wasmtime::Result<R> {
+    static PROVIDED: LazyLock<Mutex<HashMap<Contract, Provided>>> = LazyLock::new(Mutex::default);
+    let mut all = lock(&PROVIDED);
+    let mut provided = match all.remove(&contract) {
+        Some(provided) if provided.answers.len() < MAX_ANSWERS => provided,
+        _ => Provided::new(contract)?,
+    };
+    let answer = ask(&mut provided);
+    all.insert(contract, provided);
+    Ok(answer)
+}
+
+/// The most names that one linker is asked for; after that a new linker is made. A
+/// component can import any name, and each question adds to the linker.
+const MAX_ANSWERS: usize = 4096;
+
 /// What the host provides for a contract.
-pub(crate) struct Provided(Linker<State>);
+struct Provided {
+    linker: Linker<State>,
+    /// The answers so far, by interface and function; the function is empty for the
+    /// interface itself. Each name is asked for only once, because the question
+    /// defines a name that is not there.
+    answers: HashMap<(String, String), bool>,
+}
 
 impl Provided {
-    /// Without a component.
-    pub(crate) fn new(contract: Contract) -> wasmtime::Result<Self> {
+    fn new(contract: Contract) -> wasmtime::Result<Self> {
         let engine = engine::compiler(contract)?;
-        Ok(Self(linker(&engine, contract)?))
+        let mut linker = linker(&engine, contract)?;
+        linker.allow_shadowing(false);
+        Ok(Self {
+            linker,
+            answers: HashMap::new(),
+        })
     }
 
-    /// What it lacks of each import of `component`, in its order.
-    pub(crate) fn lacks(&self, component: &Component) -> Vec<(String, Option<Lack>)> {
-        let functions = Functions::of(component.bytes());
-        let lack = |import: &String| {
-            (
-                import.clone(),
-                self.lack(import, functions.of_import(import)),
-            )
-        };
-        component.imports().iter().map(lack).collect()
-    }
-
-    fn lack(&self, import: &str, functions: &[String]) -> Option<Lack> {
+    /// Returns what is missing of an import, of which the component uses `functions`.
+    fn lack(&mut self, import: &str, functions: &[String]) -> Option<Lack> {
         let (interface, version) = import.split_once('@').unwrap_or((import, ""));
         let named = |version: &str| format!("{interface}@{version}");
         let provided: Vec<_> = VERSIONS
@@ -108,32 +146,42 @@ impl Provided {
         })
     }
 
-    fn has_interface(&self, name: &str) -> bool {
-        let mut linker = self.0.clone();
-        linker.allow_shadowing(false);
-        let defined = linker.root().func_new(name, |_, _, _, _| Ok(()));
-        defined.is_err()
+    fn has_interface(&mut self, name: &str) -> bool {
+        self.answer(name, "", |linker| {
+            linker.root().func_new(name, |_, _, _, _| Ok(()))
+        })
     }
 
-    fn has_function(&self, interface: &str, name: &str) -> bool {
-        let mut linker = self.0.clone();
-        linker.allow_shadowing(false);
-        let defined = linker
-            .instance(interface)
-            .and_then(|mut instance| instance.func_new(name, |_, _, _, _| Ok(())));
-        defined.is_err()
+    fn has_function(&mut self, interface: &str, name: &str) -> bool {
+        self.answer(interface, name, |linker| {
+            let mut instance = linker.instance(interface)?;
+            instance.func_new(name, |_, _, _, _| Ok(()))
+        })
+    }
+
+    /// Whether a name is there already, so that `define` cannot define it.
+    fn answer(
+        &mut self,
+        interface: &str,
+        function: &str,
+        define: impl FnOnce(&mut Linker<State>) -> wasmtime::Result<()>,
+    ) -> bool {
+        let asked = (interface.to_owned(), function.to_owned());
+        let Self { linker, answers } = self;
+        *answers
+            .entry(asked)
+            .or_insert_with(|| define(linker).is_err())
     }
 }
 
-/// What the host provides: WASI, with its own TCP sockets in the place of
-/// wasmtime-wasi's.
+/// Makes the linker: WASI, with our own TCP sockets instead of those of
+/// wasmtime-wasi.
 pub(super) fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     linker.allow_shadowing(true);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     sockets::p2::add_to_linker(&mut linker)?;
-    // A 0.3 component may use 0.2 as well: that is what Rust's standard library
-    // does.
+    // A 0.3 component may use 0.2 as well, as Rust's standard library does.
     if contract == Contract::Concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         sockets::p3::add_to_linker(&mut linker)?;
@@ -142,7 +190,8 @@ pub(super) fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Li
     Ok(linker)
 }
 
-/// What compatible versions have in common; nothing for a snapshot.
+/// Returns the part of a version that compatible versions share. `None` for a
+/// pre-release.
 fn track(version: &str) -> Option<(u64, u64)> {
     let release = version.split('+').next().unwrap_or_default();
     let mut numbers = release.split('.').map(str::parse);
@@ -161,17 +210,18 @@ fn track(version: &str) -> Option<(u64, u64)> {
     }
 }
 
-/// The functions of each instance that a component imports.
+/// The functions of each interface that a component imports.
 struct Functions(Vec<(String, Vec<String>)>);
 
 impl Functions {
-    /// Nothing where the component is not valid: the compiler says why.
+    /// Returns no functions if the component is not valid. The compiler reports
+    /// that.
     fn of(bytes: &[u8]) -> Self {
         Self(Self::read(bytes).unwrap_or_default())
     }
 
     fn read(bytes: &[u8]) -> wasmparser::Result<Vec<(String, Vec<String>)>> {
-        // What is off is for the compiler to refuse.
+        // Accepts all proposals. The compiler refuses those that are off.
         let mut validator = Validator::new_with_features(WasmFeatures::all());
         let mut names = Vec::new();
         let mut depth = 0_u32;
@@ -187,7 +237,7 @@ impl Functions {
                 }
                 _ => {}
             }
-            // Of functions only the types matter here, and not the code.
+            // Only the types of functions matter here, not the code.
             let ValidPayload::End(types) = validator.payload(&payload)? else {
                 continue;
             };
@@ -228,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_versions_are_those_of_the_linker() {
-        let provided = Provided::new(Contract::Concurrent).unwrap();
+        let mut provided = Provided::new(Contract::Concurrent).unwrap();
         for interface in [
             "wasi:sockets/tcp@0.2.12",
             "wasi:sockets/types@0.3.0",
@@ -243,7 +293,7 @@ mod tests {
     #[test]
     fn imports_are_looked_up_as_wasmtime_does() {
         let check = |contract, import: &str, functions: &[&str], expected: Option<Lack>| {
-            let provided = Provided::new(contract).unwrap();
+            let mut provided = Provided::new(contract).unwrap();
             let functions: Vec<_> = functions.iter().map(ToString::to_string).collect();
             assert_eq!(provided.lack(import, &functions), expected, "{import}");
         };

@@ -2,60 +2,52 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `reading` | a component file's bytes, whatever its path names |
-//! | `component` | what a component file is, without compiling it |
-//! | `handler` | a component compiled, checked and ready to instantiate |
-//! | `core_instances` | how many core modules a component instantiates |
-//! | `imports` | what the host has of what a component imports |
+//! | `handler` | a component that is compiled, checked, and ready to instantiate |
+//! | `imports` | which of a component's imports the host provides |
 //! | `engine` | how wasmtime is set up for a version, and what room it takes |
 //! | `code` | a component's compiled code |
-//! | `cache` | compiled components on disk |
-//! | `bindings` | the contracts, generated from `wit/` |
+//! | `exports` | one file per contract: bindings, lookup, calls |
 //! | `grants` | what a guest may do beyond its connections |
-//! | `hand_over` | the calls that pass a connection on |
-//! | `draining` | how a guest learns that it is to do so |
+//! | `hand_over` | the calls that give a connection up and accept it |
+//! | `draining` | how a guest learns that it is to give connections up |
 //! | `roster` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
 //! | `stdio` | a guest's output, in the log |
-//! | `aside` | engines dropped off the event loops |
+//! | `aside` | engines that are dropped on a thread of their own |
 //! | `failure` | how an instance or a connection failed, and whose fault it is |
 
 mod aside;
-pub(crate) mod bindings;
-pub(crate) mod cache;
 pub(crate) mod clock;
 mod code;
-pub(crate) mod component;
-mod core_instances;
 pub(crate) mod deadline;
 mod draining;
 mod engine;
+pub(crate) mod exports;
 pub(crate) mod failure;
 pub(crate) mod grants;
 pub(crate) mod hand_over;
 pub(crate) mod handler;
 pub(crate) mod imports;
-pub(crate) mod reading;
 pub(crate) mod roster;
 pub(crate) mod stdio;
 
 use crate::guest::engine::InstanceToken;
 use crate::guest::failure::MemoryExceeded;
 use crate::guest::roster::Roster;
-use crate::sockets::SocketsView;
+use crate::sockets::SocketsStore;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-/// What an instance's store holds.
+/// The data of an instance's store.
 pub(crate) struct State {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     memory: MemoryLimit,
     roster: Roster,
-    /// It counts as an instance that is there.
+    /// Counts this instance as alive.
     _instance: InstanceToken,
 }
 
@@ -71,14 +63,10 @@ impl State {
             _instance: InstanceToken::new(),
         }
     }
+}
 
-    /// The sockets that the guest sees.
-    pub(crate) fn sockets(&mut self) -> SocketsView<'_> {
-        SocketsView(self.wasi_sockets())
-    }
-
-    /// The sockets that the guest created itself.
-    pub(crate) fn wasi_sockets(&mut self) -> WasiSocketsCtxView<'_> {
+impl SocketsStore for State {
+    fn wasi_sockets(&mut self) -> WasiSocketsCtxView<'_> {
         WasiSocketsView::sockets(self)
     }
 }
@@ -93,19 +81,20 @@ impl WasiView for State {
 }
 
 /// Traps an instance that asks for more memory than it may have, in its memories
-/// and its tables together.
+/// and tables together.
 ///
-/// A `memory.grow` that merely fails would be reported by most guests as an
-/// abort without a reason; the trap names it.
+/// If `memory.grow` only failed, most guests would abort without a reason. The trap
+/// names the reason.
 struct MemoryLimit {
     max_memory_bytes: u64,
-    /// The most elements of a table.
+    /// The most elements of one table.
     max_table_elements: usize,
     used: u64,
+    /// To take back, if the growth fails after it was granted.
     last_growth: u64,
 }
 
-/// What an element of a table takes, in bytes.
+/// The size of a table's element, in bytes.
 const TABLE_ELEMENT: u64 = 8;
 
 impl MemoryLimit {
@@ -118,6 +107,7 @@ impl MemoryLimit {
         }
     }
 
+    /// Grants a growth, or fails with the trap.
     fn grow(&mut self, growth: u64) -> wasmtime::Result<bool> {
         let used = self.used.saturating_add(growth);
         if used > self.max_memory_bytes {
@@ -128,6 +118,7 @@ impl MemoryLimit {
         Ok(true)
     }
 
+    /// Takes the last growth back.
     fn growth_failed(&mut self) {
         self.used = self
             .used

@@ -1,51 +1,56 @@
-//! The connections of an instance, and whether they are to leave it: what the
-//! guest's `draining` asks for.
+//! The connections of an instance, and whether they are to leave it. The guest's
+//! `draining` asks for both.
 
+use crate::connection::{Connection, ConnectionId};
 use crate::guest::clock::Moved;
-use crate::sockets::connection::{Connection, ConnectionId};
+use crate::lifecycle::VersionNumber;
+use crate::sync::lock;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::sync::watch;
 
-/// Connections by their names.
+/// Connections by their ids.
 pub(crate) type Connections = HashMap<ConnectionId, Arc<Connection>>;
 
-/// The connections of a shared instance.
+/// The open connections of a shared instance.
 #[derive(Clone, Default)]
 pub(crate) struct Open(Arc<Mutex<Connections>>);
 
 impl Open {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Connections> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
-/// Whom an instance serves.
+/// Which connections an instance serves.
 pub(crate) enum Tenants {
-    /// Nobody: the instance is only tried, or is told in another way.
+    /// No connections. The instance is only tried, or it is one of `evented`, which
+    /// is told in another way.
     None,
     One(Arc<Connection>),
     All(Open),
 }
 
-/// The connections of an instance, and the question whether they are to leave.
+/// The connections of an instance, and whether they are asked to leave.
 pub(crate) struct Roster {
     tenants: Tenants,
-    /// The number of the version that they are to go to, or 0.
-    asked: watch::Receiver<u32>,
+    /// The version that the connections are to go to. `None` until they are asked
+    /// to leave.
+    asked: watch::Receiver<Option<VersionNumber>>,
 }
 
 impl Roster {
-    pub(crate) fn new(tenants: Tenants, asked: watch::Receiver<u32>) -> Self {
+    pub(crate) fn new(tenants: Tenants, asked: watch::Receiver<Option<VersionNumber>>) -> Self {
         Self { tenants, asked }
     }
 
-    /// An instance that serves nobody by name.
+    /// Makes a roster without connections.
     pub(crate) fn empty() -> Self {
-        Self::new(Tenants::None, watch::Sender::new(0).subscribe())
+        Self::new(Tenants::None, watch::Sender::new(None).subscribe())
     }
 
-    /// How many bytes the connections have moved, for the guest's clock.
+    /// Returns a function that counts the bytes that the connections have moved,
+    /// for the guest's clock.
     pub(crate) fn moved(&self) -> Moved {
         fn bytes(connection: &Arc<Connection>) -> u64 {
             connection.bytes_in() + connection.bytes_out()
@@ -63,11 +68,12 @@ impl Roster {
         }
     }
 
-    /// A connection by its name, and what tells it to leave.
+    /// Finds a connection by its id. Returns it with the channel that asks it to
+    /// leave.
     pub(crate) fn find(
         &self,
         id: ConnectionId,
-    ) -> Option<(Weak<Connection>, watch::Receiver<u32>)> {
+    ) -> Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)> {
         let connection = match &self.tenants {
             Tenants::None => None,
             Tenants::One(connection) => (connection.id() == id).then(|| Arc::downgrade(connection)),

@@ -1,34 +1,36 @@
-//! A guest's standard output and error, as lines in the host's log.
+//! A guest's standard output and standard error, as lines in the host's log.
 //!
-//! A line is logged when it is complete, when it reaches [`MAX_LINE`], or when
-//! the instance ends. What a terminal or a reader would take for more than text
-//! in a line is escaped (see `text`). The log never makes a guest wait.
+//! A line is logged when it is complete, when it reaches [`MAX_LINE`], or when the
+//! instance ends. Characters that a terminal or a reader would not show as text are
+//! escaped (see `text`). A guest never waits for the log.
 
+use crate::connection::ConnectionId;
+use crate::connection::peer::Peer;
+use crate::sync::lock;
 use crate::text;
 use bytes::Bytes;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-/// The longest line, in bytes; a longer one is logged in pieces.
+/// The longest line, in bytes. A longer line is logged in pieces.
 const MAX_LINE: usize = 8 * 1024;
-/// How much one call of a guest may write.
+/// The most bytes that one call of a guest may write.
 const PERMIT: usize = 64 * 1024;
 
-/// Whose output it is.
+/// The service, and the connection if there is only one, that output belongs to.
 #[derive(Clone)]
 pub(crate) struct Scope {
     pub(crate) service: Arc<str>,
     /// The only connection of the instance, if it has just one.
-    pub(crate) connection: Option<(u64, SocketAddr)>,
+    pub(crate) connection: Option<(ConnectionId, Peer)>,
 }
 
-/// Which of the two streams.
+/// One of the two streams.
 #[derive(Clone, Copy)]
 pub(crate) enum Stream {
     Stdout,
@@ -44,13 +46,14 @@ impl Stream {
     }
 }
 
-/// One stream of one instance. Clones write to the same line.
+/// One stream of one instance. All clones write to the same line.
 #[derive(Clone)]
 pub(crate) struct GuestLog(Arc<Mutex<Line>>);
 
 struct Line {
     scope: Scope,
     stream: Stream,
+    /// The line so far.
     partial: Vec<u8>,
 }
 
@@ -64,10 +67,7 @@ impl GuestLog {
     }
 
     fn write(&self, bytes: &[u8]) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(bytes);
+        lock(&self.0).write(bytes);
     }
 }
 
@@ -86,8 +86,8 @@ impl Line {
         }
     }
 
-    /// Logs what there is of a long line, but for the first bytes of a character
-    /// whose others are still to come.
+    /// Logs the part of a long line that has arrived. Keeps the first bytes of a
+    /// character whose other bytes have not arrived yet.
     fn log_piece(&mut self) {
         let begun = match std::str::from_utf8(&self.partial) {
             Err(error) if error.error_len().is_none() => {

@@ -1,31 +1,23 @@
-//! A service: listeners, a handler, a dispatch, and its life from the first
-//! accept to the last close.
+//! A service: listeners, a handler, a dispatch, and its life from the first accept to
+//! the last close.
 //!
-//! [`Service::start`] binds first and starts a thread of its own, which runs the
-//! accept loops and, but under `threaded`, the guests. The handler has versions,
-//! of which one is current: each new connection goes to it (see `swap`).
+//! [`Service::start`] binds first, and then starts a thread for the service. That
+//! thread runs the accept loops and, except under `threaded`, the guests. The handler
+//! has versions, and one of them is current: each new connection goes to it (see
+//! `swap`).
 //!
-//! A service ends in two steps: draining stops accepting and lets open
-//! connections finish; aborting closes what is still open.
+//! A service ends in two steps. Draining stops accepting and lets open connections
+//! finish. Aborting closes what is still open.
 //!
 //! | file | |
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
-//! | `connections` | connections: taken on, counted, reported, closed |
-//! | `counts` | what becomes of connections, in numbers |
-//! | `version` | one version of the handler, to the end of its last connection |
-//! | `intake` | how connections come to a shared instance |
-//! | `hand_over` | a connection on its way to another version |
-//! | `swap` | another version in its place |
-//! | `rollback` | the version before again, on request or by itself |
-//! | `probe` | a connection to try a version with |
-//! | `status` | what a service says of itself |
+//! | `threads` | whether the system gives a runtime its threads |
+//! | `swap` | puts another version in the place of the current one |
+//! | `rollback` | goes back to the version before, on request or by itself |
+//! | `probe` | a connection that tries a version |
+//! | `status` | what a service reports of itself |
 
-pub(crate) mod admitted;
-mod connections;
-pub(crate) mod counts;
-pub(crate) mod hand_over;
-pub(crate) mod intake;
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
@@ -34,42 +26,42 @@ pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 mod threads;
-pub(crate) mod version;
 
-use crate::address::{self, AddressError, BindError, ListenAddress};
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
 use crate::guest::handler::{Handler, HandlerError};
-use crate::guest::stdio::Scope;
-use crate::limits::Limits;
+use crate::lifecycle::Phase;
+use crate::listen::address::{AddressError, ListenAddress};
+use crate::listen::bind::{self, BindError};
 use crate::service::rollback::RollbackPolicy;
-use crate::service::swap::History;
-use crate::service::version::{Origin, Version};
-use crate::sockets::connection::Connection;
-use crate::sockets::traffic::Traffic;
-use arc_swap::ArcSwap;
+use crate::version::versions::Versions;
 use rustix::io::Errno;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 
 /// A running service. Dropping it aborts it.
+#[derive(Debug)]
+#[must_use = "a service that is dropped aborts"]
 pub struct Service {
     pub(crate) shared: Arc<Shared>,
+    /// The service's result, when its thread is done.
     ended: oneshot::Receiver<io::Result<()>>,
 }
 
-/// Asks a running service for things, from anywhere. Does not keep it running.
-#[derive(Clone)]
-pub struct Remote {
+/// Controls a running service from elsewhere: status, swap, rollback, drain. Does not
+/// keep it running.
+#[derive(Clone, Debug)]
+pub struct ServiceHandle {
     pub(crate) shared: Arc<Shared>,
 }
 
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// A listen address cannot be resolved.
     #[error(transparent)]
@@ -79,9 +71,10 @@ pub enum StartError {
     Bind {
         /// The address as given.
         address: ListenAddress,
-        /// Which of its addresses.
+        /// The one of its addresses that failed.
         at: SocketAddr,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// The component cannot be started.
@@ -93,11 +86,13 @@ pub enum StartError {
         /// The service's name.
         name: String,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
 }
 
-/// The address that a name has stood for.
+/// The address that was tried, for an error about a name. Empty if the listen address
+/// shows it.
 fn which(address: &ListenAddress, at: &SocketAddr) -> String {
     if address.is_name() {
         format!(" at {}", at.ip())
@@ -106,6 +101,7 @@ fn which(address: &ListenAddress, at: &SocketAddr) -> String {
     }
 }
 
+/// What the user can do about an error of bind.
 fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => return "raise the limit on open files (ulimit -n)",
@@ -128,78 +124,53 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// How far the end of a service, or of a version, has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    Serving,
-    /// No new connections; open ones finish.
-    Draining,
-    /// Open connections are closed.
-    Aborting,
-}
-
-impl Phase {
-    /// Waits until `sender` has come to `phase`.
-    pub(crate) async fn reached(sender: &watch::Sender<Self>, phase: Self) {
-        // Whoever waits has the sender, so the channel cannot be closed.
-        let _ = sender
-            .subscribe()
-            .wait_for(|current| *current >= phase)
-            .await;
-    }
-
-    /// Goes on to `phase`; never back.
-    pub(crate) fn advance(sender: &watch::Sender<Self>, phase: Self) {
-        sender.send_if_modified(|current| {
-            let later = phase > *current;
-            if later {
-                *current = phase;
-            }
-            later
-        });
-    }
-}
-
-/// What the parts of a service share.
+/// What the threads and tasks of a service share.
 pub(crate) struct Shared {
-    pub(crate) name: Arc<str>,
+    /// The versions of its handler, and their connections.
+    pub(crate) versions: Arc<Versions>,
     pub(crate) dispatch: Dispatch,
-    pub(crate) limits: Limits,
+    /// When a version is taken back by itself.
     pub(crate) rollback: RollbackPolicy,
+    /// The addresses that the service listens on.
     pub(crate) local_addresses: Vec<SocketAddr>,
-    pub(crate) current: ArcSwap<Version>,
-    pub(crate) history: Mutex<History>,
     /// Held by the swap that is under way.
     pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
-    pub(crate) traffic: Arc<Traffic>,
-    /// Notified when a connection has failed.
-    pub(crate) failed: Arc<Notify>,
-    /// Why the service cannot go on, once it cannot.
-    broken: watch::Sender<Option<String>>,
-    /// Where the service's tasks run. Set before anybody can ask for one.
-    runtime: OnceLock<Handle>,
+    /// One permit per connection that may be open, as `--max-connections` and the limit
+    /// on open files allow.
     permits: Arc<Semaphore>,
-    /// Bytes for the states that isolated instances have given.
-    pub(crate) states: Arc<Semaphore>,
-    phase: watch::Sender<Phase>,
+    /// How many connections were accepted.
     accepted: AtomicU64,
 }
 
-/// What a service is made of, besides its handler.
+/// What a service is made of, except its handler.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ServiceOptions {
     /// Its name, in the log and for commands.
     pub name: String,
     /// Where to listen; at least one address.
     pub listen: Vec<ListenAddress>,
-    /// When to go back to the version before by itself.
+    /// When to go back to the version before by itself. By default
+    /// [`RollbackPolicy::default`].
     pub rollback: RollbackPolicy,
 }
 
+impl ServiceOptions {
+    /// Makes the options of a service that listens on `listen`, with the default
+    /// rollback policy.
+    pub fn new(name: &str, listen: impl IntoIterator<Item = ListenAddress>) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen: listen.into_iter().collect(),
+            rollback: RollbackPolicy::default(),
+        }
+    }
+}
+
 impl Service {
-    /// Binds every address and starts serving `handler` on it.
+    /// Binds every address and starts to serve `handler` there.
     ///
-    /// Returns when peers can connect. Nothing is left behind by a failure.
+    /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
         let mut listeners = Vec::with_capacity(options.listen.len());
@@ -209,7 +180,7 @@ impl Service {
             if let Some(twice) = addresses.iter().find(|it| local_addresses.contains(it)) {
                 return Err(AddressError::Twice(address.clone(), *twice).into());
             }
-            let bound = address::bind_all(&addresses, backlog);
+            let bound = bind::bind_all(&addresses, backlog);
             let bound = bound.map_err(|BindError { at, error }| StartError::Bind {
                 address: address.clone(),
                 at,
@@ -228,12 +199,12 @@ impl Service {
 
     /// The service's name.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        self.shared.name()
     }
 
     /// The contract of its current handler.
     pub fn contract(&self) -> Contract {
-        self.shared.current.load().handler.contract()
+        self.shared.versions.current().handler.contract()
     }
 
     /// Its dispatch.
@@ -241,32 +212,32 @@ impl Service {
         self.shared.dispatch
     }
 
-    /// The addresses it listens on, in the order they were given; a name may
-    /// stand for several.
+    /// The addresses that the service listens on, in the order that they were given; a
+    /// name may stand for several.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.shared.local_addresses
     }
 
-    /// A way to ask it for things from elsewhere.
-    pub fn remote(&self) -> Remote {
-        Remote {
+    /// A handle, which controls the service from elsewhere.
+    pub fn handle(&self) -> ServiceHandle {
+        ServiceHandle {
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// Stops accepting. The service ends when its last connection has, or at
-    /// the drain timeout.
+    /// Stops accepting. The service ends when its last connection ends, or at the drain
+    /// timeout.
     pub fn drain(&self) {
-        self.shared.enter(Phase::Draining);
+        self.shared.versions.enter(Phase::Draining);
     }
 
-    /// Closes every connection and ends.
+    /// Closes every connection, and ends the service.
     pub fn abort(&self) {
-        self.shared.enter(Phase::Aborting);
+        self.shared.versions.enter(Phase::Aborting);
     }
 
-    /// Waits until the service has ended, by being told to or by a failure of a
-    /// listener.
+    /// Waits until the service has ended: because it drained or aborted, or because a
+    /// listener failed or the host panicked too often, which are errors.
     pub async fn ended(&mut self) -> io::Result<()> {
         match (&mut self.ended).await {
             Ok(result) => result,
@@ -281,7 +252,19 @@ impl Drop for Service {
     }
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("name", &self.name())
+            .field("dispatch", &self.dispatch)
+            .field("local_addresses", &self.local_addresses)
+            .field("phase", &self.versions.phase())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Shared {
+    /// Makes the shared part, with as many permits as descriptors allow.
     fn new(
         name: &str,
         rollback: RollbackPolicy,
@@ -291,84 +274,23 @@ impl Shared {
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.opens_for_each_connection());
         limits.max_connections = descriptors::permits(name, asked, opens);
-        let failed = Arc::<Notify>::default();
-        let version = Version::new(1, handler, Origin::Start, Arc::clone(&failed));
         Arc::new(Self {
-            name: name.into(),
-            dispatch: version.handler.dispatch(),
+            dispatch: handler.dispatch(),
             rollback,
             local_addresses,
-            current: ArcSwap::new(version),
-            history: Mutex::default(),
             swapping: Arc::default(),
-            traffic: Arc::default(),
-            failed,
-            broken: watch::Sender::new(None),
-            runtime: OnceLock::new(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
-            states: Arc::new(Semaphore::new(hand_over::STATES)),
-            phase: watch::Sender::new(Phase::Serving),
             accepted: AtomicU64::new(0),
-            limits,
+            versions: Versions::new(name, limits, handler),
         })
     }
 
-    /// Calls `make` where it can put things into the service's poller.
-    pub(crate) fn in_runtime<R>(&self, make: impl FnOnce() -> R) -> io::Result<R> {
-        let runtime = self.runtime.get();
-        let runtime = runtime.ok_or(io::ErrorKind::NotConnected)?;
-        let _entered = runtime.enter();
-        Ok(make())
+    pub(crate) fn name(&self) -> &str {
+        &self.versions.service
     }
 
-    /// The service's threads, from its start on.
-    pub(crate) fn runtime(&self) -> Option<&Handle> {
-        self.runtime.get()
-    }
-
-    /// Runs a task on the service's threads.
-    pub(crate) fn spawn_task(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = self.runtime.get() {
-            runtime.spawn(task);
-        }
-    }
-
-    /// Under which name an instance's output is logged.
-    pub(crate) fn scope(&self, connection: Option<&Connection>) -> Scope {
-        Scope {
-            service: Arc::clone(&self.name),
-            connection: connection.map(|connection| (connection.id(), connection.peer())),
-        }
-    }
-
-    /// Waits until the service has come to `phase`.
-    pub(crate) async fn reached(&self, phase: Phase) {
-        Phase::reached(&self.phase, phase).await;
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
-    }
-
+    /// How many connections were accepted.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Connections open, those being closed included. Not what the permits say:
-    /// an accept that waits has one too.
-    pub(crate) fn open(&self) -> u64 {
-        self.versions().iter().map(|version| version.open()).sum()
-    }
-
-    pub(crate) fn enter(&self, phase: Phase) {
-        // Under the lock, so that no version becomes current after this.
-        let _history = self.history();
-        Phase::advance(&self.phase, phase);
-    }
-
-    /// Ends the service, because it cannot go on.
-    pub(crate) fn break_off(&self, reason: String) {
-        self.broken.send_replace(Some(reason));
-        self.enter(Phase::Aborting);
     }
 }

@@ -1,42 +1,44 @@
-//! Going back to the component before, on request, and by itself when a
-//! swapped-in version fails too many connections.
+//! Goes back to the component before, on request, or by itself when a swapped-in
+//! version fails too many connections.
 //!
-//! A version that was taken back by itself is condemned: nothing goes back to it
-//! unless it is named, and then it is on trial again.
+//! A version that was taken back by itself is condemned: a rollback goes to it only if
+//! it is named, and then it is on trial again.
 
-use crate::guest::handler::Handler;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
-use crate::service::version::{Origin, Version};
-use crate::service::{Remote, Shared};
+use crate::service::{ServiceHandle, Shared};
+use crate::version::versions::Previous;
+use crate::version::{Origin, Version};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// When a swapped-in version is taken back by itself.
 ///
-/// Looked at whenever a connection of it fails.
+/// The service checks this when a connection of the version fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RollbackPolicy {
-    /// Failed connections, in percent of those that have ended, that are too
-    /// many. By default 50. Over 100 switches it off.
+    /// The highest tolerated share of failed connections, in percent of those that have
+    /// ended. By default 50. 100 or more never takes a version back.
     pub percent: u8,
-    /// Connections that must have ended before it is judged. By default 5.
+    /// How many connections must have ended before the version is judged. By default 5.
     pub least: u32,
-    /// How long after the swap it is judged. By default 60 seconds.
+    /// How long after the swap the version can be taken back. By default 60 seconds.
     pub window: Duration,
-    /// What speaks against it. By default instances that died.
+    /// Which failed connections count. By default those whose instance died.
     pub on: RollbackOn,
 }
 
-/// Which failed connections speak against a version.
+/// Which failed connections count against a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RollbackOn {
-    /// Those whose instance died or could not be made: traps, deadlines, memory,
-    /// and panics of the host below a call. What a handler returns for a peer that
-    /// sends nonsense says nothing about the handler.
+    /// Those whose instance died or could not be made: traps, deadlines, memory, and
+    /// panics of the host. An error that a handler returns does not count, because a
+    /// peer that sends nonsense may have caused it.
     #[default]
     Fault,
-    /// Those whose handler returned an error as well.
+    /// Also those whose handler returned an error.
     Err,
 }
 
@@ -52,6 +54,7 @@ impl Default for RollbackPolicy {
 }
 
 impl RollbackPolicy {
+    /// Whether so many failures take a version of this age back.
     fn condemns(&self, handled: u64, failed: u64, age: Duration) -> bool {
         let ended = handled + failed;
         age <= self.window
@@ -60,31 +63,21 @@ impl RollbackPolicy {
     }
 }
 
-/// A handler that a service can go back to.
-#[derive(Clone)]
-pub(crate) struct Previous {
-    /// The version that it was.
-    pub(crate) number: u32,
-    pub(crate) handler: Arc<Handler>,
-    /// Why it was taken back by itself, if it was.
-    pub(crate) condemned: Option<String>,
-}
-
-impl Remote {
+impl ServiceHandle {
     /// Makes the component before the current one current again. Returns as
-    /// [`swap`](Self::swap) does. What stays with the version that is taken back
-    /// is closed at the service's drain timeout.
+    /// [`swap`](Self::swap) does. Connections that stay with the version that is taken
+    /// back are closed at the service's drain timeout.
     ///
-    /// `to` names the version to go back to, as its number; it must be the one
-    /// before. Without it a version that was taken back by itself is refused.
+    /// `to` is the number of the version to go back to; it must be the one before. With
+    /// `None`, a version that was taken back by itself is refused.
     pub async fn rollback(&self, to: Option<u32>) -> Result<Swapped, SwapError> {
-        let name = self.shared.name.to_string();
+        let name = self.shared.name().to_owned();
         let (old, mut swapped) = {
             let Ok(_guard) = self.shared.swapping.try_lock() else {
                 return Err(SwapError::Busy(name));
             };
             let previous = self.shared.previous(to)?;
-            let old = self.shared.current.load_full();
+            let old = self.shared.versions.current();
             (old, self.shared.roll_back(previous, "asked for", false)?)
         };
         swapped.settle(&old).await;
@@ -93,24 +86,27 @@ impl Remote {
 }
 
 impl Shared {
-    /// What a rollback goes to.
+    /// Returns what a rollback goes to. An error if there is nothing, or if `to` does
+    /// not allow it.
     fn previous(&self, to: Option<u32>) -> Result<Previous, SwapError> {
-        let name = || self.name.to_string();
-        let previous = self.history().previous.clone();
+        let name = || self.name().to_owned();
+        let previous = self.versions.history().previous.clone();
         let previous = previous.ok_or_else(|| SwapError::NoPrevious(name()))?;
         match (to, &previous.condemned) {
-            (Some(to), _) if to != previous.number => {
-                Err(SwapError::NotThere(name(), to, previous.number))
+            (Some(to), _) if to != previous.number.get() => {
+                Err(SwapError::NotThere(name(), to, previous.number.get()))
             }
             (None, Some(reason)) => Err(SwapError::Condemned {
                 name: name(),
-                number: previous.number,
+                number: previous.number.get(),
                 reason: reason.clone(),
             }),
             _ => Ok(previous),
         }
     }
 
+    /// Makes `previous` current, and retires the current version for `reason`. With
+    /// `condemn` the retired version is condemned.
     fn roll_back(
         self: &Arc<Self>,
         previous: Previous,
@@ -118,7 +114,7 @@ impl Shared {
         condemn: bool,
     ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
-        let current = self.current.load_full();
+        let current = self.versions.current();
         let said = format!("version {} was rolled back: {reason}", current.number);
         let old = SwapOptions::default().old_mode(&current.handler, &previous.handler)?;
         let origin = match previous.condemned {
@@ -128,16 +124,16 @@ impl Shared {
         };
         let version = self.activate(previous.handler, origin, Some(&said), old)?;
         {
-            let mut history = self.history();
+            let mut history = self.versions.history();
             if condemn && let Some(previous) = &mut history.previous {
                 previous.condemned = Some(reason.to_owned());
             }
             history.rolled_back = Some(said);
         }
-        // What a condemned version does not give up does not stay for ever.
-        self.end_old(&current, old, Some(self.limits.drain_timeout));
+        // Connections that the retired version does not give up must end some time.
+        self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
         Ok(Swapped {
-            version: version.number,
+            version: version.number.get(),
             changed: true,
             old: Some(old),
             staying: current.served(),
@@ -147,25 +143,26 @@ impl Shared {
     }
 
     /// Takes the current version back whenever it is on trial and fails too often.
+    /// Never returns.
     ///
-    /// A task of the service, so that no connection's end has to wait for it, and so
-    /// that a failure during a swap is looked at when the swap is done.
+    /// This is a task of the service, so that no connection waits for it at its end. A
+    /// failure during a swap is judged when the swap is done.
     pub(super) async fn judge_versions(self: &Arc<Self>) -> Infallible {
         loop {
-            self.failed.notified().await;
-            if self.condemned(&self.current.load()).is_none() {
+            self.versions.failed().await;
+            if self.condemned(&self.versions.current()).is_none() {
                 continue;
             }
             let _guard = self.swapping.lock().await;
-            // A swap may have come between.
-            let current = self.current.load_full();
+            // A swap may have changed the current version in the meantime.
+            let current = self.versions.current();
             if let Some(reason) = self.condemned(&current) {
                 self.take_back(&current, &reason);
             }
         }
     }
 
-    /// Why a version is to be taken back, if it is.
+    /// Why a version is to be taken back. `None` if it is not.
     fn condemned(&self, version: &Version) -> Option<String> {
         if version.origin != Origin::Swap {
             return None;
@@ -175,7 +172,7 @@ impl Shared {
             RollbackOn::Fault => failures.by_instance(),
             RollbackOn::Err => failures.by_instance() + failures.error,
         };
-        // Those whose handler returned an error have ended as well.
+        // Connections whose handler returned an error have ended as well.
         let handled = version.handled() + failures.by_instance() + failures.error - failed;
         let age = version.activated().elapsed();
         self.rollback
@@ -183,19 +180,21 @@ impl Shared {
             .then(|| format!("{failed} of {} connections failed", handled + failed))
     }
 
+    /// Takes a version back and condemns it, if there is one to go back to.
     fn take_back(self: &Arc<Self>, version: &Version, reason: &str) {
         let Ok(previous) = self.previous(None) else {
-            // There is nothing sound to go back to; it goes on.
+            // There is none to go back to, or it is condemned itself: the current
+            // version stays.
             return;
         };
         tracing::warn!(
-            service = &*self.name,
-            version = version.number,
+            service = self.name(),
+            version = version.number.get(),
             reason,
             "rolling back"
         );
         if let Err(error) = self.roll_back(previous, reason, true) {
-            tracing::warn!(service = &*self.name, %error, "cannot roll back");
+            tracing::warn!(service = self.name(), %error, "cannot roll back");
         }
     }
 }
@@ -203,6 +202,9 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::tests::connection;
+    use crate::guest::failure::Failure;
+    use crate::version::stay::tests::HANDLER;
 
     #[test]
     fn the_default_policy_is_as_documented() {
@@ -226,5 +228,76 @@ mod tests {
             ..policy
         };
         assert!(!never.condemns(0, 1000, now));
+    }
+
+    /// Makes a service whose second version, from a swap, is on trial.
+    fn on_trial() -> (Arc<Shared>, Arc<Version>) {
+        let handler = Arc::clone(&HANDLER);
+        let policy = RollbackPolicy::default();
+        let service = Shared::new("trial", policy, Vec::new(), Arc::clone(&handler));
+        service.versions.run_on(tokio::runtime::Handle::current());
+        let version = service.versions.next(handler, Origin::Swap);
+        let mut history = service.versions.history();
+        service.versions.replace(&mut history, &version, None);
+        drop(history);
+        (service, version)
+    }
+
+    fn fail(version: &Arc<Version>, failure: &dyn Fn() -> Failure) {
+        let (connection, _peer) = connection();
+        let admitted = version.admit(connection);
+        let Ok(mut admitted) = admitted else {
+            panic!("it serves");
+        };
+        admitted.stay.end(&Err(failure()));
+    }
+
+    fn trap() -> Failure {
+        Failure::Trap("unreachable".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_version_is_on_trial_for_a_minute() {
+        let (service, version) = on_trial();
+        for _ in 0..5 {
+            fail(&version, &trap);
+        }
+        let condemned = service.condemned(&version);
+        assert_eq!(condemned.as_deref(), Some("5 of 5 connections failed"));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(service.condemned(&version).is_some());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(service.condemned(&version), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condemned_version_is_taken_back_and_not_gone_to_unless_it_is_named() {
+        let (service, version) = on_trial();
+        for _ in 0..4 {
+            fail(&version, &trap);
+            fail(&version, &|| Failure::Guest("nonsense".to_owned()));
+        }
+        let judge = {
+            let service = Arc::clone(&service);
+            tokio::spawn(async move { service.judge_versions().await })
+        };
+        // Half of the connections have failed, which is not more than half.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(service.versions.is_current(&version));
+        fail(&version, &trap);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!service.versions.is_current(&version));
+        judge.abort();
+        let current = service.versions.current();
+        assert_eq!(
+            (current.number.get(), current.origin),
+            (3, Origin::Rollback)
+        );
+        let refused = service.previous(None).err().unwrap();
+        assert!(matches!(refused, SwapError::Condemned { number: 2, .. }));
+        assert_eq!(
+            service.previous(Some(2)).ok().unwrap().number,
+            version.number
+        );
     }
 }

@@ -1,31 +1,33 @@
 //! A service's thread: from its start to the end of its last connection.
 
-use super::{Phase, Shared, StartError, threads};
-use crate::accept;
+use super::{Shared, StartError, threads};
 use crate::contract::Dispatch;
 use crate::dispatch;
+use crate::lifecycle::Phase;
+use crate::listen::accept::{self, Accepting};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
-/// How long the system may take to give a service its threads.
+/// How long the runtime's threads may take to be made.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most threads for what guests do with granted files and names; tokio's default is
-/// 512.
+/// The most threads for work of guests that blocks: granted files, and lookups of
+/// names. Tokio's default is 512.
 const BLOCKING_THREADS: usize = 32;
 
-/// The threads of a service. `threaded` has its workers; the others run all on
-/// the thread that calls `block_on`.
+/// Makes the service's runtime. Under `threaded` it has worker threads; otherwise it
+/// runs on the thread that calls `block_on`.
 fn runtime(service: &Shared) -> io::Result<Runtime> {
     let mut builder = match service.dispatch {
         Dispatch::Threaded => {
-            threads::check(service.limits.workers)?;
+            threads::check(service.versions.limits.workers)?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(service.limits.workers);
+            builder.worker_threads(service.versions.limits.workers);
             builder
         }
         Dispatch::Sequential | Dispatch::Poll => tokio::runtime::Builder::new_current_thread(),
@@ -34,12 +36,14 @@ fn runtime(service: &Shared) -> io::Result<Runtime> {
         .enable_io()
         .enable_time()
         .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name(format!("worker-{}", service.name))
+        .thread_name(format!("worker-{}", service.name()))
         .build()
 }
 
 impl Shared {
     /// Starts the service's thread, and returns when its handler has been tried.
+    ///
+    /// The receiver has the service's result when the thread is done.
     pub(super) fn spawn(
         self: Arc<Self>,
         listeners: Vec<OwnedFd>,
@@ -51,34 +55,36 @@ impl Shared {
         let (ending, ended) = oneshot::channel();
         let service = Arc::clone(&self);
         std::thread::Builder::new()
-            .name(format!("serve-{}", self.name))
+            .name(format!("serve-{}", self.name()))
             .spawn(move || {
                 let runtime = match runtime(&service) {
                     Ok(runtime) => runtime,
                     Err(error) => return drop(building.send(Err(error))),
                 };
                 let _ = building.send(Ok(()));
-                let _ = service.runtime.set(runtime.handle().clone());
-                let version = service.current.load_full();
-                let probe = version.handler.probe(service.scope(None));
-                let probed = runtime.block_on(probe).map_err(StartError::from);
+                let versions = &service.versions;
+                versions.run_on(runtime.handle().clone());
+                let version = versions.current();
+                let trial = version.handler.try_instantiate(versions.scope(None));
+                let probed = runtime.block_on(trial).map_err(StartError::from);
                 let probed = probed.and_then(|()| {
-                    dispatch::start(&service, &version).map_err(|error| service.system_error(error))
+                    dispatch::start(versions, &version).map_err(|error| service.system_error(error))
                 });
                 version.open_gate();
                 let failed = probed.is_err();
                 if starting.send(probed).is_err() || failed {
                     return;
                 }
-                // It must not live as long as the service.
+                // Not kept while the service runs: the version may be replaced.
                 drop(version);
                 let result = runtime.block_on(service.run(listeners));
-                // A worker may be deep in a guest; it is not waited for.
+                // A worker may still be in a guest's call; this does not wait for it.
                 runtime.shutdown_background();
                 let _ = ending.send(result);
             })
             .map_err(|error| self.system_error(error))?;
-        // Should tokio panic all the same, its thread may unwind for ever.
+        // If Tokio's builder panics in spite of `threads::check`, the service's thread
+        // may unwind forever (tokio-rs/tokio#6167).
         let built = built
             .recv_timeout(BUILD_TIMEOUT)
             .unwrap_or_else(|_| Err(io::Error::other("its threads could not be made")));
@@ -90,24 +96,25 @@ impl Shared {
         Ok(ended)
     }
 
+    /// An error of the system at the start.
     fn system_error(&self, error: io::Error) -> StartError {
-        let name = self.name.to_string();
+        let name = self.name().to_owned();
         StartError::System { name, error }
     }
 
-    /// Serves until the service is told to end or a listener fails, and until
-    /// the last connection is closed.
+    /// Serves until the service is told to end or a listener fails, and then until the
+    /// last connection is closed.
     async fn run(self: Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
         let serving = async {
             let result = self.accept(listeners).await;
-            self.current.load().retire(None);
-            let all = self.limits.max_connections;
+            self.versions.current().retire(None);
+            let all = self.versions.limits.max_connections;
             let _ = self.permits.acquire_many(all).await;
             result
         };
         let aborting = async {
-            self.reached(Phase::Aborting).await;
-            for version in self.versions() {
+            self.versions.reached(Phase::Aborting).await;
+            for version in self.versions.all() {
                 version.abort();
             }
             std::future::pending::<std::convert::Infallible>().await
@@ -118,48 +125,123 @@ impl Shared {
             never = aborting => match never {},
             never = self.judge_versions() => match never {},
         };
-        match &*self.broken.borrow() {
-            Some(reason) => Err(io::Error::other(reason.clone())),
+        match self.versions.broken() {
+            Some(reason) => Err(io::Error::other(reason)),
             None => result,
         }
     }
 
+    /// Aborts the service when it has drained for too long. Never returns.
     async fn abort_after_drain_timeout(&self) -> std::convert::Infallible {
-        self.reached(Phase::Draining).await;
-        tokio::time::sleep(self.limits.drain_timeout).await;
-        let connections = self.open();
+        let versions = &self.versions;
+        versions.reached(Phase::Draining).await;
+        tokio::time::sleep(versions.limits.drain_timeout).await;
+        let connections = versions.open();
         tracing::warn!(
-            service = &*self.name,
+            service = self.name(),
             connections,
             "drain timeout, closing what is open"
         );
-        self.enter(Phase::Aborting);
+        versions.enter(Phase::Aborting);
         std::future::pending().await
     }
 
-    /// Accepts on every listener, and gives each connection to the version that
-    /// is current then.
+    /// Accepts on every listener, and delivers each connection. Returns when all accept
+    /// loops have ended, with the first listener's error.
     async fn accept(self: &Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
         let turn = match self.dispatch {
             Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
             Dispatch::Threaded | Dispatch::Poll => None,
         };
-        let deliver = |incoming, turn| dispatch::deliver(self, self.admit(incoming), turn);
+        let accepting = Accepting {
+            service: Arc::clone(&self.versions.service),
+            traffic: Arc::clone(&self.versions.traffic),
+            permits: Arc::clone(&self.permits),
+            turn,
+        };
+        let deliver = |connection, turn| {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+            dispatch::deliver(&self.versions, connection, turn);
+        };
         let loops = listeners.into_iter().map(|listener| {
-            let permits = Arc::clone(&self.permits);
-            let phase = self.phase.subscribe();
-            accept::run(listener, permits, turn.clone(), phase, &deliver)
+            let phases = self.versions.phases();
+            accept::run(listener, accepting.clone(), phases, &deliver)
         });
-        // One that fails does not take along what another one has accepted.
+        // When one loop fails, the others still deliver what they have accepted.
         let loops = loops.map(async |accepting| {
             let result = accepting.await;
             if let Err(error) = &result {
-                tracing::error!(service = &*self.name, %error, "the listener failed");
-                self.enter(Phase::Aborting);
+                tracing::error!(service = self.name(), %error, "the listener failed");
+                self.versions.enter(Phase::Aborting);
             }
             result
         });
         let ended = futures_util::future::join_all(loops).await;
         ended.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::connection;
+    use crate::guest::failure::Failure;
+    use crate::limits::Limits;
+    use crate::listen::bind::bind_all;
+    use crate::service::rollback::RollbackPolicy;
+    use crate::version::stay::tests::HANDLER;
+    use tokio::time::Instant;
+
+    fn service() -> Arc<Shared> {
+        let handler = Arc::clone(&HANDLER);
+        let service = Shared::new("run", RollbackPolicy::default(), Vec::new(), handler);
+        service.versions.run_on(tokio::runtime::Handle::current());
+        service
+    }
+
+    fn listeners() -> Vec<OwnedFd> {
+        let bound = bind_all(&[([127, 0, 0, 1], 0).into()], 1).unwrap();
+        bound.into_iter().map(|(listener, _)| listener).collect()
+    }
+
+    /// Drains a service with a connection whose handler does not end. Returns how long
+    /// the service takes to end, and how many connections were aborted.
+    async fn drained(meanwhile: impl FnOnce(&Shared)) -> (Duration, u64) {
+        let service = service();
+        let version = service.versions.current();
+        // The version has no driver: only an abort ends its connections.
+        let (connection, _peer) = connection();
+        let held = Arc::clone(&service.permits).try_acquire_owned().unwrap();
+        let admitted = version.admit(connection);
+        let (versions, aborted) = (Arc::clone(&service.versions), Arc::clone(&version));
+        tokio::spawn(async move {
+            aborted.reached(Phase::Aborting).await;
+            let Ok(admitted) = admitted else {
+                panic!("it serves");
+            };
+            versions.finish(admitted, Err(Failure::Aborted)).await;
+            drop(held);
+        });
+        let begun = Instant::now();
+        let running = tokio::spawn(Arc::clone(&service).run(listeners()));
+        service.versions.enter(Phase::Draining);
+        meanwhile(&service);
+        running.await.unwrap().unwrap();
+        (begun.elapsed(), version.failures().aborted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_at_its_timeout_whatever_is_open() {
+        let timeout = Limits::default().drain_timeout;
+        let (took, aborted) = drained(|_| {}).await;
+        assert!((timeout..timeout * 2).contains(&took), "{took:?}");
+        assert_eq!(aborted, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abort_does_not_wait_for_the_drain() {
+        let (took, aborted) = drained(|service| service.versions.enter(Phase::Aborting)).await;
+        assert!(took < Limits::default().drain_timeout, "{took:?}");
+        assert_eq!(aborted, 1);
     }
 }

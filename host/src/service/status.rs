@@ -1,17 +1,19 @@
-//! What a service says of itself.
+//! What a service reports of itself.
 
+use crate::lifecycle::Phase;
 use crate::log_queue;
-use crate::service::counts::{FailureCounts, HandOverCounts};
-use crate::service::rollback::Previous;
-use crate::service::version::Version;
-use crate::service::{Phase, Remote};
+use crate::service::ServiceHandle;
 use crate::text;
+use crate::version::Version;
+use crate::version::counts::{FailureCounts, HandOverCounts};
+use crate::version::versions::Previous;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A service, as it is now.
+/// A service at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Status {
     /// Its name.
     pub name: String,
@@ -21,53 +23,55 @@ pub struct Status {
     pub contract: String,
     /// Its dispatch.
     pub dispatch: String,
-    /// Whether it accepts.
+    /// Whether it accepts connections.
     pub state: ServiceState,
-    /// Connections accepted.
+    /// Connections that were accepted.
     pub accepted: u64,
-    /// Connections open, those being closed included.
+    /// Open connections, those being closed included.
     pub open: u64,
-    /// Connections whose handler ended well.
+    /// Connections whose handler ended with success.
     pub handled: u64,
-    /// Connections closed before their handler ran, because no instance could
-    /// be made; they are among the failed ones.
+    /// Connections that failed because no instance could be made, or because the host
+    /// failed. They are among the failed ones.
     pub refused: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
-    /// Connections that went, or did not go, from one version to another.
+    /// Connections that went from one version to another, and those that were refused.
     pub hand_overs: HandOverCounts,
     /// Bytes read from peers.
     pub bytes_in: u64,
-    /// Bytes sent to peers.
+    /// Bytes that the kernel has taken for peers.
     pub bytes_out: u64,
-    /// Lines of the log, and of its guests' output there, that nobody read in
-    /// time and that were dropped.
+    /// Lines of the service's log, with its guests' output there, that were dropped
+    /// because the log's reader was too slow.
     #[serde(default)]
     pub log_lines_dropped: u64,
     /// The current version and those that still have connections, oldest first.
     pub versions: Vec<VersionStatus>,
-    /// Where a rollback would go, if there is anything to go back to.
+    /// Where a rollback would go. `None` if there is nothing to go back to.
     #[serde(default)]
     pub previous: Option<PreviousStatus>,
-    /// Why a version was last rolled back, if one was.
+    /// Which version was last rolled back, and why. `None` if none was.
     pub rolled_back: Option<String>,
 }
 
 /// Whether a service accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ServiceState {
-    /// It does.
+    /// It accepts connections.
     Serving,
-    /// It lets open ones finish.
+    /// It accepts none, and lets open connections finish.
     Draining,
-    /// It closes open ones.
+    /// It accepts none, and closes open connections.
     Aborting,
 }
 
 /// A version of a service's handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct VersionStatus {
     /// Counts up from 1.
     pub number: u32,
@@ -79,24 +83,25 @@ pub struct VersionStatus {
     pub sha256: String,
     /// Its contract.
     pub contract: String,
-    /// When it was loaded, in RFC 3339; a time before 1970 or after 9999 as the
-    /// nearest that is not.
+    /// When it was loaded, in RFC 3339. A time before 1970 or after 9999 is shown as
+    /// the nearest time between.
     pub loaded_at: String,
-    /// Connections on it, those being closed included.
+    /// Connections on this version, those being closed included.
     pub connections: u64,
-    /// Connections whose handler ended well.
+    /// Connections whose handler ended with success.
     pub handled: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
-    /// Connections that it has handed over, and ones that it refused.
+    /// Connections that this version has handed over, and those that it refused.
     pub hand_overs: HandOverCounts,
-    /// Why it is no longer current, if that was a rollback.
+    /// Why it was rolled back. `None` if it was not.
     pub reason: Option<String>,
 }
 
 /// The version that a rollback would make current again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct PreviousStatus {
     /// The number that it had.
     pub number: u32,
@@ -104,15 +109,15 @@ pub struct PreviousStatus {
     pub source: String,
     /// SHA-256 of its component file, in hexadecimal.
     pub sha256: String,
-    /// Why it was taken back by itself, if it was. A rollback goes to it only if it is
-    /// named.
+    /// Why it was taken back by itself; a rollback then goes to it only if it is named.
+    /// `None` if it was not.
     pub condemned: Option<String>,
 }
 
 impl From<&Previous> for PreviousStatus {
     fn from(previous: &Previous) -> Self {
         Self {
-            number: previous.number,
+            number: previous.number.get(),
             source: previous.handler.source().to_owned(),
             sha256: previous.handler.digest().to_owned(),
             condemned: previous.condemned.clone(),
@@ -123,10 +128,11 @@ impl From<&Previous> for PreviousStatus {
 /// Whether new connections go to a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum VersionState {
-    /// They do.
+    /// New connections go to it.
     Current,
-    /// It has old ones only.
+    /// It has old connections only.
     Draining,
 }
 
@@ -143,7 +149,7 @@ impl From<Phase> for ServiceState {
 impl VersionStatus {
     fn new(version: &Version, state: VersionState) -> Self {
         Self {
-            number: version.number,
+            number: version.number.get(),
             state,
             source: text::escape(version.handler.source()).into_owned(),
             sha256: version.handler.digest().to_owned(),
@@ -158,28 +164,29 @@ impl VersionStatus {
     }
 }
 
-impl Remote {
+impl ServiceHandle {
     /// The service's name.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        self.shared.name()
     }
 
-    /// How the service is now.
+    /// Returns the service's status at this moment.
     pub fn status(&self) -> Status {
         let service = &self.shared;
+        let versions = &service.versions;
         // Under one guard, so that no version is counted twice or missed.
-        let mut history = service.history();
-        let versions = service.versions_in(&mut history);
-        let current = service.current.load_full();
+        let mut history = versions.history();
+        let all = versions.all_in(&mut history);
+        let current = versions.current();
         let (mut handled, mut failed) = (history.handled, history.failures);
         let mut hand_overs = history.hand_overs;
-        for version in &versions {
+        for version in &all {
             handled += version.handled();
             failed.add(&version.failures());
             hand_overs.add(version.hand_overs());
         }
-        let open = versions.iter().map(|version| version.open()).sum();
-        let versions = versions
+        let open = all.iter().map(|version| version.open()).sum();
+        let statuses = all
             .iter()
             .map(|version| {
                 let state = if Arc::ptr_eq(version, &current) {
@@ -191,7 +198,7 @@ impl Remote {
             })
             .collect();
         Status {
-            name: service.name.to_string(),
+            name: service.name().to_owned(),
             listeners: service
                 .local_addresses
                 .iter()
@@ -199,17 +206,17 @@ impl Remote {
                 .collect(),
             contract: current.handler.contract().to_string(),
             dispatch: service.dispatch.to_string(),
-            state: service.phase().into(),
+            state: versions.phase().into(),
             accepted: service.accepted(),
             open,
             handled,
             refused: failed.instantiate + failed.host,
             failed,
             hand_overs,
-            bytes_in: service.traffic.bytes_in(),
-            bytes_out: service.traffic.bytes_out(),
-            log_lines_dropped: log_queue::dropped(&service.name),
-            versions,
+            bytes_in: versions.traffic.bytes_in(),
+            bytes_out: versions.traffic.bytes_out(),
+            log_lines_dropped: log_queue::dropped(service.name()),
+            versions: statuses,
             previous: history.previous.as_ref().map(PreviousStatus::from),
             rolled_back: history.rolled_back.clone(),
         }

@@ -1,23 +1,22 @@
-//! Changing a service's handler while it runs.
+//! Changes a service's handler while the service runs.
 //!
-//! A swap compiles and tries the new component beside the old version, and only
-//! then makes it current, for the next accept. Whatever fails before leaves the
-//! old version serving. The old version's connections are handed over to the new
+//! A swap compiles and tries the new component beside the old version. Only then it
+//! makes the new version current, for the next accept. If anything fails before, the
+//! old version serves on. The connections of the old version are handed over to the new
 //! one, drain, or are closed.
 
 use crate::aside::aside;
-use crate::builtin::{self, LoadError};
+use crate::component::Component;
+use crate::component::builtin::{self, LoadError};
 use crate::dispatch;
-use crate::guest::component::Component;
 use crate::guest::handler::{Handler, HandlerError};
-use crate::service::counts::{FailureCounts, HandOverCounts};
+use crate::lifecycle::Phase;
 use crate::service::probe::{Probe, ProbeError};
-use crate::service::rollback::Previous;
-use crate::service::version::{Origin, Version};
-use crate::service::{Phase, Remote, Shared};
+use crate::service::{ServiceHandle, Shared};
 use crate::text;
+use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
@@ -25,32 +24,59 @@ use tokio::sync::OwnedMutexGuard;
 /// What becomes of the connections of the version before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Old {
-    /// They go on, on the new version. One that cannot leave, or that the new
-    /// version refuses, goes on where it is.
+pub enum OldConnections {
+    /// The new version continues them. A connection that cannot leave, or that the new
+    /// version refuses, stays with the old version.
     HandOver,
-    /// They finish; what is open at the drain timeout is closed.
+    /// They finish. Those that are open at the drain timeout are closed.
     Drain,
     /// They are closed.
     Abort,
 }
 
-/// How to swap.
+/// How a swap treats old connections, and whether it probes.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SwapOptions {
     /// What becomes of the old version's connections. By default they are handed
     /// over if both versions can do that, and drain otherwise.
-    pub old: Option<Old>,
-    /// How long they may go on with the old version. By default the service's
+    pub old: Option<OldConnections>,
+    /// How long connections may stay with the old version. By default the service's
     /// drain timeout if they drain, and without limit if they are handed over.
     pub drain_timeout: Option<Duration>,
-    /// A connection to drive through the new version first. By default none.
+    /// A connection that tries the new version first. By default none.
     pub probe: Option<Probe>,
 }
 
 impl SwapOptions {
-    /// What is to become of the connections of `old`.
-    pub(super) fn old_mode(&self, old: &Handler, new: &Handler) -> Result<Old, SwapError> {
+    /// Decides what becomes of the old version's connections.
+    #[must_use]
+    pub fn old(mut self, old: OldConnections) -> Self {
+        self.old = Some(old);
+        self
+    }
+
+    /// Limits how long connections may stay with the old version.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = Some(timeout);
+        self
+    }
+
+    /// Tries the new version with a probe first.
+    #[must_use]
+    pub fn probe(mut self, probe: Probe) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
+    /// Decides what becomes of the connections of `old`. An error if a hand-over was
+    /// asked for and one of the handlers cannot do it.
+    pub(super) fn old_mode(
+        &self,
+        old: &Handler,
+        new: &Handler,
+    ) -> Result<OldConnections, SwapError> {
         let obstacle = if !old.gives_up() {
             Some((old, "cannot give its connections up"))
         } else if !new.takes_over() {
@@ -59,9 +85,9 @@ impl SwapOptions {
             None
         };
         match (self.old, obstacle) {
-            (None, None) => Ok(Old::HandOver),
-            (None, Some(_)) => Ok(Old::Drain),
-            (Some(Old::HandOver), Some((handler, what))) => {
+            (None, None) => Ok(OldConnections::HandOver),
+            (None, Some(_)) => Ok(OldConnections::Drain),
+            (Some(OldConnections::HandOver), Some((handler, what))) => {
                 Err(SwapError::HandOver(handler.source().to_owned(), what))
             }
             (Some(mode), _) => Ok(mode),
@@ -69,30 +95,33 @@ impl SwapOptions {
     }
 }
 
-/// What a swap came to.
+/// The result of a swap.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Swapped {
-    /// The version that is current now.
+    /// The number of the version that is current now.
     pub version: u32,
-    /// False if the service had this very component already and nothing was
-    /// done.
+    /// False if the component is the same as the current one, and nothing was done.
     pub changed: bool,
-    /// What becomes of the connections of the version before, if it changed.
-    pub old: Option<Old>,
+    /// What becomes of the connections of the version before. `None` if nothing was
+    /// done.
+    pub old: Option<OldConnections>,
     /// How many connections the version before still serves.
     pub staying: u64,
-    /// How many of its connections failed while they were to be handed over.
+    /// How many connections of the version before failed while they were to be handed
+    /// over.
     #[serde(default)]
     pub lost: u64,
-    /// SHA-256 of its component file, in hexadecimal.
+    /// SHA-256 of the current version's component file, in hexadecimal.
     pub sha256: String,
 }
 
 impl Swapped {
-    /// Waits until the connections of the version before are handed over.
+    /// Waits until the connections of the version before are handed over or stay, but
+    /// for at most [`SETTLING`]. Then counts them.
     pub(super) async fn settle(&mut self, old: &Version) {
-        if self.old == Some(Old::HandOver) {
+        if self.old == Some(OldConnections::HandOver) {
             let _ = tokio::time::timeout(SETTLING, old.left()).await;
             self.staying = old.served();
             self.lost = old.lost();
@@ -100,12 +129,14 @@ impl Swapped {
     }
 }
 
-/// How long a swap waits for connections to be handed over; longer than a shared
+/// How long a swap waits for connections to be handed over. Longer than a shared
 /// instance gathers them.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// Why the old version goes on. One line each.
+/// Why a swap or a rollback did not happen, so that the old version serves on. One line
+/// each.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SwapError {
     /// Another swap is under way.
     #[error("a swap of {0} is under way; try again when it is done")]
@@ -113,10 +144,10 @@ pub enum SwapError {
     /// The service is ending.
     #[error("{0} is draining and takes no new version")]
     Ending(String),
-    /// There is no component.
+    /// The component cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// It cannot be a handler of this service.
+    /// The component cannot be a handler of this service.
     #[error(transparent)]
     Handler(#[from] HandlerError),
     /// One of the versions cannot hand connections over.
@@ -138,7 +169,7 @@ pub enum SwapError {
         /// Why it was taken back.
         reason: String,
     },
-    /// Another version than the one before was named.
+    /// A version was named that is not the one before.
     #[error(
         "{0} can go back to version {2} only, not to version {1}; swap its component in instead"
     )]
@@ -151,45 +182,31 @@ pub enum SwapError {
     Host(String),
 }
 
-/// The versions that are not current.
-#[derive(Default)]
-pub(crate) struct History {
-    /// The handler to go back to.
-    pub(crate) previous: Option<Previous>,
-    /// Versions that still have connections.
-    retired: Vec<Arc<Version>>,
-    /// What versions that are gone have done.
-    pub(crate) handled: u64,
-    pub(crate) failures: FailureCounts,
-    pub(crate) hand_overs: HandOverCounts,
-    /// Why the last rollback happened, and of which version.
-    pub(crate) rolled_back: Option<String>,
-}
-
 /// The component to swap in.
 enum Incoming {
     /// A file, or `builtin:NAME`, that is still to be read.
     Named(OsString),
-    /// One that came from elsewhere, and what its source is called.
+    /// A component that is here already, and the name of its source.
     Sent(String, Component),
 }
 
-impl Remote {
-    /// Puts the component that `source` names (a file, or `builtin:NAME`) in the
-    /// place of the current one.
+impl ServiceHandle {
+    /// Puts the component that `source` names (a file, or `builtin:NAME`) in the place
+    /// of the current one.
     ///
-    /// Returns when it is current, or with the reason why it is not. Where
-    /// connections are handed over it returns when they are, but waits no longer
-    /// than two seconds for those that are slow to leave. The swap goes on if the
-    /// caller gives up waiting. It runs on the caller's Tokio runtime, which must have
-    /// I/O and time, and on the service's if the caller has none.
+    /// Returns when the component is current, or with the reason why it is not. If
+    /// connections are handed over, it returns when they are, but waits at most two
+    /// seconds for slow ones. If the caller gives up waiting, the swap still happens.
+    /// It runs on the caller's Tokio runtime, which must have I/O and time, and on the
+    /// service's if the caller has none.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
         let guard = self.try_begin()?;
         self.run(guard, Incoming::Named(source.into()), options)
             .await
     }
 
-    /// The same after the swap that is under way, if there is one.
+    /// Does the same as [`swap`](Self::swap), but first waits for a swap that is under
+    /// way.
     pub async fn swap_in_turn(
         &self,
         source: &OsStr,
@@ -200,8 +217,8 @@ impl Remote {
             .await
     }
 
-    /// The same as [`swap`](Self::swap) for a component that is here already;
-    /// `source` is what the service's status says of it.
+    /// Does the same as [`swap`](Self::swap) with a component that is here already.
+    /// `source` is its source in the service's status.
     pub async fn swap_component(
         &self,
         source: &str,
@@ -213,11 +230,13 @@ impl Remote {
         self.run(guard, incoming, options).await
     }
 
+    /// Takes the lock of swaps. An error if a swap is under way.
     fn try_begin(&self) -> Result<OwnedMutexGuard<()>, SwapError> {
         let guard = Arc::clone(&self.shared.swapping).try_lock_owned();
-        guard.map_err(|_| SwapError::Busy(self.shared.name.to_string()))
+        guard.map_err(|_| SwapError::Busy(self.shared.name().to_owned()))
     }
 
+    /// Runs the swap as a task, which ends with `guard` dropped, and waits for it.
     async fn run(
         &self,
         guard: OwnedMutexGuard<()>,
@@ -225,15 +244,14 @@ impl Remote {
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         let service = Arc::clone(&self.shared);
-        // A task of its own, so that a caller who goes away leaves nothing half
-        // done.
-        let runtime = match (Handle::try_current(), self.shared.runtime()) {
+        // A task, so that a caller who goes away leaves nothing half done.
+        let runtime = match (Handle::try_current(), self.shared.versions.runtime()) {
             (Ok(runtime), _) => runtime,
             (Err(_), Some(runtime)) => runtime.clone(),
-            (Err(_), None) => return Err(SwapError::Ending(service.name.to_string())),
+            (Err(_), None) => return Err(SwapError::Ending(service.name().to_owned())),
         };
         let swapping = runtime.spawn(async move {
-            let old = service.current.load_full();
+            let old = service.versions.current();
             let mut result = service.swap(incoming, options).await;
             drop(guard);
             if let Ok(swapped) = &mut result {
@@ -249,29 +267,31 @@ impl Remote {
 
     /// Stops accepting and lets open connections finish.
     pub fn drain(&self) {
-        self.shared.enter(Phase::Draining);
+        self.shared.versions.enter(Phase::Draining);
     }
 }
 
 impl Shared {
+    /// Compiles and tries the component, and then makes it current.
     async fn swap(
         self: &Arc<Self>,
         incoming: Incoming,
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
-        let current = self.current.load_full();
+        let versions = &self.versions;
+        let current = versions.current();
         let handler = {
             let handler = Arc::clone(&current.handler);
-            // Reading and compiling take a while, and the caller's thread may
-            // have others to answer.
+            // Reading and compiling take a while, and the caller's thread may have
+            // other requests to answer.
             aside("swap", move || load(incoming, &handler))
                 .await
                 .map_err(|error| SwapError::Host(error.to_string()))??
         };
         let Some(handler) = handler else {
             return Ok(Swapped {
-                version: current.number,
+                version: current.number.get(),
                 changed: false,
                 old: None,
                 staying: 0,
@@ -281,26 +301,27 @@ impl Shared {
         };
         let handler = Arc::new(handler);
         let old = options.old_mode(&current.handler, &handler)?;
-        handler.probe(self.scope(None)).await?;
+        handler.try_instantiate(versions.scope(None)).await?;
         if let Some(probe) = &options.probe {
-            probe.run(self, Arc::clone(&handler)).await?;
+            probe.run(versions, Arc::clone(&handler)).await?;
         }
         let version = self.activate(handler, Origin::Swap, None, old)?;
         self.end_old(&current, old, options.drain_timeout);
         let is_limited = match old {
-            Old::Abort => true,
-            Old::Drain => options.drain_timeout.is_some(),
-            Old::HandOver => false,
+            OldConnections::Abort => true,
+            OldConnections::Drain => options.drain_timeout.is_some(),
+            OldConnections::HandOver => false,
         };
         if is_limited {
-            // A limit that is asked for holds for all that is not on the new version;
-            // without one each version keeps its own.
-            for earlier in self.retired() {
+            // A limit that is asked for holds for all versions that are not current;
+            // without it each version keeps its own.
+            let retired = versions.history().retired().to_vec();
+            for earlier in retired {
                 self.end_old(&earlier, old, options.drain_timeout);
             }
         }
         Ok(Swapped {
-            version: version.number,
+            version: version.number.get(),
             changed: true,
             old: Some(old),
             staying: current.served(),
@@ -309,56 +330,53 @@ impl Shared {
         })
     }
 
+    /// An error if the service is ending.
     pub(super) fn check_serving(&self) -> Result<(), SwapError> {
-        if self.phase() == Phase::Serving {
+        if self.versions.phase() == Phase::Serving {
             Ok(())
         } else {
-            Err(SwapError::Ending(self.name.to_string()))
+            Err(SwapError::Ending(self.name().to_owned()))
         }
     }
 
-    /// Makes `handler` current and retires the version before.
+    /// Makes `handler` current, and retires the version before. With a hand-over it
+    /// asks the connections of the version before to go to the new one, and again those
+    /// of earlier versions that were asked before.
     pub(super) fn activate(
         self: &Arc<Self>,
         handler: Arc<Handler>,
         origin: Origin,
         reason: Option<&str>,
-        mode: Old,
+        mode: OldConnections,
     ) -> Result<Arc<Version>, SwapError> {
-        let mut history = self.history();
-        // Whoever ends the service holds the lock for it.
+        let versions = &self.versions;
+        let mut history = versions.history();
+        // The phase changes only under this lock, so the service cannot end in between.
         self.check_serving()?;
-        let number = self.current.load().number + 1;
-        let version = Version::new(number, handler, origin, Arc::clone(&self.failed));
-        dispatch::start(self, &version).map_err(|error| SwapError::Host(error.to_string()))?;
-        let hand_over = mode == Old::HandOver;
-        let dispatches = [&version, &*self.current.load()].map(|it| it.handler.shares_instance());
-        if hand_over && dispatches == [true, true] {
-            self.current.load().hold_gate_of(&version);
+        let version = versions.next(handler, origin);
+        dispatch::start(versions, &version).map_err(|error| SwapError::Host(error.to_string()))?;
+        let hand_over = mode == OldConnections::HandOver;
+        let current = versions.current();
+        let share = [&version, &current].map(|it| it.handler.shares_instance());
+        if hand_over && share == [true, true] {
+            current.hold_gate_of(&version);
         }
         version.open_gate();
-        let old = self.current.swap(Arc::clone(&version));
-        old.retire(reason);
-        history.previous = Some(Previous {
-            number: old.number,
-            handler: Arc::clone(&old.handler),
-            condemned: None,
-        });
-        history.retired.push(Arc::clone(&old));
-        history.forget_ended();
+        let old = versions.replace(&mut history, &version, reason);
         if hand_over {
-            old.ask(number);
+            old.ask(version.number);
         }
         if hand_over && version.handler.takes_over() {
-            // Those who stayed when they were asked before get another chance.
-            for earlier in history.retired.iter().filter(|it| it.asks_for() > 0) {
-                earlier.ask(number);
+            // Connections that stayed when they were asked before are asked again.
+            let retired = history.retired().iter();
+            for earlier in retired.filter(|it| it.asks_for().is_some()) {
+                earlier.ask(version.number);
             }
         }
         drop(history);
         tracing::info!(
-            service = &*self.name,
-            version = number,
+            service = self.name(),
+            version = version.number.get(),
             source = version.handler.source(),
             sha256 = version.handler.digest(),
             reason,
@@ -367,18 +385,24 @@ impl Shared {
         Ok(version)
     }
 
-    /// Sees to the connections of a version that is no longer current.
-    pub(super) fn end_old(&self, old: &Arc<Version>, mode: Old, timeout: Option<Duration>) {
+    /// Ends the connections of a version that is no longer current: at once, after a
+    /// time, or, if they are handed over without a time-out, not at all.
+    pub(super) fn end_old(
+        &self,
+        old: &Arc<Version>,
+        mode: OldConnections,
+        timeout: Option<Duration>,
+    ) {
         let timeout = match (mode, timeout) {
-            (Old::Abort, _) => return old.abort(),
+            (OldConnections::Abort, _) => return old.abort(),
             (_, Some(timeout)) => timeout,
-            (Old::Drain, None) => self.limits.drain_timeout,
-            (Old::HandOver, None) => return,
+            (OldConnections::Drain, None) => self.versions.limits.drain_timeout,
+            (OldConnections::HandOver, None) => return,
         };
-        // Does not keep it: it is gone with its last connection.
+        // A weak reference: the version must be able to go with its last connection.
         let old = Arc::downgrade(old);
-        let name = Arc::clone(&self.name);
-        self.spawn_task(async move {
+        let name = Arc::clone(&self.versions.service);
+        self.versions.spawn_task(async move {
             tokio::time::sleep(timeout).await;
             let Some(old) = old.upgrade() else {
                 return;
@@ -387,7 +411,7 @@ impl Shared {
             if connections > 0 {
                 tracing::warn!(
                     service = &*name,
-                    version = old.number,
+                    version = old.number.get(),
                     connections,
                     "drain timeout of the version, closing what is open"
                 );
@@ -395,47 +419,10 @@ impl Shared {
             old.abort();
         });
     }
-
-    /// All versions that may have connections, the current one last.
-    pub(crate) fn versions(&self) -> Vec<Arc<Version>> {
-        self.versions_in(&mut self.history())
-    }
-
-    /// The versions that are not current and may have connections.
-    fn retired(&self) -> Vec<Arc<Version>> {
-        self.history().retired.clone()
-    }
-
-    pub(crate) fn versions_in(&self, history: &mut History) -> Vec<Arc<Version>> {
-        history.forget_ended();
-        let mut versions = history.retired.clone();
-        versions.push(self.current.load_full());
-        versions
-    }
-
-    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl History {
-    /// Keeps the sums of versions that have no connections any more, and not
-    /// the versions.
-    pub(crate) fn forget_ended(&mut self) {
-        let (gone, kept) = std::mem::take(&mut self.retired)
-            .into_iter()
-            .partition(|version: &Arc<Version>| version.has_ended());
-        self.retired = kept;
-        for version in gone {
-            self.handled += version.handled();
-            self.failures.add(&version.failures());
-            self.hand_overs.add(version.hand_overs());
-        }
-    }
-}
-
-/// Compiles what comes for the service that `current` serves. Nothing if it is
-/// the same component.
+/// Compiles the component for the service that `current` serves. `None` if it is the
+/// current component.
 fn load(incoming: Incoming, current: &Handler) -> Result<Option<Handler>, SwapError> {
     let (source, component) = match incoming {
         Incoming::Named(source) => {

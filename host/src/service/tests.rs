@@ -1,11 +1,9 @@
-//! Services inside of the test's process, for faults that no peer and no guest of the
+//! Services inside the test's process, for faults that no peer and no guest of the
 //! other tests can cause.
 
-use crate::builtin;
+use crate::component::builtin;
 use crate::dispatch::fault;
-use crate::{
-    Dispatch, Handler, HandlerOptions, Limits, RollbackPolicy, Service, ServiceOptions, Status,
-};
+use crate::{Dispatch, Handler, HandlerOptions, Limits, Service, ServiceOptions, Status};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -27,12 +25,9 @@ fn start(test: &str, guest: &str, dispatch: Dispatch, limits: Limits) -> Service
     let mut options = HandlerOptions::new(dispatch);
     options.limits = limits;
     let handler = Handler::new(&source, &component, options).unwrap();
-    let options = ServiceOptions {
-        // One of its own for each, by which a fault is armed.
-        name: format!("{test}-{guest}-{dispatch}"),
-        listen: vec!["tcp://127.0.0.1:0".parse().unwrap()],
-        rollback: RollbackPolicy::default(),
-    };
+    // A name of its own, because a fault is armed by name.
+    let name = format!("{test}-{guest}-{dispatch}");
+    let options = ServiceOptions::new(&name, ["tcp://127.0.0.1:0".parse().unwrap()]);
     Service::start(options, handler).unwrap()
 }
 
@@ -50,11 +45,11 @@ fn echoes(service: &Service) -> bool {
     stream.read_exact(&mut answer).is_ok() && &answer == b"hello\n"
 }
 
-/// The status at which `wanted` is true.
+/// Waits until `wanted` is true of the status, and returns that status.
 fn status_when(service: &Service, wanted: impl Fn(&Status) -> bool) -> Status {
     let begun = std::time::Instant::now();
     loop {
-        let status = service.remote().status();
+        let status = service.handle().status();
         if wanted(&status) {
             return status;
         }
@@ -63,8 +58,8 @@ fn status_when(service: &Service, wanted: impl Fn(&Status) -> bool) -> Status {
     }
 }
 
-/// A panic of a driver costs the connections of its instance; they are counted, and
-/// the next one is served.
+/// A panic of a driver costs the connections of its instance. They are counted, and the
+/// next connection is served.
 #[test]
 fn a_driver_that_panics_is_replaced() {
     for (guest, dispatch) in PAIRS {
@@ -85,7 +80,7 @@ fn a_driver_that_panics_is_replaced() {
     }
 }
 
-/// One that dies at every connection is no service any more, and says so.
+/// If the driver dies at every connection, the service ends with an error that says so.
 #[test]
 fn a_driver_that_panics_again_and_again_ends_the_service() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -108,7 +103,8 @@ fn a_driver_that_panics_again_and_again_ends_the_service() {
     }
 }
 
-/// Every limit without an end is one, and no instant is reckoned that cannot be.
+/// A limit may be as long as a `Duration` can be: instants that do not exist are not
+/// computed.
 #[test]
 fn limits_for_ever_harm_nothing() {
     let limits = Limits {
@@ -129,7 +125,7 @@ fn limits_for_ever_harm_nothing() {
         stream.write_all(b"one").unwrap();
         stream.read_exact(&mut answer).unwrap();
         let new = format!("builtin:{}", guest.replace("echo", "upper"));
-        let swapping = service.remote();
+        let swapping = service.handle();
         let swapped = runtime
             .block_on(swapping.swap(&new, Default::default()))
             .unwrap();
@@ -147,7 +143,7 @@ fn limits_for_ever_harm_nothing() {
 }
 
 /// No version becomes current after the service was told to end, so an end never waits
-/// for a connection that a swap has taken along.
+/// for a connection that a swap has moved to a new version.
 #[test]
 fn an_abort_ends_the_service_whatever_is_swapped() {
     let runtime = || {
@@ -159,7 +155,7 @@ fn an_abort_ends_the_service_whatever_is_swapped() {
     let mut peer = connect(&service);
     peer.write_all(b"hello\n").unwrap();
     peer.read_exact(&mut [0; 6]).unwrap();
-    let remote = service.remote();
+    let remote = service.handle();
     let (swapped, is_swapped) = std::sync::mpsc::channel();
     let swapping = std::thread::spawn(move || {
         let builds = ["builtin:upper-blocking", "builtin:echo-blocking"];
@@ -167,7 +163,7 @@ fn an_abort_ends_the_service_whatever_is_swapped() {
             if let Err(error) = runtime().block_on(remote.swap(build, Default::default())) {
                 return error.to_string();
             }
-            // The test may have what it waited for.
+            // The test may have stopped waiting.
             let _ = swapped.send(());
         }
         unreachable!("the builds never end");

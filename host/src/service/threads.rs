@@ -1,18 +1,18 @@
-//! Threads that a runtime is going to need.
+//! Checks that the system gives a runtime its threads, before the runtime is made.
 
 use std::io;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long ended threads may take to be gone for the system.
+/// How long the system may still count threads that have ended.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Says whether the system gives `count` threads at once.
+/// Checks that the system gives `count` threads at once.
 ///
-/// Tokio's builder panics where it does not (tokio-rs/tokio#6167), and while it
-/// unwinds it waits for ever for those threads that it got. The threads made here are
-/// gone when this returns.
+/// Tokio's builder panics if it does not, and waits forever for the threads that it got
+/// while it unwinds (tokio-rs/tokio#6167). The threads that are made here are gone when
+/// this returns, unless the system still counts them after [`PATIENCE`].
 pub(super) fn check(count: usize) -> io::Result<()> {
     let before = running();
     let mut threads: Vec<(mpsc::Sender<()>, JoinHandle<()>)> = Vec::with_capacity(count);
@@ -21,7 +21,7 @@ pub(super) fn check(count: usize) -> io::Result<()> {
         // The thread lives until its sender is dropped.
         let (end, ended) = mpsc::channel::<()>();
         let spawned = thread::Builder::new().spawn(move || {
-            // It is an error, when the sender is dropped.
+            // An error, when the sender is dropped.
             let _ = ended.recv();
         });
         match spawned {
@@ -36,7 +36,7 @@ pub(super) fn check(count: usize) -> io::Result<()> {
         drop(end);
         let _ = thread.join();
     }
-    // A thread that was joined counts for a moment longer.
+    // The system counts a thread for a moment after it was joined.
     let begun = std::time::Instant::now();
     while running() > before && begun.elapsed() < PATIENCE {
         thread::yield_now();
@@ -44,7 +44,7 @@ pub(super) fn check(count: usize) -> io::Result<()> {
     result
 }
 
-/// The threads of this process; 0 where the system does not say.
+/// The number of threads of this process. 0 if the system does not say.
 fn running() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }

@@ -1,9 +1,10 @@
-//! The socket options that WASI names, on an accepted connection.
+//! The socket options of WASI, on an accepted connection.
 //!
-//! Units are WASI's: nanoseconds and bytes. A value that is out of range but
-//! not zero is clamped, as the interface says.
+//! The units are those of WASI: nanoseconds and bytes. Zero is refused. Any other
+//! value that is out of range is clamped, as the interface says.
 
-use crate::sockets::connection::Connection;
+use crate::connection::Connection;
+use crate::connection::peer::Peer;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::net::SocketAddr;
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 type Result<T> = std::result::Result<T, Errno>;
 
-/// Linux keeps keep-alive times in seconds, up to this many.
+/// The largest keep-alive time of Linux, in seconds.
 const MAX_KEEP_ALIVE_SECONDS: u64 = 32767;
-/// And this many probes.
+/// The largest number of keep-alive probes of Linux.
 const MAX_KEEP_ALIVE_COUNT: u32 = 127;
 
 impl Connection {
@@ -52,16 +53,18 @@ impl Connection {
 
     pub(super) fn hop_limit(&self) -> Result<u8> {
         match self.peer() {
-            SocketAddr::V4(_) => sockopt::ip_ttl(self)?.try_into().map_err(|_| Errno::INVAL),
-            SocketAddr::V6(_) => sockopt::ipv6_unicast_hops(self),
+            Peer::Ip(SocketAddr::V4(_)) => {
+                sockopt::ip_ttl(self)?.try_into().map_err(|_| Errno::INVAL)
+            }
+            Peer::Ip(SocketAddr::V6(_)) => sockopt::ipv6_unicast_hops(self),
         }
     }
 
     pub(super) fn set_hop_limit(&self, value: u8) -> Result<()> {
         let value = not_zero(value)?;
         match self.peer() {
-            SocketAddr::V4(_) => sockopt::set_ip_ttl(self, value.into()),
-            SocketAddr::V6(_) => sockopt::set_ipv6_unicast_hops(self, Some(value)),
+            Peer::Ip(SocketAddr::V4(_)) => sockopt::set_ip_ttl(self, value.into()),
+            Peer::Ip(SocketAddr::V6(_)) => sockopt::set_ipv6_unicast_hops(self, Some(value)),
         }
     }
 
@@ -93,13 +96,15 @@ fn nanoseconds(time: Duration) -> u64 {
     time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// Whole seconds, at least one: the kernel would take a fraction for zero.
+/// Returns whole seconds, at least one: the kernel would read a fraction of a
+/// second as zero.
 fn keep_alive_time(nanoseconds: u64) -> Result<Duration> {
     let seconds = not_zero(nanoseconds)?.div_ceil(1_000_000_000);
     Ok(Duration::from_secs(seconds.min(MAX_KEEP_ALIVE_SECONDS)))
 }
 
-/// Linux keeps twice what was asked for and reports that, see socket(7).
+/// Returns half of a buffer size: Linux doubles the size that was asked for, and
+/// reports the double (socket(7)).
 fn halved(size: usize) -> u64 {
     size as u64 / 2
 }

@@ -1,9 +1,8 @@
 //! WASI 0.2: an accepted connection as `tcp-socket`, `input-stream` and
 //! `output-stream`.
 
-use crate::guest::State;
-use crate::sockets::connection::{Connection, Held, MAX_TRANSFER};
-use crate::sockets::{Sockets, SocketsView, push_socket};
+use crate::connection::{Connection, Held, MAX_TRANSFER};
+use crate::sockets::{Sockets, SocketsStore, SocketsView, push_socket};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -21,22 +20,22 @@ use wasmtime_wasi::p2::{
     SocketError, SocketResult, StreamError, StreamResult,
 };
 
-/// What `accept` returns in WASI 0.2.
+/// The three resources that `accept` returns in WASI 0.2.
 pub(crate) type Triple = (
     Resource<TcpSocket>,
     Resource<DynInputStream>,
     Resource<DynOutputStream>,
 );
 
-/// Puts our `wasi:sockets/tcp` in the place of wasmtime-wasi's.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    add_tcp_to_linker::<State, Sockets>(linker, State::sockets)
+/// Replaces wasmtime-wasi's `wasi:sockets/tcp` by ours.
+pub(crate) fn add_to_linker<T: SocketsStore>(linker: &mut Linker<T>) -> Result<()> {
+    add_tcp_to_linker::<T, Sockets>(linker, T::sockets)
 }
 
 /// Puts a connection into a guest's table.
 ///
-/// The streams are no children of the socket, so a guest may drop the three in
-/// any order.
+/// The streams are not children of the socket, so a guest may drop the three in any
+/// order.
 pub(crate) fn push(table: &mut ResourceTable, connection: &Arc<Connection>) -> Result<Triple> {
     let socket = push_socket(table, connection)?;
     let input: DynInputStream = Box::new(Input(connection.hold()));
@@ -47,6 +46,7 @@ pub(crate) fn push(table: &mut ResourceTable, connection: &Arc<Connection>) -> R
     Ok((socket, table.push(input)?, table.push(output)?))
 }
 
+/// The `input-stream` of a connection.
 struct Input(Held);
 
 #[async_trait]
@@ -64,7 +64,8 @@ impl InputStream for Input {
         }
     }
 
-    /// Reads first and waits second: what is there already costs no wait.
+    /// Reads first and waits second, so that input that is there already needs no
+    /// wait.
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
         let mut interrupted = false;
         loop {
@@ -85,7 +86,7 @@ impl Pollable for Input {
 }
 
 impl Input {
-    /// Waits for something to read. True if the wait was interrupted.
+    /// Waits for input. Returns true if the wait was interrupted.
     async fn wait(&self) -> bool {
         let Some(connection) = self.0.get() else {
             return false;
@@ -93,15 +94,16 @@ impl Input {
         let readable = std::future::poll_fn(|cx| connection.poll_readable(cx));
         let interrupted = connection.unless_told(readable).await;
         if interrupted {
-            connection.interrupted();
+            connection.clear_interrupt();
         }
         interrupted
     }
 }
 
+/// The `output-stream` of a connection.
 struct Output {
     held: Held,
-    /// What the last `check-write` allows still to be written.
+    /// How many bytes the last `check-write` still permits.
     permit: usize,
 }
 
@@ -126,24 +128,24 @@ impl OutputStream for Output {
         self.connection()?.write(bytes).map_err(stream_error)
     }
 
-    /// Nothing to start: the host sends by itself what the kernel did not take.
+    /// Does nothing: the host sends without a request what the kernel did not take.
     fn flush(&mut self) -> StreamResult<()> {
         Ok(())
     }
 
-    /// Waits once. No permit is given if the wait was interrupted.
+    /// Waits once. If the wait was interrupted, it permits no bytes.
     async fn write_ready(&mut self) -> StreamResult<usize> {
         let connection = self.connection()?;
         if flushed_or_told(&connection).await {
-            connection.interrupted();
+            connection.clear_interrupt();
             self.permit = 0;
             return Ok(0);
         }
         self.check_write()
     }
 
-    /// As by default; but an interruption is left for a call that can tell the
-    /// guest of it, as the next `blocking-splice` does.
+    /// Does what the default implementation does. But it keeps an interruption for
+    /// a later call that can report it to the guest, as `blocking-splice` does.
     async fn blocking_write_and_flush(&mut self, mut bytes: Bytes) -> StreamResult<()> {
         let connection = self.connection()?;
         loop {
@@ -152,7 +154,7 @@ impl OutputStream for Output {
             if bytes.is_empty() {
                 break;
             }
-            // An error is for the next check-write to report.
+            // The next check-write reports an error.
             let _ = std::future::poll_fn(|cx| connection.poll_flush(cx)).await;
         }
         flushed_or_told(&connection).await;
@@ -169,40 +171,43 @@ impl Pollable for Output {
         if let Some(connection) = self.held.get()
             && flushed_or_told(&connection).await
         {
-            connection.interrupted();
+            connection.clear_interrupt();
         }
     }
 }
 
 impl Output {
-    /// The connection; a closed stream once its handler is done.
+    /// Returns the connection. Once its handler is done, the stream is closed.
     fn connection(&self) -> StreamResult<Arc<Connection>> {
         self.held.get().ok_or(StreamError::Closed)
     }
 }
 
-/// Waits until all is sent. True if the question whether the connection is to be
-/// handed over came first.
+/// Waits until all output is sent. Returns true if the connection was asked to
+/// leave before that.
 async fn flushed_or_told(connection: &Connection) -> bool {
-    // An error is for the next check-write to report.
+    // The next check-write reports an error.
     let flushed = std::future::poll_fn(|cx| connection.poll_flush(cx).map(drop));
     connection.unless_told(flushed).await
 }
 
 fn stream_error(error: io::Error) -> StreamError {
     match error.kind() {
-        // As wasmtime-wasi has it.
+        // As in wasmtime-wasi.
         io::ErrorKind::BrokenPipe => StreamError::Closed,
         _ => StreamError::LastOperationFailed(error.into()),
     }
 }
 
-/// What a connected socket answers to `bind`, `connect`, `listen` and `accept`.
+/// The error of a connected socket for `bind`, `connect`, `listen` and `accept`.
 const CONNECTED: ErrorCode = ErrorCode::InvalidState;
-/// And to the `finish-` of an operation that was never started.
+/// The error for the `finish-` of an operation that was never started.
 const NOT_STARTED: ErrorCode = ErrorCode::NotInProgress;
-/// What a socket answers to everything once the handler of its connection is done.
+/// The error for everything once the handler of the connection is done.
 const OVER: ErrorCode = ErrorCode::InvalidState;
+
+/// The error for an address that WASI cannot express.
+const UNSUPPORTED_ADDRESS: ErrorCode = ErrorCode::NotSupported;
 
 impl Host for SocketsView<'_> {}
 
@@ -305,14 +310,20 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn local_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(accepted) => Ok(accepted.connection().ok_or(OVER)?.local_address()?.into()),
+            Some(accepted) => {
+                let local = accepted.connection().ok_or(OVER)?.local_ip()?;
+                Ok(local.ok_or(UNSUPPORTED_ADDRESS)?.into())
+            }
             None => self.0.local_address(socket),
         }
     }
 
     fn remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(accepted) => Ok(accepted.connection().ok_or(OVER)?.peer().into()),
+            Some(accepted) => {
+                let peer = accepted.connection().ok_or(OVER)?.peer();
+                Ok(peer.ip().ok_or(UNSUPPORTED_ADDRESS)?.into())
+            }
             None => self.0.remote_address(socket),
         }
     }
@@ -326,7 +337,7 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
         match self.accepted(&socket) {
-            Some(accepted) if accepted.peer.is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(accepted) if accepted.is_ipv4 => Ok(IpAddressFamily::Ipv4),
             Some(_) => Ok(IpAddressFamily::Ipv6),
             None => self.0.address_family(socket),
         }
@@ -345,8 +356,8 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn subscribe(&mut self, socket: Resource<TcpSocket>) -> Result<Resource<DynPollable>> {
         match self.accepted(&socket) {
-            // Nothing is ever in progress on a connected socket, so its
-            // pollable is ready at once, as that of one of wasmtime-wasi's.
+            // No operation is ever in progress on a connected socket. So its
+            // pollable is always ready, as in wasmtime-wasi.
             Some(_) => {
                 let ready = self.0.table.push(Ready)?;
                 wasmtime_wasi::p2::subscribe(self.0.table, ready)
@@ -377,7 +388,7 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 }
 
-/// What the pollable of a connected socket waits for.
+/// The pollable of a connected socket, which is always ready.
 struct Ready;
 
 #[async_trait]

@@ -1,22 +1,21 @@
-//! The chat room under the contract `concurrent`: a call for each member, all of
-//! them in one instance, which holds the room.
+//! The chat room under the contract `concurrent`: one call per member, all in one
+//! instance, which has the room.
 //!
-//! A call reads what its member says and, at the same time, writes to it what the
-//! others have said. Whoever puts something into the room wakes the calls of
-//! those it is for. Nobody puts anything into a room that is rather full, until
-//! what is in it has been written or it has been waited for long enough.
-
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+//! A call reads what its member says and, at the same time, writes to the member what
+//! the others have said. A call that puts a line into the room wakes the calls of the
+//! members that the line is for. While there is a hold, no call puts anything into the
+//! room.
 
 use chat_protocol::{HoldId, MemberId, MemberState, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use futures_util::future::select;
 use shell::End;
 use shell::hand_over::{ConnectionId, HandOver, WitState};
 use shell_p3::{Draining, Handler, Streams, Written, connection, peer};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::{StreamReader, StreamResult, StreamWriter};
@@ -31,24 +30,24 @@ impl Handler for Component {
         open_room()?;
         let mut member = Membership::new(connection(&socket));
         let draining = Draining::new(member.id);
-        let mut unsaid = match with_server(|server| server.taken_on.remove(&member.id)) {
+        let mut unsaid = match with_server(|server| server.accepted.remove(&member.id)) {
             Some(unsaid) => unsaid,
             None => {
                 let address = peer(&socket)?;
-                // That somebody joins is broadcast as well.
-                member.hold_back(&draining).await;
+                // The news that a member joins is broadcast too.
+                member.wait_while_held(&draining).await;
                 with_room(|room| room.join(member.id, address));
                 Vec::new()
             }
         };
         let mut streams = Streams::new(&socket);
-        let end = until_gone_or_told(
+        let end = write_and_read(
             &member,
             pin!(write(&member, &mut streams.output, &draining)),
             pin!(read(&member, &mut streams.input, &mut unsaid, &draining)),
         )
         .await;
-        if end == End::Told {
+        if end == End::HandOver {
             member.give_up(unsaid);
         }
         Ok(())
@@ -67,16 +66,18 @@ impl HandOver for Component {
         open_room()?;
         let mut member = MemberState::decode(&state.into())?;
         let unsaid = std::mem::take(&mut member.unsaid);
-        with_server(|server| server.taken_on.insert(connection, unsaid));
+        with_server(|server| server.accepted.insert(connection, unsaid));
         with_room(|room| room.put(connection, member));
         Ok(())
     }
 }
 
-/// Writes and reads at once. When either has come to its end, or the room has dropped
-/// the member, the other is given up as it is; but when they are told, each comes to
-/// an end of its own, or something would be lost.
-async fn until_gone_or_told(
+/// Writes and reads at the same time.
+///
+/// When one of them is done, or the room has dropped the member, the other is dropped as
+/// it is. But when the connection is to be handed over, each of them has to end by
+/// itself, so that no byte is lost.
+async fn write_and_read(
     member: &Membership,
     mut write: Pin<&mut impl Future<Output = End>>,
     mut read: Pin<&mut impl Future<Output = End>>,
@@ -96,39 +97,41 @@ async fn until_gone_or_told(
             reads = false;
         }
         if !writes && !reads {
-            return Poll::Ready(End::Told);
+            return Poll::Ready(End::HandOver);
         }
         member.poll_dropped(context).map(|()| End::Done)
     })
     .await
 }
 
-/// What one write to a member takes at most.
+/// The most bytes of one write to a member.
 const WRITE_LIMIT: usize = 16 * 1024;
 
-/// Writes to the member what waits for it, until it has gone.
+/// Writes the member's queue to it, until it has gone.
 async fn write(member: &Membership, output: &mut StreamWriter<u8>, draining: &Draining) -> End {
     loop {
         let pending = pin!(poll_fn(|context| member.poll_pending(context)));
-        let Some(piece) = draining.unless_told(pending).await else {
-            return End::Told;
+        let Some(piece) = draining.unless_ready(pending).await else {
+            return End::HandOver;
         };
         let length = piece.len();
         let (written, rest) = shell_p3::write(output, piece, draining).await;
-        // Until now it has counted for the queue's limit.
-        with_room(|room| room.sent(member.id, length - rest.len()));
+        // Until now these bytes counted for the limits.
+        with_room(|room| room.consume(member.id, length - rest.len()));
         if written == Written::Gone {
             return End::Done;
         }
-        if draining.was_told() {
-            return End::Told;
+        if draining.is_ready() {
+            return End::HandOver;
         }
     }
 }
 
-/// Puts into the room what the member says, until it has gone. End of file and a
-/// reset are all the same to a chat. What was read and is `unsaid` comes first, and
-/// is left when the connection is to be handed over.
+/// Puts into the room what the member says, until it has gone. End of file and a reset
+/// mean the same to a chat.
+///
+/// `unsaid` is what was read and is not in the room yet. It comes first. When the
+/// connection is to be handed over, the rest of it stays there.
 async fn read(
     member: &Membership,
     input: &mut StreamReader<u8>,
@@ -137,30 +140,30 @@ async fn read(
 ) -> End {
     say(member, unsaid, draining).await;
     let mut buffer = Vec::with_capacity(READ_LIMIT);
-    while !draining.was_told() {
+    while !draining.is_ready() {
         let result;
         (result, *unsaid) = shell_p3::read(input, buffer, draining).await;
         if result == StreamResult::Dropped {
             return End::Done;
         }
         say(member, unsaid, draining).await;
-        if draining.was_told() {
+        if draining.is_ready() {
             break;
         }
-        // The next chunk may be there already. The others write this one first,
-        // or a member who sends much would have them all dropped.
+        // The next chunk may be there already. First the other calls write this one;
+        // otherwise a member that sends much would make the room drop all others.
         wit_bindgen::yield_async().await;
         buffer = std::mem::take(unsaid);
     }
-    End::Told
+    End::HandOver
 }
 
-/// Puts into the room what was read, as holds permit it.
+/// Puts into the room what was read, as far as holds permit.
 async fn say(member: &Membership, unsaid: &mut Vec<u8>, draining: &Draining) {
     while !unsaid.is_empty() {
-        member.hold_back(draining).await;
+        member.wait_while_held(draining).await;
         if with_room(|room| room.hold()).is_some() {
-            // It was told while it waited.
+            // The connection is to be handed over.
             return;
         }
         let taken = with_room(|room| room.receive(member.id, unsaid));
@@ -168,50 +171,49 @@ async fn say(member: &Membership, unsaid: &mut Vec<u8>, draining: &Draining) {
     }
 }
 
-/// A place in the room, kept for a member before it joins, and left when it is
-/// dropped. A member is named as its connection is.
+/// A member's place in the room. It exists before the member joins; dropping it removes
+/// the member. The member's id is that of its connection.
 struct Membership {
     id: MemberId,
-    /// Whether the place is another room's, so nobody is told that it is left.
+    /// Whether the member moves to another room, so it is not removed here.
     given_up: bool,
 }
 
 impl Membership {
-    fn new(id: MemberId) -> Membership {
-        Membership {
+    fn new(id: MemberId) -> Self {
+        Self {
             id,
             given_up: false,
         }
     }
 
-    /// The member stays in the room until it is handed over, with what it has not
-    /// said.
+    /// Keeps the member in the room until it is handed over, and what it said that is
+    /// not in the room yet.
     fn give_up(&mut self, unsaid: Vec<u8>) {
         with_server(|server| server.given_up.insert(self.id, unsaid));
         self.given_up = true;
     }
 
-    /// Waits for the end of a hold, and of the next if there is one by then, but not
-    /// longer than until the connection is to be handed over.
-    async fn hold_back(&self, draining: &Draining) {
+    /// Waits until there is no hold, or the connection is to be handed over.
+    async fn wait_while_held(&self, draining: &Draining) {
         while let Some(hold) = with_room(|room| room.hold()) {
             let mut released = pin!(poll_fn(|context| self.poll_released(context, hold)));
             if with_server(|server| *server.timekeeper.get_or_insert(self.id) == self.id) {
                 let patience = pin!(wait_for(PATIENCE_NANOSECONDS));
                 let mut over = select(released, patience);
-                if draining.unless_told(Pin::new(&mut over)).await.is_none() {
-                    return self.keep_no_time();
+                if draining.unless_ready(Pin::new(&mut over)).await.is_none() {
+                    return self.stop_timing();
                 }
                 with_room(|room| room.end_hold(hold));
                 with_server(|server| server.timekeeper = None);
-            } else if draining.unless_told(released.as_mut()).await.is_none() {
+            } else if draining.unless_ready(released.as_mut()).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Another is to see to it that a hold comes to an end.
-    fn keep_no_time(&self) {
+    /// If this member is the timekeeper, leaves that to another.
+    fn stop_timing(&self) {
         let wakers = with_server(|server| {
             if server.timekeeper != Some(self.id) {
                 return Vec::new();
@@ -222,7 +224,7 @@ impl Membership {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// What waits for the member, once something does.
+    /// Ready with the front of the member's queue when that is not empty.
     fn poll_pending(&self, context: &mut Context<'_>) -> Poll<Vec<u8>> {
         self.wake_on_change(context);
         let piece = with_room(|room| room.pending(self.id, WRITE_LIMIT));
@@ -241,7 +243,7 @@ impl Membership {
         Poll::Ready(())
     }
 
-    /// Ready when `hold` is over, or when the member is to time it.
+    /// Ready when `hold` is over, or when there is no timekeeper.
     fn poll_released(&self, context: &mut Context<'_>, hold: HoldId) -> Poll<()> {
         self.wake_on_change(context);
         let timed = with_server(|server| server.timekeeper.is_some());
@@ -253,7 +255,7 @@ impl Membership {
 
     fn wake_on_change(&self, context: &mut Context<'_>) {
         with_server(|server| {
-            // One waker is enough: all that a call waits for is one task.
+            // One waker per member is enough, because a call is one task.
             server
                 .wakers
                 .entry(self.id)
@@ -268,12 +270,12 @@ impl Drop for Membership {
             with_room(|room| room.leave(self.id));
         }
         with_server(|server| server.wakers.remove(&self.id));
-        self.keep_no_time();
+        self.stop_timing();
     }
 }
 
 thread_local! {
-    /// Empty until the first member, whose call can say that an option is bad.
+    /// Empty until the first member comes: its call can return that an option is wrong.
     static SERVER: RefCell<Option<Server>> = const { RefCell::new(None) };
 }
 
@@ -288,24 +290,24 @@ fn open_room() -> Result<(), String> {
 
 struct Server {
     room: Room,
-    /// Those who came from another room and whose calls are still to come, with what
-    /// they have not said.
-    taken_on: BTreeMap<MemberId, Vec<u8>>,
-    /// Those who are to go to another room and whose calls have returned, with what
-    /// they have not said.
+    /// Members that came from another room and have no call yet, with what they said that
+    /// is not in the room yet.
+    accepted: BTreeMap<MemberId, Vec<u8>>,
+    /// Members that move to another room and whose calls have returned, with what they
+    /// said that is not in the room yet.
     given_up: BTreeMap<MemberId, Vec<u8>>,
-    /// The calls that wait for something to happen to their member.
+    /// The wakers of the calls that wait for a change of their member.
     wakers: BTreeMap<MemberId, Waker>,
-    /// Who sees to it that a hold comes to an end. A timer for each of those who
-    /// wait would be a thousand at a time.
+    /// The member whose call ends a hold by time. One timer is enough, and each waiting
+    /// call would otherwise have its own.
     timekeeper: Option<MemberId>,
 }
 
 impl Server {
-    fn new(room: Room) -> Server {
-        Server {
+    fn new(room: Room) -> Self {
+        Self {
             room,
-            taken_on: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             given_up: BTreeMap::new(),
             wakers: BTreeMap::new(),
             timekeeper: None,
@@ -321,8 +323,8 @@ fn with_server<R: Default>(act: impl FnOnce(&mut Server) -> R) -> R {
     SERVER.with_borrow_mut(|server| server.as_mut().map(act).unwrap_or_default())
 }
 
-/// Does something in the room, prints what was broadcast by that, and wakes those
-/// whom it concerns: everybody if it has ended a hold.
+/// Does something in the room, and prints what was broadcast by it. Wakes the calls of
+/// the members that it concerns; these are all members if a hold has ended.
 fn with_room<R: Default>(act: impl FnOnce(&mut Room) -> R) -> R {
     let (result, mut log, wakers) = with_server(|server| {
         let hold = server.room.hold();

@@ -1,17 +1,16 @@
-//! The chat room under the contract `evented`: one instance holds the room, and
-//! writes to a member only what its connection takes at once.
+//! The chat room under the contract `evented`: one instance has the room, and writes to a
+//! member only what its connection takes at once.
 //!
-//! While there is a hold nobody is read from: who has something to say is put at
-//! rest until the hold is over, because enough was written or by a tick.
-
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+//! During a hold no member is read from: a connection with input is put at rest until
+//! the hold is over. A hold ends when enough was written, or by a tick.
 
 use chat_protocol::{HoldId, MemberState, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use protocol::State;
 use shell::hand_over::{HandOver, WitState};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Opened};
 use shell_p2::{CHUNK, peer};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wasi::io::streams::StreamError;
 
 struct Component;
@@ -26,7 +25,7 @@ thread_local! {
             shell::option_or_trap("ROOM_LIMIT"),
         ),
         connections: BTreeMap::new(),
-        taken_on: BTreeSet::new(),
+        accepted: BTreeSet::new(),
         skipped: None,
         held_back: BTreeSet::new(),
         unsaid: VecDeque::new(),
@@ -35,18 +34,18 @@ thread_local! {
     });
 }
 
-/// A connection is a member of the room by its own identifier.
+/// The member's id is that of its connection.
 struct Server {
     room: Room,
     connections: BTreeMap<ConnectionId, Connection>,
-    /// Those who came from another room and whose connections are still to come.
-    taken_on: BTreeSet<ConnectionId>,
-    /// The first who was ready in the last turn and not read from.
+    /// Members that came from another room and whose connections are not opened yet.
+    accepted: BTreeSet<ConnectionId>,
+    /// The first connection that was readable in the last turn and was not read.
     skipped: Option<ConnectionId>,
-    /// Those at rest because of a hold.
+    /// Connections that are at rest because of a hold.
     held_back: BTreeSet<ConnectionId>,
-    /// What was read when a hold began and is not in the room yet. More than one has
-    /// such only after they came from another room.
+    /// What was read when a hold began and is not in the room yet. There is more than one
+    /// entry only after members have come from another room.
     unsaid: VecDeque<(ConnectionId, Vec<u8>)>,
     /// The hold that the next tick is to end.
     timed: Option<HoldId>,
@@ -58,15 +57,15 @@ impl Handler for Component {
         SERVER.with_borrow_mut(|server| {
             let mut readable = Vec::new();
             for event in events {
-                readable.extend(server.event(event));
+                readable.extend(server.handle_event(event));
                 // Many may join in one turn.
                 if server.room.is_busy() {
                     server.deliver();
                 }
             }
-            server.go_on();
+            server.deliver_and_release();
             server.receive_from(readable);
-            server.go_on();
+            server.deliver_and_release();
             server.set_timer();
             shell::print_log(&mut server.room.take_log());
             std::mem::take(&mut server.changes)
@@ -105,12 +104,12 @@ impl Server {
             self.unsaid.push_back((id, unsaid));
         }
         self.room.put(id, member);
-        self.taken_on.insert(id);
+        self.accepted.insert(id);
         Ok(())
     }
 
-    /// Does all but reading, and says from whom that remains to be done.
-    fn event(&mut self, event: Event) -> Option<ConnectionId> {
+    /// Handles an event, but does not read. Returns the connection if it is to be read.
+    fn handle_event(&mut self, event: Event) -> Option<ConnectionId> {
         match event {
             Event::Opened(opened) => self.open(opened),
             Event::Ready(ready) => {
@@ -129,8 +128,8 @@ impl Server {
 
     fn open(&mut self, opened: Opened) {
         let id = opened.connection;
-        if self.taken_on.remove(&id) {
-            // One who is no longer a member was dropped meanwhile.
+        if self.accepted.remove(&id) {
+            // The room may have dropped the member in the meantime.
             if self.room.is_member(id) {
                 self.connections.insert(id, Connection::from(opened));
                 self.write(id);
@@ -144,14 +143,14 @@ impl Server {
                 self.connections.insert(id, Connection::from(opened));
                 self.room.join(id, address);
             }
-            // It has gone already.
+            // The peer has gone already.
             Err(_) => self.changes.push(Change::Close(id)),
         }
     }
 
-    /// Reads from these until it is time to write, which also keeps a turn short.
-    /// The others will be ready in the next turn still, and the first of them comes
-    /// first then.
+    /// Reads from these connections until it is time to write. So a turn stays short.
+    /// The rest will be ready again in the next turn, which begins with the first of
+    /// them.
     fn receive_from(&mut self, mut readable: Vec<ConnectionId>) {
         if self.is_held() {
             for id in readable {
@@ -174,29 +173,29 @@ impl Server {
         }
     }
 
-    /// Whether nobody is to be read from.
+    /// Whether no connection is to be read.
     fn is_held(&self) -> bool {
         self.room.hold().is_some() || !self.unsaid.is_empty()
     }
 
-    /// Reads one chunk. The rest comes as another event, when what this one has
-    /// made wait has been written.
+    /// Reads one chunk. If there is more to read, another event says so, after the lines
+    /// of this chunk have been written.
     fn receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
         match connection.input.read(READ_LIMIT as u64) {
             Ok(chunk) => self.say(id, &chunk),
-            // End of file and a reset are all the same to a chat.
+            // End of file and a reset mean the same to a chat.
             Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => {
-                // One that says nothing and ends at once is welcomed all the same.
+                // A peer that says nothing and ends at once gets its welcome too.
                 self.write(id);
                 self.close(id);
             }
         }
     }
 
-    /// Puts a chunk into the room. What is left of it when a hold begins is kept.
+    /// Puts a chunk into the room. If a hold begins, keeps the rest of the chunk.
     fn say(&mut self, id: ConnectionId, chunk: &[u8]) {
         let taken = self.room.receive(id, chunk);
         if let Some(rest @ [_, ..]) = chunk.get(taken..) {
@@ -205,9 +204,9 @@ impl Server {
         }
     }
 
-    /// Writes, and where there is no hold, or no longer, lets those who were held
-    /// back go on.
-    fn go_on(&mut self) {
+    /// Writes what is queued. If there is no hold then, reads again from the connections
+    /// that were at rest.
+    fn deliver_and_release(&mut self) {
         self.deliver();
         if self.room.hold().is_none()
             && let Some((id, unsaid)) = self.unsaid.pop_front()
@@ -223,8 +222,8 @@ impl Server {
         }
     }
 
-    /// Sees to it that a hold comes to an end, and that what is unsaid without one
-    /// is said in the next turn.
+    /// Sets the timer that ends a hold. If there is no hold, but something to put into the
+    /// room, asks for another turn at once.
     fn set_timer(&mut self) {
         let hold = self.room.hold();
         if hold.is_none() && !self.unsaid.is_empty() {
@@ -235,8 +234,8 @@ impl Server {
         self.timed = hold;
     }
 
-    /// Writes to everybody for whom something began to wait, until nothing new
-    /// does: who is dropped or fails is announced to the others.
+    /// Writes to all members whose queues got something. This repeats, because a member
+    /// that is dropped or fails is announced to the others.
     fn deliver(&mut self) {
         loop {
             let waiting = self.room.take_waiting();
@@ -253,8 +252,8 @@ impl Server {
         }
     }
 
-    /// Writes what waits for a member as far as its connection permits it, and
-    /// waits for more permission only if something is left.
+    /// Writes a member's queue as far as its connection permits. Sets the interest in more
+    /// room only if something is left.
     fn write(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
@@ -270,14 +269,14 @@ impl Server {
                     interest |= Interest::WRITABLE;
                     break;
                 }
-                Ok(count) => self.room.sent(id, count),
+                Ok(count) => self.room.consume(id, count),
                 Err(_) => return self.close(id),
             }
         }
         if self.held_back.contains(&id) {
             interest -= Interest::READABLE;
         }
-        self.changes.extend(connection.wait_for(id, interest));
+        self.changes.extend(connection.set_interest(id, interest));
     }
 
     fn close(&mut self, id: ConnectionId) {

@@ -1,24 +1,24 @@
-//! How full the room is: what waits for all members together, and whether the
-//! readers hold back for it.
+//! How full the room is: how many bytes are in all queues together, and whether reading
+//! stops for that.
 
-/// One time during which the readers hold back. Never used twice.
+/// Identifies a hold: a time during which the shell does not read. Never used twice.
 pub type HoldId = u64;
 
-/// The bytes that wait for all members.
+/// The number of bytes in all queues, and what follows from it.
 #[derive(Debug)]
 pub(crate) struct Fill {
     bytes: usize,
     limit: usize,
-    /// What waits for those who do not read: the bytes that were left when a hold
-    /// was ended by time, or fewer since. Only the rest counts for a hold.
+    /// Bytes for members that do not read: those that were queued when a hold ended by
+    /// time, or fewer by now. They do not count for a hold.
     stuck: usize,
     hold: Option<HoldId>,
     holds: HoldId,
 }
 
 impl Fill {
-    pub(crate) fn new(limit: usize) -> Fill {
-        Fill {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
             bytes: 0,
             limit,
             stuck: 0,
@@ -33,7 +33,7 @@ impl Fill {
 
     pub(crate) fn add(&mut self, count: usize) {
         self.bytes += count;
-        // Holding back for the last eighth would be in vain for all but a few lines.
+        // In the last eighth a hold would leave room for a few lines only.
         if self.hold.is_none() && self.is_tight() && self.rest() > self.limit / 8 {
             self.holds += 1;
             self.hold = Some(self.holds);
@@ -43,13 +43,13 @@ impl Fill {
     pub(crate) fn remove(&mut self, count: usize) {
         self.bytes -= count;
         self.stuck = self.stuck.min(self.bytes);
-        // Well below where it began, or every line would wake all readers.
+        // Well below the beginning of a hold; otherwise every line would wake all readers.
         if self.bytes - self.stuck <= self.rest() / 4 {
             self.hold = None;
         }
     }
 
-    /// Whether more than half is taken of what the stuck ones leave.
+    /// Whether more than half of the limit is used, without what is stuck.
     pub(crate) fn is_tight(&self) -> bool {
         self.bytes - self.stuck > self.rest() / 2
     }
@@ -81,7 +81,7 @@ mod tests {
     }
     use Act::{Add, End, Remove};
 
-    /// What is done to a fill with a limit of 100, and the hold that results.
+    /// Does steps with a limit of 100, and checks the hold after each.
     #[track_caller]
     fn check(steps: &[(Act, Option<HoldId>)]) {
         let mut fill = Fill::new(100);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_is_stuck_does_not_count_for_a_hold() {
-        // Half and a quarter of the 40 that are left.
+        // Now the thresholds are half and a quarter of the 40 that are left.
         check(&[
             (Add(60), Some(1)),
             (End(1), None),
@@ -122,7 +122,7 @@ mod tests {
             (Add(10), None),
             (Add(1), Some(3)),
         ]);
-        // What goes out even so was not stuck.
+        // What was written after all was not stuck.
         check(&[
             (Add(60), Some(1)),
             (End(1), None),
@@ -132,7 +132,7 @@ mod tests {
         ]);
     }
 
-    /// A room that is stuck goes on after a few holds, up to its limit.
+    /// A stuck room is filled up to its limit after a few holds.
     #[test]
     fn holds_are_few() {
         check(&[

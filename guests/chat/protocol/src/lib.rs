@@ -1,11 +1,11 @@
-//! The chat family: one room, in which every line that a member sends goes to
-//! all others (C1 to C5).
+//! The chat family: one room, in which every line that a member sends goes to all other
+//! members.
 //!
-//! No I/O. The room holds what waits for each member up to a limit, and up to
-//! another for all of them together; a shell carries it to the connections, says
-//! how much has gone out, and reads no more while the room is rather full. What
-//! the members see, and what happens to one that does not read, is all decided
-//! here.
+//! There is no I/O here. The room has a queue of bytes for each member. There is a limit
+//! for each queue, and one for all queues together. A shell writes the queues to the
+//! connections, says how much it has written, and stops reading while the room is more
+//! than half full. The room decides everything else: what the members see, and what
+//! happens to a member that does not read.
 
 mod fill;
 mod limits;
@@ -13,6 +13,10 @@ mod lines;
 mod member;
 mod queue;
 
+use fill::Fill;
+use lines::Lines;
+use member::Member;
+use queue::Queue;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,23 +25,19 @@ pub use fill::HoldId;
 pub use limits::{QueueLimit, RoomLimit};
 pub use member::MemberState;
 
-use fill::Fill;
-use lines::Lines;
-use member::Member;
-use queue::Queue;
-
-/// What a newcomer reads first.
+/// What a new member reads first.
 pub const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
 
-/// How much a shell should read at once. It bounds what one read makes wait for
-/// every member, as each line, however short, has its sender's address added.
+/// The most bytes that a shell should read at once. It bounds how much one read adds to
+/// every queue: even a short line gets its sender's address in front.
 pub const READ_LIMIT: usize = 1024;
 
-/// How long a shell holds back at most, a second. Who reads has had its chance
-/// then, and the rest may wait for peers that never will.
+/// The longest time that a shell stops reading for a hold: one second. Members that read
+/// have had enough time by then. What is still queued may be for members that never
+/// read.
 pub const PATIENCE_NANOSECONDS: u64 = 1_000_000_000;
 
-/// Names a member. Chosen by the shell, and never used twice.
+/// Identifies a member. The shell chooses it, and never uses one twice.
 pub type MemberId = u64;
 
 /// A chat room.
@@ -45,9 +45,9 @@ pub type MemberId = u64;
 pub struct Room {
     members: BTreeMap<MemberId, Member>,
     queue_limit: usize,
-    /// What is in all queues together.
+    /// How much is in all queues together.
     fill: Fill,
-    /// Bytes broadcast since the shell last asked whom to write to.
+    /// Bytes that were broadcast since the last [`take_waiting`](Room::take_waiting).
     burst: usize,
     waiting: Vec<MemberId>,
     dropped: Vec<MemberId>,
@@ -55,10 +55,10 @@ pub struct Room {
 }
 
 impl Room {
-    /// An empty room, in which so many bytes may wait for each member, and for all
-    /// of them together.
-    pub fn new(queue_limit: QueueLimit, room_limit: RoomLimit) -> Room {
-        Room {
+    /// An empty room with a limit for each member's queue, and one for all queues
+    /// together.
+    pub fn new(queue_limit: QueueLimit, room_limit: RoomLimit) -> Self {
+        Self {
             members: BTreeMap::new(),
             queue_limit: queue_limit.0,
             fill: Fill::new(room_limit.0),
@@ -69,7 +69,7 @@ impl Room {
         }
     }
 
-    /// Somebody has connected: is welcomed, and announced to all others.
+    /// Adds a new member. It is welcomed, and the others are told.
     pub fn join(&mut self, id: MemberId, peer: SocketAddr) {
         let mut member = Member {
             name: peer.to_string(),
@@ -77,8 +77,7 @@ impl Room {
             queue: Queue::default(),
         };
         let announcement = format!("Client joined {}\r\n", member.name);
-        // The welcome goes out whatever the limit is, which is for those who
-        // have had time to read.
+        // The welcome may exceed the limit: the member has had no time to read yet.
         member.queue.push(WELCOME.as_bytes().into());
         self.fill.add(WELCOME.len());
         self.members.insert(id, member);
@@ -86,10 +85,11 @@ impl Room {
         self.broadcast(announcement.as_bytes(), id);
     }
 
-    /// A member has sent a chunk: every line that is complete goes to all others.
+    /// Takes a chunk that a member has sent. Every line that is complete goes to all
+    /// others.
     ///
-    /// Stops after the line with which a [`hold`](Room::hold) begins, and says how
-    /// much it has taken; the shell keeps the rest. At least one line is taken.
+    /// Stops after the line with which a [`hold`](Room::hold) begins. Returns how many
+    /// bytes it has taken; the shell keeps the rest. It takes at least one line.
     pub fn receive(&mut self, id: MemberId, chunk: &[u8]) -> usize {
         let mut taken = 0;
         for part in chunk.split_inclusive(|&byte| byte == b'\n') {
@@ -115,7 +115,7 @@ impl Room {
         taken
     }
 
-    /// A member has gone: what it left unfinished is sent, and all others are
+    /// Removes a member that has gone. Its unfinished line is sent, and the others are
     /// told.
     pub fn leave(&mut self, id: MemberId) {
         let Some(mut member) = self.remove(id) else {
@@ -125,18 +125,18 @@ impl Room {
             let prefix = format!("[{}] ", member.name);
             self.broadcast(&[prefix.as_bytes(), &line].concat(), id);
         }
-        self.broadcast(left(&member.name).as_bytes(), id);
+        self.broadcast(leave_notice(&member.name).as_bytes(), id);
     }
 
-    /// Gives a member up to another room, which nobody is told.
+    /// Removes a member that moves to another room. The others are not told.
     pub fn take(&mut self, id: MemberId) -> Option<MemberState> {
         self.remove(id).map(MemberState::from)
     }
 
-    /// Takes a member on from another room, which nobody is told.
+    /// Adds a member that comes from another room. The others are not told.
     ///
-    /// What waits for it may be above the limits of this room; the next line decides
-    /// what that costs.
+    /// Its queue may be longer than the limits of this room allow. They apply when the
+    /// next line is broadcast.
     pub fn put(&mut self, id: MemberId, state: MemberState) {
         self.remove(id);
         let member = Member::from(state);
@@ -147,19 +147,19 @@ impl Room {
         self.members.insert(id, member);
     }
 
-    /// Whether `id` is a member. One whose queue ran over no longer is.
+    /// Whether `id` is a member. A member that was dropped is none.
     pub fn is_member(&self, id: MemberId) -> bool {
         self.members.contains_key(&id)
     }
 
-    /// Whether something waits for a member.
+    /// Whether a member's queue holds anything.
     pub fn has_pending(&self, id: MemberId) -> bool {
         self.members
             .get(&id)
             .is_some_and(|member| !member.queue.is_empty())
     }
 
-    /// What waits for a member, at most `limit` bytes from the front.
+    /// The bytes at the front of a member's queue, at most `limit` of them.
     pub fn pending(&self, id: MemberId, limit: usize) -> Vec<u8> {
         self.members
             .get(&id)
@@ -167,65 +167,69 @@ impl Room {
             .unwrap_or_default()
     }
 
-    /// So many bytes of what waited for a member have gone out.
-    pub fn sent(&mut self, id: MemberId, count: usize) {
+    /// Removes bytes from the front of a member's queue, which were written to it.
+    pub fn consume(&mut self, id: MemberId, count: usize) {
         if let Some(member) = self.members.get_mut(&id) {
             self.fill.remove(member.queue.consume(count));
         }
     }
 
-    /// Whether so much was broadcast that the shell should write before it reads
-    /// on, lest members that do read run over, or the room does.
+    /// Whether so much was broadcast that the shell should write before it reads more.
+    /// Otherwise the queues of members that do read could exceed a limit.
     pub fn is_busy(&self) -> bool {
         self.burst > self.queue_limit / 4 || self.fill.is_tight() || self.hold().is_some()
     }
 
-    /// While there is a hold the shell should write only, and read from nobody.
+    /// The present hold, if there is one. During a hold the shell should only write, and
+    /// read from no member.
     ///
-    /// One begins when more than half of the room's limit is taken, so that a burst
-    /// of members who all read costs none of them its place, and ends when no more
-    /// than a quarter is. [`end_hold`](Room::end_hold) ends it too.
+    /// A hold begins when more than half of the room's limit is queued. So a burst among
+    /// members that all read drops none of them. The hold ends when a quarter or less is
+    /// queued, and by [`end_hold`](Room::end_hold).
     pub fn hold(&self) -> Option<HoldId> {
         self.fill.hold()
     }
 
-    /// A hold has lasted for [`PATIENCE_NANOSECONDS`]. What waits still is for peers
-    /// that do not read, and reading goes on: from now on half and a quarter are of
-    /// what is left of the limit, and for the last eighth of it there are no holds.
-    /// Whoever does not read has the longest queue when the limit decides. Nothing
-    /// if `hold` is over.
+    /// Ends a hold that has lasted for [`PATIENCE_NANOSECONDS`], so that the shell reads
+    /// again. Does nothing if `hold` is over.
+    ///
+    /// The bytes that are still queued count as stuck: they are for members that do not
+    /// read. The two thresholds, a half and a quarter, then apply to the rest of the
+    /// limit. When an eighth of the limit or less is left, there are no more holds, and
+    /// the limit drops the member with the longest queue, which is one that does not
+    /// read.
     pub fn end_hold(&mut self, hold: HoldId) {
         self.fill.end_hold(hold);
     }
 
-    /// The members for whom something began to wait since the last call.
+    /// The members whose queues were empty and got something since the last call.
     pub fn take_waiting(&mut self) -> Vec<MemberId> {
         self.burst = 0;
         std::mem::take(&mut self.waiting)
     }
 
-    /// Those who were dropped since the last call. They are no longer members,
-    /// and their connections are to be closed.
+    /// The members that were dropped since the last call. They are no longer in the room,
+    /// and the shell has to close their connections.
     pub fn take_dropped(&mut self) -> Vec<MemberId> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// The lines broadcast since the last call, without their line endings.
+    /// The lines that were broadcast since the last call, without their line endings.
     pub fn take_log(&mut self) -> Vec<String> {
         std::mem::take(&mut self.log)
     }
 
-    /// Queues a line for all members but its sender, and drops those whom a limit
-    /// costs their place. That somebody was dropped is broadcast too and may cost
-    /// others theirs, so this goes on until nobody more is dropped.
+    /// Queues a line for all members but its sender, and drops members for the limits.
+    /// Each drop is broadcast too, which may drop more members, so this repeats until no
+    /// more are dropped.
     fn broadcast(&mut self, line: &[u8], sender: MemberId) {
         let mut dropped = self.queue_for_all(line, Some(sender));
         while let Some(name) = dropped.pop_front() {
-            dropped.extend(self.queue_for_all(left(&name).as_bytes(), None));
+            dropped.extend(self.queue_for_all(leave_notice(&name).as_bytes(), None));
         }
     }
 
-    /// Gives the names of those whom it has dropped.
+    /// Returns the names of the members that it has dropped.
     fn queue_for_all(&mut self, line: &[u8], but: Option<MemberId>) -> VecDeque<String> {
         let text = String::from_utf8_lossy(line);
         self.log
@@ -254,8 +258,8 @@ impl Room {
         dropped
     }
 
-    /// Drops members, the longest queue first, until a line of so many bytes may be
-    /// queued for all that are left. Gives their names.
+    /// Drops members, the one with the longest queue first, until a line of `length` bytes
+    /// can be queued for all that are left. Returns their names.
     fn make_room(&mut self, length: usize, but: Option<MemberId>) -> VecDeque<String> {
         let mut dropped = VecDeque::new();
         loop {
@@ -281,7 +285,7 @@ impl Room {
     }
 }
 
-fn left(name: &str) -> String {
+fn leave_notice(name: &str) -> String {
     format!("Client left {name}\r\n")
 }
 

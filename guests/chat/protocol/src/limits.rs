@@ -2,39 +2,39 @@
 
 use std::str::FromStr;
 
-/// The option `QUEUE_LIMIT`: how many bytes may wait for one member.
+/// The option `QUEUE_LIMIT`: how many bytes may be queued for one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimit(pub(crate) usize);
 
 impl Default for QueueLimit {
-    fn default() -> QueueLimit {
-        QueueLimit(256 * 1024)
+    fn default() -> Self {
+        Self(256 * 1024)
     }
 }
 
 impl FromStr for QueueLimit {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<QueueLimit, String> {
-        bytes(text).map(QueueLimit)
+    fn from_str(text: &str) -> Result<Self, String> {
+        bytes(text).map(Self)
     }
 }
 
-/// The option `ROOM_LIMIT`: how many bytes may wait for all members together.
+/// The option `ROOM_LIMIT`: how many bytes may be queued for all members together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomLimit(pub(crate) usize);
 
 impl Default for RoomLimit {
-    fn default() -> RoomLimit {
-        RoomLimit(16 * 1024 * 1024)
+    fn default() -> Self {
+        Self(16 * 1024 * 1024)
     }
 }
 
 impl FromStr for RoomLimit {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<RoomLimit, String> {
-        bytes(text).map(RoomLimit)
+    fn from_str(text: &str) -> Result<Self, String> {
+        bytes(text).map(Self)
     }
 }
 

@@ -12,24 +12,24 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Goes on with what another has left unfinished, if it can have.
-    pub(crate) fn resume(partial: Vec<u8>, cut: bool) -> Option<Lines> {
+    /// Continues the unfinished line of another room, if it is a possible one.
+    pub(crate) fn resume(partial: Vec<u8>, cut: bool) -> Option<Self> {
         let possible = partial.len() < LINE_LIMIT && !partial.contains(&b'\n');
-        possible.then_some(Lines { partial, cut })
+        possible.then_some(Self { partial, cut })
     }
 
-    /// What is unfinished, and whether a piece of that line was sent already.
+    /// The unfinished line, and whether a piece of it was sent already.
     pub(crate) fn into_parts(self) -> (Vec<u8>, bool) {
         (self.partial, self.cut)
     }
 
-    /// Takes a chunk and gives the lines that it completes, each with its line
-    /// ending as sent.
+    /// Takes a chunk and returns the lines that it completes. Each has the line ending
+    /// that it came with.
     ///
-    /// As soon as 1024 bytes have come without a line ending they become a line
-    /// of their own, with `\r\n` added, so that a receiver who reads by line never
-    /// sees two senders on one. A piece may end within a character. A line ending
-    /// right after such a piece has nothing left to end and is swallowed.
+    /// As soon as 1024 bytes have come without a line ending, they become a line with
+    /// `\r\n` added. So a receiver that reads by line never sees two senders on one
+    /// line. Such a piece may end within a character. A line ending directly after a
+    /// piece is dropped, because the line has ended already.
     pub(crate) fn feed(&mut self, chunk: &[u8]) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         for part in chunk.split_inclusive(|&byte| byte == b'\n') {
@@ -51,7 +51,7 @@ impl Lines {
         lines
     }
 
-    /// The member has gone; what it left unfinished is a line, with `\r\n` added.
+    /// Takes the unfinished line of a member that has gone, with `\r\n` added.
     pub(crate) fn end(&mut self) -> Option<Vec<u8>> {
         if self.partial.is_empty() {
             return None;
@@ -62,7 +62,7 @@ impl Lines {
     fn finish(&mut self) -> Option<Vec<u8>> {
         let mut line = std::mem::take(&mut self.partial);
         if !line.ends_with(b"\n") {
-            // A `\r` is half a line ending already.
+            // A `\r` at the end is the first half of a line ending.
             let ending: &[u8] = if line.ends_with(b"\r") {
                 b"\n"
             } else {
@@ -79,7 +79,7 @@ impl Lines {
 mod tests {
     use super::*;
 
-    /// Whatever the chunks, the same lines come out.
+    /// The same lines come out for any size of chunks.
     #[track_caller]
     fn check(input: &[u8], expected: &[&[u8]]) {
         for size in [1, 2, 3, 1023, 1024, 1025, 5000] {

@@ -1,17 +1,15 @@
-//! A member of the room, and what of it is handed over.
-
-use std::net::SocketAddr;
-
-use protocol::State;
-use serde::{Deserialize, Serialize};
+//! A member of the room, and its state for a hand-over.
 
 use crate::lines::Lines;
 use crate::queue::Queue;
+use protocol::State;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// Names the format of [`MemberState`].
 const TAG: &str = "chat/1";
 
-/// One who is in the room.
+/// A member of the room.
 #[derive(Debug)]
 pub(crate) struct Member {
     /// `HOST:PORT`.
@@ -25,26 +23,26 @@ pub(crate) struct Member {
 pub struct MemberState {
     /// `HOST:PORT`.
     name: String,
-    /// What has come of a line that is not complete.
+    /// The beginning of a line that is not complete.
     partial: Vec<u8>,
     /// Whether a piece of that line was sent already.
     cut: bool,
-    /// What waits for the member.
+    /// The bytes that are queued for the member.
     queue: Vec<u8>,
-    /// What the shell has read from the member and not yet put into the room.
+    /// What the shell has read from the member and has not put into the room yet.
     pub unsaid: Vec<u8>,
 }
 
 impl MemberState {
-    /// In the contract's form.
+    /// Encodes it for `hand-over`.
     pub fn encode(&self) -> Option<State> {
         State::encode(TAG, self)
     }
 
-    /// From the contract's form. The error is one line that says what was expected.
-    pub fn decode(state: &State) -> Result<MemberState, String> {
-        let member: MemberState = state.decode(TAG)?;
-        // Everybody reads the name, and the half line has its limit.
+    /// Decodes it. The error is one line that says what was expected.
+    pub fn decode(state: &State) -> Result<Self, String> {
+        let member: Self = state.decode(TAG)?;
+        // All members read the name. The half line has a limit.
         let named = member.name.parse::<SocketAddr>().is_ok();
         if !named || Lines::resume(member.partial.clone(), member.cut).is_none() {
             return Err(format!("state {TAG}: expected HOST:PORT and half a line"));
@@ -54,9 +52,9 @@ impl MemberState {
 }
 
 impl From<Member> for MemberState {
-    fn from(member: Member) -> MemberState {
+    fn from(member: Member) -> Self {
         let (partial, cut) = member.lines.into_parts();
-        MemberState {
+        Self {
             name: member.name,
             partial,
             cut,
@@ -67,12 +65,12 @@ impl From<Member> for MemberState {
 }
 
 impl From<MemberState> for Member {
-    fn from(state: MemberState) -> Member {
+    fn from(state: MemberState) -> Self {
         let mut queue = Queue::default();
         if !state.queue.is_empty() {
             queue.push(state.queue.into());
         }
-        Member {
+        Self {
             name: state.name,
             lines: Lines::resume(state.partial, state.cut).unwrap_or_default(),
             queue,

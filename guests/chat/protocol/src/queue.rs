@@ -1,19 +1,19 @@
-//! What waits for one member.
+//! The queue of one member.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// How many lines an empty queue may keep place for.
+/// For how many lines an empty queue may keep memory.
 const KEPT_WHEN_EMPTY: usize = 16;
 
 /// Lines that wait to be written, in order.
 ///
-/// A line is in memory once, whoever it waits for, so a room of many members
-/// holds little more than a room of one.
+/// A line is in memory only once, however many members it waits for. So a room of many
+/// members takes little more memory than a room of one.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     lines: VecDeque<Rc<[u8]>>,
-    /// How much of the first line has gone out.
+    /// How many bytes of the first line were consumed.
     gone: usize,
     len: usize,
 }
@@ -41,7 +41,7 @@ impl Queue {
         bytes
     }
 
-    /// Takes `count` bytes off the front, or all there are. Says how many.
+    /// Removes `count` bytes from the front, or all if there are fewer. Returns how many.
     pub(crate) fn consume(&mut self, count: usize) -> usize {
         let count = count.min(self.len);
         self.len -= count;
@@ -49,7 +49,7 @@ impl Queue {
         while let Some(line) = self.lines.pop_front_if(|line| line.len() <= self.gone) {
             self.gone -= line.len();
         }
-        // A long queue must not leave its place behind: it may never be empty.
+        // A queue that was long must not keep its memory, even if it is never empty.
         if self.lines.capacity() / 4 > self.lines.len() {
             self.lines
                 .shrink_to(KEPT_WHEN_EMPTY.max(self.lines.len() * 2));
@@ -57,12 +57,12 @@ impl Queue {
         count
     }
 
-    /// How many bytes wait.
+    /// How many bytes are waiting.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none wait.
+    /// Whether no bytes are waiting.
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

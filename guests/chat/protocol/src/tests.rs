@@ -16,7 +16,7 @@ fn join(room: &mut Room, id: MemberId) {
     room.join(id, SocketAddr::from(([127, 0, 0, 1], port)));
 }
 
-/// A room whose members have read all that came before.
+/// A room whose members have read everything so far.
 fn room_of(limit: usize, members: &[MemberId]) -> Room {
     let mut room = room(usize::MAX);
     for &id in members {
@@ -38,7 +38,7 @@ fn room_with_limit(limit: usize, members: &[MemberId]) -> Room {
     room
 }
 
-/// A member sends a chunk, and all the while nobody reads.
+/// Lets a member send a chunk while no member reads.
 fn receive_all(room: &mut Room, id: MemberId, mut chunk: &[u8]) {
     while !chunk.is_empty() {
         if let Some(hold) = room.hold() {
@@ -49,11 +49,11 @@ fn receive_all(room: &mut Room, id: MemberId, mut chunk: &[u8]) {
     }
 }
 
-/// All that waits for a member.
+/// Reads everything that is queued for a member.
 fn read(room: &mut Room, id: MemberId) -> String {
     let bytes = room.pending(id, usize::MAX);
     assert_eq!(room.has_pending(id), !bytes.is_empty());
-    room.sent(id, bytes.len());
+    room.consume(id, bytes.len());
     String::from_utf8(bytes).unwrap()
 }
 
@@ -152,18 +152,18 @@ fn a_queue_may_be_filled_to_its_limit() {
     let mut room = room_of(56, &[ANN, BOB]);
     room.receive(ANN, b"0123456789\n0123456789\n");
     assert_eq!(room.pending(BOB, usize::MAX).len(), 56);
-    room.sent(BOB, 1);
+    room.consume(BOB, 1);
     room.receive(ANN, b"\n");
     assert_eq!(room.take_dropped(), [BOB]);
 }
 
-/// That one is dropped may be what makes another's queue run over, and in the end
-/// the sender's.
+/// The news that a member was dropped may make another queue too long, in the end the
+/// sender's.
 #[test]
 fn one_drop_may_cause_another() {
     let mut room = room_of(60, &[ANN, BOB, EVE]);
     room.receive(BOB, b"0123456789012345\n");
-    room.sent(EVE, 20);
+    room.consume(EVE, 20);
     room.receive(EVE, b"0123456789\n0123456789\n0123456789\n");
     assert_eq!(room.take_dropped(), [ANN, BOB, EVE]);
     assert_eq!(
@@ -200,7 +200,7 @@ fn a_burst_makes_the_room_busy_until_it_is_written() {
     assert!(!room.is_busy());
 }
 
-/// A line is 28 bytes for each who hears it.
+/// This line is 28 bytes in each queue.
 const LINE: &[u8] = b"0123456789\n";
 
 #[test]
@@ -209,14 +209,14 @@ fn the_room_may_be_filled_to_its_limit() {
     let mut room = room_with_limit(91, &[ANN, BOB, EVE]);
     room.receive(ANN, LINE);
     room.receive(BOB, b"\n");
-    // What Eve has not read makes room for the line, but not for saying so.
+    // Without Eve there is room for the line, but not for the news that Eve has left.
     assert_eq!(room.take_dropped(), [EVE, BOB]);
 
     let mut room = room_with_limit(92, &[ANN, BOB, EVE]);
     room.receive(ANN, LINE);
     room.receive(BOB, b"\n");
     assert_eq!(room.take_dropped(), []);
-    // What goes out makes room again.
+    // What is read makes room again.
     assert_eq!(read(&mut room, EVE).len(), 46);
     room.receive(EVE, b"\n");
     assert_eq!(room.take_dropped(), []);
@@ -249,11 +249,11 @@ fn who_has_the_longest_queue_is_dropped_for_the_room() {
     check(&[BOB], ANN, EVE);
     check(&[EVE], ANN, BOB);
     check(&[ANN], BOB, EVE);
-    // The newest of equals.
+    // Of equal queues, the newest member's.
     check(&[], ANN, EVE);
 }
 
-/// Who does not read but talks has the longest queue, too.
+/// A member that talks and does not read may also have the longest queue.
 #[test]
 fn a_sender_may_be_dropped_for_the_room() {
     let mut room = room_with_limit(170, &[ANN, BOB, EVE]);
@@ -262,7 +262,7 @@ fn a_sender_may_be_dropped_for_the_room() {
         read(&mut room, EVE);
     }
     assert_eq!(room.pending(ANN, usize::MAX).len(), 84);
-    // Two lines of 28 for two are too much with the 84.
+    // Two lines of 28 bytes for two members are too much beside the 84.
     receive_all(&mut room, ANN, &[LINE, LINE, b"unheard\n"].concat());
     assert_eq!(room.take_dropped(), [ANN]);
     let heard = "[127.0.0.1:5001] 0123456789\n".repeat(2);
@@ -274,7 +274,7 @@ fn a_sender_may_be_dropped_for_the_room() {
     assert_eq!(read(&mut room, EVE), "");
 }
 
-/// Where even an empty room takes no line for so many, some have to go.
+/// If even an empty room cannot take a line for all members, some are dropped.
 #[test]
 fn a_room_is_never_filled_above_its_limit() {
     let members: Vec<MemberId> = (1..=20).collect();
@@ -304,11 +304,11 @@ fn a_chunk_is_taken_until_a_hold_begins() {
     assert_eq!(room.receive(ANN, &chunk), 44);
     let hold = room.hold().unwrap();
     assert!(room.is_busy());
-    // No less than a line, whatever a shell does.
+    // At least one line is taken, even during a hold.
     assert_eq!(room.receive(ANN, &chunk[44..]), 11);
-    room.sent(BOB, 97);
+    room.consume(BOB, 97);
     assert_eq!(room.hold(), Some(hold));
-    room.sent(BOB, 1);
+    room.consume(BOB, 1);
     assert_eq!(room.hold(), None);
     assert_eq!(room.receive(ANN, &chunk[55..]), 11);
     assert_eq!(room.hold(), None);
@@ -322,7 +322,7 @@ fn after_a_hold_that_was_ended_the_limit_decides() {
     let hold = room.hold().unwrap();
     room.end_hold(hold);
     assert_eq!(room.hold(), None);
-    // The two that are left over: half of what was left is one line.
+    // Two of the three lines are taken: half of the rest is one line.
     assert_eq!(room.receive(ANN, &LINE.repeat(3)), 22);
     let next = room.hold().unwrap();
     assert_ne!(next, hold);
@@ -342,11 +342,11 @@ fn who_leaves_ends_a_hold() {
     assert!(room.hold().is_some());
     read(&mut room, EVE);
     room.leave(BOB);
-    // Only that Bob has left waits, for Ann and for Eve.
+    // Only the news that Bob has left is queued, for Ann and for Eve.
     assert_eq!(room.hold(), None);
 }
 
-/// A room with everything that is in `room`, which is left empty.
+/// Moves everything in `room` to another room.
 fn moved(room: &mut Room, limit: QueueLimit, room_limit: RoomLimit) -> Room {
     let mut other = Room::new(limit, room_limit);
     let ids: Vec<MemberId> = room.members.keys().copied().collect();
@@ -364,7 +364,7 @@ fn a_member_moves_with_all_that_it_has() {
     let mut room = room_of(2000, &[ANN, BOB]);
     room.receive(BOB, &[b'x'; 1030]);
     room.receive(ANN, b"one\ntwo\nthr");
-    room.sent(BOB, 10);
+    room.consume(BOB, 10);
     room.take_log();
     room.take_waiting();
     let mut other = moved(&mut room, QueueLimit(2000), RoomLimit::default());
@@ -374,7 +374,7 @@ fn a_member_moves_with_all_that_it_has() {
     assert_eq!(read(&mut other, BOB), ":5001] one\n[127.0.0.1:5001] two\n");
     let piece = format!("[127.0.0.1:5002] {}\r\n", "x".repeat(1024));
     assert_eq!(read(&mut other, ANN), piece);
-    // The half lines go on, and the one that was cut is still under way.
+    // The half lines continue, also the one that was cut.
     other.receive(ANN, b"ee\n");
     other.receive(BOB, b"yz\n");
     assert_eq!(read(&mut other, BOB), "[127.0.0.1:5001] three\n");
@@ -401,7 +401,7 @@ fn a_member_may_come_back() {
     let hold = room.hold();
     assert!(hold.is_some());
     let bob = room.take(BOB).unwrap();
-    // What waits for Bob is what the hold was for.
+    // The hold was for Bob's queue.
     assert_eq!(room.hold(), None);
     room.put(BOB, bob);
     assert!(room.hold().is_some_and(|other| Some(other) != hold));
@@ -410,7 +410,7 @@ fn a_member_may_come_back() {
     assert!(room.fill.fits(168));
 }
 
-/// What comes from a larger room is taken on all the same, and the next line decides.
+/// A member from a larger room is accepted, and the limits apply at the next line.
 #[test]
 fn a_smaller_room_takes_a_member_on() {
     let mut room = room_of(1000, &[ANN, BOB, EVE]);
@@ -460,16 +460,17 @@ enum Act {
     Leave,
 }
 
-/// What each of a few members has read, and what was logged, after all is read.
+/// Plays acts of a few members, and then lets them read everything. Returns what each of
+/// them has read, and what was logged.
 fn play(acts: &[(MemberId, Act, bool)], moves: bool) -> (BTreeMap<MemberId, Vec<u8>>, Vec<String>) {
-    // Nobody is dropped, and there is no hold.
+    // No member is dropped, and there is no hold.
     const LIMIT: usize = 1 << 30;
     let mut room = Room::new(QueueLimit(LIMIT), RoomLimit(LIMIT));
     let mut heard: BTreeMap<MemberId, Vec<u8>> = BTreeMap::new();
     let mut log = Vec::new();
     let mut read = |room: &mut Room, id, count| {
         let bytes = room.pending(id, count);
-        room.sent(id, bytes.len());
+        room.consume(id, bytes.len());
         heard.entry(id).or_default().extend(bytes);
     };
     for (id, act, moves_now) in acts {

@@ -1,7 +1,7 @@
-//! The echo family under the contract `blocking`: one call for one connection.
+//! The echo family under the contract `blocking`: one call per connection.
 
 use echo_protocol::{EchoProtocol, Mode};
-use shell::{End, Speaks};
+use shell::{End, HasProtocol};
 use shell_p2::blocking::{self, Draining, deliver, finish, serve, serve_by};
 use shell_p2::{CHUNK, describe};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
@@ -12,7 +12,7 @@ struct Component;
 shell_p2::blocking::export!(Component);
 shell::hand_over::export!(Component);
 
-impl Speaks for Component {
+impl HasProtocol for Component {
     type Protocol = EchoProtocol;
 
     fn protocol() -> Result<EchoProtocol, String> {
@@ -23,14 +23,14 @@ impl Speaks for Component {
 
 impl blocking::Handler for Component {
     fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        let protocol = Component::protocol()?;
+        let protocol = Self::protocol()?;
         if protocol.mode != Mode::Stream {
             return serve(&protocol, &socket, &input, &output);
         }
         serve_by(&protocol, &socket, |talk, draining| {
-            // What a version before has left to be said.
-            if deliver(talk, draining, &output)? == End::Told {
-                return Ok(End::Told);
+            // Output that an earlier version did not write.
+            if deliver(talk, draining, &output)? == End::HandOver {
+                return Ok(End::HandOver);
             }
             if talk.is_finished() {
                 return finish(draining, &output);
@@ -40,27 +40,29 @@ impl blocking::Handler for Component {
     }
 }
 
-/// Echoes until the peer half-closes. The bytes go from stream to stream on the
-/// host's side and never enter the guest's memory, so there is nothing to hand over.
+/// Echoes until the peer half-closes.
+///
+/// The host moves the bytes from stream to stream. They never enter the guest's memory,
+/// so there are none to hand over.
 fn echo(
     draining: &mut Draining,
     input: &InputStream,
     output: &OutputStream,
 ) -> Result<End, String> {
     loop {
-        if draining.is_due() {
-            return Ok(End::Told);
+        if draining.check_sometimes() {
+            return Ok(End::HandOver);
         }
         match output.blocking_splice(input, CHUNK as u64) {
-            Ok(0) if draining.is_told() => return Ok(End::Told),
+            Ok(0) if draining.is_ready() => return Ok(End::HandOver),
             Ok(_) => {}
-            // End of file, or the peer has gone; either way nothing is left to do.
+            // End of file, or the peer has gone. Nothing is left to do in both cases.
             Err(StreamError::Closed) => break,
             Err(error) => return Err(describe("echo", &error)),
         }
     }
     match output.blocking_flush() {
-        Ok(()) if draining.is_told() => Ok(End::Told),
+        Ok(()) if draining.is_ready() => Ok(End::HandOver),
         Ok(()) | Err(StreamError::Closed) => Ok(End::Done),
         Err(error) => Err(describe("write", &error)),
     }

@@ -1,9 +1,9 @@
-//! The echo family under the contract `concurrent`: one asynchronous call for one
-//! connection, any number of them in an instance.
+//! The echo family under the contract `concurrent`: one asynchronous call per
+//! connection, any number of calls in one instance.
 
 use echo_protocol::{Echo, EchoProtocol, Mode};
 use protocol::Conversation;
-use shell::{End, Speaks};
+use shell::{End, HasProtocol};
 use shell_p3::{
     Draining, Handler, ROUNDS, Streams, Written, deliver, read, serve, serve_by, write,
 };
@@ -15,7 +15,7 @@ struct Component;
 shell_p3::export!(Component);
 shell::hand_over::export!(Component);
 
-impl Speaks for Component {
+impl HasProtocol for Component {
     type Protocol = EchoProtocol;
 
     fn protocol() -> Result<EchoProtocol, String> {
@@ -26,7 +26,7 @@ impl Speaks for Component {
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        let protocol = Component::protocol()?;
+        let protocol = Self::protocol()?;
         match protocol.mode {
             Mode::Stream => serve_by(&protocol, &socket, echo).await,
             _ => serve(&protocol, &socket).await,
@@ -34,22 +34,24 @@ impl Handler for Component {
     }
 }
 
-/// Where the buffer of a connection begins, so that an idle one is light.
+/// The size of a connection's buffer at first, in bytes. It is small because many
+/// connections are idle.
 const SMALL: usize = 2 * 1024;
 
-/// How far it grows for a peer that sends in bulk.
+/// The size up to which the buffer grows for a peer that sends much.
 const LARGE: usize = 64 * 1024;
 
-/// Echoes until the peer half-closes. One buffer goes back and forth between
-/// reading and writing, and in the conversation is only what a version before has left
-/// to be said, and what is left for the next.
+/// Echoes until the peer half-closes.
+///
+/// One buffer is used for reading and for writing. The conversation holds only output
+/// that an earlier version did not write, and output that is left for the next version.
 async fn echo(
     talk: &mut Conversation<Echo>,
     mut streams: Streams,
     draining: &Draining,
 ) -> Result<End, String> {
-    if deliver(talk, &mut streams.output, draining).await == End::Told {
-        return Ok(End::Told);
+    if deliver(talk, &mut streams.output, draining).await == End::HandOver {
+        return Ok(End::HandOver);
     }
     if talk.is_finished() {
         return streams.finish(false).await.map(|()| End::Done);
@@ -60,22 +62,22 @@ async fn echo(
         match result {
             StreamResult::Complete(_) => {}
             StreamResult::Dropped => break,
-            StreamResult::Cancelled => return Ok(End::Told),
+            StreamResult::Cancelled => return Ok(End::HandOver),
         }
         let wanted = capacity_after(chunk.len(), chunk.capacity());
         let (written, rest) = write(&mut streams.output, chunk, draining).await;
         if written == Written::Gone {
-            // `sent` says how.
+            // The future of `send` says why.
             return streams.finish(false).await.map(|()| End::Done);
         }
-        // A peer that is always ready would otherwise never let go.
+        // With a peer that is always ready no read or write waits.
         if round % ROUNDS == 0 {
             wit_bindgen::yield_async().await;
-            draining.is_told().await;
+            draining.check().await;
         }
-        if draining.was_told() {
+        if draining.is_ready() {
             talk.output.bytes.push(&rest);
-            return Ok(End::Told);
+            return Ok(End::HandOver);
         }
         buffer = rest;
         if wanted != buffer.capacity() {
@@ -85,7 +87,8 @@ async fn echo(
     streams.finish(true).await.map(|()| End::Done)
 }
 
-/// A buffer that was filled grows; one that stays nearly empty shrinks.
+/// The size that the buffer should have after a read. A buffer that was filled grows,
+/// one that stays nearly empty shrinks.
 fn capacity_after(read: usize, capacity: usize) -> usize {
     if read == capacity {
         (capacity * 4).min(LARGE)

@@ -1,14 +1,13 @@
-//! The echo family under the contract `evented`: one instance, one call for a
-//! batch of events, and no waiting in between.
-
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+//! The echo family under the contract `evented`: one instance, and one call per batch
+//! of events, which never waits.
 
 use echo_protocol::{Echo, EchoProtocol, Mode};
 use protocol::{Conversation, State};
 use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Served};
 use shell_p2::{CHUNK, peer};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use wasi::io::streams::StreamError;
 
 struct Component;
@@ -31,9 +30,10 @@ struct Server {
 }
 
 enum Peer {
-    /// Bytes are moved from stream to stream.
+    /// The host moves the bytes from stream to stream.
     Stream(Connection),
-    /// Boxed, because the idle connections of a stream echo are many.
+    /// A conversation. It is boxed so that the `Stream` peers, which may be many, take
+    /// little memory.
     Session(Box<Served<Echo>>),
 }
 
@@ -65,7 +65,7 @@ impl Server {
             Event::Opened(opened) => {
                 let id = opened.connection;
                 let connection = Connection::from(opened);
-                let Ok(talk) = self.converse(id, &connection) else {
+                let Ok(talk) = self.open_conversation(id, &connection) else {
                     return Some(Change::Close(id));
                 };
                 let served = Box::new(Served { connection, talk });
@@ -77,12 +77,12 @@ impl Server {
         }
     }
 
-    fn converse(
+    fn open_conversation(
         &self,
         id: ConnectionId,
         connection: &Connection,
     ) -> Result<Conversation<Echo>, String> {
-        hand_over::converse(&self.protocol, id, || Ok(peer(&connection.socket)?.ip()))
+        hand_over::open_conversation(&self.protocol, id, || Ok(peer(&connection.socket)?.ip()))
     }
 
     /// Does what can be done now for a connection.
@@ -100,7 +100,7 @@ impl Server {
         };
         match next {
             Some(interest) => {
-                let change = connection.wait_for(id, interest);
+                let change = connection.set_interest(id, interest);
                 if self.protocol.mode == Mode::Stream && interest == Interest::READABLE {
                     self.stream(id);
                 }
@@ -113,7 +113,7 @@ impl Server {
         }
     }
 
-    /// Nothing is left to be said by a session, so from now on bytes are moved.
+    /// Lets the host move the bytes from now on: the conversation has no more output.
     fn stream(&mut self, id: ConnectionId) {
         let session = |_: &ConnectionId, peer: &mut Peer| matches!(peer, Peer::Session(_));
         if let Some((_, Peer::Session(served))) = self.peers.extract_if(id..=id, session).next() {
@@ -124,17 +124,17 @@ impl Server {
     fn hand_over(&mut self, id: ConnectionId) -> Option<State> {
         let mut talk = match self.peers.remove(&id)? {
             Peer::Session(served) => served.talk,
-            Peer::Stream(connection) => self.converse(id, &connection).ok()?,
+            Peer::Stream(connection) => self.open_conversation(id, &connection).ok()?,
         };
         hand_over::save::<EchoProtocol>(&mut talk)
     }
 }
 
-/// Echoes what can be read and written now, and says what to wait for: nothing
-/// after end of file or an error.
+/// Echoes what can be read and written now. Returns the new interest, or `None` after
+/// end of file or an error.
 ///
-/// Never reads more than it may write, so nothing is ever held in here, and a
-/// peer that does not read is held back by its own connection.
+/// It never reads more than it can write. So the guest holds no bytes, and a peer that
+/// does not read is held back.
 fn echo(connection: &Connection) -> Option<Interest> {
     let splice = |length| connection.output.splice(&connection.input, length);
     match splice(CHUNK as u64) {

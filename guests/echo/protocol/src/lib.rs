@@ -1,23 +1,22 @@
-//! The echo family: stream echo (E2), one-shot echo (E1), the upper-casing
-//! handler (E3), hello (E6), and an echo by line.
+//! The echo family: stream echo, one-shot echo, the upper-casing handler, hello, and an
+//! echo by line. The tests name the modes by numbers (E1, …), which [`Mode`] explains.
 //!
-//! No I/O. The components echo a stream by moving bytes in their contract's own
-//! way, so [`Mode::Stream`] as a session is for those that do not, and for what
-//! has to be said before the first byte is moved.
-
-use std::net::IpAddr;
-use std::str::FromStr;
+//! There is no I/O here. The components do not use a session for [`Mode::Stream`],
+//! but move the bytes in the way of their contract. Its session is for the output that
+//! has to be written before that, and for tests.
 
 use protocol::{Lines, Output, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::str::FromStr;
 
 /// Names the format of [`State`].
 pub const TAG: &str = "echo/1";
 
-/// What E1 reads at most.
+/// The most bytes that [`Mode::Once`] reads.
 const ONCE_LIMIT: usize = 100;
 
-/// What E3 reads at most.
+/// The most bytes that [`Mode::Upper`] reads.
 const UPPER_LIMIT: usize = 1024;
 
 /// The option `MODE`.
@@ -26,7 +25,7 @@ pub enum Mode {
     /// E2: echoes until the peer half-closes, then closes.
     #[default]
     Stream,
-    /// Echoes each line when it is complete, and at end of file what is left.
+    /// Echoes each line when it is complete, and at end of file the rest.
     Line,
     /// E1: reads once, writes the same bytes, closes.
     Once,
@@ -39,13 +38,13 @@ pub enum Mode {
 impl FromStr for Mode {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Mode, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "stream" => Ok(Mode::Stream),
-            "line" => Ok(Mode::Line),
-            "once" => Ok(Mode::Once),
-            "upper" => Ok(Mode::Upper),
-            "hello" => Ok(Mode::Hello),
+            "stream" => Ok(Self::Stream),
+            "line" => Ok(Self::Line),
+            "once" => Ok(Self::Once),
+            "upper" => Ok(Self::Upper),
+            "hello" => Ok(Self::Hello),
             _ => Err("stream, line, once, upper or hello".to_owned()),
         }
     }
@@ -75,11 +74,11 @@ impl Protocol for EchoProtocol {
     }
 }
 
-/// What a session remembers, here and in the families that can take over from this
-/// one.
+/// What a session remembers. The families `upper` and `faults` have the same state, so
+/// they can take over connections from this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// What has come of a line that is not complete.
+    /// The beginning of a line that is not complete.
     pub unfinished: Vec<u8>,
 }
 
@@ -87,14 +86,14 @@ pub struct State {
 #[derive(Debug)]
 pub struct Echo {
     mode: Mode,
-    /// Goes to the log, where there is one.
+    /// The peer's address, for the log. `None` in the modes that log nothing.
     peer: Option<IpAddr>,
     lines: Lines,
 }
 
 impl Echo {
-    /// Takes what one `recv` gave, as Python's example does, and nothing at all if
-    /// the peer said nothing.
+    /// Answers the bytes of one `recv`, as Python's example does. There are none if
+    /// the peer has sent nothing.
     fn upper(&self, chunk: &[u8], output: &mut Output) {
         if let Some(peer) = self.peer {
             upper(peer, chunk, output);
@@ -102,7 +101,7 @@ impl Echo {
     }
 }
 
-/// E3's answer to some text.
+/// Adds the answer of [`Mode::Upper`] to a chunk, and its lines for the log.
 pub fn upper(peer: IpAddr, chunk: &[u8], output: &mut Output) {
     let text = strip(chunk);
     output.log.push(format!("{peer} wrote:"));
@@ -162,8 +161,8 @@ impl Resume for Echo {
         }
     }
 
-    /// What was half read elsewhere is read now; who asks for nothing has nothing
-    /// else to wait for.
+    /// Reads the half line that another version had read. `Hello` needs no input and
+    /// answers at once.
     fn restore(&mut self, state: State, output: &mut Output) -> Step {
         if self.mode == Mode::Hello || state.unfinished.is_empty() {
             return self.open(output);
@@ -172,8 +171,8 @@ impl Resume for Echo {
     }
 }
 
-/// Removes white space at both ends, as Python's `bytes.strip` does: that is
-/// ASCII white space with the vertical tab, which Rust leaves out.
+/// Removes white space at both ends, as Python's `bytes.strip` does. Unlike Rust's
+/// ASCII white space it includes the vertical tab.
 pub fn strip(bytes: &[u8]) -> &[u8] {
     let text = |byte: &u8| !matches!(byte, b' ' | b'\t'..=b'\r');
     let start = bytes.iter().position(text).unwrap_or(bytes.len());

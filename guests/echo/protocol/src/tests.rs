@@ -2,7 +2,7 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::testing::{self, Seen};
-use protocol::{Conversation, Phase, Resumed};
+use protocol::{Conversation, Phase, SavedConversation};
 use std::net::Ipv4Addr;
 
 fn session(mode: Mode, peer: impl Into<IpAddr>) -> Echo {
@@ -10,8 +10,8 @@ fn session(mode: Mode, peer: impl Into<IpAddr>) -> Echo {
     EchoProtocol { mode }.session(|| Ok(peer)).unwrap()
 }
 
-/// Runs a session over chunks and then end of file; gives what it wrote, what
-/// it logged, and how many chunks it took.
+/// Runs a session over chunks and then end of file. Returns what it wrote, what it
+/// logged, and how many chunks it took.
 fn run(mode: Mode, chunks: &[&[u8]]) -> (Vec<u8>, Vec<String>, usize) {
     let mut session = session(mode, Ipv4Addr::LOCALHOST);
     let mut output = Output::default();
@@ -110,13 +110,13 @@ fn modes() {
     check("Stream", None);
 }
 
-/// What a conversation in `mode` writes when it goes on with a half-read line, and
-/// whether it then wants to close.
+/// Checks what a conversation in each mode writes when it continues a half-read line,
+/// and whether it then wants to close.
 #[test]
 fn a_half_read_line_goes_on_in_any_mode() {
     #[track_caller]
     fn check(mode: Mode, phase: Phase, unfinished: &[u8], expected: &[u8], finished: bool) {
-        let resumed = Resumed {
+        let resumed = SavedConversation {
             phase,
             output: b"before ".to_vec(),
             session: State {

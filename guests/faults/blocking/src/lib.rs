@@ -1,5 +1,4 @@
-//! Misbehaves under the contract `blocking`, one way for each `MODE`, and one for each
-//! `HAND_OVER`.
+//! Misbehaves under the contract `blocking`, in one way per `MODE` and per `HAND_OVER`.
 
 use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
@@ -36,14 +35,14 @@ impl Handler for Component {
                 println!("read {} bytes after shutdown", read_to_end(&input)?);
                 Ok(())
             }
-            mode => converse(mode, manner, &socket, &input, &output),
+            mode => serve_conversation(mode, manner, &socket, &input, &output),
         }
     }
 }
 
 impl HandOver for Component {
     fn hand_over(connection: ConnectionId) -> Option<WitState> {
-        let state = hand_over::given_up(connection)?;
+        let state = hand_over::take_given_up(connection)?;
         manner().ok()?.give_up(state).map(WitState::from)
     }
 
@@ -58,7 +57,7 @@ impl HandOver for Component {
     }
 }
 
-/// The option `HAND_OVER`.
+/// Reads the option `HAND_OVER`.
 fn manner() -> Result<Manner, String> {
     match shell::option("HAND_OVER")? {
         manner @ Manner::Hold => Err(manner.refusal()),
@@ -66,7 +65,7 @@ fn manner() -> Result<Manner, String> {
     }
 }
 
-fn converse(
+fn serve_conversation(
     mode: Mode,
     manner: Manner,
     socket: &TcpSocket,
@@ -75,12 +74,12 @@ fn converse(
 ) -> Result<(), String> {
     let id = connection(socket);
     let protocol = FaultProtocol { mode };
-    let mut talk = hand_over::converse(&protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut talk = hand_over::open_conversation(&protocol, id, || Ok(peer(socket)?.ip()))?;
     let mut draining = match manner {
         Manner::Ignore => Draining::never(),
         _ => Draining::new(id),
     };
-    if run(&mut talk, &mut draining, input, output)? == End::Told {
+    if run(&mut talk, &mut draining, input, output)? == End::HandOver {
         hand_over::give_up(id, hand_over::save::<FaultProtocol>(&mut talk));
         return Ok(());
     }

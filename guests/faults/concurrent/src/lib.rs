@@ -1,13 +1,11 @@
-//! Misbehaves under the contract `concurrent`, one way for each `MODE`, and one for
-//! each `HAND_OVER`.
+//! Misbehaves under the contract `concurrent`, in one way per `MODE` and per `HAND_OVER`.
 
 mod sockets;
-
-use std::time::Duration;
 
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
 use shell::hand_over::{self, ConnectionId, HandOver, WitState};
 use shell_p3::{Draining, Handler, Ran, Streams, connection, peer, run};
+use std::time::Duration;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
 
@@ -40,14 +38,14 @@ impl Handler for Component {
                 streams.output.write_all(answer.into_bytes()).await;
                 streams.finish(false).await
             }
-            _ => converse(mode, manner, &socket).await,
+            _ => serve_conversation(mode, manner, &socket).await,
         }
     }
 }
 
 impl HandOver for Component {
     fn hand_over(connection: ConnectionId) -> Option<WitState> {
-        let state = hand_over::given_up(connection)?;
+        let state = hand_over::take_given_up(connection)?;
         manner().ok()?.give_up(state).map(WitState::from)
     }
 
@@ -55,7 +53,7 @@ impl HandOver for Component {
         let mode = shell::option("MODE")?;
         let manner = manner()?;
         if manner == Manner::WaitAccept {
-            // By way of WASI 0.2, which holds up the instance and its event loop.
+            // This waits in a call of WASI 0.2, so it stops the instance and its event loop.
             std::thread::sleep(Duration::from_secs(3600));
         }
         let state = manner.accept(state.into())?;
@@ -63,7 +61,7 @@ impl HandOver for Component {
     }
 }
 
-/// The option `HAND_OVER`.
+/// Reads the option `HAND_OVER`.
 fn manner() -> Result<Manner, String> {
     match shell::option("HAND_OVER")? {
         manner @ Manner::Hold => Err(manner.refusal()),
@@ -71,10 +69,10 @@ fn manner() -> Result<Manner, String> {
     }
 }
 
-async fn converse(mode: Mode, manner: Manner, socket: &TcpSocket) -> Result<(), String> {
+async fn serve_conversation(mode: Mode, manner: Manner, socket: &TcpSocket) -> Result<(), String> {
     let id = connection(socket);
     let protocol = FaultProtocol { mode };
-    let mut talk = hand_over::converse(&protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut talk = hand_over::open_conversation(&protocol, id, || Ok(peer(socket)?.ip()))?;
     let draining = match manner {
         Manner::Ignore => Draining::never(),
         _ => Draining::new(id),
@@ -88,7 +86,7 @@ async fn converse(mode: Mode, manner: Manner, socket: &TcpSocket) -> Result<(), 
         Some(Request::Fail) => return Err(FAILURE.to_owned()),
         Some(Request::Connect(address)) => Some(sockets::connect(&address).await),
         Some(Request::Resolve(name)) => Some(sockets::resolve(name).await),
-        // Nothing must be written once a write has found that the peer is gone.
+        // After a write that has found that the peer is gone, nothing may be written.
         Some(Request::Block | Request::Leak | Request::Misuse | Request::Random(_)) | None => None,
     };
     if let Some(answer) = answer {

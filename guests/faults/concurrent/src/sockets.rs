@@ -1,16 +1,15 @@
-//! What a misbehaving guest does with sockets, the accepted one and others.
-
-use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+//! What a misbehaving guest does with the accepted socket, and with sockets of its own.
 
 use shell_p3::{error_name, socket_addr};
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
 use wasip3::sockets::ip_name_lookup::{self, resolve_addresses};
 use wasip3::sockets::types::{
     ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
     TcpSocket,
 };
 
-/// `outbound`: connects to `HOST:PORT` and says how it went.
+/// `outbound`: connects to `HOST:PORT`. Returns the answer: whether it worked.
 pub(crate) async fn connect(address: &str) -> String {
     let Ok(address) = address.parse::<SocketAddr>() else {
         return "invalid-address\r\n".to_owned();
@@ -29,7 +28,7 @@ pub(crate) async fn connect(address: &str) -> String {
     }
 }
 
-/// `lookup`: looks up a name and says what was found.
+/// `lookup`: looks up a name. Returns the answer: what was found.
 pub(crate) async fn resolve(name: String) -> String {
     match resolve_addresses(name).await {
         Ok(addresses) => addresses
@@ -74,9 +73,9 @@ fn wasi_addr(address: SocketAddr) -> IpSocketAddress {
     }
 }
 
-/// Tries every option and forbidden call of a connected socket whose streams are
-/// taken: a line `name=value` for each, where the value is what was read, `ok`,
-/// or the name of the error.
+/// Tries every option and every forbidden call of a connected socket whose streams are
+/// taken. Returns one line `name=value` per try. The value is what was read, `ok`, or
+/// the name of the error.
 pub(crate) async fn options(socket: &TcpSocket) -> String {
     let family = match socket.get_address_family() {
         IpAddressFamily::Ipv4 => "ipv4",
@@ -127,7 +126,7 @@ pub(crate) async fn options(socket: &TcpSocket) -> String {
         socket.set_hop_limit(u8::try_from(value).unwrap_or(u8::MAX))?;
         socket.get_hop_limit().map(u64::from)
     });
-    // What the kernel makes of them is a matter of the machine.
+    // The sizes that the kernel sets differ between machines.
     out.extreme("receive-buffer-size", |value| {
         socket.set_receive_buffer_size(value)?;
         socket.get_receive_buffer_size().map(|size| size.min(1))
@@ -164,7 +163,7 @@ impl Lines {
         self.add(&format!("set-{name}"), result.map(|()| "ok"));
     }
 
-    /// What comes of zero, the least and the largest value.
+    /// Tries zero, one and the largest value.
     fn extreme(&mut self, name: &str, set: impl Fn(u64) -> Result<u64, ErrorCode>) {
         for (which, value) in [("zero", 0), ("one", 1), ("max", u64::MAX)] {
             self.add(&format!("{name}-{which}"), set(value));

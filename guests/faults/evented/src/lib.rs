@@ -1,10 +1,6 @@
-//! Misbehaves under the contract `evented`, one way for each `MODE`, and one for each
-//! `HAND_OVER`.
+//! Misbehaves under the contract `evented`, in one way per `MODE` and per `HAND_OVER`.
 
 mod random;
-
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request};
@@ -13,9 +9,11 @@ use random::Random;
 use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{
     Change, Connection, ConnectionId, Event, Failure, Handler, Interest, Opened, Readiness, Ready,
-    Served, fail,
+    Served, fail_change,
 };
 use shell_p2::peer;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use wasi::clocks::monotonic_clock::subscribe_duration;
 
 struct Component;
@@ -23,11 +21,11 @@ struct Component;
 shell_p2::evented::export!(Component);
 shell::hand_over::export!(Component);
 
-/// Between two ticks of `tick`, in nanoseconds.
+/// The time between two ticks of `tick`, in nanoseconds.
 const TICK: u64 = 50_000_000;
 
-/// Between two looks at an outbound connection or a lookup, which a turn cannot
-/// wait for.
+/// The time between two polls of an outbound connection or a lookup, in nanoseconds. A
+/// turn must not wait for them.
 const LOOK: u64 = 1_000_000;
 
 thread_local! {
@@ -38,7 +36,7 @@ struct Server {
     mode: Mode,
     manner: Manner,
     peers: BTreeMap<ConnectionId, Peer>,
-    /// Whether a tick is under way.
+    /// Whether the timer is set.
     timer: bool,
 }
 
@@ -83,7 +81,7 @@ impl HandOver for Component {
 }
 
 impl Server {
-    fn new() -> Server {
+    fn new() -> Self {
         let mode: Mode = shell::option_or_trap("MODE");
         if mode == Mode::ShutdownSend {
             shell::trap(&mode.refusal());
@@ -92,7 +90,7 @@ impl Server {
         if manner == Manner::Ignore {
             shell::trap(&manner.refusal());
         }
-        Server {
+        Self {
             mode,
             manner,
             peers: BTreeMap::new(),
@@ -104,7 +102,7 @@ impl Server {
         FaultProtocol { mode: self.mode }
     }
 
-    /// One that is busy elsewhere cannot be given up.
+    /// A connection with a job cannot be given up.
     fn hand_over(&mut self, id: ConnectionId) -> Option<State> {
         let peer = self.peers.get_mut(&id)?;
         if peer.job.is_some() || self.manner == Manner::None {
@@ -122,7 +120,7 @@ impl Server {
         let connection = Connection::from(opened);
         let options = (self.mode == Mode::Options).then(|| options(&connection.socket));
         let address = || Ok(peer(&connection.socket)?.ip());
-        let Ok(talk) = hand_over::converse(&self.protocol(), id, address) else {
+        let Ok(talk) = hand_over::open_conversation(&self.protocol(), id, address) else {
             return changes.push(Change::Close(id));
         };
         let mut peer = Peer {
@@ -177,15 +175,14 @@ impl Server {
         changes.push(Change::TickAfter(if working { LOOK } else { TICK }));
     }
 
-    /// Changes that no handler would make, for connections that are there and for
-    /// others.
+    /// Makes changes that no handler would make, for open connections and for others.
     fn change_anything(&mut self, seed: u64, changes: &mut Vec<Change>) {
         let mut random = Random::new(seed);
         let mut ids: Vec<ConnectionId> = self.peers.keys().copied().collect();
         ids.extend([0, u64::MAX, random.next()]);
         for _ in 0..random.below(40) {
             let change = random.change(&ids);
-            // What is closed is let go of, but not always.
+            // It drops a connection that it closes, but not always.
             if let Change::Close(id) | Change::Fail(Failure { connection: id, .. }) = change
                 && random.below(4) > 0
             {
@@ -209,10 +206,10 @@ impl Server {
             Some(_) if self.mode == Mode::NeverRead => Some(Interest::empty()),
             Some(_) if self.mode == Mode::Eager => Some(Interest::all()),
             Some(interest) => Some(interest),
-            None => peer.obey(),
+            None => peer.do_request(),
         };
         match next {
-            Some(interest) => changes.extend(peer.served.connection.wait_for(id, interest)),
+            Some(interest) => changes.extend(peer.served.connection.set_interest(id, interest)),
             None => {
                 if let Some(seed) = seed {
                     self.change_anything(seed, changes);
@@ -220,7 +217,7 @@ impl Server {
                 // A random change may have removed it.
                 let failed = self.peers.remove(&id).is_some_and(|peer| peer.failed);
                 if failed {
-                    changes.push(fail(id, FAILURE));
+                    changes.push(fail_change(id, FAILURE));
                 } else if self.mode != Mode::Leak {
                     changes.push(Change::Close(id));
                 }
@@ -230,14 +227,14 @@ impl Server {
 }
 
 impl Peer {
-    /// Adds output that nothing from the peer was the cause of.
+    /// Adds output that does not come from the session.
     fn say(&mut self, text: &str) {
         self.served.talk.output.bytes.push(text.as_bytes());
     }
 
-    /// Does what the session wants done before its connection is closed. What the
-    /// connection waits for meanwhile, if that goes on.
-    fn obey(&mut self) -> Option<Interest> {
+    /// Does what the session has requested before its connection is closed. Returns the
+    /// interest of the connection while that is not finished, and `None` when it is.
+    fn do_request(&mut self) -> Option<Interest> {
         let job = match self.served.talk.session.request.take()? {
             Request::Fail => {
                 self.failed = true;

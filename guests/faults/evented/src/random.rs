@@ -1,13 +1,13 @@
-//! Changes at random, the same for the same seed.
+//! Random changes. The same seed makes the same changes.
 
-use shell_p2::evented::{Change, ConnectionId, Interest, fail, interest};
+use shell_p2::evented::{Change, ConnectionId, Interest, fail_change, interest_change};
 
 /// xorshift64.
 pub(crate) struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed | 1)
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed | 1)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -27,7 +27,7 @@ impl Random {
         values.get(at).copied()
     }
 
-    /// A change for one of these connections, or of the timer.
+    /// Makes a change of one of these connections, or of the timer.
     pub(crate) fn change(&mut self, ids: &[ConnectionId]) -> Change {
         let id = self.one(ids).unwrap_or_default();
         match self.below(8) {
@@ -38,12 +38,12 @@ impl Random {
                     Interest::WRITABLE,
                     Interest::all(),
                 ];
-                interest(id, self.one(&some).unwrap_or(Interest::all()))
+                interest_change(id, self.one(&some).unwrap_or(Interest::all()))
             }
             3..=4 => Change::Close(id),
             5 => {
                 let length = usize::try_from(self.below(3000)).unwrap_or_default();
-                fail(id, &"\r\n\u{1b}[31m\u{202e}x".repeat(length))
+                fail_change(id, &"\r\n\u{1b}[31m\u{202e}x".repeat(length))
             }
             _ => {
                 let some = [0, 1, self.next(), u64::MAX];

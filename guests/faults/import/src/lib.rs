@@ -1,4 +1,4 @@
-//! A handler that imports what no host has, which must refuse to serve it.
+//! A handler that imports an interface that no host has. A host must refuse to serve it.
 
 use shell_p2::blocking::Handler;
 use wasi::io::streams::{InputStream, OutputStream};

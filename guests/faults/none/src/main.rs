@@ -1,5 +1,5 @@
-//! A component that exports none of the contracts but `wasi:cli/run`, which a
-//! host must refuse to serve.
+//! A component that exports `wasi:cli/run` and none of the contracts. A host must refuse
+//! to serve it.
 
 fn main() {
     println!("hello");

@@ -1,12 +1,11 @@
-//! What the misbehaving guests on WASI 0.2 share: what they do with sockets, the
-//! accepted one and others.
+//! What the misbehaving guests on WASI 0.2 share: what they do with the accepted socket,
+//! and with sockets of their own.
 
 mod misuse;
 
+use shell_p2::socket_addr;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-
-use shell_p2::socket_addr;
 use wasi::io::poll::Pollable;
 use wasi::sockets::instance_network::instance_network;
 use wasi::sockets::ip_name_lookup::{ResolveAddressStream, resolve_addresses};
@@ -21,37 +20,37 @@ pub use misuse::misuse;
 /// An hour in nanoseconds.
 pub const LONG: u64 = 3_600_000_000_000;
 
-/// Something that takes a while.
+/// An operation that takes a while.
 pub enum Job {
     /// `outbound`.
     Connect(TcpSocket),
-    /// `lookup`, with the addresses that came so far.
+    /// `lookup`, with the addresses that have come so far.
     Resolve(ResolveAddressStream, String),
 }
 
 impl Job {
-    /// Begins to connect to `HOST:PORT`. The error is the answer.
-    pub fn connect(address: &str) -> Result<Job, String> {
+    /// Begins to connect to `HOST:PORT`. The error is the answer for the peer.
+    pub fn connect(address: &str) -> Result<Self, String> {
         let address = address.parse().map_err(|_| "invalid-address\r\n")?;
-        begin_connect(address).map(Job::Connect).map_err(answer)
+        begin_connect(address).map(Self::Connect).map_err(answer)
     }
 
-    /// Begins to look up a name. The error is the answer.
-    pub fn resolve(name: &str) -> Result<Job, String> {
+    /// Begins to look up a name. The error is the answer for the peer.
+    pub fn resolve(name: &str) -> Result<Self, String> {
         resolve_addresses(&instance_network(), name)
-            .map(|addresses| Job::Resolve(addresses, String::new()))
+            .map(|addresses| Self::Resolve(addresses, String::new()))
             .map_err(answer)
     }
 
-    /// The answer, once there is one.
+    /// Returns the answer for the peer when there is one.
     pub fn poll(&mut self) -> Option<String> {
         match self {
-            Job::Connect(socket) => match socket.finish_connect() {
+            Self::Connect(socket) => match socket.finish_connect() {
                 Ok(_) => Some("connected\r\n".to_owned()),
                 Err(ErrorCode::WouldBlock) => None,
                 Err(code) => Some(answer(code)),
             },
-            Job::Resolve(addresses, found) => loop {
+            Self::Resolve(addresses, found) => loop {
                 match addresses.resolve_next_address() {
                     Ok(Some(address)) => *found += &format!("{}\r\n", ip_addr(address)),
                     Ok(None) => return Some(std::mem::take(found)),
@@ -62,11 +61,11 @@ impl Job {
         }
     }
 
-    /// Ready when it is worth to poll again.
+    /// Becomes ready when `poll` may have an answer.
     pub fn subscribe(&self) -> Pollable {
         match self {
-            Job::Connect(socket) => socket.subscribe(),
-            Job::Resolve(addresses, _) => addresses.subscribe(),
+            Self::Connect(socket) => socket.subscribe(),
+            Self::Resolve(addresses, _) => addresses.subscribe(),
         }
     }
 }
@@ -107,9 +106,8 @@ fn wasi_addr(address: SocketAddr) -> IpSocketAddress {
     }
 }
 
-/// Tries every option and forbidden call of a connected socket: a line
-/// `name=value` for each, where the value is what was read, `ok`, or the name of
-/// the error.
+/// Tries every option and every forbidden call of a connected socket. Returns one line
+/// `name=value` per try. The value is what was read, `ok`, or the name of the error.
 pub fn options(socket: &TcpSocket) -> String {
     let family = match socket.address_family() {
         IpAddressFamily::Ipv4 => "ipv4",
@@ -158,7 +156,7 @@ pub fn options(socket: &TcpSocket) -> String {
         socket.set_hop_limit(u8::try_from(value).unwrap_or(u8::MAX))?;
         socket.hop_limit().map(u64::from)
     });
-    // What the kernel makes of them is a matter of the machine.
+    // The sizes that the kernel sets differ between machines.
     out.extreme("receive-buffer-size", |value| {
         socket.set_receive_buffer_size(value)?;
         socket.receive_buffer_size().map(|size| size.min(1))
@@ -197,7 +195,7 @@ impl Lines {
         self.add(&format!("set-{name}"), result.map(|()| "ok"));
     }
 
-    /// What comes of zero, the least and the largest value.
+    /// Tries zero, one and the largest value.
     fn extreme(&mut self, name: &str, set: impl Fn(u64) -> Result<u64, ErrorCode>) {
         for (which, value) in [("zero", 0), ("one", 1), ("max", u64::MAX)] {
             self.add(&format!("{name}-{which}"), set(value));

@@ -1,14 +1,13 @@
-//! Streams that are used as no handler would, but in no way that traps.
+//! Uses of streams that no handler would make, but that do not trap.
 
 use std::fmt::Debug;
-
 use wasi::io::poll::poll;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::{ShutdownType, TcpSocket};
 
-/// Says `ready`, has the peer send eight bytes, uses the streams of its connection
-/// in strange ways, and prints what came of each: a line `name=value`, where the
-/// value is what was returned, `closed` or `failed`.
+/// Writes `ready`, expects eight bytes from the peer, and uses the streams of the
+/// connection in strange ways. Prints one line `name=value` per use. The value is what
+/// was returned, `closed` or `failed`.
 pub fn misuse(socket: &TcpSocket, input: &InputStream, output: &OutputStream) {
     say("ready", output.blocking_write_and_flush(b"ready\r\n"));
     let some = [

@@ -1,51 +1,50 @@
 //! What the misbehaving guests of all contracts share: their options, and the faults
-//! that are the same whatever the contract is.
+//! that are the same under each contract.
 //!
-//! A fault that ends an instance waits for a chunk that begins with `fault\n` and
-//! echoes all others, so that a test can hold healthy connections on the same
-//! instance. `fault MODE\n` has the fault of another mode.
+//! A fault that ends an instance begins at a chunk that starts with `fault\n`. All other
+//! chunks are echoed, so that a test can keep healthy connections on the same instance.
+//! `fault MODE\n` begins the fault of another mode.
 
 mod manner;
 mod options;
 
+use echo_protocol::State;
+use protocol::{Output, Protocol, Resume, Session, Step};
 use std::io::Write;
 use std::net::IpAddr;
 
-use echo_protocol::State;
-use protocol::{Output, Protocol, Resume, Session, Step};
-
 pub use options::{Manner, Mode};
 
-/// What `err` returns.
+/// The error that `err` returns.
 pub const FAILURE: &str = "deliberate failure";
 
-/// The line that triggers a fault where a chunk begins with it; with a mode behind
-/// it, that mode's.
+/// The line at the start of a chunk that begins a fault: that of `MODE`, or of the mode
+/// that stands behind it.
 const TRIGGER: &[u8] = b"fault";
 
-/// What a chunk that triggers `random` begins with; the rest is the seed.
+/// The start of a chunk for `random`. The rest of the chunk is the seed.
 const SEED: &[u8] = b"random ";
 
 /// How many bytes `flood` writes at a time, and `print` prints on one line.
 const MUCH: usize = 64 * 1024;
 
-/// What a session that wants to close leaves for the shell to do first, because
-/// it differs between contracts.
+/// What the shell has to do before it closes the connection of a session. It differs
+/// between the contracts.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
     /// `err`: fail.
     Fail,
     /// `block`: wait inside a turn.
     Block,
-    /// `leak`: drop the connection without a word.
+    /// `leak`: drop the connection without a `close`.
     Leak,
-    /// `outbound`: connect to this address and answer how it went.
+    /// `outbound`: connect to this address, and answer whether it worked.
     Connect(String),
-    /// `lookup`: resolve this name and answer the addresses.
+    /// `lookup`: resolve this name, and answer the addresses.
     Resolve(String),
     /// `misuse`: use the streams wrongly.
     Misuse,
-    /// `random`: make changes that follow from this.
+    /// `random`: make changes from this seed.
     Random(u64),
 }
 
@@ -80,7 +79,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The first line of the input, once it is complete.
+    /// Adds a chunk to the input. Returns the first line when it is complete.
     fn line(&mut self, chunk: &[u8]) -> Option<String> {
         self.collected.extend_from_slice(chunk);
         let end = self.collected.iter().position(|&byte| byte == b'\n')?;
@@ -88,7 +87,7 @@ impl Fault {
         Some(String::from_utf8_lossy(line).trim_end().to_owned())
     }
 
-    /// The mode whose fault a chunk triggers.
+    /// The mode whose fault a chunk begins.
     fn triggered(&self, chunk: &[u8]) -> Option<Mode> {
         let end = chunk.iter().position(|&byte| byte == b'\n')?;
         let line = chunk.get(..end)?;
@@ -99,7 +98,7 @@ impl Fault {
         }
     }
 
-    fn strike(&mut self) -> Option<Request> {
+    fn misbehave(&mut self) -> Option<Request> {
         match self.mode {
             Mode::Spin => spin(),
             Mode::Hog => {
@@ -113,7 +112,7 @@ impl Fault {
             Mode::Block => Some(Request::Block),
             Mode::Leak => Some(Request::Leak),
             Mode::Misuse => Some(Request::Misuse),
-            // It begins when what was there is written.
+            // It begins in `add_more`, when the output so far is written.
             Mode::Flood => None,
             _ => trap(),
         }
@@ -163,7 +162,7 @@ impl Session for Fault {
             _ => match self.triggered(chunk) {
                 Some(mode) => {
                     self.mode = mode;
-                    self.request = self.strike();
+                    self.request = self.misbehave();
                 }
                 None => output.bytes.push(chunk),
             },
@@ -174,7 +173,7 @@ impl Session for Fault {
         }
     }
 
-    fn more(&mut self, output: &mut Output) -> Step {
+    fn add_more(&mut self, output: &mut Output) -> Step {
         if self.mode == Mode::Flood {
             output.bytes.push(&[b'x'; MUCH]);
         }
@@ -199,7 +198,7 @@ impl Resume for Fault {
 
     fn restore(&mut self, state: State, output: &mut Output) -> Step {
         let step = match self.mode {
-            // Nobody connects.
+            // These act when a peer connects, and none does here.
             Mode::TrapOpen | Mode::Env => Step::Continue,
             _ => self.open(output),
         };
@@ -212,26 +211,26 @@ impl Resume for Fault {
     }
 }
 
-/// A number that differs between chunks: FNV-1a.
+/// A seed from a chunk: its hash by FNV-1a.
 fn seed(chunk: &[u8]) -> u64 {
     chunk.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-/// Traps without a word on standard error.
+/// Traps, and writes nothing to standard error.
 fn trap() -> ! {
     core::arch::wasm32::unreachable()
 }
 
-/// Computes for ever.
+/// Computes forever.
 fn spin() -> ! {
     loop {
         std::hint::spin_loop();
     }
 }
 
-/// A line, one that is not UTF-8, and a long one that does not end.
+/// Prints a line, a line that is not UTF-8, and a long one without a line ending.
 fn print(mut stream: impl Write, chunk: &[u8]) {
     let text = String::from_utf8_lossy(chunk);
     let _ = writeln!(

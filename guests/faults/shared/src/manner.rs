@@ -1,39 +1,39 @@
-//! What a misbehaving guest does when a connection is handed over, and that it knows
-//! its own states again: they come back to it when nobody takes them.
-
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use protocol::State;
+//! What a misbehaving guest does when a connection is handed over.
+//!
+//! A state comes back when no other version accepts it. So the guest has to accept its
+//! own states, also the ones that it has made wrong.
 
 use crate::options::Manner;
 use crate::{spin, trap};
+use protocol::State;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What `refuse` says.
+/// The error of `refuse`.
 const REFUSAL: &str = "deliberate refusal";
 
-/// How large the state of `large` is: twice what the contract permits.
+/// The size of the state of `large`: twice as large as the contract permits.
 const LARGE: usize = 2 << 20;
 
-/// What `garbage` begins with; no state does.
+/// The first bytes of a state of `garbage`. No real state begins with them.
 const GARBAGE: [u8; 8] = [0xff; 8];
 
 /// The tag of `unknown`.
 const UNKNOWN: &str = "nobody/9";
 
-/// How many states this instance was asked for, under `trap-second`.
+/// How many connections this instance was asked to give up, under `trap-second`.
 static GIVEN_UP: AtomicU32 = AtomicU32::new(0);
 
 impl Manner {
-    /// What becomes of a state that is given up.
+    /// Changes a state that is given up, or traps.
     pub fn give_up(self, state: State) -> Option<State> {
         let State { mut tag, mut bytes } = state;
         match self {
-            Manner::TrapHandOver => trap(),
-            Manner::TrapSecond if GIVEN_UP.fetch_add(1, Ordering::Relaxed) == 1 => trap(),
-            Manner::None => return None,
-            Manner::Unknown => tag = UNKNOWN.to_owned(),
-            Manner::Garbage => bytes = [GARBAGE.as_slice(), &bytes].concat(),
-            Manner::Large => {
+            Self::TrapHandOver => trap(),
+            Self::TrapSecond if GIVEN_UP.fetch_add(1, Ordering::Relaxed) == 1 => trap(),
+            Self::None => return None,
+            Self::Unknown => tag = UNKNOWN.to_owned(),
+            Self::Garbage => bytes = [GARBAGE.as_slice(), &bytes].concat(),
+            Self::Large => {
                 let length = u32::try_from(bytes.len()).unwrap_or_default();
                 bytes.resize(LARGE, 0);
                 bytes.extend(length.to_le_bytes());
@@ -43,25 +43,25 @@ impl Manner {
         Some(State { tag, bytes })
     }
 
-    /// What becomes of a state before it is accepted.
+    /// Changes a state before it is accepted, refuses it, or traps.
     pub fn accept(self, state: State) -> Result<State, String> {
         let State { mut tag, mut bytes } = state;
         match self {
-            Manner::Refuse => return Err(REFUSAL.to_owned()),
-            Manner::TrapAccept => trap(),
-            Manner::SpinAccept => spin(),
-            Manner::Unknown if tag == UNKNOWN => tag = echo_protocol::TAG.to_owned(),
-            Manner::Garbage => {
+            Self::Refuse => return Err(REFUSAL.to_owned()),
+            Self::TrapAccept => trap(),
+            Self::SpinAccept => spin(),
+            Self::Unknown if tag == UNKNOWN => tag = echo_protocol::TAG.to_owned(),
+            Self::Garbage => {
                 if let Some(rest) = bytes.strip_prefix(&GARBAGE) {
                     bytes = rest.to_vec();
                 }
             }
-            Manner::Large if bytes.len() > LARGE => {
+            Self::Large if bytes.len() > LARGE => {
                 let length = bytes
                     .last_chunk()
                     .map_or(0, |last| u32::from_le_bytes(*last));
                 bytes.truncate(usize::try_from(length).unwrap_or_default());
-                // Many may come back before any of them is gone on with.
+                // Many states may come back before any of their connections is served.
                 bytes.shrink_to_fit();
             }
             _ => {}

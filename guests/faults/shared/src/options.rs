@@ -1,5 +1,4 @@
-//! The options `MODE` and `HAND_OVER`. What each value does is said in
-//! `guests/README.md`.
+//! The options `MODE` and `HAND_OVER`. `guests/README.md` says what each value does.
 
 use std::str::FromStr;
 
@@ -19,19 +18,19 @@ macro_rules! option {
         impl FromStr for $option {
             type Err = String;
 
-            fn from_str(text: &str) -> Result<$option, String> {
+            fn from_str(text: &str) -> Result<Self, String> {
                 match text {
-                    $($text => Ok($option::$value),)*
+                    $($text => Ok(Self::$value),)*
                     _ => Err(["one of", $($text),*].join(" ")),
                 }
             }
         }
 
         impl $option {
-            /// What to say where a contract has no such fault.
+            /// The error for a contract that does not have this value.
             pub fn refusal(self) -> String {
                 let text = match self {
-                    $($option::$value => $text,)*
+                    $(Self::$value => $text,)*
                 };
                 format!(concat!($name, "={}: expected a ", $what, " of this contract"), text)
             }

@@ -1,12 +1,13 @@
-//! The interface `hand-over`, which is the same beside every contract, and what lies
-//! ready between two calls of it: the states of connections that were given up, and
-//! of those that were taken on and are not served yet.
+//! The interface `hand-over`, which is the same beside every contract.
+//!
+//! Two lists keep states between two calls of the host: of connections that were
+//! given up, until `hand-over` is called for them, and of connections that were
+//! accepted, until they are served.
 
+use protocol::{Conversation, Protocol, State};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-use protocol::{Conversation, Protocol, State};
 
 wit_bindgen::generate!({
     inline: "
@@ -26,14 +27,14 @@ pub use exports::sockserve::handler::hand_over::{
 };
 
 impl From<WitState> for State {
-    fn from(WitState { tag, bytes }: WitState) -> State {
-        State { tag, bytes }
+    fn from(WitState { tag, bytes }: WitState) -> Self {
+        Self { tag, bytes }
     }
 }
 
 impl From<State> for WitState {
-    fn from(State { tag, bytes }: State) -> WitState {
-        WitState { tag, bytes }
+    fn from(State { tag, bytes }: State) -> Self {
+        Self { tag, bytes }
     }
 }
 
@@ -41,23 +42,23 @@ type States = RefCell<BTreeMap<ConnectionId, State>>;
 
 thread_local! {
     static GIVEN_UP: States = const { RefCell::new(BTreeMap::new()) };
-    static TAKEN_ON: States = const { RefCell::new(BTreeMap::new()) };
+    static ACCEPTED: States = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// A component whose connections all speak one protocol, and which hands them over
-/// as that says.
-pub trait Speaks {
-    /// What they speak.
+/// A component that has one protocol for all its connections, and hands them over in
+/// the format of that protocol.
+pub trait HasProtocol {
+    /// The protocol.
     type Protocol: Protocol;
 
-    /// The protocol as the options set it. The error is one line that says what is
-    /// wrong with them.
+    /// The protocol with its options set. The error is one line that says which option
+    /// is wrong.
     fn protocol() -> Result<Self::Protocol, String>;
 }
 
-impl<T: Speaks> HandOver for T {
+impl<T: HasProtocol> HandOver for T {
     fn hand_over(connection: ConnectionId) -> Option<WitState> {
-        given_up(connection).map(WitState::from)
+        take_given_up(connection).map(WitState::from)
     }
 
     fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
@@ -65,46 +66,45 @@ impl<T: Speaks> HandOver for T {
     }
 }
 
-/// The conversation over a connection: the one that was handed over with it, or a
-/// new one.
-pub fn converse<P: Protocol>(
+/// Begins the conversation over a connection. If one was handed over with the
+/// connection, continues that one.
+pub fn open_conversation<P: Protocol>(
     protocol: &P,
     connection: ConnectionId,
     peer: impl FnOnce() -> Result<IpAddr, String>,
 ) -> Result<Conversation<P::Session>, String> {
     let session = protocol.session(peer)?;
-    match TAKEN_ON.with_borrow_mut(|states| states.remove(&connection)) {
+    match ACCEPTED.with_borrow_mut(|states| states.remove(&connection)) {
         Some(state) => Ok(Conversation::resume(session, protocol.decode(&state)?)),
         None => Ok(Conversation::open(session)),
     }
 }
 
-/// Takes a connection on, if the protocol can go on with its state.
+/// Takes over a connection, if the protocol can continue with its state.
 pub fn accept<P: Protocol>(
     protocol: &P,
     connection: ConnectionId,
     state: State,
 ) -> Result<(), String> {
     protocol.decode(&state)?;
-    TAKEN_ON.with_borrow_mut(|states| states.insert(connection, state));
+    ACCEPTED.with_borrow_mut(|states| states.insert(connection, state));
     Ok(())
 }
 
-/// The state of a conversation, under the tag of its protocol. What is in its log is
-/// printed.
+/// Returns the state of a conversation, with the tag of its protocol. Prints its log.
 pub fn save<P: Protocol>(conversation: &mut Conversation<P::Session>) -> Option<State> {
     crate::print_log(&mut conversation.output.log);
     State::encode(P::TAG, &conversation.save())
 }
 
-/// Keeps a state until it is asked for.
+/// Keeps the state of a connection until the host calls `hand-over` for it.
 pub fn give_up(connection: ConnectionId, state: Option<State>) {
     if let Some(state) = state {
         GIVEN_UP.with_borrow_mut(|states| states.insert(connection, state));
     }
 }
 
-/// The state that was kept for a connection.
-pub fn given_up(connection: ConnectionId) -> Option<State> {
+/// Takes the state that was kept for a connection.
+pub fn take_given_up(connection: ConnectionId) -> Option<State> {
     GIVEN_UP.with_borrow_mut(|states| states.remove(&connection))
 }

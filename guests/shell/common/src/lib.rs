@@ -1,17 +1,18 @@
-//! What the shells of all contracts share: a guest's options, its log and its
-//! clock, which come by way of the standard library and are the same for WASI 0.2
-//! and 0.3, and what is handed over.
+//! What the shells of all contracts share.
+//!
+//! A guest's options, log and clock come from the standard library, so they are the
+//! same for WASI 0.2 and 0.3. [`hand_over`] is the interface `hand-over`.
 
 pub mod hand_over;
-
-pub use hand_over::{ConnectionId, Speaks};
 
 use std::io::Write;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The option `name`, an environment variable: its default when it is not set.
-/// The error is one line that says what was expected.
+pub use hand_over::{ConnectionId, HasProtocol};
+
+/// Reads the option `name`, an environment variable. If it is not set, it has its
+/// default. The error is one line that says what was expected.
 pub fn option<T>(name: &str) -> Result<T, String>
 where
     T: FromStr<Err = String> + Default,
@@ -19,8 +20,8 @@ where
     protocol::parse_option(name, std::env::var_os(name))
 }
 
-/// The option `name`, where the contract has no way to return an error: says what
-/// was expected and traps.
+/// As [`option`], for a contract that cannot return an error: writes what was
+/// expected to standard error, and traps.
 pub fn option_or_trap<T>(name: &str) -> T
 where
     T: FromStr<Err = String> + Default,
@@ -28,14 +29,14 @@ where
     option(name).unwrap_or_else(|error| trap(&error))
 }
 
-/// Says why on one line of standard error, and traps.
+/// Writes the error to standard error as one line, and traps.
 pub fn trap(error: &str) -> ! {
     let _ = writeln!(std::io::stderr(), "{error}");
     std::process::abort()
 }
 
-/// Prints and takes the lines of a log. They go out in one write, and a host that
-/// takes no output costs no connection.
+/// Prints the lines of a log and removes them. One write prints them all. An error
+/// is ignored, so it ends no connection.
 pub fn print_log(log: &mut Vec<String>) {
     if log.is_empty() {
         return;
@@ -52,11 +53,11 @@ pub fn unix_time() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
-/// How far a call has come with its connection.
+/// What becomes of a connection when a call stops serving it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// To its end.
+    /// It is done.
     Done,
-    /// It is to be handed over as it is.
-    Told,
+    /// It is handed over as it is.
+    HandOver,
 }

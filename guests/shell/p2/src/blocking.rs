@@ -1,13 +1,12 @@
-//! The contract `blocking`, and how a call of it learns that its connection is to be
+//! The contract `blocking`, and how its `handle` learns that the connection is to be
 //! handed over.
 
+use crate::{describe, peer, permit};
 use protocol::{Conversation, Protocol, Session};
 use shell::{ConnectionId, End, hand_over};
 use wasi::io::poll::{Pollable, poll};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::TcpSocket;
-
-use crate::{describe, peer, permit};
 
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -24,10 +23,10 @@ wit_bindgen::generate!({
     default_bindings_module: "shell_p2::blocking",
 });
 
+use imports::sockserve::handler::blocking_draining::draining;
+
 pub use exports::sockserve::handler::blocking::Guest as Handler;
 pub use imports::sockserve::handler::blocking_draining::connection;
-
-use imports::sockserve::handler::blocking_draining::draining;
 
 mod imports {
     wit_bindgen::generate!({
@@ -51,50 +50,52 @@ mod imports {
     });
 }
 
-/// How often [`Draining::is_due`] asks the host.
+/// One of so many calls of [`Draining::check_sometimes`] asks the host.
 const ROUNDS: u32 = 32;
 
 /// Whether the connection is to be handed over.
 ///
-/// Where a wait is interrupted for that, [`is_told`](Draining::is_told) says so. A
-/// peer that never lets the handler wait is found out by `is_due`.
+/// The host interrupts a wait for this; then [`is_ready`](Draining::is_ready) is true.
+/// With a peer that is so fast that the handler never waits, `check_sometimes` finds
+/// it out.
 pub struct Draining {
-    /// None where nobody is to be told.
+    /// `None` if the connection is never handed over.
     pollable: Option<Pollable>,
     rounds: u32,
 }
 
 impl Draining {
-    /// Is told when `connection` is to be handed over.
-    pub fn new(connection: ConnectionId) -> Draining {
-        Draining {
+    /// Becomes ready when `connection` is to be handed over.
+    pub fn new(connection: ConnectionId) -> Self {
+        Self {
             pollable: Some(draining(connection)),
             rounds: 0,
         }
     }
 
-    /// Is never told.
-    pub fn never() -> Draining {
-        Draining {
+    /// Never becomes ready.
+    pub fn never() -> Self {
+        Self {
             pollable: None,
             rounds: 0,
         }
     }
 
-    /// Whether the host has told it.
-    pub fn is_told(&self) -> bool {
+    /// Whether the connection is to be handed over. Asks the host.
+    pub fn is_ready(&self) -> bool {
         self.pollable.as_ref().is_some_and(Pollable::ready)
     }
 
-    /// Whether the host has told it, asked now and then.
-    pub fn is_due(&mut self) -> bool {
+    /// As [`is_ready`](Draining::is_ready), but asks the host at every 32nd call only.
+    pub fn check_sometimes(&mut self) -> bool {
         let round = self.rounds;
         self.rounds = (round + 1) % ROUNDS;
-        round == 0 && self.is_told()
+        round == 0 && self.is_ready()
     }
 
-    /// Waits for room in `output`. Says whether the host told it meanwhile.
-    fn wait_for(&self, output: &OutputStream) -> bool {
+    /// Waits for room in `output`. Returns whether the connection is to be handed over
+    /// by then.
+    fn wait_for_room(&self, output: &OutputStream) -> bool {
         let room = output.subscribe();
         let Some(pollable) = &self.pollable else {
             room.block();
@@ -104,8 +105,7 @@ impl Draining {
     }
 }
 
-/// Serves one connection in the way of a protocol, until its end or until it is
-/// handed over.
+/// Serves one connection by a protocol, until the connection ends or is handed over.
 pub fn serve<P: Protocol>(
     protocol: &P,
     socket: &TcpSocket,
@@ -117,15 +117,15 @@ pub fn serve<P: Protocol>(
     })
 }
 
-/// As [`serve`], in another way of carrying the conversation.
+/// As [`serve`], but `carry` carries the conversation.
 pub fn serve_by<P: Protocol>(
     protocol: &P,
     socket: &TcpSocket,
     carry: impl FnOnce(&mut Conversation<P::Session>, &mut Draining) -> Result<End, String>,
 ) -> Result<(), String> {
     let id = connection(socket);
-    let mut talk = hand_over::converse(protocol, id, || Ok(peer(socket)?.ip()))?;
-    if carry(&mut talk, &mut Draining::new(id))? == End::Told {
+    let mut talk = hand_over::open_conversation(protocol, id, || Ok(peer(socket)?.ip()))?;
+    if carry(&mut talk, &mut Draining::new(id))? == End::HandOver {
         hand_over::give_up(id, hand_over::save::<P>(&mut talk));
     }
     Ok(())
@@ -139,20 +139,20 @@ pub fn run(
     output: &OutputStream,
 ) -> Result<End, String> {
     loop {
-        if deliver(talk, draining, output)? == End::Told {
-            return Ok(End::Told);
+        if deliver(talk, draining, output)? == End::HandOver {
+            return Ok(End::HandOver);
         }
         if talk.is_finished() {
             return finish(draining, output);
         }
-        if draining.is_due() {
-            return Ok(End::Told);
+        if draining.check_sometimes() {
+            return Ok(End::HandOver);
         }
         let limit = u64::try_from(talk.session.read_limit()).unwrap_or(u64::MAX);
         match input.blocking_read(limit) {
             Ok(chunk) if chunk.is_empty() => {
-                if draining.is_told() {
-                    return Ok(End::Told);
+                if draining.is_ready() {
+                    return Ok(End::HandOver);
                 }
             }
             Ok(chunk) => talk.receive(&chunk),
@@ -162,7 +162,7 @@ pub fn run(
     }
 }
 
-/// Prints and writes all that a session has to say, in as many pieces as it likes.
+/// Prints and writes all output of a session, in as many pieces as it has.
 pub fn deliver(
     talk: &mut Conversation<impl Session>,
     draining: &mut Draining,
@@ -173,8 +173,8 @@ pub fn deliver(
         while !talk.output.bytes.is_empty() {
             let permit = permit(output).map_err(|error| describe("write", &error))?;
             if permit == 0 {
-                if draining.wait_for(output) {
-                    return Ok(End::Told);
+                if draining.wait_for_room(output) {
+                    return Ok(End::HandOver);
                 }
                 continue;
             }
@@ -185,24 +185,24 @@ pub fn deliver(
                 .map_err(|error| describe("write", &error))?;
             talk.output.bytes.consume(written);
         }
-        if !talk.more() {
+        if !talk.add_more() {
             return Ok(End::Done);
         }
-        if draining.is_due() {
-            return Ok(End::Told);
+        if draining.check_sometimes() {
+            return Ok(End::HandOver);
         }
     }
 }
 
-/// Waits until all that was written is sent: this host sends what it has taken, but
-/// one that forgets it with the stream must be waited for. Another version can do
-/// that as well.
+/// Waits until everything that was written is sent. `sockserve` needs no such wait,
+/// but another host may drop unsent bytes together with the stream. If the connection
+/// is to be handed over in the meantime, the next version can wait.
 pub fn finish(draining: &Draining, output: &OutputStream) -> Result<End, String> {
     output
         .blocking_flush()
         .map_err(|error| describe("write", &error))?;
-    if draining.is_told() {
-        Ok(End::Told)
+    if draining.is_ready() {
+        Ok(End::HandOver)
     } else {
         Ok(End::Done)
     }

@@ -1,13 +1,11 @@
 //! The contract `evented`.
 
-use std::collections::BTreeMap;
-
+use crate::{peer, permit};
 use protocol::{Conversation, Protocol, Session, State};
 use shell::hand_over;
+use std::collections::BTreeMap;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::TcpSocket;
-
-use crate::{peer, permit};
 
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -30,30 +28,30 @@ pub use exports::sockserve::handler::evented::{
 };
 
 impl Readiness {
-    /// Whether a read gives something, be it an error.
+    /// Whether a read returns something. That may be an error.
     pub fn can_read(self) -> bool {
-        self.intersects(Readiness::READABLE | Readiness::HANG_UP | Readiness::ERROR)
+        self.intersects(Self::READABLE | Self::HANG_UP | Self::ERROR)
     }
 }
 
 /// The change that makes `connection` wait for `interest`.
-pub fn interest(connection: ConnectionId, interest: Interest) -> Change {
+pub fn interest_change(connection: ConnectionId, interest: Interest) -> Change {
     Change::Interest(InterestChange {
         connection,
         interest,
     })
 }
 
-/// The change that closes `connection` and has the host report why.
-pub fn fail(connection: ConnectionId, reason: &str) -> Change {
+/// The change that closes `connection` as failed, with the reason for the log.
+pub fn fail_change(connection: ConnectionId, reason: &str) -> Change {
     Change::Fail(Failure {
         connection,
         reason: reason.to_owned(),
     })
 }
 
-/// A connection, with its parts in the order in which they must be dropped where
-/// a stream is a child of its socket.
+/// A connection. Its parts are dropped in this order: in other hosts a stream may be
+/// a child of its socket, and then has to be dropped first.
 pub struct Connection {
     pub input: InputStream,
     pub output: OutputStream,
@@ -62,8 +60,8 @@ pub struct Connection {
 }
 
 impl From<Opened> for Connection {
-    fn from(opened: Opened) -> Connection {
-        Connection {
+    fn from(opened: Opened) -> Self {
+        Self {
             input: opened.input,
             output: opened.output,
             socket: opened.socket,
@@ -73,12 +71,13 @@ impl From<Opened> for Connection {
 }
 
 impl Connection {
-    /// Waits for `interest` from now on. A change, unless it does so already.
-    pub fn wait_for(&mut self, connection: ConnectionId, new: Interest) -> Option<Change> {
-        (std::mem::replace(&mut self.interest, new) != new).then(|| interest(connection, new))
+    /// Sets the interest. Returns the change, unless the interest was the same before.
+    pub fn set_interest(&mut self, connection: ConnectionId, new: Interest) -> Option<Change> {
+        (std::mem::replace(&mut self.interest, new) != new)
+            .then(|| interest_change(connection, new))
     }
 
-    /// How much can be written now.
+    /// How many bytes can be written now.
     pub fn permit(&self) -> Result<usize, StreamError> {
         permit(&self.output)
     }
@@ -86,7 +85,7 @@ impl Connection {
 
 /// A conversation and the connection that it is carried over.
 ///
-/// Reads only while no output waits, and so holds back a peer that sends faster
+/// Reads only while no output is waiting. So it holds back a peer that sends faster
 /// than it reads.
 pub struct Served<S> {
     pub connection: Connection,
@@ -94,8 +93,8 @@ pub struct Served<S> {
 }
 
 impl<S: Session> Served<S> {
-    /// Does what can be done now, and says what the connection waits for next:
-    /// nothing if it is to be closed. `can_read` is whether to read a chunk.
+    /// Does what can be done now. Returns the new interest of the connection, or `None`
+    /// if the connection is to be closed. Reads a chunk only if `can_read` is true.
     pub fn advance(&mut self, can_read: bool) -> Option<Interest> {
         let delivered = self.deliver().ok()?;
         if delivered && can_read && !self.talk.is_finished() {
@@ -108,8 +107,8 @@ impl<S: Session> Served<S> {
         (!self.talk.is_finished()).then_some(Interest::READABLE)
     }
 
-    /// Reads and hands on one chunk; what more there is comes as another event,
-    /// when the other connections have had their turn.
+    /// Reads one chunk and gives it to the session. If there is more to read, another
+    /// event says so after the other connections have been served.
     fn receive(&mut self) -> Result<(), StreamError> {
         let limit = u64::try_from(self.talk.session.read_limit()).unwrap_or(u64::MAX);
         match self.connection.input.read(limit) {
@@ -121,8 +120,8 @@ impl<S: Session> Served<S> {
         Ok(())
     }
 
-    /// Prints and writes what the session has to say as far as the stream permits
-    /// it; says whether that is all.
+    /// Prints and writes the output of the session, as far as the stream permits.
+    /// Returns whether everything is written.
     fn deliver(&mut self) -> Result<bool, StreamError> {
         loop {
             let output = &mut self.talk.output;
@@ -137,22 +136,22 @@ impl<S: Session> Served<S> {
                 let written = piece.len();
                 output.bytes.consume(written);
             }
-            if !self.talk.more() {
+            if !self.talk.add_more() {
                 return Ok(true);
             }
         }
     }
 }
 
-/// All connections of a component, in the way of one protocol.
+/// All connections of a component that has one protocol.
 pub struct Server<P: Protocol> {
     protocol: P,
     peers: BTreeMap<ConnectionId, Served<P::Session>>,
 }
 
 impl<P: Protocol> Server<P> {
-    pub fn new(protocol: P) -> Server<P> {
-        Server {
+    pub fn new(protocol: P) -> Self {
+        Self {
             protocol,
             peers: BTreeMap::new(),
         }
@@ -171,8 +170,8 @@ impl<P: Protocol> Server<P> {
                 let id = opened.connection;
                 let connection = Connection::from(opened);
                 let peer = || Ok(peer(&connection.socket)?.ip());
-                let Ok(talk) = hand_over::converse(&self.protocol, id, peer) else {
-                    // It has gone already.
+                let Ok(talk) = hand_over::open_conversation(&self.protocol, id, peer) else {
+                    // The peer has gone already.
                     return Some(Change::Close(id));
                 };
                 self.peers.insert(id, Served { connection, talk });
@@ -187,7 +186,7 @@ impl<P: Protocol> Server<P> {
     fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
         let served = self.peers.get_mut(&id)?;
         match served.advance(can_read) {
-            Some(interest) => served.connection.wait_for(id, interest),
+            Some(interest) => served.connection.set_interest(id, interest),
             None => {
                 self.peers.remove(&id);
                 Some(Change::Close(id))
@@ -195,13 +194,13 @@ impl<P: Protocol> Server<P> {
         }
     }
 
-    /// Gives a connection up. The connection is dropped.
+    /// Gives a connection up, and drops its socket and streams.
     pub fn hand_over(&mut self, connection: ConnectionId) -> Option<State> {
         let mut served = self.peers.remove(&connection)?;
         hand_over::save::<P>(&mut served.talk)
     }
 
-    /// Takes a connection on.
+    /// Takes over a connection.
     pub fn accept(&self, connection: ConnectionId, state: State) -> Result<(), String> {
         hand_over::accept(&self.protocol, connection, state)
     }

@@ -1,16 +1,15 @@
-//! The shell for the contracts on WASI 0.2: bindings of both, and what carries a
-//! [`protocol::Session`] over each.
+//! The shell for the contracts on WASI 0.2: the bindings of both, and the code that
+//! carries a [`protocol::Session`] over each.
 
 pub mod blocking;
 pub mod evented;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-
 use wasi::io::streams::{OutputStream, StreamError};
 use wasi::sockets::network::IpSocketAddress;
 use wasi::sockets::tcp::TcpSocket;
 
-/// The most that one read or write moves; a host permits no more at once.
+/// The most bytes that one read or write moves. The host permits no more at once.
 pub const CHUNK: usize = 64 * 1024;
 
 /// The peer's address. The error is one line for the host's log.
@@ -21,7 +20,7 @@ pub fn peer(socket: &TcpSocket) -> Result<SocketAddr, String> {
     }
 }
 
-/// A WASI address as the standard library has it, whose text form is `HOST:PORT`.
+/// A WASI address as a type of the standard library, whose text is `HOST:PORT`.
 pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
     match address {
         IpSocketAddress::Ipv4(address) => {
@@ -36,14 +35,15 @@ pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
     }
 }
 
-/// How much can be written now.
+/// How many bytes can be written now.
 pub fn permit(output: &OutputStream) -> Result<usize, StreamError> {
     Ok(usize::try_from(output.check_write()?).unwrap_or(CHUNK))
 }
 
-/// Writes all of `bytes` as the stream permits it, waiting in between.
+/// Writes all of `bytes`, as much at a time as the stream permits, and waits in
+/// between.
 ///
-/// `blocking-write-and-flush` would do, but moves 4 KiB at a time.
+/// `blocking-write-and-flush` does the same, but moves at most 4 KiB at a time.
 pub fn write_all(output: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     while !bytes.is_empty() {
         let permit = permit(output)?;
@@ -58,7 +58,7 @@ pub fn write_all(output: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamEr
     Ok(())
 }
 
-/// One line on a failed stream, for the host's log.
+/// Describes a failed stream in one line, for the host's log.
 pub fn describe(what: &str, error: &StreamError) -> String {
     match error {
         StreamError::Closed => format!("{what}: closed"),

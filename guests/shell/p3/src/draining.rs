@@ -1,26 +1,25 @@
-//! How a call learns that its connection is to be handed over, and what it then does
-//! with a read or a write under way: cancels it, which says exactly what was moved.
+//! How a call of `handle` learns that its connection is to be handed over. It then
+//! cancels the read or write that is under way, and so learns exactly how much was
+//! moved.
 
+use crate::imports::sockserve::handler::concurrent_draining::draining;
+use shell::ConnectionId;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-
-use shell::ConnectionId;
 use wit_bindgen::{StreamRead, StreamReader, StreamResult, StreamWrite, StreamWriter};
-
-use crate::imports::sockserve::handler::concurrent_draining::draining;
 
 /// Whether the connection is to be handed over.
 ///
-/// One call of the host's `draining`, made by the first who waits. Every wait of the
-/// connection's is polled along with it, so it is polled itself only after it was
-/// woken: a look at it costs no call of the host.
+/// There is one call of the host's `draining` per connection; the first wait starts it.
+/// Every wait of the connection also looks at this call, but polls it only after the
+/// call was woken. So a look does not call the host.
 pub struct Draining {
     call: RefCell<Option<Call>>,
-    told: Cell<bool>,
+    ready: Cell<bool>,
 }
 
 struct Call {
@@ -29,50 +28,52 @@ struct Call {
 }
 
 impl Draining {
-    /// Is told when `connection` is to be handed over.
-    pub fn new(connection: ConnectionId) -> Draining {
-        Draining {
+    /// Becomes ready when `connection` is to be handed over.
+    pub fn new(connection: ConnectionId) -> Self {
+        Self {
             call: RefCell::new(Some(Call {
                 future: Box::pin(draining(connection)),
                 notice: None,
             })),
-            told: Cell::new(false),
+            ready: Cell::new(false),
         }
     }
 
-    /// Is never told.
-    pub fn never() -> Draining {
-        Draining {
+    /// Never becomes ready.
+    pub fn never() -> Self {
+        Self {
             call: RefCell::new(None),
-            told: Cell::new(false),
+            ready: Cell::new(false),
         }
     }
 
-    /// Whether somebody who waited was told.
-    pub fn was_told(&self) -> bool {
-        self.told.get()
+    /// Whether an earlier wait or check has found that the connection is to be handed
+    /// over.
+    pub fn is_ready(&self) -> bool {
+        self.ready.get()
     }
 
-    /// Whether the host has told it, for one who does not wait.
-    pub async fn is_told(&self) -> bool {
-        poll_fn(|context| Poll::Ready(self.poll_told(context))).await
+    /// Checks whether the connection is to be handed over, without a wait.
+    pub async fn check(&self) -> bool {
+        poll_fn(|context| Poll::Ready(self.poll_ready(context))).await
     }
 
-    /// Waits for something else. None if the host told it first.
-    pub async fn unless_told<F: Future>(&self, mut wait: Pin<&mut F>) -> Option<F::Output> {
+    /// Waits for something else. `None` if the connection is to be handed over first.
+    pub async fn unless_ready<F: Future>(&self, mut wait: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|context| match wait.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if self.poll_told(context) => Poll::Ready(None),
+            Poll::Pending if self.poll_ready(context) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
     }
 
-    /// Whether the host has told it. Wakes the task when it does.
-    pub fn poll_told(&self, context: &mut Context<'_>) -> bool {
+    /// Checks whether the connection is to be handed over. If it is not, the task is
+    /// woken when it is.
+    pub fn poll_ready(&self, context: &mut Context<'_>) -> bool {
         let mut place = self.call.borrow_mut();
         let Some(call) = place.as_mut() else {
-            return self.told.get();
+            return self.ready.get();
         };
         let notice = call
             .notice
@@ -81,33 +82,34 @@ impl Draining {
             return false;
         }
         let waker = Waker::from(notice.clone());
-        let told = call.future.as_mut().poll(&mut Context::from_waker(&waker));
-        if told.is_ready() {
+        let polled = call.future.as_mut().poll(&mut Context::from_waker(&waker));
+        if polled.is_ready() {
             *place = None;
-            self.told.set(true);
+            self.ready.set(true);
         }
-        told.is_ready()
+        polled.is_ready()
     }
 
-    /// Waits for a read or a write, and cancels it if the host tells it first.
+    /// Waits for a read or a write. Cancels it if the connection is to be handed over
+    /// first.
     async fn or_cancel<F: Cancel>(&self, mut transfer: Pin<&mut F>) -> F::Output {
-        match self.unless_told(transfer.as_mut()).await {
+        match self.unless_ready(transfer.as_mut()).await {
             Some(output) => output,
             None => transfer.cancel(),
         }
     }
 }
 
-/// Remembers that the call of `draining` is to be polled. All that a call of a handler
-/// waits for is one task, so the waker is the same for as long as it lasts.
+/// Remembers that the call of `draining` was woken and is to be polled. A call of
+/// `handle` is one task, so its waker stays the same.
 struct Notice {
     woken: AtomicBool,
     task: Waker,
 }
 
 impl Notice {
-    fn new(task: &Waker) -> Notice {
-        Notice {
+    fn new(task: &Waker) -> Self {
+        Self {
             woken: AtomicBool::new(true),
             task: task.clone(),
         }
@@ -115,13 +117,13 @@ impl Notice {
 }
 
 impl Wake for Notice {
-    fn wake(self: Arc<Notice>) {
+    fn wake(self: Arc<Self>) {
         self.woken.store(true, Ordering::Relaxed);
         self.task.wake_by_ref();
     }
 }
 
-/// A transfer that says what it has moved when it is cancelled.
+/// A read or write that can be cancelled, and then returns what it has moved.
 trait Cancel: Future {
     fn cancel(self: Pin<&mut Self>) -> Self::Output;
 }
@@ -138,8 +140,9 @@ impl Cancel for StreamWrite<'_, u8> {
     }
 }
 
-/// Reads once, into the spare capacity of `buffer`. [`StreamResult::Cancelled`] says
-/// that nothing has come before the host told it.
+/// Reads once, into the spare capacity of `buffer`. The result is
+/// [`StreamResult::Cancelled`] if the connection is to be handed over before anything
+/// has come.
 pub async fn read(
     input: &mut StreamReader<u8>,
     buffer: Vec<u8>,
@@ -155,11 +158,11 @@ pub enum Written {
     All,
     /// The peer takes no more.
     Gone,
-    /// The host told that the connection is to be handed over.
-    Told,
+    /// The connection is to be handed over.
+    HandOver,
 }
 
-/// Writes until all is written. Gives what is not.
+/// Writes until all is written. Also returns what is not written.
 pub async fn write(
     output: &mut StreamWriter<u8>,
     bytes: Vec<u8>,
@@ -171,8 +174,8 @@ pub async fn write(
             return (Written::All, buffer.into_vec());
         } else if result == StreamResult::Dropped {
             return (Written::Gone, buffer.into_vec());
-        } else if draining.was_told() {
-            return (Written::Told, buffer.into_vec());
+        } else if draining.is_ready() {
+            return (Written::HandOver, buffer.into_vec());
         }
         (result, buffer) = draining.or_cancel(pin!(output.write_buf(buffer))).await;
     }

@@ -1,11 +1,10 @@
-//! The shell for the contract on WASI 0.3: bindings of `concurrent`, and what
-//! carries a [`protocol::Conversation`] over it.
+//! The shell for the contract on WASI 0.3: the bindings of `concurrent`, and the code
+//! that carries a [`protocol::Conversation`] over it.
 
 mod draining;
 mod serve;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-
 use wasip3::sockets::types::{ErrorCode, IpSocketAddress, TcpSocket};
 use wit_bindgen::{FutureReader, StreamReader, StreamWriter};
 
@@ -55,12 +54,12 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// The streams of a socket, which has them once.
-    pub fn new(socket: &TcpSocket) -> Streams {
+    /// Takes the streams of a socket. A socket has them only once.
+    pub fn new(socket: &TcpSocket) -> Self {
         let (input, received) = socket.receive();
         let (output, data) = wasip3::wit_stream::new();
         let sent = socket.send(data);
-        Streams {
+        Self {
             input,
             output,
             received,
@@ -68,12 +67,12 @@ impl Streams {
         }
     }
 
-    /// Closes both directions in order: ends the output, and waits until it is
-    /// sent but not for the peer. `at_end_of_input` is whether the input was read
-    /// to its end, which then counts as well. The error is one line for the host's
-    /// log.
+    /// Ends the output, and waits until it is sent. Does not wait for the peer's end.
     ///
-    /// There is nothing to hand over any more: all is written.
+    /// `at_end_of_input` says whether the input was read to its end; then an error of
+    /// the input is an error too. The error is one line for the host's log.
+    ///
+    /// A connection is not handed over from here, because all its output is written.
     pub async fn finish(self, at_end_of_input: bool) -> Result<(), String> {
         drop(self.output);
         if at_end_of_input {
@@ -97,7 +96,7 @@ pub fn peer(socket: &TcpSocket) -> Result<SocketAddr, String> {
     }
 }
 
-/// A WASI address as the standard library has it, whose text form is `HOST:PORT`.
+/// A WASI address as a type of the standard library, whose text is `HOST:PORT`.
 pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
     match address {
         IpSocketAddress::Ipv4(address) => {
@@ -112,7 +111,7 @@ pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
     }
 }
 
-/// An error code as the WIT names it.
+/// The name of an error code in the WIT.
 pub fn error_name(code: &ErrorCode) -> &'static str {
     match code {
         ErrorCode::AccessDenied => "access-denied",

@@ -1,20 +1,19 @@
 //! Carries a conversation over a connection.
 
+use crate::{Draining, Streams, Written, connection, peer, read, write};
 use protocol::{Conversation, Protocol, Session};
 use shell::{End, hand_over};
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::{StreamResult, StreamWriter};
 
-use crate::{Draining, Streams, Written, connection, peer, read, write};
-
-/// How many rounds may pass without letting others run.
+/// After so many rounds a connection lets others run.
 pub const ROUNDS: u32 = 32;
 
-/// What [`run`] reads at most at once, and so what an idle connection costs.
+/// The most bytes that [`run`] reads at once. An idle connection has a buffer of this
+/// size.
 const READ_AT_ONCE: usize = 1024;
 
-/// Serves one connection in the way of a protocol, until its end or until it is
-/// handed over.
+/// Serves one connection by a protocol, until the connection ends or is handed over.
 pub async fn serve<P: Protocol>(protocol: &P, socket: &TcpSocket) -> Result<(), String> {
     serve_by(
         protocol,
@@ -23,25 +22,25 @@ pub async fn serve<P: Protocol>(protocol: &P, socket: &TcpSocket) -> Result<(), 
             Ran::Done { at_end_of_input } => {
                 streams.finish(at_end_of_input).await.map(|()| End::Done)
             }
-            Ran::Told => Ok(End::Told),
+            Ran::HandOver => Ok(End::HandOver),
         },
     )
     .await
 }
 
-/// A conversation in the way of a protocol.
+/// A conversation of a protocol.
 type Talk<P> = Conversation<<P as Protocol>::Session>;
 
-/// As [`serve`], in another way of carrying the conversation.
+/// As [`serve`], but `carry` carries the conversation.
 pub async fn serve_by<P: Protocol>(
     protocol: &P,
     socket: &TcpSocket,
     carry: impl AsyncFnOnce(&mut Talk<P>, Streams, &Draining) -> Result<End, String>,
 ) -> Result<(), String> {
     let id = connection(socket);
-    let mut talk = hand_over::converse(protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut talk = hand_over::open_conversation(protocol, id, || Ok(peer(socket)?.ip()))?;
     let draining = Draining::new(id);
-    if carry(&mut talk, Streams::new(socket), &draining).await? == End::Told {
+    if carry(&mut talk, Streams::new(socket), &draining).await? == End::HandOver {
         hand_over::give_up(id, hand_over::save::<P>(&mut talk));
     }
     Ok(())
@@ -50,16 +49,16 @@ pub async fn serve_by<P: Protocol>(
 /// How [`run`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ran {
-    /// The connection is to be closed.
+    /// The conversation is done.
     Done {
         /// Whether the input was read to its end.
         at_end_of_input: bool,
     },
     /// The connection is to be handed over as it is.
-    Told,
+    HandOver,
 }
 
-/// Carries a conversation until it wants to close.
+/// Carries a conversation until it is done, or the connection is to be handed over.
 pub async fn run(
     talk: &mut Conversation<impl Session>,
     streams: &mut Streams,
@@ -67,17 +66,17 @@ pub async fn run(
 ) -> Ran {
     let mut at_end_of_input = false;
     for round in 1.. {
-        if deliver(talk, &mut streams.output, draining).await == End::Told {
-            return Ran::Told;
+        if deliver(talk, &mut streams.output, draining).await == End::HandOver {
+            return Ran::HandOver;
         }
         if talk.is_finished() {
             break;
         }
-        // A peer that is always ready would otherwise never let go.
+        // With a peer that is always ready no read or write waits.
         if round % ROUNDS == 0 {
             wit_bindgen::yield_async().await;
-            if draining.is_told().await {
-                return Ran::Told;
+            if draining.check().await {
+                return Ran::HandOver;
             }
         }
         let buffer = Vec::with_capacity(talk.session.read_limit().min(READ_AT_ONCE));
@@ -88,15 +87,15 @@ pub async fn run(
         } else if !chunk.is_empty() {
             talk.receive(&chunk);
         }
-        if draining.was_told() && !talk.is_finished() {
-            return Ran::Told;
+        if draining.is_ready() && !talk.is_finished() {
+            return Ran::HandOver;
         }
     }
     Ran::Done { at_end_of_input }
 }
 
-/// Prints and writes all that a session has to say, in as many pieces as it
-/// likes. When the peer takes no more the conversation is closed.
+/// Prints and writes all output of a session, in as many pieces as it has. Closes the
+/// conversation if the peer takes no more.
 pub async fn deliver(
     talk: &mut Conversation<impl Session>,
     output: &mut StreamWriter<u8>,
@@ -110,13 +109,13 @@ pub async fn deliver(
             match written {
                 Written::All => {}
                 Written::Gone => talk.close(),
-                Written::Told => {
+                Written::HandOver => {
                     talk.output.bytes.push(&rest);
-                    return End::Told;
+                    return End::HandOver;
                 }
             }
         }
-        if !talk.more() {
+        if !talk.add_more() {
             return End::Done;
         }
     }

@@ -1,6 +1,6 @@
-//! The time family under the contract `blocking`: one call for one connection.
+//! The time family under the contract `blocking`: one call per connection.
 
-use shell::Speaks;
+use shell::HasProtocol;
 use shell_p2::blocking::{Handler, serve};
 use time_protocol::TimeProtocol;
 use wasi::io::streams::{InputStream, OutputStream};
@@ -11,7 +11,7 @@ struct Component;
 shell_p2::blocking::export!(Component);
 shell::hand_over::export!(Component);
 
-impl Speaks for Component {
+impl HasProtocol for Component {
     type Protocol = TimeProtocol;
 
     fn protocol() -> Result<TimeProtocol, String> {
@@ -25,6 +25,6 @@ impl Speaks for Component {
 
 impl Handler for Component {
     fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        serve(&Component::protocol()?, &socket, &input, &output)
+        serve(&Self::protocol()?, &socket, &input, &output)
     }
 }

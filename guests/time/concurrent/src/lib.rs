@@ -1,7 +1,7 @@
-//! The time family under the contract `concurrent`: one asynchronous call for one
-//! connection, any number of them in an instance.
+//! The time family under the contract `concurrent`: one asynchronous call per
+//! connection, any number of calls in one instance.
 
-use shell::Speaks;
+use shell::HasProtocol;
 use shell_p3::{Handler, serve};
 use time_protocol::TimeProtocol;
 use wasip3::sockets::types::TcpSocket;
@@ -11,7 +11,7 @@ struct Component;
 shell_p3::export!(Component);
 shell::hand_over::export!(Component);
 
-impl Speaks for Component {
+impl HasProtocol for Component {
     type Protocol = TimeProtocol;
 
     fn protocol() -> Result<TimeProtocol, String> {
@@ -25,6 +25,6 @@ impl Speaks for Component {
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        serve(&Component::protocol()?, &socket).await
+        serve(&Self::protocol()?, &socket).await
     }
 }

@@ -29,9 +29,8 @@ fn name(names: &[&'static str], index: u64) -> &'static str {
 
 /// Year, month from 0, and day from 1 of the days since 1970-01-01.
 ///
-/// Counts from 1 March of the year 0, so that a leap day is the last day of its
-/// year and the 400 years of a Gregorian cycle are all alike (Hinnant's
-/// `civil_from_days`).
+/// Counts from 1 March of the year 0. So a leap day is the last day of its year, and all
+/// Gregorian cycles of 400 years are alike (Hinnant's `civil_from_days`).
 fn date(days: u64) -> (u64, u64, u64) {
     const CYCLE: u64 = 146_097;
     let days = days + 719_468;
@@ -40,7 +39,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     let year_of_cycle = (day_of_cycle - leap_days) / 365;
     let day_of_year =
         day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-    // Months of 31, 30, 31, 30, 31 days from March on repeat every 153 days.
+    // From March on, months of 31, 30, 31, 30 and 31 days repeat every 153 days.
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12;

@@ -1,14 +1,14 @@
-//! The output queue of T7, after Python's `asynchat`.
-
-use std::collections::VecDeque;
+//! The output queue of [`Mode::Terminator`](crate::Mode::Terminator), like that of
+//! Python's `asynchat`.
 
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
-/// How much of a producer goes out at a time.
+/// The most bytes of a producer that are written at once.
 const PIECE: usize = 512;
 
-/// A first-in first-out queue of producers. The one at the front is drained a
-/// piece at a time; a mark in the queue says to close once it is reached.
+/// A first-in first-out queue of producers. The producer at the front gives its data in
+/// pieces. A mark in the queue says to close when the queue has come to it.
 #[derive(Debug, Default)]
 pub(crate) struct Fifo {
     entries: VecDeque<Entry>,
@@ -23,7 +23,7 @@ enum Entry {
 /// One entry, as it is handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Saved {
-    /// What a producer has still to give.
+    /// The data that a producer still has.
     Producer(Vec<u8>),
     /// The mark.
     Close,
@@ -34,9 +34,9 @@ pub enum Saved {
 pub(crate) enum Refill<'a> {
     /// The next piece of the producer at the front.
     Bytes(&'a [u8]),
-    /// Nothing for now.
+    /// The queue is empty.
     Empty,
-    /// All that came before the mark has gone out.
+    /// Everything before the mark was given.
     Close,
 }
 
@@ -51,7 +51,7 @@ impl Fifo {
         self.entries.push_back(Entry::Close);
     }
 
-    /// All that is left, for another queue.
+    /// Takes all that is left, for another queue.
     pub(crate) fn save(&mut self) -> Vec<Saved> {
         let saved = |entry| match entry {
             Entry::Producer { mut data, drained } => {
@@ -66,9 +66,9 @@ impl Fifo {
             .collect()
     }
 
-    /// Goes on with what another queue has left.
-    pub(crate) fn restore(saved: Vec<Saved>) -> Fifo {
-        let mut fifo = Fifo::default();
+    /// Continues with what another queue has left.
+    pub(crate) fn restore(saved: Vec<Saved>) -> Self {
+        let mut fifo = Self::default();
         for entry in saved {
             match entry {
                 Saved::Producer(data) => fifo.push(data),
@@ -78,10 +78,9 @@ impl Fifo {
         fifo
     }
 
-    /// The next piece.
+    /// Takes the next piece.
     pub(crate) fn refill(&mut self) -> Refill<'_> {
-        // A producer is exhausted when it gives nothing more, not with its last
-        // piece.
+        // A producer is removed when it has no more data, and not with its last piece.
         while let Some(Entry::Producer { data, drained }) = self.entries.front()
             && *drained == data.len()
         {

@@ -1,29 +1,27 @@
-//! The time family: daytime (T1), time after a request (T2), by line (T5), by
-//! event (T6) and by terminator (T7).
+//! The time family: daytime, and the time after a request, by line, by event and by
+//! terminator.
 //!
-//! No I/O; the clock is a function that the shell passes in. T3 and T4 are T2
-//! under a dispatch of the host's choice.
+//! There is no I/O here; the clock is a function that the shell passes in. The tests name
+//! the modes by numbers (T1, …), which [`Mode`] explains; T3 and T4 are T2 under the
+//! dispatches `sequential` and `threaded`.
 
 mod calendar;
 mod fifo;
 mod terminator;
 
+use fifo::{Fifo, Refill, Saved};
+use protocol::{Output, Protocol, Resume, Session, Step};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-
-use protocol::{Output, Protocol, Resume, Session, Step};
-use serde::{Deserialize, Serialize};
+use terminator::{Matcher, Progress};
 
 pub use calendar::ctime;
 pub use terminator::Terminator;
 
-use fifo::{Fifo, Refill, Saved};
-use terminator::{Matcher, Progress};
-
-/// What every server of the family reads at most at once. The texts receive 1024
-/// bytes for T2; the others say nothing, and a small buffer is what keeps many
-/// idle connections light.
+/// The most bytes that a session reads at once. For T2 it has to be this number. A small
+/// buffer also keeps idle connections small.
 const READ_LIMIT: usize = 1024;
 
 /// The option `MODE`.
@@ -38,20 +36,20 @@ pub enum Mode {
     Line,
     /// T6: stays open; answers every chunk.
     Event,
-    /// T7: collects to the terminator, writes the time, closes.
+    /// T7: reads up to the terminator, writes the time, closes.
     Terminator,
 }
 
 impl FromStr for Mode {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Mode, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "daytime" => Ok(Mode::Daytime),
-            "request" => Ok(Mode::Request),
-            "line" => Ok(Mode::Line),
-            "event" => Ok(Mode::Event),
-            "terminator" => Ok(Mode::Terminator),
+            "daytime" => Ok(Self::Daytime),
+            "request" => Ok(Self::Request),
+            "line" => Ok(Self::Line),
+            "event" => Ok(Self::Event),
+            "terminator" => Ok(Self::Terminator),
             _ => Err("daytime, request, line, event or terminator".to_owned()),
         }
     }
@@ -60,11 +58,11 @@ impl FromStr for Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Mode::Daytime => "daytime",
-            Mode::Request => "request",
-            Mode::Line => "line",
-            Mode::Event => "event",
-            Mode::Terminator => "terminator",
+            Self::Daytime => "daytime",
+            Self::Request => "request",
+            Self::Line => "line",
+            Self::Event => "event",
+            Self::Terminator => "terminator",
         })
     }
 }
@@ -74,7 +72,7 @@ impl fmt::Display for Mode {
 pub struct TimeProtocol {
     /// What its sessions do.
     pub mode: Mode,
-    /// Counts for [`Mode::Terminator`] only.
+    /// What ends a request, for [`Mode::Terminator`] only.
     pub terminator: Terminator,
     /// Seconds since 1970 in UTC, the only zone a guest has.
     pub clock: fn() -> u64,
@@ -91,8 +89,8 @@ impl Protocol for TimeProtocol {
         })
     }
 
-    /// Another mode would answer something that was not asked of it, and another
-    /// terminator would be found where there is none.
+    /// The mode and the terminator have to be the same as before. With others the answers
+    /// to a half-read request would be wrong.
     fn check(&self, state: &State) -> Result<(), String> {
         let mode = state.mode();
         if mode != self.mode {
@@ -125,16 +123,16 @@ impl Protocol for TimeProtocol {
 /// What a session remembers, as it is handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// Nothing.
+    /// This mode remembers nothing.
     Daytime,
-    /// Nothing: what it reads it answers at once.
+    /// This mode remembers nothing: it answers at once what it reads.
     Request,
-    /// A line ending that may be torn apart.
+    /// A line ending may be split between two chunks.
     Line {
         /// Whether the last chunk ended in `\r`.
         torn: bool,
     },
-    /// Nothing.
+    /// This mode remembers nothing.
     Event,
     /// The search for the terminator, and the output queue.
     Terminator {
@@ -142,7 +140,7 @@ pub enum State {
         terminator: Terminator,
         /// How far the search is.
         progress: Progress,
-        /// What is to go out.
+        /// What is still to be written.
         queue: Vec<Saved>,
     },
 }
@@ -150,11 +148,11 @@ pub enum State {
 impl State {
     fn mode(&self) -> Mode {
         match self {
-            State::Daytime => Mode::Daytime,
-            State::Request => Mode::Request,
-            State::Line { .. } => Mode::Line,
-            State::Event => Mode::Event,
-            State::Terminator { .. } => Mode::Terminator,
+            Self::Daytime => Mode::Daytime,
+            Self::Request => Mode::Request,
+            Self::Line { .. } => Mode::Line,
+            Self::Event => Mode::Event,
+            Self::Terminator { .. } => Mode::Terminator,
         }
     }
 }
@@ -171,13 +169,14 @@ pub struct Time {
 enum Memory {
     Daytime,
     Request,
-    /// Whether the last chunk ended in `\r`: a line ending may be torn apart.
     Line {
+        /// Whether the last chunk ended in `\r`: a line ending may be split between two
+        /// chunks.
         torn: bool,
     },
     Event,
     Terminator {
-        /// Goes along when the connection is handed over.
+        /// Is handed over with the connection.
         terminator: Terminator,
         matcher: Matcher,
         fifo: Fifo,
@@ -185,13 +184,13 @@ enum Memory {
 }
 
 impl Memory {
-    fn new(protocol: &TimeProtocol) -> Memory {
+    fn new(protocol: &TimeProtocol) -> Self {
         match protocol.mode {
-            Mode::Daytime => Memory::Daytime,
-            Mode::Request => Memory::Request,
-            Mode::Line => Memory::Line { torn: false },
-            Mode::Event => Memory::Event,
-            Mode::Terminator => Memory::Terminator {
+            Mode::Daytime => Self::Daytime,
+            Mode::Request => Self::Request,
+            Mode::Line => Self::Line { torn: false },
+            Mode::Event => Self::Event,
+            Mode::Terminator => Self::Terminator {
                 terminator: protocol.terminator.clone(),
                 matcher: Matcher::new(&protocol.terminator),
                 fifo: Fifo::default(),
@@ -246,7 +245,7 @@ impl Session for Time {
         Step::Continue
     }
 
-    fn more(&mut self, output: &mut Output) -> Step {
+    fn add_more(&mut self, output: &mut Output) -> Step {
         let Memory::Terminator { fifo, .. } = &mut self.memory else {
             return Step::Continue;
         };
@@ -258,8 +257,8 @@ impl Session for Time {
         Step::Continue
     }
 
-    /// A peer that half-closes before it has said anything has made T2's `recv`
-    /// return nothing, which is answered like anything else.
+    /// If the peer half-closes before it has sent anything, T2 takes that as an empty
+    /// request, and answers it.
     fn end(&mut self, output: &mut Output) {
         if matches!(self.memory, Memory::Request) {
             self.receive(b"", output);
@@ -288,7 +287,7 @@ impl Resume for Time {
         }
     }
 
-    /// A state of another mode, which is refused before, has nothing for this one.
+    /// A state of another mode is ignored; [`Protocol::check`] refuses it before.
     fn restore(&mut self, state: State, _: &mut Output) -> Step {
         match (&mut self.memory, state) {
             (Memory::Line { torn }, State::Line { torn: was_torn }) => *torn = was_torn,

@@ -1,56 +1,56 @@
-//! What ends a request in T7, and how it is found.
+//! What ends a request in [`Mode::Terminator`](crate::Mode::Terminator), and how it is
+//! found.
 
+use protocol::unescape;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use protocol::unescape;
-use serde::{Deserialize, Serialize};
-
 /// The option `TERMINATOR`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Terminator {
-    /// These bytes, which are not empty.
+    /// These bytes, at least one.
     Bytes(Vec<u8>),
-    /// So many bytes.
+    /// The request ends after so many bytes.
     Count(NonZeroU64),
-    /// Nothing ends it.
+    /// The request never ends.
     Never,
 }
 
 impl Default for Terminator {
-    fn default() -> Terminator {
-        Terminator::Bytes(b"\r\n\r\n".to_vec())
+    fn default() -> Self {
+        Self::Bytes(b"\r\n\r\n".to_vec())
     }
 }
 
 impl FromStr for Terminator {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Terminator, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         if text == "none" {
-            return Ok(Terminator::Never);
+            return Ok(Self::Never);
         }
         if let Some(count) = text.strip_prefix("count:") {
             return count
                 .parse()
-                .map(Terminator::Count)
+                .map(Self::Count)
                 .map_err(|_| "a number of bytes of at least 1 after count:".to_owned());
         }
         match unescape(text)? {
             bytes if bytes.is_empty() => Err("text, count:N or none".to_owned()),
-            bytes => Ok(Terminator::Bytes(bytes)),
+            bytes => Ok(Self::Bytes(bytes)),
         }
     }
 }
 
-/// As the option has it, on one line.
+/// As it is written in the option, on one line.
 impl fmt::Display for Terminator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Terminator::Bytes(bytes) => bytes.escape_ascii().fmt(out),
-            Terminator::Count(count) => write!(out, "count:{count}"),
-            Terminator::Never => out.write_str("none"),
+            Self::Bytes(bytes) => bytes.escape_ascii().fmt(out),
+            Self::Count(count) => write!(out, "count:{count}"),
+            Self::Never => out.write_str("none"),
         }
     }
 }
@@ -58,20 +58,20 @@ impl fmt::Display for Terminator {
 /// How far the search for a terminator is, as it is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
-    /// So many bytes of the terminator have come.
+    /// This many bytes of the terminator have come.
     Matched(usize),
-    /// So many bytes are missing.
+    /// This many bytes are missing.
     Missing(u64),
     /// There is nothing to search for.
     Never,
-    /// It was found.
+    /// The terminator was found.
     Found,
 }
 
 /// Finds a terminator in input that comes in chunks.
 ///
-/// It keeps no input: nobody asks for what was collected, and a peer that never
-/// ends its request must not fill the memory.
+/// It keeps no input. The input is not needed, and a peer that never ends its request
+/// must not fill the memory.
 #[derive(Debug)]
 pub(crate) enum Matcher {
     Bytes(Pattern),
@@ -79,38 +79,36 @@ pub(crate) enum Matcher {
         missing: u64,
     },
     Never,
-    /// The terminator was found; what comes after it is ignored.
+    /// The terminator was found. Input after it is ignored.
     Found,
 }
 
 impl Matcher {
-    pub(crate) fn new(terminator: &Terminator) -> Matcher {
+    pub(crate) fn new(terminator: &Terminator) -> Self {
         match terminator {
-            Terminator::Bytes(bytes) => Matcher::Bytes(Pattern::new(bytes.clone())),
-            Terminator::Count(count) => Matcher::Count {
+            Terminator::Bytes(bytes) => Self::Bytes(Pattern::new(bytes.clone())),
+            Terminator::Count(count) => Self::Count {
                 missing: count.get(),
             },
-            Terminator::Never => Matcher::Never,
+            Terminator::Never => Self::Never,
         }
     }
 
-    /// Goes on with a search for `terminator`, if it can be that far.
-    pub(crate) fn resume(terminator: &Terminator, progress: Progress) -> Option<Matcher> {
-        let mut matcher = Matcher::new(terminator);
+    /// Continues a search for `terminator`. `None` if the progress does not fit to it.
+    pub(crate) fn resume(terminator: &Terminator, progress: Progress) -> Option<Self> {
+        let mut matcher = Self::new(terminator);
         match (&mut matcher, progress) {
-            (Matcher::Bytes(pattern), Progress::Matched(matched))
-                if matched < pattern.bytes.len() =>
-            {
+            (Self::Bytes(pattern), Progress::Matched(matched)) if matched < pattern.bytes.len() => {
                 pattern.matched = matched;
             }
-            (Matcher::Count { missing }, Progress::Missing(rest))
+            (Self::Count { missing }, Progress::Missing(rest))
                 if (1..=*missing).contains(&rest) =>
             {
                 *missing = rest;
             }
-            (Matcher::Never, Progress::Never) => {}
-            (Matcher::Bytes(_) | Matcher::Count { .. }, Progress::Found) => {
-                matcher = Matcher::Found;
+            (Self::Never, Progress::Never) => {}
+            (Self::Bytes(_) | Self::Count { .. }, Progress::Found) => {
+                matcher = Self::Found;
             }
             _ => return None,
         }
@@ -120,34 +118,33 @@ impl Matcher {
     /// How far the search is.
     pub(crate) fn progress(&self) -> Progress {
         match self {
-            Matcher::Bytes(pattern) => Progress::Matched(pattern.matched),
-            Matcher::Count { missing } => Progress::Missing(*missing),
-            Matcher::Never => Progress::Never,
-            Matcher::Found => Progress::Found,
+            Self::Bytes(pattern) => Progress::Matched(pattern.matched),
+            Self::Count { missing } => Progress::Missing(*missing),
+            Self::Never => Progress::Never,
+            Self::Found => Progress::Found,
         }
     }
 
-    /// Takes the next chunk, and says whether the request ends in it. That is
-    /// said once.
+    /// Takes the next chunk. Returns true once, when the request ends in the chunk.
     pub(crate) fn feed(&mut self, chunk: &[u8]) -> bool {
         let found = match self {
-            Matcher::Bytes(pattern) => chunk.iter().any(|&byte| pattern.step(byte)),
-            Matcher::Count { missing } => {
+            Self::Bytes(pattern) => chunk.iter().any(|&byte| pattern.step(byte)),
+            Self::Count { missing } => {
                 let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
                 *missing = missing.saturating_sub(length);
                 *missing == 0
             }
-            Matcher::Never | Matcher::Found => false,
+            Self::Never | Self::Found => false,
         };
         if found {
-            *self = Matcher::Found;
+            *self = Self::Found;
         }
         found
     }
 }
 
-/// A search by Knuth, Morris and Pratt, which goes over each byte once and
-/// needs no byte of an earlier chunk.
+/// A search by Knuth, Morris and Pratt. It looks at each byte once, and needs no byte of
+/// an earlier chunk.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     bytes: Vec<u8>,
@@ -158,13 +155,13 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    fn new(bytes: Vec<u8>) -> Pattern {
-        let mut pattern = Pattern {
+    fn new(bytes: Vec<u8>) -> Self {
+        let mut pattern = Self {
             shorter: vec![0, 0],
             matched: 0,
             bytes,
         };
-        // The pattern without its first byte, searched for in itself.
+        // Searches the pattern in itself, from its second byte on.
         for index in 1..pattern.bytes.len() {
             if let Some(&byte) = pattern.bytes.get(index) {
                 pattern.step(byte);
@@ -175,7 +172,7 @@ impl Pattern {
         pattern
     }
 
-    /// Takes the next byte, and says whether the pattern ends with it.
+    /// Takes the next byte. Returns whether the pattern ends with it.
     fn step(&mut self, byte: u8) -> bool {
         while self.matched > 0 && self.bytes.get(self.matched) != Some(&byte) {
             self.matched = self.shorter.get(self.matched).copied().unwrap_or(0);
@@ -211,8 +208,7 @@ mod tests {
         check(r"\q", None);
     }
 
-    /// Every way to cut `input` into two or three chunks finds the terminator,
-    /// or does not.
+    /// However `input` is cut into three chunks, the terminator is found, or is not.
     #[track_caller]
     fn check(terminator: &str, input: &[u8], expected: bool) {
         let terminator: Terminator = terminator.parse().unwrap();

@@ -2,7 +2,7 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::testing::{self, Seen};
-use protocol::{Phase, Resumed};
+use protocol::{Phase, SavedConversation};
 
 fn protocol(mode: Mode, terminator: &str) -> TimeProtocol {
     TimeProtocol {
@@ -18,8 +18,8 @@ fn session(protocol: &TimeProtocol) -> Time {
 
 const ANSWER: &str = "Sat Nov 21 18:35:07 2026\r\n";
 
-/// Runs a session over chunks and then end of file; gives what it wrote, what
-/// it logged, and whether it closed by itself.
+/// Runs a session over chunks and then end of file. Returns what it wrote, what it
+/// logged, and whether it closed by itself.
 fn run(mode: Mode, terminator: &str, chunks: &[&[u8]]) -> (String, Vec<String>, bool) {
     let mut session = session(&protocol(mode, terminator));
     let mut output = Output::default();
@@ -29,7 +29,7 @@ fn run(mode: Mode, terminator: &str, chunks: &[&[u8]]) -> (String, Vec<String>, 
     loop {
         while step == Step::Continue {
             written.extend(output.bytes.take());
-            step = session.more(&mut output);
+            step = session.add_more(&mut output);
             if output.bytes.is_empty() {
                 break;
             }
@@ -124,12 +124,12 @@ fn modes() {
     check("noon", None);
 }
 
-/// Which states which component goes on with.
+/// Which states a component accepts.
 #[test]
 fn states() {
     #[track_caller]
     fn check(state: &State, mode: Mode, terminator: &str, expected: Result<(), &str>) {
-        let resumed = Resumed {
+        let resumed = SavedConversation {
             phase: Phase::Open,
             output: Vec::new(),
             session: state.clone(),
@@ -203,7 +203,7 @@ proptest! {
             talk.receive(b"a\r\n\r\n");
             for _ in 0..10 {
                 talk.output.bytes.take();
-                talk.more();
+                talk.add_more();
             }
         }
     }

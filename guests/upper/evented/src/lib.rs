@@ -1,10 +1,9 @@
-//! The upper family under the contract `evented`: one instance, one call for a
-//! batch of events, and no waiting in between.
-
-use std::cell::RefCell;
+//! The upper family under the contract `evented`: one instance, and one call per batch
+//! of events, which never waits.
 
 use shell::hand_over::{HandOver, WitState};
 use shell_p2::evented::{Change, ConnectionId, Event, Handler, Server};
+use std::cell::RefCell;
 use upper_protocol::UpperProtocol;
 
 struct Component;

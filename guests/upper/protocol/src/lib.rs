@@ -1,12 +1,13 @@
-//! The upper family: the upper-casing handler (E3) kept open, line by line.
+//! The upper family: like the mode `upper` of the echo family, but the connection stays
+//! open, and each line is answered.
 //!
-//! No I/O. It has the state of the echo family, so the two can take over from each
-//! other. Every line is answered wholly by one of them.
-
-use std::net::IpAddr;
+//! There is no I/O here. The state is that of the echo family, so each of the two
+//! families can take over connections from the other. Each line is answered by one of
+//! them alone.
 
 use echo_protocol::{State, TAG, strip, upper};
 use protocol::{Lines, Output, Protocol, Resume, Session, Step, split_ending};
+use std::net::IpAddr;
 
 /// The family, which has no options.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +28,14 @@ impl Protocol for UpperProtocol {
 /// One connection of the upper family.
 #[derive(Debug)]
 pub struct Upper {
-    /// Goes to the log.
+    /// The peer's address, for the log.
     peer: IpAddr,
     lines: Lines,
 }
 
 impl Session for Upper {
-    /// Each line is answered without the white space at its ends, and with the line
-    /// ending it came with; a piece of a long line like a line of its own.
+    /// Answers each line without the white space at its ends, and with the line ending
+    /// that it came with. A piece of a long line is answered like a line.
     fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step {
         self.lines.feed(chunk, |line| {
             let (text, ending) = split_ending(line);
@@ -77,7 +78,7 @@ mod tests {
         run(&UpperProtocol, chunks, moves).unwrap()
     }
 
-    /// Whatever the chunks, the same is answered and logged.
+    /// The same is answered and logged for any size of chunks.
     #[track_caller]
     fn check(input: &[u8], answer: &[u8], log: &[&str]) {
         for size in [1, 2, 1023, 1024, 1025, 5000] {

@@ -1,8 +1,8 @@
-//! A room full of members who all talk at once, round after round.
+//! A room of chat members that all talk at once, round after round.
 //!
-//! Everybody knows what everybody has to hear: the welcome, who joins later, in
-//! each round one message of each other member, and, for the one who stays
-//! last, who leaves.
+//! Each member knows the lines that it has to receive: the welcome, each member
+//! that joins later, and in each round one message from each other member. The last
+//! member also receives a line for each member that leaves.
 
 use super::Options;
 use super::line::{connect, differences};
@@ -32,8 +32,8 @@ pub(super) async fn drive(
     let mut members = Vec::new();
     for _ in 0..options.members {
         let member = Member::join(address, meter).await?;
-        // Who is in already hears of the newcomer, and so everybody is in when
-        // the talking begins.
+        // Earlier members are told about the new one. So all members are in the
+        // room when the talk begins.
         for earlier in &mut members {
             let line = format!("Client joined {}\r\n", member.name);
             Member::expect(earlier, line.as_bytes(), meter).await?;
@@ -80,7 +80,7 @@ impl Member {
             name,
         };
         member.expect(WELCOME, meter).await?;
-        meter.connected();
+        meter.count_connection();
         Ok(member)
     }
 
@@ -93,11 +93,12 @@ impl Member {
 
     async fn expect(&mut self, expected: &[u8], meter: &Meter) -> anyhow::Result<()> {
         let line = self.line().await.context("read")?;
-        meter.wrong_bytes(differences(&line, expected));
+        meter.count_wrong_bytes(differences(&line, expected));
         Ok(())
     }
 
-    /// Says one thing and hears one thing of each other member, in any order.
+    /// Sends one message, and receives one message from each other member, in any
+    /// order.
     async fn round(&mut self, round: u32, names: &[String], meter: &Meter) -> anyhow::Result<()> {
         let began = Instant::now();
         let said = format!("round {round} of {}\r\n", self.name);
@@ -119,7 +120,7 @@ impl Member {
         while !expected.is_empty() {
             let line = self.line().await.context("read")?;
             if expected.remove(&line).is_none() {
-                meter.wrong_bytes(line.len());
+                meter.count_wrong_bytes(line.len());
                 anyhow::bail!(
                     "{} heard what nobody said now: {:?}",
                     self.name,
@@ -127,7 +128,7 @@ impl Member {
                 );
             }
         }
-        meter.round_trip(began.elapsed());
+        meter.add_round_trip(began.elapsed());
         Ok(())
     }
 }

@@ -1,12 +1,12 @@
-//! Clients that send a line and wait for its answer: echo and time.
+//! Clients that send a line and wait for the answer: echo and time.
 
 use super::Options;
+use super::ctime::ctime;
 use super::report::Meter;
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use time_protocol::ctime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Time,
 }
 
-/// Runs all clients at once, each its round trips one after another.
+/// Runs all clients at once. Each client does its round trips one after the other.
 pub(super) async fn drive(
     kind: Kind,
     address: SocketAddr,
@@ -30,7 +30,7 @@ pub(super) async fn drive(
         let round_trips = options.round_trips;
         clients.spawn(async move {
             let mut stream = connect(address).await?;
-            meter.connected();
+            meter.count_connection();
             for number in 0..round_trips {
                 round_trip(kind, &mut stream, client, number, &meter).await?;
             }
@@ -66,30 +66,31 @@ async fn round_trip(
     };
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).await.context("read")?;
-    meter.round_trip(began.elapsed());
+    meter.add_round_trip(began.elapsed());
     let wrong = match kind {
         Kind::Echo => differences(&answer, &expected),
-        // The clock may have gone on between the question and the answer.
+        // A second may have passed between the question and the answer.
         Kind::Time => (second..=unix_seconds())
             .map(|second| differences(&answer, &time_line(second)))
             .min()
             .unwrap_or(answer.len()),
     };
-    meter.wrong_bytes(wrong);
+    meter.count_wrong_bytes(wrong);
     Ok(())
 }
 
-/// Half-closes and expects the end of the file, with nothing before it.
+/// Half-closes the connection, and expects the end of the stream without more
+/// bytes.
 async fn finish(stream: &mut TcpStream, meter: &Meter) -> anyhow::Result<()> {
     stream.shutdown().await.context("half-close")?;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.context("end of file")?;
-    meter.wrong_bytes(rest.len());
+    meter.count_wrong_bytes(rest.len());
     Ok(())
 }
 
-/// A line that no other client and no other round trip sends, of a length
-/// between a few bytes and a few kilobytes.
+/// Returns a line that no other client and no other round trip sends. It is a few
+/// bytes to a few kilobytes long.
 fn question(client: u32, number: u32) -> Vec<u8> {
     let filler = usize::try_from((client * 31 + number * 257) % 2048).unwrap_or(0);
     let mut line = format!("client {client} line {number} ").into_bytes();
@@ -108,6 +109,7 @@ fn unix_seconds() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// Counts the bytes that differ, missing and extra ones included.
 pub(super) fn differences(answer: &[u8], expected: &[u8]) -> usize {
     let differing = answer.iter().zip(expected).filter(|(a, b)| a != b).count();
     differing + answer.len().abs_diff(expected.len())

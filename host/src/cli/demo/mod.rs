@@ -1,11 +1,12 @@
-//! `sockserve demo`: serves the embedded components on free loopback ports,
-//! drives each with real clients, checks every byte, and swaps a handler under
-//! an open connection.
+//! `sockserve demo`: serves the embedded components on free loopback ports. Real
+//! clients use each of them and check every byte. At the end a handler is swapped
+//! under an open connection.
 //!
-//! The clients run on one thread and the services on theirs, in this process.
-//! All traffic is TCP over loopback.
+//! All clients run on one thread. The services have their own threads, in the same
+//! process. All traffic is TCP over loopback.
 
 mod chat;
+mod ctime;
 mod line;
 mod report;
 mod swap;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long one service's clients may take altogether.
+/// How long all clients of one service together may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
@@ -42,7 +43,7 @@ pub(super) struct Options {
     members: u32,
 }
 
-/// What clients do with a service.
+/// What the clients of a service do.
 #[derive(Clone, Copy)]
 enum Traffic {
     Echo,
@@ -56,7 +57,8 @@ struct Plan {
     dispatch: Dispatch,
 }
 
-/// Every family in every contract, under threads and under readiness.
+/// Returns the runs: every family in every contract, under `threaded` and under
+/// `poll`.
 fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
     for builtin in builtin::all() {
@@ -77,8 +79,8 @@ fn plans() -> Vec<Plan> {
     plans
 }
 
-/// The main thread waits for signals; the demo, which compiles and drives, is on
-/// another.
+/// The main thread waits for signals. The demo compiles and runs its clients on
+/// another thread.
 pub(super) fn run(options: Options, caught: Caught) -> Result<ExitCode, Failure> {
     let Caught {
         runtime,
@@ -125,8 +127,9 @@ async fn run_all(options: &Options) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Starts one service, drives it and stops it. Nothing if the contract cannot
-/// run under the dispatch, or a chat room would be split over instances.
+/// Starts one service, runs its clients, and stops it. `None` if the contract
+/// cannot run under the dispatch, or if a chat room would be split over several
+/// instances.
 async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure> {
     let source = format!("{}{}", builtin::PREFIX, plan.builtin);
     let component = builtin::load(&source)?;
@@ -175,7 +178,7 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
     Ok(Some(row))
 }
 
-/// A service on any port of the loopback.
+/// A service on a free port of the loopback interface.
 fn service_options(name: &str) -> anyhow::Result<ServiceOptions> {
     Ok(ServiceOptions {
         name: name.to_owned(),

@@ -1,16 +1,17 @@
-//! What the clients measured: progress while they run, a table at the end.
+//! What the clients measured: the progress while they run, and a table at the end.
 
 use crate::Service;
 use crate::cli::output::{self, complain};
+use crate::sync::lock;
 use std::convert::Infallible;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
-/// How often the progress is written.
+/// The time between two updates of the progress.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Collects what the clients of one service see.
+/// Collects the measurements of one service's clients.
 pub(super) struct Meter {
     title: String,
     measured: Mutex<Measured>,
@@ -31,23 +32,24 @@ impl Meter {
         }
     }
 
+    /// Calls `change` with the measurements.
     fn with<R>(&self, change: impl FnOnce(&mut Measured) -> R) -> R {
-        change(&mut self.measured.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.measured))
     }
 
-    pub(super) fn connected(&self) {
+    pub(super) fn count_connection(&self) {
         self.with(|measured| measured.connections += 1);
     }
 
-    pub(super) fn round_trip(&self, time: Duration) {
+    pub(super) fn add_round_trip(&self, time: Duration) {
         self.with(|measured| measured.times.push(time));
     }
 
-    pub(super) fn wrong_bytes(&self, count: usize) {
+    pub(super) fn count_wrong_bytes(&self, count: usize) {
         self.with(|measured| measured.wrong_bytes += count);
     }
 
-    /// Writes how far the clients are, until it is dropped: over and over on a
+    /// Writes the progress until the future is dropped: again and again on a
     /// terminal, once elsewhere.
     pub(super) async fn show_progress(&self) -> Infallible {
         let mut stderr = std::io::stderr();
@@ -75,7 +77,7 @@ impl Meter {
     }
 }
 
-/// A line of the table.
+/// One line of the table.
 pub(super) struct Row {
     cells: [String; 8],
     wrong_bytes: usize,
@@ -97,9 +99,9 @@ impl Row {
     pub(super) fn new(service: &Service, meter: &Meter, result: anyhow::Result<()>) -> Self {
         meter.with(|measured| {
             measured.times.sort_unstable();
-            // A client that leaves a chat does not read what the others still say, and
-            // so resets its connection.
-            let failures = service.remote().status().failed;
+            // A client that leaves a chat does not read the messages that still
+            // arrive, and so resets its connection.
+            let failures = service.handle().status().failed;
             let failed = failures.total() - failures.peer;
             let error = match result {
                 Err(error) => Some(error),
@@ -128,7 +130,7 @@ impl Row {
     }
 }
 
-/// The table on standard output; what went wrong on standard error.
+/// Prints the table on standard output, and the errors on standard error.
 pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
     let widths: Vec<usize> = HEADINGS
         .iter()
@@ -147,7 +149,7 @@ pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
         let mut line = String::new();
         for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            // Words to the left, numbers to the right.
+            // Words are aligned left, numbers right.
             if column < 3 {
                 line.extend([*cell, &padding, "  "]);
             } else {
@@ -169,7 +171,8 @@ pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The least of `sorted` that `percent` of them do not exceed.
+/// Returns the smallest value of `sorted` that at least `percent` percent of the
+/// values do not exceed.
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()

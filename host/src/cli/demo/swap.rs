@@ -1,5 +1,6 @@
-//! The live swap at the end of the demo: what a connection that is open, and
-//! the next one, see of it. The open one is handed over to another contract.
+//! The live swap at the end of the demo: what an open connection sees of it, and
+//! what the next connection sees. The open connection is handed over to a handler
+//! with another contract.
 
 use super::line::connect;
 use super::service_options;
@@ -14,8 +15,8 @@ use tokio::net::TcpStream;
 const OLD: &str = "builtin:echo-concurrent";
 const NEW: &str = "builtin:upper-evented";
 
-/// Swaps echo for upper under an open connection, and prints what is said.
-/// False if anything was not as it has to be.
+/// Replaces echo by upper under an open connection, and prints the answers. Returns
+/// whether everything was as expected.
 pub(super) async fn show() -> anyhow::Result<bool> {
     let component = builtin::load(OLD)?;
     let handler = Handler::new(OLD, &component, HandlerOptions::new(Dispatch::Poll))?;
@@ -30,7 +31,7 @@ pub(super) async fn show() -> anyhow::Result<bool> {
     let mut say = |who: &str, answer: &str| writeln!(stdout, "  {who:<22} {answer:?}");
     let before = old.ask("typed before the swap\n").await?;
     say("an open connection", &before)?;
-    let swapped = service.remote().swap(NEW, SwapOptions::default()).await?;
+    let swapped = service.handle().swap(NEW, SwapOptions::default()).await?;
     let after = old.ask("typed after the swap\n").await?;
     say("the same connection", &after)?;
     let mut new = Peer::connect(address).await?;
@@ -39,7 +40,7 @@ pub(super) async fn show() -> anyhow::Result<bool> {
     drop((old, new));
     service.drain();
     service.ended().await.context("the service ended")?;
-    let moved = service.remote().status().hand_overs;
+    let moved = service.handle().status().hand_overs;
     Ok(before == "typed before the swap\n"
         && after == "TYPED AFTER THE SWAP\n"
         && next == "TYPED BY ANOTHER\n"

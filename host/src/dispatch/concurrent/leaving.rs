@@ -1,47 +1,58 @@
-//! Connections that leave a shared instance for another version, together.
+//! How connections leave a shared instance for another version, together.
 
 use super::{Guest, Serving};
+use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::hand_over::{self, GATHER, Handed};
-use crate::service::intake::{Arrival, Intake};
-use crate::sockets::connection::{Connection, ConnectionId};
+use crate::lifecycle::VersionNumber;
 use crate::sync::lock;
+use crate::version::entrance::{Arrival, Intake};
+use crate::version::offer::{self, GATHER, Handed};
 use std::collections::HashSet;
 use std::future::pending;
 use tokio::time::{Instant, sleep_until};
 
-/// Calls that were told to return, and ones that have.
+/// The calls that were told to return, and those that have returned.
 ///
-/// They leave together, so that nothing is said in a room that is half gone. Who
-/// takes too long follows alone.
+/// Their connections are handed over as one batch, so that no message is lost to
+/// members that have already moved. A call that does not return within [`GATHER`] is
+/// handed over later, by itself.
+///
+/// At rest, no call is told. From there to gathering, by [`begin`](Self::begin). From
+/// there to gathered, when the last awaited call has returned, or by
+/// [`lose_patience`](Self::lose_patience). From there to rest, by [`take`](Self::take).
+/// A call that was told and returns only at rest is gathered at once.
 #[derive(Default)]
 pub(super) struct Leaving {
-    to: u32,
-    /// While those who have returned wait for the others.
+    /// The version that the calls were last told to leave for. `None` before that.
+    to: Option<VersionNumber>,
+    /// What is waited for. `Some` from [`begin`](Self::begin) to [`take`](Self::take).
     gathering: Option<Gathering>,
+    /// The connections whose calls have returned, and that are not taken yet.
     returned: Vec<ConnectionId>,
 }
 
+/// The calls that are waited for.
 struct Gathering {
-    /// Those who have not returned.
+    /// The connections whose calls have not returned.
     awaited: HashSet<ConnectionId>,
+    /// When they are not waited for any longer.
     until: Instant,
 }
 
 impl Leaving {
-    /// The version that the calls were last told to leave for, or 0.
-    pub(super) fn to(&self) -> u32 {
+    /// The version that the calls were last told to leave for. `None` before that.
+    pub(super) fn to(&self) -> Option<VersionNumber> {
         self.to
     }
 
-    /// The calls of these connections are told to leave for the version `to`.
-    /// Some may have been told before, and have returned.
-    pub(super) fn begin(&mut self, to: u32, told: impl Iterator<Item = ConnectionId>) {
-        self.to = to;
+    /// Notes that the calls of these connections are told to leave for the version
+    /// `to`. Some may have been told before, and may have returned.
+    pub(super) fn begin(&mut self, to: VersionNumber, told: impl Iterator<Item = ConnectionId>) {
+        self.to = Some(to);
         let until = match &self.gathering {
-            // A swap after the other must not keep those who wait.
+            // A further swap must not prolong the wait of those that have returned.
             Some(gathering) => gathering.until,
             None => Instant::now() + GATHER,
         };
@@ -50,8 +61,8 @@ impl Leaving {
         self.gathering = Some(Gathering { awaited, until });
     }
 
-    /// A call has returned; `leaves` says whether for its connection to be handed
-    /// over.
+    /// Notes that a call has returned. `leaves` says whether its connection is to be
+    /// handed over.
     pub(super) fn returned(&mut self, id: ConnectionId, leaves: bool) {
         if let Some(gathering) = &mut self.gathering {
             gathering.awaited.remove(&id);
@@ -61,7 +72,12 @@ impl Leaving {
         }
     }
 
-    /// Ends when those who have not returned are not waited for any longer.
+    /// Waits until calls that have not returned are not waited for any longer. Never
+    /// returns if none is waited for. Cancel-safe.
+    ///
+    /// The event loop of the store polls this. It may not fire while a guest blocks the
+    /// loop (wasmtime #11869, #11870); then the gate of the next version opens after
+    /// its own limit.
     pub(super) fn patience(&self) -> impl Future<Output = ()> + use<> {
         let until = self.gathering.as_ref().map(|gathering| gathering.until);
         async move {
@@ -72,14 +88,15 @@ impl Leaving {
         }
     }
 
+    /// Stops waiting for calls that have not returned.
     pub(super) fn lose_patience(&mut self) {
         if let Some(gathering) = &mut self.gathering {
             gathering.awaited.clear();
         }
     }
 
-    /// Whether it is time for those who have returned to go. There may be nobody;
-    /// the version after waits for that as well.
+    /// Whether it is time to hand over. There may be no connection to hand over; the
+    /// next version waits for that as well.
     pub(super) fn is_gathered(&self) -> bool {
         match &self.gathering {
             Some(gathering) => gathering.awaited.is_empty(),
@@ -87,20 +104,21 @@ impl Leaving {
         }
     }
 
-    /// Those who go now.
+    /// Takes the connections to hand over now.
     pub(super) fn take(&mut self) -> Vec<ConnectionId> {
         self.gathering = None;
         std::mem::take(&mut self.returned)
     }
 }
 
-/// How often the event loop may go round until it has let go of a connection
-/// whose resources the guest has dropped.
+/// How many rounds of the event loop to wait for. When the guest has dropped its
+/// resources of a connection, the loop may need some rounds to drop its own references.
 const ROUNDS: usize = 16;
 
 impl Serving {
-    /// Offers the connections that the guest gives up to the current version.
-    /// Returns those that stay, to be served on.
+    /// Asks the guest to give connections up, and offers those that it gives up to the
+    /// current version. Closes the others. Returns those that stay because their state
+    /// cannot be handed over, to be served again.
     pub(super) async fn leave(
         &self,
         guest: &Guest<'_>,
@@ -115,19 +133,20 @@ impl Serving {
             }
         }
         let given_up = lock(&self.given_up).take();
-        offer_together(&self.service, &self.version, given_up, intake);
+        offer_together(&self.versions, &self.version, given_up, intake);
         Ok(staying)
     }
 
-    /// Takes a connection, which the guest has given up, out of the dispatch.
-    /// Returns it if it stays.
+    /// Takes a connection, which the guest has given up, from the driver's list, to be
+    /// offered. Returns the connection if its state cannot be handed over. Closes it as
+    /// failed if the guest still holds a resource of it.
     async fn give_up(
         &self,
         guest: &Guest<'_>,
         id: ConnectionId,
         state: ConnectionState,
     ) -> Result<Vec<ConnectionId>, Failure> {
-        if !self.is_let_go_of(id).await {
+        if !self.renew_when_free(id).await {
             self.finish(id, Err(Failure::still_held()));
             return Ok(Vec::new());
         }
@@ -146,14 +165,15 @@ impl Serving {
             return Ok(Vec::new());
         };
         let to = self.version.asks_for();
-        hand_over::keep(&self.service, &handed.admitted, to, &reason);
+        offer::note_staying(&self.versions, &handed.admitted, to, &reason);
         let returned = self.register(Arrival::Returned(handed));
-        self.admit(guest, returned).await
+        self.welcome(guest, returned).await
     }
 
-    /// Whether neither the guest nor the event loop has a hold on a connection any
-    /// more. It is as when it was accepted then.
-    async fn is_let_go_of(&self, id: ConnectionId) -> bool {
+    /// Waits until neither the guest nor the event loop has a reference to the
+    /// connection, and then renews it. Returns false if that takes too long. True also
+    /// if the connection is gone.
+    async fn renew_when_free(&self, id: ConnectionId) -> bool {
         lock(&self.flushing).remove(&id);
         for _ in 0..ROUNDS {
             let renewed = self.open.lock().get_mut(&id).map(Connection::renew);
@@ -170,12 +190,16 @@ impl Serving {
 mod tests {
     use super::*;
 
+    fn version(number: u32) -> VersionNumber {
+        (1..number).fold(VersionNumber::FIRST, |number, _| number.next())
+    }
+
     #[test]
     fn they_leave_together() {
         let mut leaving = Leaving::default();
         assert!(!leaving.is_gathered());
-        leaving.begin(2, 1..=3);
-        assert_eq!(leaving.to(), 2);
+        leaving.begin(version(2), 1..=3);
+        assert_eq!(leaving.to(), Some(version(2)));
         leaving.returned(1, true);
         leaving.returned(2, false);
         assert!(!leaving.is_gathered(), "the third is awaited");
@@ -188,7 +212,7 @@ mod tests {
     #[test]
     fn who_takes_too_long_follows_alone() {
         let mut leaving = Leaving::default();
-        leaving.begin(2, 1..=2);
+        leaving.begin(version(2), 1..=2);
         leaving.lose_patience();
         assert!(leaving.is_gathered(), "if nobody has returned, too");
         assert!(leaving.take().is_empty());
@@ -200,12 +224,12 @@ mod tests {
     #[test]
     fn another_swap_awaits_nobody_twice_and_does_not_prolong() {
         let mut leaving = Leaving::default();
-        leaving.begin(2, 1..=2);
+        leaving.begin(version(2), 1..=2);
         let until = |leaving: &Leaving| leaving.gathering.as_ref().unwrap().until;
         let first = until(&leaving);
         leaving.returned(1, true);
-        leaving.begin(3, 1..=2);
-        assert_eq!((leaving.to(), until(&leaving)), (3, first));
+        leaving.begin(version(3), 1..=2);
+        assert_eq!((leaving.to(), until(&leaving)), (Some(version(3)), first));
         leaving.returned(2, true);
         assert!(leaving.is_gathered());
         assert_eq!(leaving.take(), [1, 2]);
@@ -214,7 +238,7 @@ mod tests {
     #[test]
     fn nobody_is_soon_gathered() {
         let mut leaving = Leaving::default();
-        leaving.begin(2, std::iter::empty());
+        leaving.begin(version(2), std::iter::empty());
         assert!(leaving.is_gathered());
         assert!(leaving.take().is_empty());
         assert!(!leaving.is_gathered());

@@ -1,25 +1,28 @@
-//! A connection, as the dispatch has it.
+//! A connection on the list of the `evented` driver.
 
-use crate::guest::bindings::evented::exports::sockserve::handler::evented::{Interest, Readiness};
-use crate::service::admitted::{Admitted, Stay};
-use crate::sockets::connection::Connection;
+use crate::connection::Connection;
+use crate::guest::exports::evented::{Interest, Readiness};
+use crate::version::stay::{Admitted, Stay};
 use rustix::event::epoll::EventFlags;
 use std::sync::Arc;
 
+/// A connection on the driver's list. It lives until the connection closes, or until
+/// the guest has given it up.
 pub(super) struct Entry {
     pub(super) connection: Arc<Connection>,
+    /// Counts the connection on the version.
     pub(super) stay: Stay,
-    /// Whether the guest has been told of it.
+    /// Whether the guest has been told of the connection.
     pub(super) opened: bool,
     /// What the guest wants to be woken for.
     pub(super) interest: Interest,
-    /// What the poller watches for: the interest, and room for what the kernel
-    /// has not taken yet. Nothing if the connection is not in the poller.
+    /// What the poller watches for: the guest's interest, and room for the host's
+    /// unsent output. `None` if the connection is not in the poller.
     pub(super) watched: Option<EventFlags>,
 }
 
 impl Entry {
-    /// A connection that the guest has not been told of yet.
+    /// Makes the entry of a connection that the guest has not been told of.
     pub(super) fn new(admitted: Admitted) -> Self {
         let Admitted { connection, stay } = admitted;
         Self {
@@ -31,7 +34,7 @@ impl Entry {
         }
     }
 
-    /// The connection alone, when the guest has nothing to do with it any more.
+    /// Returns the connection alone, when it leaves the driver's list.
     pub(super) fn into_admitted(self) -> Admitted {
         let Self {
             connection, stay, ..
@@ -39,7 +42,7 @@ impl Entry {
         Admitted { connection, stay }
     }
 
-    /// What the poller has to watch for.
+    /// What the poller has to watch for now.
     pub(super) fn wanted(&self) -> EventFlags {
         let mut flags = EventFlags::empty();
         if self.interest.contains(Interest::READABLE) {
@@ -51,10 +54,10 @@ impl Entry {
         flags
     }
 
-    /// What of the poller's flags the guest is to hear about.
+    /// Which of the poller's flags the guest is to be told of.
     ///
-    /// The host's own unsent output goes first: until it is gone the guest
-    /// could not write anyway.
+    /// The host's own unsent output is sent first: until it is sent the guest could not
+    /// write anyway.
     pub(super) fn readiness(&mut self, flags: EventFlags) -> Readiness {
         let mut readiness = Readiness::empty();
         if flags.contains(EventFlags::IN) && self.interest.contains(Interest::READABLE) {
@@ -66,9 +69,9 @@ impl Entry {
                 if self.interest.contains(Interest::WRITABLE) {
                     readiness |= Readiness::WRITABLE;
                 } else {
-                    // The room was for the host's own output, which is sent, here
-                    // or by a write of the guest before. The poller would report
-                    // the room again and again until it watches for it no longer.
+                    // The room was for the host's own output, which is sent by now,
+                    // here or by an earlier write of the guest. The poller reports the
+                    // room again and again until it no longer watches for it.
                     self.connection.ask_for_attention();
                 }
             }
@@ -87,13 +90,13 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::admitted::tests::admitted;
-    use crate::sockets::attention::Attention;
+    use crate::connection::attention::Attention;
+    use crate::version::stay::tests::admitted;
     use bytes::Bytes;
     use std::io::Read as _;
 
-    /// The kernel has room again for output that the guest itself has flushed
-    /// meanwhile: the poller must not be left watching for it.
+    /// The kernel has room again for output that the guest itself has flushed in the
+    /// meantime. The poller must not be left watching for room.
     #[test]
     fn room_that_nobody_waits_for_is_watched_no_longer() {
         let (admitted, mut peer) = admitted();
@@ -111,7 +114,7 @@ mod tests {
         while connection.writable_bytes().unwrap() == 0 {
             assert!(peer.read(&mut buffer).unwrap() > 0);
         }
-        // What the write had asked for was settled at the end of its turn.
+        // The attention that the write asked for was given at the end of its turn.
         attention.take(&mut Vec::new());
         connection.attention_is_given();
         assert_eq!(entry.readiness(EventFlags::OUT), Readiness::empty());

@@ -1,18 +1,20 @@
-//! Connections that come to an instance, and that leave it for another version.
+//! How connections come to an instance, and how they leave it for another version.
 
 use super::entry::Entry;
 use super::{Guest, Turns};
+use crate::connection::ConnectionId;
 use crate::dispatch::offer_together;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
-use crate::service::admitted::Admitted;
-use crate::service::hand_over::{self, Batch, GATHER, Handed};
-use crate::service::intake::{Arrival, Intake, Registered};
-use crate::sockets::connection::ConnectionId;
+use crate::lifecycle::VersionNumber;
+use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::offer::{self, Batch, GATHER, Handed};
+use crate::version::stay::Admitted;
 use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Turns<'_> {
+    /// Puts an arrival on the driver's list, if it is this version's connection.
     pub(super) fn register(&mut self, arrival: Arrival) -> Registered {
         arrival.register(|admitted| {
             let connection = &admitted.connection;
@@ -21,9 +23,9 @@ impl Turns<'_> {
         })
     }
 
-    /// Has the guest take on what is not simply new. It will be told of all that
-    /// it takes.
-    pub(super) async fn admit(
+    /// Calls `accept` for connections that were offered or came back; new ones need no
+    /// call. The guest will be told of all that it serves from now on.
+    pub(super) async fn welcome(
         &mut self,
         guest: &mut Guest,
         arrived: Registered,
@@ -45,58 +47,62 @@ impl Turns<'_> {
                 Err(reason) => self.close(id, Err(Failure::Refused(reason))),
             },
         }
-        // The guest may have done something about the others.
+        // The call may have changed something about other connections.
         self.settle_asked();
         Ok(())
     }
 
-    /// Takes a connection on; the guest will be told of it.
+    /// Puts a connection on the driver's list; the guest will be told of it.
     pub(super) fn enter(&mut self, admitted: Admitted) {
         let id = admitted.connection.id();
         self.register(Arrival::Accepted(admitted));
         self.coming.push_back(id);
     }
 
-    /// Offers every connection that the guest gives up to the version with the
-    /// number `to`, or a later one.
+    /// Asks the guest to give every connection up, and offers those that it gives up to
+    /// the current version. They were asked to go to the version `to`, but it may be a
+    /// later one.
     pub(super) async fn leave(
         &mut self,
         guest: &mut Guest,
         intake: &mut Intake,
-        to: u32,
+        to: VersionNumber,
     ) -> Result<(), Failure> {
-        self.offered_to = to;
+        self.offered_to = Some(to);
         let asked: Vec<_> = self
             .open
             .iter()
-            .filter(|(_, entry)| entry.connection.may_go_to(to))
+            .filter(|(_, entry)| entry.connection.may_go_to(Some(to)))
             .map(|(id, _)| *id)
             .collect();
         let begun = Instant::now();
         for id in asked {
             if begun.elapsed() > GATHER {
-                // Whoever is new does not wait for a slow guest any longer.
+                // New connections of the next version do not wait for a slow guest any
+                // longer.
                 self.version.release_next_gate();
             }
             match guest.give_up(id).await? {
                 Some(state) => self.give_up(guest, id, state).await?,
-                // It stays, and is not asked again.
+                // It stays, and is not asked again for this version.
                 None => {
                     if let Some(entry) = self.open.get(&id)
-                        && entry.connection.refused_by(to)
+                        && entry.connection.mark_refused(to)
                     {
-                        self.version.stays();
+                        self.version.count_staying();
                     }
                 }
             }
         }
-        offer_together(self.service, self.version, self.given_up.take(), intake);
-        // The guest may have done something about those who stay.
+        offer_together(self.versions, self.version, self.given_up.take(), intake);
+        // The calls may have changed something about the connections that stay.
         self.settle_asked();
         Ok(())
     }
 
-    /// Takes a connection, which the guest has given up, out of the dispatch.
+    /// Takes a connection, which the guest has given up, from the driver's list, to be
+    /// offered. If its state cannot be handed over, the connection stays. Closes it as
+    /// failed if the guest still holds a resource of it.
     async fn give_up(
         &mut self,
         guest: &mut Guest,
@@ -122,15 +128,17 @@ impl Turns<'_> {
         let limit = self.version.handler.limits().max_memory_bytes;
         if let Some((handed, reason)) = self.given_up.add(handed, limit) {
             let to = self.version.asks_for();
-            hand_over::keep(self.service, &handed.admitted, to, &reason);
+            offer::note_staying(self.versions, &handed.admitted, to, &reason);
             let returned = self.register(Arrival::Returned(handed));
-            self.admit(guest, returned).await?;
+            self.welcome(guest, returned).await?;
         }
         Ok(())
     }
 }
 
 impl Guest {
+    /// Asks the guest to accept a connection. The inner error is its reason to refuse
+    /// it.
     async fn accept(
         &mut self,
         id: ConnectionId,
@@ -141,6 +149,7 @@ impl Guest {
             .await
     }
 
+    /// Asks the guest to give a connection up. `None` if it does not.
     async fn give_up(&mut self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
         self.hand_over
             .give_up(&mut self.store, &self.clock, self.deadline, id)

@@ -1,23 +1,22 @@
 //! The instance of one connection.
 
+use crate::connection::Connection;
 use crate::contract::Contract;
 use crate::guest::State;
-use crate::guest::bindings::blocking::BlockingHandler;
-use crate::guest::bindings::concurrent::ConcurrentHandler;
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
+use crate::guest::exports::{Blocking, Concurrent};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
 use crate::guest::roster::{Roster, Tenants};
 use crate::guest::stdio::Scope;
-use crate::sockets::connection::Connection;
-use crate::sockets::{p2, push_socket};
-use std::pin::pin;
+use crate::lifecycle::VersionNumber;
 use std::sync::Arc;
 use tokio::sync::watch;
 use wasmtime::Store;
 
+/// The instance of one connection, and how to call it.
 pub(super) struct Instance {
     store: Store<State>,
     clock: GuestClock,
@@ -26,28 +25,30 @@ pub(super) struct Instance {
     deadline: Deadline,
 }
 
+/// The exports of the contract.
 enum Exports {
-    Blocking(BlockingHandler),
-    Concurrent(ConcurrentHandler),
+    Blocking(Blocking),
+    Concurrent(Concurrent),
 }
 
 impl Instance {
-    /// `asked` tells it that the connection is to be handed over.
+    /// Makes an instance. `asked` has the version that the connection is asked to go
+    /// to.
     pub(super) async fn new(
         handler: &Handler,
         scope: Scope,
         connection: &Arc<Connection>,
-        asked: watch::Receiver<u32>,
+        asked: watch::Receiver<Option<VersionNumber>>,
     ) -> Result<Self, Failure> {
         let roster = Roster::new(Tenants::One(Arc::clone(connection)), asked);
         let (mut store, clock) = handler.store(scope, roster)?;
         let (exports, hand_over) = match handler.contract() {
             Contract::Concurrent => {
-                let (exports, hand_over) = handler.concurrent(&mut store, &clock).await?;
+                let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
                 (Exports::Concurrent(exports), hand_over)
             }
             Contract::Blocking | Contract::Evented => {
-                let (exports, hand_over) = handler.blocking(&mut store, &clock).await?;
+                let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
                 (Exports::Blocking(exports), hand_over)
             }
         };
@@ -60,8 +61,12 @@ impl Instance {
         })
     }
 
-    /// Has the guest take on a connection that it, or another version, gave up.
-    /// The inner error is its reason not to.
+    /// Asks the guest to accept a connection that this or another version gave up. The
+    /// inner error is the guest's reason to refuse it.
+    ///
+    /// The call must not take longer than the deadline. Its time-out is outside of
+    /// `run_concurrent`, because one that is polled inside may not fire (wasmtime
+    /// #11869, #11870).
     pub(super) async fn accept(
         &mut self,
         connection: &Arc<Connection>,
@@ -84,17 +89,17 @@ impl Instance {
         }
     }
 
-    /// Calls the handler.
+    /// Calls the handler. Returns when `handle` has returned.
     pub(super) async fn handle(&mut self, connection: &Arc<Connection>) -> Result<(), Failure> {
         let (store, clock) = (&mut self.store, &self.clock);
         match &self.exports {
-            Exports::Blocking(exports) => blocking(store, clock, exports, connection).await,
+            Exports::Blocking(exports) => exports.handle(store, clock, connection).await,
             Exports::Concurrent(exports) => concurrent(store, clock, exports, connection).await,
         }
     }
 
-    /// Has the guest give the connection up, after its handler has returned. Nothing
-    /// if it does not.
+    /// Asks the guest to give the connection up, after its handler has returned. `None`
+    /// if it does not. Has the deadline of [`accept`](Self::accept), in the same place.
     pub(super) async fn give_up(
         &mut self,
         connection: &Arc<Connection>,
@@ -112,48 +117,20 @@ impl Instance {
     }
 }
 
-async fn blocking(
-    store: &mut Store<State>,
-    clock: &GuestClock,
-    exports: &BlockingHandler,
-    connection: &Arc<Connection>,
-) -> Result<(), Failure> {
-    let call = async {
-        let (socket, input, output) = p2::push(&mut store.data_mut().table, connection)?;
-        exports
-            .sockserve_handler_blocking()
-            .call_handle(&mut *store, socket, input, output)
-            .await
-    };
-    let mut call = pin!(call);
-    // What the guest has written goes out while it waits for something else.
-    let result = std::future::poll_fn(|cx| {
-        let result = clock.poll(call.as_mut(), cx);
-        if result.is_pending() && connection.has_unsent() {
-            // An error is the guest's to see, at its next write.
-            let _ = connection.poll_flush(cx);
-        }
-        result
-    });
-    Failure::from_result(result.await)
-}
-
+/// Calls a `concurrent` handler, and meanwhile sends what an earlier version left
+/// unsent.
 async fn concurrent(
     store: &mut Store<State>,
     clock: &GuestClock,
-    exports: &ConcurrentHandler,
+    exports: &Concurrent,
     connection: &Arc<Connection>,
 ) -> Result<(), Failure> {
-    let socket = push_socket(&mut store.data_mut().table, connection)
-        .map_err(|error| Failure::from_call(&error))?;
     let call = store.run_concurrent(async |accessor| {
-        exports
-            .sockserve_handler_concurrent()
-            .call_handle(accessor, socket)
-            .await
+        let socket = Concurrent::push(accessor, connection)?;
+        exports.handle_in(accessor, socket).await
     });
-    // What a version on WASI 0.2 has left in the host's hands. What is left of it at
-    // the end is sent when the connection closes.
+    // An earlier version on WASI 0.2 may have left output with the host. What is not
+    // sent when the call returns is sent when the connection closes.
     let inherited = async {
         connection.flushed().await;
         std::future::pending::<std::convert::Infallible>().await
@@ -163,5 +140,8 @@ async fn concurrent(
         result = clock.count(call) => result,
         never = inherited => match never {},
     };
-    Failure::from_result(result.flatten())
+    match result {
+        Ok(returned) => returned?.map_err(Failure::Guest),
+        Err(error) => Err(Failure::from_call(&error)),
+    }
 }

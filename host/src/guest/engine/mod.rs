@@ -1,66 +1,73 @@
 //! How wasmtime is set up for one version of a handler.
 //!
-//! A component is compiled first, by an engine that reserves nothing: what its
-//! instances take is known then, to the last table. The pool is made from that.
+//! The component is compiled first by an engine that reserves nothing. The compiled
+//! component says exactly what its instances take, down to the last table. The pool
+//! is then made with these numbers.
 //!
 //! | file | |
 //! | --- | --- |
-//! | `plan` | how much address space and how many mappings an engine may take |
-//! | `system` | how much of them there is |
-//! | `proposals` | what of WebAssembly a component may use |
+//! | `plan` | which memories a version gets, and whether it has a pool |
+//! | `demand` | what the instances of a version take, and whether there is room |
+//! | `system` | how much address space and how many mappings there are |
+//! | `proposals` | which proposals of WebAssembly a component may use |
 
+mod demand;
 mod plan;
 mod proposals;
 mod system;
 
-pub(super) use plan::NoRoom;
-
+use crate::component::Component;
 use crate::contract::{Contract, Dispatch};
 use crate::guest::TABLE_ELEMENT;
 use crate::guest::clock;
 use crate::guest::code::Code;
-use crate::guest::component::Component;
 use crate::guest::failure::root_cause;
 use crate::guest::handler::{HandlerError, HandlerOptions};
 use crate::limits::Limits;
-use plan::{CALL_STACK, Demand, Plan};
+use demand::{CALL_STACK, Demand};
+use plan::Plan;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use system::Room;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures,
 };
 
+pub(super) use demand::NoRoom;
+
 /// The stack that a guest may use, in bytes.
 const WASM_STACK: usize = 512 << 10;
 
-/// The instances of a shared contract that exist at once: the one that serves,
-/// and ones that are going.
+/// How many instances of a shared contract may exist at once: the one that serves,
+/// and earlier ones that are ending.
 const SHARED_INSTANCES: u32 = 4;
 
-/// Stacks beyond one per instance, for `concurrent`: a guest that cancels a host
+/// Stacks beyond one per instance, for `concurrent`. A guest that cancels a host
 /// call waits for the cancellation on its own stack, and the store meanwhile runs
-/// another task on a second one. It does so for no longer than its store is
-/// polled, so these are for the stores that are being polled at once.
+/// another task on a second stack. The second stack is used only while the store is
+/// polled, so these are for the stores that are polled at the same time.
 const SPARE_STACKS: u32 = 64;
 
-/// The most elements of a table, unless the component begins with more.
+/// The most elements of one table, unless the component begins with more.
 const TABLE_ELEMENTS: u64 = 20_000;
 
-/// Core instances of one component. A component has no more, see `component`.
+/// The most core instances of one component. `component` refuses a component with
+/// more.
 const CORE_INSTANCES: u32 = 1000;
-/// What the host keeps for an instance beside its memories is allocated when it
-/// is made, so this reserves nothing. It follows from the size of the component,
-/// and may be as much as the memory.
-const LEAST_INSTANCE_SIZE: u64 = 1 << 20;
+/// The smallest limit on the data that the host keeps for one instance beside its
+/// memories. The data is allocated when the instance is made, so the limit reserves
+/// nothing. The size of the data follows from the component, and may be as large as
+/// the memory limit.
+const MIN_INSTANCE_SIZE: u64 = 1 << 20;
 
+/// The size of a page of WebAssembly, in bytes.
 const WASM_PAGE: u64 = 64 << 10;
 
-/// What stays in memory of a freed slot of the pool, zeroed, in bytes.
+/// How many bytes of a freed slot in the pool stay in memory, zeroed.
 const MEMORY_KEPT: usize = 1 << 20;
 const TABLE_KEPT: usize = 64 << 10;
 const STACK_KEPT: usize = 64 << 10;
 
-/// Engines of versions that are not over, and instances of all of them.
+/// Engines of versions that exist, and the instances of all of them.
 static VERSIONS: AtomicUsize = AtomicUsize::new(0);
 static INSTANCES: AtomicU32 = AtomicU32::new(0);
 
@@ -105,20 +112,21 @@ pub(super) struct Built {
     pub(super) version: VersionToken,
 }
 
-/// Why there is no engine.
+/// Why no engine could be made.
 pub(super) enum BuildError {
     /// wasmtime does not accept the component.
     Compile(wasmtime::Error),
-    /// It takes more than it may have. One line, with the option.
+    /// An instance takes more than it may have. One line, with the option to
+    /// change.
     TooLarge(String),
-    /// The system has too little.
+    /// The system has too little room.
     NoRoom(NoRoom),
     /// The system refused something.
     Engine(wasmtime::Error),
 }
 
 impl BuildError {
-    /// The same for the component `name`.
+    /// Returns the error as one about the component `name`.
     pub(super) fn of(self, name: &str) -> HandlerError {
         let name = name.to_owned();
         match self {
@@ -160,8 +168,9 @@ pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<B
         let demand = figures.demand(contract, options);
         let wanted = Plan::decide(&demand, &Room::now(), most).map_err(BuildError::NoRoom)?;
         if wanted.memories != plan.memories {
-            // It has more memories than were expected, or somebody else has taken
-            // the room. The code depends on what a memory is given.
+            // The component has more memories than expected, or another version has
+            // taken the room. The compiled code depends on the kind of memory, so
+            // compile again.
             most = wanted;
             continue;
         }
@@ -183,8 +192,8 @@ pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<B
             Ok(engine) => {
                 let loaded = code.load(&engine);
                 let compiled = loaded.map_err(|error| {
-                    // The pool has room for it by its figures. What is left is
-                    // what the host keeps for an instance.
+                    // By its numbers the component fits into the pool. What does
+                    // not fit is the data that the host keeps for an instance.
                     BuildError::TooLarge(format!(
                         "{}; raise --max-memory",
                         root_cause(&error).split(';').next().unwrap_or_default()
@@ -192,7 +201,7 @@ pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<B
                 })?;
                 return built(engine, compiled);
             }
-            // The system does not give what it seemed to have.
+            // The system gives less than it seemed to have.
             Err(error) => match plan.smaller() {
                 Some(smaller) => most = smaller,
                 None => return Err(BuildError::Engine(error)),
@@ -201,7 +210,7 @@ pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<B
     }
 }
 
-/// An engine that can compile a component and cannot run it.
+/// Makes an engine that can compile a component but cannot run it.
 pub(super) fn compiler(contract: Contract) -> wasmtime::Result<Engine> {
     let setup = Setup {
         contract,
@@ -211,19 +220,19 @@ pub(super) fn compiler(contract: Contract) -> wasmtime::Result<Engine> {
     setup.engine(None)
 }
 
-/// What instances of a component take, as compiled.
+/// What an instance of a component takes, as compiled.
 #[derive(Clone, Copy, Debug)]
 struct Figures {
     memories: u32,
     tables: u32,
-    /// What the largest memory begins with, in bytes.
+    /// The initial size of the largest memory, in bytes.
     memory: u64,
-    /// What the largest table begins with.
+    /// The initial size of the largest table, in elements.
     elements: u64,
 }
 
 impl Figures {
-    /// A guess, before it is compiled.
+    /// A guess, before the component is compiled.
     const SMALL: Self = Self {
         memories: 1,
         tables: 1,
@@ -236,7 +245,7 @@ impl Figures {
         Some(Self {
             memories: required.num_memories,
             tables: required.num_tables,
-            // wasmtime counts it in pages.
+            // wasmtime counts the size in pages.
             memory: required
                 .max_initial_memory_size
                 .unwrap_or(0)
@@ -245,7 +254,7 @@ impl Figures {
         })
     }
 
-    /// Whether an instance can begin under these limits.
+    /// Checks that an instance can begin under these limits.
     fn check(&self, limits: &Limits) -> Result<(), BuildError> {
         let most = limits.max_memory_bytes;
         let tables = self.elements.saturating_mul(TABLE_ELEMENT);
@@ -260,13 +269,14 @@ impl Figures {
         Ok(())
     }
 
+    /// Returns what all instances of a version take.
     fn demand(&self, contract: Contract, options: &HandlerOptions) -> Demand {
         let HandlerOptions {
             dispatch, limits, ..
         } = options;
         let instances = match dispatch {
             _ if dispatch.shares_instance(contract) => SHARED_INSTANCES,
-            // The next one may begin before the last one is gone.
+            // The next instance may begin before the last one is dropped.
             Dispatch::Sequential => 2,
             Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
         };
@@ -288,7 +298,7 @@ impl Figures {
     }
 }
 
-/// What an engine depends on.
+/// The settings of an engine.
 pub(super) struct Setup<'a> {
     contract: Contract,
     limits: &'a Limits,
@@ -296,8 +306,8 @@ pub(super) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// An engine with a pool for a demand, or without one. Code that one of them
-    /// has compiled runs on the other.
+    /// Makes an engine, with a pool for `pool` or without one. Code compiled by an
+    /// engine with a pool runs on one without, and the other way round.
     fn engine(&self, pool: Option<&Demand>) -> wasmtime::Result<Engine> {
         let mut config = self.config()?;
         if let Some(demand) = pool {
@@ -306,7 +316,7 @@ impl Setup<'_> {
         Engine::new(&config)
     }
 
-    /// An engine that compiles on one thread only.
+    /// Makes an engine that compiles on one thread only.
     pub(super) fn single_threaded(&self) -> wasmtime::Result<Engine> {
         let mut config = self.config()?;
         config.parallel_compilation(false);
@@ -326,10 +336,11 @@ impl Setup<'_> {
             .memory_reservation_for_growth(1 << 20)
             .max_wasm_stack(WASM_STACK)
             .async_stack_size(usize::try_from(CALL_STACK)?)
-            // With an image in it a memory would be four mappings instead of two.
+            // With copy-on-write images a memory would need four mappings instead
+            // of two.
             .memory_init_cow(false)
             .epoch_interruption(true)
-            // 0.2 handlers have no use for the machinery of 0.3, which costs them
+            // 0.2 handlers do not use the concurrency of 0.3, which would cost them
             // about 5 %.
             .concurrency_support(concurrency);
         Ok(config)
@@ -343,7 +354,7 @@ impl Setup<'_> {
             ..
         } = *demand;
         let (memories, tables) = (memories.max(1), tables.max(1));
-        let size = self.limits.max_memory_bytes.max(LEAST_INSTANCE_SIZE);
+        let size = self.limits.max_memory_bytes.max(MIN_INSTANCE_SIZE);
         let size = usize::try_from(size)?;
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
@@ -361,8 +372,8 @@ impl Setup<'_> {
             .table_elements(usize::try_from(demand.table_elements)?)
             .total_stacks(demand.stacks);
         if PoolingAllocationConfig::is_pagemap_scan_available() {
-            // Only where the kernel says which pages were written (6.7 and later):
-            // to zero them all would cost more than to give them back.
+            // Only if the kernel reports which pages were written (6.7 and later).
+            // To zero all pages would cost more than to return them to the kernel.
             pool.pagemap_scan(Enabled::Auto)
                 .linear_memory_keep_resident(MEMORY_KEPT)
                 .table_keep_resident(TABLE_KEPT)

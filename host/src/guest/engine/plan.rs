@@ -1,76 +1,33 @@
 //! How much address space and how many memory mappings an engine may take.
 //!
-//! Nothing of this is memory; it is what the kernel counts. A pool takes its
-//! address space when it is made and keeps it until its last instance is gone,
-//! and a service can have many versions at once: the current one, the one to go
-//! back to, and those whose connections still drain. So a version takes a share
-//! of what is left, and the less is left, the less it takes:
+//! These are not memory; they are what the kernel counts. A pool takes its address
+//! space when it is made, and keeps it until its last instance is gone. A service
+//! can have many versions at once: the current one, the one before, and those with
+//! open connections. So each version takes a share of what is left. The less is
+//! left, the less a version takes:
 //!
-//! | memories | address space each | guest addresses |
+//! | memories | address space per memory | guest addresses |
 //! | --- | --- | --- |
 //! | [`Unchecked`](Memories::Unchecked) | 4 GiB | need no checks |
 //! | [`Bounded`](Memories::Bounded) | `max_memory_bytes` | are checked |
-//! | [`Moving`](Memories::Moving) | what is in use | are checked, and memories move when they grow |
+//! | [`Moving`](Memories::Moving) | as much as is in use | are checked, and a memory moves when it grows |
 //!
-//! Where a pool does not fit, each instance is given its memory and its stack when
-//! it is made, which takes longer. An instance then costs nothing before it is
-//! there and after it is gone, and the permits of the service bound how many are
-//! there, whatever version they are of.
+//! If a pool does not fit, each instance gets its memory and its stack when it is
+//! made, which takes longer. Then only instances that exist cost anything. The
+//! permits of the service limit how many exist, in all versions together.
 
+use super::demand::{Demand, NoRoom};
 use super::system::Room;
-use crate::guest::TABLE_ELEMENT;
-use bytesize::ByteSize;
 
-/// The stack of a suspended call: the guest's and what the host needs above it.
-pub(super) const CALL_STACK: u64 = 1 << 20;
-/// With so much and a guard behind it no guest address needs a check.
+/// The address space of a memory whose addresses need no checks, without its guard.
 const UNCHECKED: u64 = 4 << 30;
-/// What lies behind each memory.
+/// The guard behind each memory.
 const GUARD: u64 = 32 << 20;
-/// The same where addresses are short.
-const SMALL_GUARD: u64 = 64 << 10;
-const PAGE: u64 = 64 << 10;
+/// The guard behind each memory whose addresses are checked and that moves.
+pub(super) const SMALL_GUARD: u64 = 64 << 10;
+pub(super) const PAGE: u64 = 64 << 10;
 
-/// The most of the free address space that one version takes with memories of
-/// 4 GiB, and with memories of their limit.
-const UNCHECKED_SHARE: u64 = 8;
-const BOUNDED_SHARE: u64 = 4;
-/// Mappings of one slot of a pool: a stack with its guard page, which are there
-/// from the beginning, and a memory with what is behind it. Measured, and without
-/// copy-on-write images, which are two more.
-const MAPPINGS_PER_STACK: u64 = 2;
-const MAPPINGS_PER_MEMORY: u64 = 2;
-/// Mappings and address space that the process may need besides: threads, the
-/// heap, code.
-const MAPPINGS_TO_SPARE: u64 = 2000;
-const ADDRESS_SPACE_TO_SPARE: u64 = 64 << 20;
-/// What an instance needs to get along, beyond what it begins with.
-const GROWTH: u64 = 1 << 20;
-
-/// What the instances of one version take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Demand {
-    /// Instances at once.
-    pub(super) instances: u32,
-    /// Stacks at once: no fewer than instances.
-    pub(super) stacks: u32,
-    /// Instances that are there already, of other versions. A service has no more
-    /// of them all together than it has permits.
-    pub(super) live: u32,
-    /// Memories and tables of one instance.
-    pub(super) memories: u32,
-    pub(super) tables: u32,
-    /// What the largest memory begins with, in bytes.
-    pub(super) initial_memory: u64,
-    /// The most that one memory may have, in bytes.
-    pub(super) max_memory: u64,
-    /// The most elements of a table.
-    pub(super) table_elements: u64,
-    /// Versions in the process that are not over.
-    pub(super) versions: usize,
-}
-
-/// What address space a memory is given.
+/// How much address space a memory gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Memories {
     Moving,
@@ -78,62 +35,16 @@ pub(super) enum Memories {
     Unchecked,
 }
 
+/// What kind of memories an engine has, and whether it has a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) memories: Memories,
-    /// Whether there is a pool.
+    /// Whether the engine has a pool.
     pub(super) pooled: bool,
 }
 
-/// The system has less than the instances need.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoRoom {
-    /// Too few memory mappings. Without this check the process would fail in the
-    /// middle of serving, at some allocation of its own.
-    #[error(
-        "{instances} instances at once need about {needed} memory mappings, and the kernel allows \
-         {allowed}, of which {used} are in use; lower --max-connections, or raise the limit: \
-         sysctl -w vm.max_map_count={wanted}{}", old_versions(.versions)
-    )]
-    Mappings {
-        instances: u32,
-        needed: u64,
-        allowed: u64,
-        used: u64,
-        wanted: u64,
-        versions: usize,
-    },
-    /// Too little address space.
-    #[error(
-        "{instances} instances at once need about {} of address space, and {} of {} are left; \
-         {}lower --max-connections or --max-memory{}",
-        ByteSize(*.needed), ByteSize(*.free), ByteSize(*.allowed),
-        if *.limited { "raise the limit (ulimit -v), or " } else { "" },
-        old_versions(.versions)
-    )]
-    AddressSpace {
-        instances: u32,
-        needed: u64,
-        free: u64,
-        allowed: u64,
-        limited: bool,
-        versions: usize,
-    },
-}
-
-/// How to get rid of versions that are in the way.
-fn old_versions(versions: &usize) -> String {
-    match versions {
-        0 => String::new(),
-        count => format!(
-            "; other versions are there still ({count}, see `sockserve status`): a version ends \
-             with its last connection, and at once if it is swapped with --old abort"
-        ),
-    }
-}
-
 impl Memories {
-    /// The address space of one memory, without its guard.
+    /// Returns the address space of one memory, without its guard.
     pub(super) fn reservation(self, max_memory: u64) -> u64 {
         match self {
             Self::Unchecked => UNCHECKED,
@@ -142,6 +53,7 @@ impl Memories {
         }
     }
 
+    /// Returns the size of the guard behind a memory.
     pub(super) fn guard(self) -> u64 {
         match self {
             Self::Unchecked | Self::Bounded => GUARD,
@@ -149,19 +61,20 @@ impl Memories {
         }
     }
 
-    fn slot(self, max_memory: u64) -> u64 {
+    /// Returns the address space of one memory with its guard.
+    pub(super) fn slot(self, max_memory: u64) -> u64 {
         self.reservation(max_memory).saturating_add(self.guard())
     }
 }
 
 impl Plan {
-    /// What to ask for first.
+    /// The first plan to try.
     pub(super) const LARGEST: Self = Self {
         memories: Memories::Unchecked,
         pooled: true,
     };
 
-    /// What to try when the system refused this one.
+    /// Returns the next plan to try, if the system refused this one.
     pub(super) fn smaller(self) -> Option<Self> {
         match (self.memories, self.pooled) {
             (Memories::Unchecked, pooled) => Some(Self {
@@ -176,7 +89,7 @@ impl Plan {
         }
     }
 
-    /// The largest plan that fits, and is no larger than `most`.
+    /// Returns the largest plan that fits and is not larger than `most`.
     pub(super) fn decide(demand: &Demand, room: &Room, most: Self) -> Result<Self, NoRoom> {
         let memories = demand.memories(room).min(most.memories);
         let pooled = most.pooled && memories != Memories::Moving && demand.pool_fits(room);
@@ -188,98 +101,9 @@ impl Plan {
     }
 }
 
-impl Demand {
-    /// Instances that may still come.
-    fn expected(&self) -> u64 {
-        u64::from(self.instances.saturating_sub(self.live))
-    }
-
-    fn all_memories(&self) -> u64 {
-        u64::from(self.instances) * u64::from(self.memories.max(1))
-    }
-
-    fn memories(&self, room: &Room) -> Memories {
-        let tables = u64::from(self.instances) * u64::from(self.tables) * TABLE_ELEMENT;
-        let others = tables
-            .saturating_mul(self.table_elements)
-            .saturating_add(u64::from(self.stacks) * CALL_STACK);
-        let fits = |memories: Memories, share: u64| {
-            let slots = memories
-                .slot(self.max_memory)
-                .saturating_mul(self.all_memories());
-            slots.saturating_add(others) <= room.free_address_space() / share
-        };
-        if fits(Memories::Unchecked, UNCHECKED_SHARE) {
-            Memories::Unchecked
-        } else if fits(Memories::Bounded, BOUNDED_SHARE) {
-            Memories::Bounded
-        } else {
-            Memories::Moving
-        }
-    }
-
-    /// Whether the next version would still fit without a pool when all of this
-    /// one is in use.
-    fn pool_fits(&self, room: &Room) -> bool {
-        let pool = MAPPINGS_PER_STACK * u64::from(self.stacks)
-            + MAPPINGS_PER_MEMORY.saturating_mul(self.all_memories());
-        let next = self
-            .mappings_each()
-            .saturating_mul(u64::from(self.instances));
-        let wanted = pool.saturating_add(next).saturating_add(MAPPINGS_TO_SPARE);
-        room.mappings_used.saturating_add(wanted) <= room.mappings
-    }
-
-    /// Mappings of an instance outside of a pool, where each memory has a guard
-    /// before it as well.
-    fn mappings_each(&self) -> u64 {
-        MAPPINGS_PER_STACK + (MAPPINGS_PER_MEMORY + 1) * u64::from(self.memories.max(1))
-    }
-
-    fn check_mappings(&self, room: &Room) -> Result<(), NoRoom> {
-        let needed = self.mappings_each().saturating_mul(self.expected());
-        let wanted = needed
-            .saturating_add(room.mappings_used)
-            .saturating_add(MAPPINGS_TO_SPARE);
-        if wanted <= room.mappings {
-            return Ok(());
-        }
-        Err(NoRoom::Mappings {
-            instances: self.instances,
-            needed,
-            allowed: room.mappings,
-            used: room.mappings_used,
-            wanted,
-            versions: self.versions,
-        })
-    }
-
-    fn check_address_space(&self, room: &Room) -> Result<(), NoRoom> {
-        let memory = self.initial_memory.saturating_add(GROWTH).min(
-            // An instance has no more in all its memories together.
-            self.max_memory,
-        );
-        let guards = u64::from(self.memories.max(1)) * 2 * SMALL_GUARD;
-        let needed = (memory + guards + CALL_STACK)
-            .saturating_mul(self.expected())
-            .saturating_add(ADDRESS_SPACE_TO_SPARE);
-        let free = room.free_address_space();
-        if needed <= free {
-            return Ok(());
-        }
-        Err(NoRoom::AddressSpace {
-            instances: self.instances,
-            needed,
-            free,
-            allowed: room.address_space,
-            limited: room.limited,
-            versions: self.versions,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::demand::CALL_STACK;
     use super::*;
 
     const ROOM: Room = Room {
@@ -317,7 +141,7 @@ mod tests {
             ..demand(2500)
         };
         assert_eq!(decide(many, ROOM), plan(Memories::Bounded, true));
-        // More than one pool of that size would not do.
+        // A second pool of that size would not fit.
         assert_eq!(decide(demand(10_000), ROOM), plan(Memories::Bounded, false));
         let narrow = Room {
             address_space: 1 << 38,
@@ -325,11 +149,11 @@ mod tests {
         };
         assert_eq!(decide(demand(100), narrow), plan(Memories::Bounded, true));
         assert_eq!(decide(demand(1024), narrow), plan(Memories::Moving, false));
-        // Two for `sequential`.
+        // `sequential` has two instances.
         assert_eq!(decide(demand(2), narrow), plan(Memories::Unchecked, true));
     }
 
-    /// What starts can be swapped, whatever the version before keeps.
+    /// A version that could start can be replaced, whatever earlier versions keep.
     #[test]
     fn what_starts_can_be_swapped() {
         for instances in (1..=20_000).step_by(97) {
@@ -340,7 +164,7 @@ mod tests {
             };
             let all = u64::from(instances);
             let mut room = ROOM;
-            // As if all connections were open once, and none of the pools shrank.
+            // As if all connections were open at some time, and no pool shrank.
             for version in 0..3 {
                 let plan = decide(demand, room);
                 let plan = plan.unwrap_or_else(|error| panic!("{version}, {first:?}: {error}"));
@@ -361,7 +185,7 @@ mod tests {
         }
     }
 
-    /// Versions that are retired and keep a connection each.
+    /// Retired versions that keep one connection each.
     #[test]
     fn many_versions_fit() {
         let mut room = ROOM;

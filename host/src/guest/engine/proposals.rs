@@ -1,17 +1,21 @@
 //! Which proposals of WebAssembly a component may use.
 //!
-//! The list says what is on, so that what a later wasmtime adds stays off until
-//! somebody has looked at it. On is what the compilers of components make: Rust,
-//! C and Go as they come, Python and JavaScript (whose engines are C++ and Rust)
-//! with bulk memory, SIMD, tail calls and several memories. The rest is off,
-//! because each proposal is code of wasmtime that a hostile component can reach:
-//! garbage collection and what needs it (typed function references, exceptions),
-//! threads and shared memories, 64-bit memories, stack switching, and of the
-//! component model what no contract uses.
+//! The list names what is on. So a proposal that a later wasmtime adds stays off
+//! until somebody has examined it. On are the proposals that the compilers of
+//! components use: Rust, C and Go by default; Python and JavaScript, whose engines
+//! are C++ and Rust, with bulk memory, SIMD, tail calls and several memories. All
+//! others are off, because each proposal is code of wasmtime that a hostile
+//! component can reach. Off are garbage collection and what needs it (typed
+//! function references, exceptions), threads and shared memories, 64-bit memories,
+//! stack switching, and the parts of the component model that no contract uses.
+//!
+//! The crate features `gc` and `threads` of wasmtime stay on, so that these
+//! proposals can be switched off here. Built without the features, wasmtime 48.0.8
+//! can be made to abort by a component (RUSTSEC-2026-0570).
 
 use wasmtime::WasmFeatures;
 
-/// Every proposal that is on.
+/// Returns every proposal that is on.
 pub(super) fn enabled(concurrency: bool) -> WasmFeatures {
     let core = WasmFeatures::WASM2
         | WasmFeatures::EXTENDED_CONST
@@ -19,9 +23,9 @@ pub(super) fn enabled(concurrency: bool) -> WasmFeatures {
         | WasmFeatures::RELAXED_SIMD
         | WasmFeatures::TAIL_CALL;
     let mut enabled = core | WasmFeatures::COMPONENT_MODEL;
-    // The streams and futures of 0.3. A 0.2 contract has no use for them.
+    // The streams and futures of 0.3, which a 0.2 contract does not use.
     enabled.set(WasmFeatures::CM_ASYNC, concurrency);
-    // No reference to what a garbage collector would manage.
+    // No references to garbage-collected values.
     enabled.remove(WasmFeatures::GC_TYPES);
     enabled
 }

@@ -1,23 +1,24 @@
-//! What the system gives the process: address space and memory mappings.
+//! The address space and the memory mappings that the system gives the process.
 
 use rustix::process::{Resource, getrlimit};
 
-/// What is left for another engine. Where the system does not say, there is no
-/// limit.
+/// What the process may have and what it uses. If the system names no limit, there
+/// is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Room {
-    /// Bytes of address space that the process may have, and that are in use.
+    /// Bytes of address space that the process may have, and bytes that are in use.
     pub(super) address_space: u64,
     pub(super) address_space_used: u64,
-    /// Whether `ulimit -v` is why there is no more address space.
+    /// Whether `ulimit -v` is the reason that there is no more address space.
     pub(super) limited: bool,
-    /// Memory mappings that the process may have, and that are in use.
+    /// Memory mappings that the process may have, and mappings that are in use.
     pub(super) mappings: u64,
     pub(super) mappings_used: u64,
 }
 
 impl Room {
-    /// As it is now, with what other versions hold: a swap has both at once.
+    /// Returns the room now. It includes what other versions hold, because during a
+    /// swap there are two.
     pub(super) fn now() -> Self {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
         let allowed = getrlimit(Resource::As).current;
@@ -35,16 +36,16 @@ impl Room {
             let Some((start, end)) = range(line) else {
                 continue;
             };
-            // The kernel's own page is in the upper half, and counts nowhere.
+            // A page of the kernel's own, in the upper half. It does not count.
             if end > u64::MAX / 2 {
                 continue;
             }
             used = used.saturating_add(end.saturating_sub(start));
             highest = highest.max(end);
         }
-        // The stack of the first thread is at the upper end of what the
-        // processor and the kernel have: 39 bits on small machines, 47 or 48 on
-        // others.
+        // The stack of the first thread is at the upper end of the address space
+        // that the processor and the kernel have: 39 bits on small machines, 47 or
+        // 48 on others.
         let whole = match highest {
             0 => u64::MAX,
             highest => highest.checked_next_power_of_two().unwrap_or(u64::MAX),
@@ -63,7 +64,7 @@ impl Room {
     }
 }
 
-/// The addresses in a line of `/proc/self/maps`.
+/// Returns the addresses in a line of `/proc/self/maps`.
 fn range(line: &str) -> Option<(u64, u64)> {
     let (start, rest) = line.split_once('-')?;
     let end = rest.split(' ').next()?;
@@ -96,7 +97,7 @@ mod tests {
         assert_eq!(room.free_address_space(), (1 << 30) - 0x3000);
         assert!(room.limited);
         assert_eq!(room.mappings, u64::MAX);
-        // Fewer address bits.
+        // A machine with fewer address bits.
         let room = Room::of("3fff000000-3fff001000 rw-p", None, None);
         assert_eq!(room.address_space, 1 << 38);
     }

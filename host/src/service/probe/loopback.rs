@@ -1,11 +1,12 @@
-//! Both ends of a connection over loopback, and nobody else between them.
+//! Makes a connection over loopback and returns both ends of it. Other processes cannot
+//! take either end.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// In this order; a machine may have only one of them.
+/// Tried in this order; a machine may have only one of them.
 const LOOPBACKS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -19,12 +20,13 @@ pub(super) struct Pair {
     pub(super) peer: SocketAddr,
 }
 
+/// Makes a connection at the first loopback address that the machine has.
 pub(super) async fn pair() -> io::Result<Pair> {
     pair_at(&LOOPBACKS).await
 }
 
-/// At the first of these addresses that the machine has. If it has none, the
-/// error is the first one's.
+/// Makes a connection at the first of these addresses that the machine has. If it has
+/// none, returns the error of the first one.
 async fn pair_at(addresses: &[IpAddr]) -> io::Result<Pair> {
     let mut first = None;
     for address in addresses {
@@ -37,13 +39,14 @@ async fn pair_at(addresses: &[IpAddr]) -> io::Result<Pair> {
     Err(first.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
-/// Two sockets that have their addresses, and are not connected.
+/// Two sockets that are bound and not yet connected.
 struct Ends {
     listener: TcpListener,
     client: TcpSocket,
 }
 
 impl Ends {
+    /// Binds both sockets, each to a free port of `address`.
     fn bind(address: IpAddr) -> io::Result<Self> {
         let new = || match address {
             IpAddr::V4(_) => TcpSocket::new_v4(),
@@ -51,7 +54,8 @@ impl Ends {
         };
         let listening = new()?;
         listening.bind((address, 0).into())?;
-        // Its port is known before anybody can connect.
+        // Bound before the listener listens, so that the client's port is known before
+        // any process can connect.
         let client = new()?;
         client.bind((address, 0).into())?;
         Ok(Self {
@@ -60,8 +64,9 @@ impl Ends {
         })
     }
 
-    /// Connects them. Other processes can connect to the listener too, and are
-    /// closed: they would decide about the version, or be served by it.
+    /// Connects the two sockets. Other processes can connect to the listener too; their
+    /// connections are closed, because the new version would serve them, or be judged
+    /// by them.
     async fn meet(self) -> io::Result<Pair> {
         let (peer, listening) = (self.client.local_addr()?, self.listener.local_addr()?);
         let accepting = async {
@@ -69,7 +74,7 @@ impl Ends {
                 match self.listener.accept().await {
                     Ok((accepted, address)) if address == peer => return Ok(accepted),
                     Ok(_) => {}
-                    // It concerns somebody who has gone again.
+                    // A peer that has gone again.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(error) => return Err(error),
                 }
@@ -85,7 +90,7 @@ impl Ends {
     }
 }
 
-/// Room for others, so that they do not keep the client out.
+/// Room for connections of other processes, so that they do not keep the client out.
 const BACKLOG: u32 = 1024;
 
 #[cfg(test)]
@@ -119,7 +124,7 @@ mod tests {
         block_on(async {
             let ends = Ends::bind(LOOPBACKS[0]).unwrap();
             let address = ends.listener.local_addr().unwrap();
-            // They are in the queue before the client is.
+            // These are in the queue before the client.
             let others: Vec<_> = (0..10)
                 .map(|_| StdStream::connect(address).unwrap())
                 .collect();
@@ -133,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_ipv4_has_ipv6() {
-        // Nobody has an address that is for documentation.
+        // RFC 5737: an address for documentation, which no machine has.
         let nowhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         block_on(async {
             let available = Ends::bind(LOOPBACKS[1]).is_ok();

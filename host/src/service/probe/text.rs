@@ -43,13 +43,13 @@ impl fmt::Display for Probe {
     }
 }
 
-/// Bytes as a message shows them: as a probe has them, and not more than fit in
-/// a line.
+/// Bytes as a message shows them: with the escapes of a probe, and cut after
+/// [`MAX_SHOWN`].
 pub(super) struct Shown(Vec<u8>);
 
 impl Shown {
     pub(super) fn new(bytes: &[u8]) -> Self {
-        // One more than is shown says that there are more.
+        // Keeps one byte more than is shown, to know whether there are more.
         Self(bytes.iter().take(MAX_SHOWN + 1).copied().collect())
     }
 }
@@ -66,6 +66,7 @@ impl fmt::Display for Shown {
     }
 }
 
+/// Writes bytes with the escapes of a probe.
 fn escaped(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for byte in bytes {
         match byte {
@@ -81,7 +82,8 @@ fn escaped(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// `KEY=VALUE` parts between commas, with the escapes of the values replaced.
+/// Splits `KEY=VALUE` parts at commas, and replaces the escapes in the values. `None`
+/// if a part has no `=`, or an escape is unknown.
 fn fields(text: &str) -> Option<Vec<(String, Vec<u8>)>> {
     let mut fields = Vec::new();
     let mut rest = text;
@@ -105,6 +107,7 @@ fn fields(text: &str) -> Option<Vec<(String, Vec<u8>)>> {
     }
 }
 
+/// Reads the rest of an escape, after its backslash. `None` if it is unknown.
 fn escape(characters: &mut Chars<'_>) -> Option<u8> {
     Some(match characters.next()? {
         'r' => b'\r',
@@ -183,17 +186,17 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a probe sends and expects, its text means the same.
+        /// Every probe, written as text and read again, is the same probe.
         #[test]
         fn every_probe_can_be_written(send: Vec<u8>, expect in prop::collection::vec(any::<u8>(), 1..50)) {
-            let probe = Probe { send, expect, timeout: DEFAULT_TIMEOUT };
+            let probe = Probe::new(send, expect);
             let text = probe.to_string();
             prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
             prop_assert_eq!(text.parse::<Probe>().unwrap(), probe);
         }
 
-        /// Any text is a probe or is refused in one line; what is taken means the
-        /// same when it is written again.
+        /// Any text is a probe, or is refused in one line. A probe that was read means
+        /// the same when it is written and read again.
         #[test]
         fn any_text_is_a_probe_or_refused(
             text in prop_oneof![any::<String>(), r"(send|expect|,|=|\\|x|[0-9a-f+-]|\PC){0,20}"]

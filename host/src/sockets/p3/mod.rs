@@ -1,15 +1,14 @@
-//! WASI 0.3: an accepted connection as `tcp-socket`, with the streams of its
-//! `send` and `receive`.
+//! WASI 0.3: an accepted connection as `tcp-socket`, with the streams of its `send`
+//! and `receive`.
 //!
-//! The bytes go straight between the kernel and the guest's memory; the host
-//! buffers nothing. UDP is wasmtime-wasi's altogether and only passed on,
-//! because 0.3 has both kinds of socket in one interface.
+//! The bytes move directly between the kernel and the guest's memory; the host
+//! buffers none of them. UDP sockets are passed on to wasmtime-wasi, because 0.3
+//! has both kinds of socket in one interface.
 
 mod udp;
 
-use crate::guest::State;
-use crate::sockets::connection::{Held, MAX_TRANSFER};
-use crate::sockets::{Sockets, SocketsView};
+use crate::connection::{Held, MAX_TRANSFER};
+use crate::sockets::{Sockets, SocketsStore, SocketsView};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -26,15 +25,15 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use wasmtime_wasi::p3::sockets::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::WasiSockets;
 
-/// Puts our `wasi:sockets/types` in the place of wasmtime-wasi's.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    add_types_to_linker::<State, Sockets>(linker, State::sockets)
+/// Replaces wasmtime-wasi's `wasi:sockets/types` by ours.
+pub(crate) fn add_to_linker<T: SocketsStore>(linker: &mut Linker<T>) -> Result<()> {
+    add_types_to_linker::<T, Sockets>(linker, T::sockets)
 }
 
-/// Says how a direction ended, once, to the future that the guest holds.
+/// Tells the future that the guest holds how a direction ended.
 type Ending = oneshot::Sender<Result<(), ErrorCode>>;
 
-/// The stream that `receive` returns.
+/// The producer of the stream that `receive` returns.
 struct Receive(Option<(Held, Ending)>);
 
 impl Receive {
@@ -53,14 +52,14 @@ impl Drop for Receive {
     }
 }
 
-impl StreamProducer<State> for Receive {
+impl<D: 'static> StreamProducer<D> for Receive {
     type Item = u8;
     type Buffer = bytes::BytesMut;
 
     fn poll_produce<'a>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut store: StoreContextMut<'a, State>,
+        mut store: StoreContextMut<'a, D>,
         destination: Destination<'a, u8, Self::Buffer>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
@@ -70,7 +69,7 @@ impl StreamProducer<State> for Receive {
         let Some(connection) = held.get() else {
             return Poll::Ready(Ok(self.end(Err(OVER))));
         };
-        // A read of nothing asks for readiness.
+        // A read of zero bytes asks for readiness.
         let wait_only = destination.remaining(store.as_context_mut()) == Some(0);
         let mut destination = (!wait_only).then(|| destination.as_direct(store, MAX_TRANSFER));
         loop {
@@ -100,14 +99,15 @@ impl StreamProducer<State> for Receive {
     }
 }
 
-/// What takes the bytes of the stream given to `send`.
+/// The consumer of the stream that the guest gives to `send`.
 struct Send(Option<(Held, Ending)>);
 
 impl Send {
     fn end(&mut self, result: Result<(), ErrorCode>) -> StreamResult {
         if let Some((held, ending)) = self.0.take() {
-            // A handler that was told to hand the connection over lets go of the
-            // stream for that. Should it end instead, closing sends FIN.
+            // A handler that was asked to hand the connection over drops its stream
+            // in order to do so. If the handler ends instead, the close of the
+            // connection sends FIN.
             if let Some(connection) = held.get()
                 && !connection.was_told()
             {
@@ -125,13 +125,13 @@ impl Drop for Send {
     }
 }
 
-impl StreamConsumer<State> for Send {
+impl<D: 'static> StreamConsumer<D> for Send {
     type Item = u8;
 
     fn poll_consume(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        store: StoreContextMut<'_, State>,
+        store: StoreContextMut<'_, D>,
         source: Source<'_, u8>,
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
@@ -143,7 +143,7 @@ impl StreamConsumer<State> for Send {
         };
         let mut source = source.as_direct(store);
         let bytes = source.remaining();
-        // A write of nothing asks for readiness.
+        // A write of zero bytes asks for readiness.
         let result = if bytes.is_empty() {
             connection.poll_writable(cx).map_ok(|()| 0)
         } else {
@@ -167,40 +167,46 @@ impl StreamConsumer<State> for Send {
     }
 }
 
-/// What a connected socket answers to `bind`, `connect`, `listen`, and to a
+/// The error of a connected socket for `bind`, `connect` and `listen`, and for a
 /// second `send` or `receive`.
 const INVALID_STATE: ErrorCode = ErrorCode::InvalidState;
 
-/// How a stream ends whose connection is over, because its handler is done.
+/// The error for an address that WASI cannot express.
+const UNSUPPORTED_ADDRESS: ErrorCode = ErrorCode::NotSupported;
+
+/// The end of a stream whose connection's handler is done.
 const OVER: ErrorCode = ErrorCode::ConnectionAborted;
 
 /// Whether an accepted connection is behind `socket`.
-fn is_accepted(store: &Accessor<State, Sockets>, socket: &Resource<TcpSocket>) -> bool {
+fn is_accepted<T: SocketsStore>(
+    store: &Accessor<T, Sockets>,
+    socket: &Resource<TcpSocket>,
+) -> bool {
     store.with(|mut access| access.get().accepted(socket).is_some())
 }
 
-/// The same store, as wasmtime-wasi wants to see it.
-fn wasi<'a>(access: &'a mut Access<'_, State, Sockets>) -> Access<'a, State, WasiSockets> {
-    Access::new(access.as_context_mut(), |state: &mut State| {
-        state.wasi_sockets()
+/// Returns the same store with wasmtime-wasi's view of it.
+fn wasi<'a, T: SocketsStore>(access: &'a mut Access<'_, T, Sockets>) -> Access<'a, T, WasiSockets> {
+    Access::new(access.as_context_mut(), |store: &mut T| {
+        store.wasi_sockets()
     })
 }
 
-impl HostTcpSocketWithStore<State> for Sockets {
+impl<T: SocketsStore> HostTcpSocketWithStore<T> for Sockets {
     async fn connect(
-        store: &Accessor<State, Self>,
+        store: &Accessor<T, Self>,
         socket: Resource<TcpSocket>,
         remote_address: IpSocketAddress,
     ) -> SocketResult<()> {
         if is_accepted(store, &socket) {
             return Err(INVALID_STATE.into());
         }
-        let store = store.with_getter::<WasiSockets>(State::wasi_sockets);
+        let store = store.with_getter::<WasiSockets>(T::wasi_sockets);
         WasiSockets::connect(&store, socket, remote_address).await
     }
 
     async fn listen(
-        mut store: Access<'_, State, Self>,
+        mut store: Access<'_, T, Self>,
         socket: Resource<TcpSocket>,
     ) -> SocketResult<StreamReader<Resource<TcpSocket>>> {
         if store.get().accepted(&socket).is_some() {
@@ -210,7 +216,7 @@ impl HostTcpSocketWithStore<State> for Sockets {
     }
 
     fn send(
-        mut store: Access<'_, State, Self>,
+        mut store: Access<'_, T, Self>,
         socket: Resource<TcpSocket>,
         mut data: StreamReader<u8>,
     ) -> Result<FutureReader<Result<(), ErrorCode>>> {
@@ -232,7 +238,7 @@ impl HostTcpSocketWithStore<State> for Sockets {
     }
 
     fn receive(
-        mut store: Access<'_, State, Self>,
+        mut store: Access<'_, T, Self>,
         socket: Resource<TcpSocket>,
     ) -> Result<(StreamReader<u8>, FutureReader<Result<(), ErrorCode>>)> {
         let mut view = store.get();
@@ -296,8 +302,8 @@ impl HostTcpSocket for SocketsView<'_> {
         match self.accepted(&socket) {
             Some(accepted) => {
                 let connection = accepted.connection().ok_or(INVALID_STATE)?;
-                let address = connection.local_address().map_err(ErrorCode::from)?;
-                Ok(address.into())
+                let local = connection.local_ip().map_err(ErrorCode::from)?;
+                Ok(local.ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => HostTcpSocket::get_local_address(&mut self.0, socket),
         }
@@ -305,7 +311,10 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn get_remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
-            Some(accepted) => Ok(accepted.connection().ok_or(INVALID_STATE)?.peer().into()),
+            Some(accepted) => {
+                let peer = accepted.connection().ok_or(INVALID_STATE)?.peer();
+                Ok(peer.ip().ok_or(UNSUPPORTED_ADDRESS)?.into())
+            }
             None => HostTcpSocket::get_remote_address(&mut self.0, socket),
         }
     }
@@ -319,7 +328,7 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn get_address_family(&mut self, socket: Resource<TcpSocket>) -> Result<IpAddressFamily> {
         match self.accepted(&socket) {
-            Some(accepted) if accepted.peer.is_ipv4() => Ok(IpAddressFamily::Ipv4),
+            Some(accepted) if accepted.is_ipv4 => Ok(IpAddressFamily::Ipv4),
             Some(_) => Ok(IpAddressFamily::Ipv6),
             None => HostTcpSocket::get_address_family(&mut self.0, socket),
         }

@@ -1,10 +1,8 @@
-//! `udp-socket` of WASI 0.3: passed on to wasmtime-wasi as it is.
+//! `udp-socket` of WASI 0.3, which is passed on to wasmtime-wasi unchanged.
 //!
-//! It stands in the same interface as `tcp-socket`, so the view has to
-//! implement both.
+//! It is in the same interface as `tcp-socket`, so the view has to implement both.
 
-use crate::guest::State;
-use crate::sockets::{Sockets, SocketsView};
+use crate::sockets::{Sockets, SocketsStore, SocketsView};
 use wasmtime::Result;
 use wasmtime::component::{Accessor, Resource};
 use wasmtime_wasi::p3::bindings::sockets::types::{
@@ -13,24 +11,23 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use wasmtime_wasi::p3::sockets::SocketResult;
 use wasmtime_wasi::sockets::WasiSockets;
 
-impl HostUdpSocketWithStore<State> for Sockets {
+impl<T: SocketsStore> HostUdpSocketWithStore<T> for Sockets {
     async fn send(
-        store: &Accessor<State, Self>,
+        store: &Accessor<T, Self>,
         socket: Resource<UdpSocket>,
         data: Vec<u8>,
         remote_address: Option<IpSocketAddress>,
     ) -> SocketResult<()> {
-        let store = store.with_getter::<WasiSockets>(State::wasi_sockets);
-        <WasiSockets as HostUdpSocketWithStore<State>>::send(&store, socket, data, remote_address)
-            .await
+        let store = store.with_getter::<WasiSockets>(T::wasi_sockets);
+        <WasiSockets as HostUdpSocketWithStore<T>>::send(&store, socket, data, remote_address).await
     }
 
     async fn receive(
-        store: &Accessor<State, Self>,
+        store: &Accessor<T, Self>,
         socket: Resource<UdpSocket>,
     ) -> SocketResult<(Vec<u8>, IpSocketAddress)> {
-        let store = store.with_getter::<WasiSockets>(State::wasi_sockets);
-        <WasiSockets as HostUdpSocketWithStore<State>>::receive(&store, socket).await
+        let store = store.with_getter::<WasiSockets>(T::wasi_sockets);
+        <WasiSockets as HostUdpSocketWithStore<T>>::receive(&store, socket).await
     }
 }
 

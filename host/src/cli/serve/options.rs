@@ -1,0 +1,221 @@
+//! The options of `serve`.
+
+use super::parse_name;
+use crate::guest::grants::ConnectPlace;
+use crate::limits::{parse_time, parse_time_over_zero};
+use crate::{
+    DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress, RollbackOn, RollbackPolicy,
+};
+use bytesize::ByteSize;
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Args)]
+pub(in crate::cli) struct Options {
+    /// A component file, or builtin:NAME
+    pub(super) component: OsString,
+    /// Where to listen: tcp://HOST:PORT. A name stands for all its addresses;
+    /// port 0 is any free port, the same for all of them. A link-local IPv6
+    /// address has its interface: tcp://[fe80::1%eth0]:7000. May be repeated
+    #[arg(long, value_name = "URL", required = true)]
+    pub(super) listen: Vec<ListenAddress>,
+    /// sequential, threaded or poll. By default threaded for `blocking`, poll
+    /// for `evented` and `concurrent`
+    #[arg(long)]
+    pub(super) dispatch: Option<Dispatch>,
+    /// The service's name, in the ready line and the log. By default the
+    /// component's, without its contract
+    #[arg(long, value_parser = parse_name)]
+    pub(super) name: Option<String>,
+    /// Keep compiled components in a directory, so that known ones start and
+    /// swap sooner. It must be writable for you only
+    #[arg(long, value_name = "DIR")]
+    pub(super) cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) grants: GrantOptions,
+    #[command(flatten)]
+    pub(super) limits: LimitOptions,
+    #[command(flatten)]
+    pub(super) control: ControlOptions,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Control")]
+pub(super) struct ControlOptions {
+    /// Take requests (status, swap, rollback, drain, shutdown) on a Unix socket
+    #[arg(long, value_name = "PATH")]
+    pub(super) control: Option<PathBuf>,
+    /// Swap the component's file in whenever it has changed
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// Go back to the version before when more than this share of a new
+    /// version's connections fail; over 100 is never
+    #[arg(long, value_name = "PERCENT", default_value_t = RollbackPolicy::default().percent)]
+    rollback_percent: u8,
+    /// Judge a new version when so many of its connections have ended
+    #[arg(long, value_name = "N", default_value_t = RollbackPolicy::default().least)]
+    rollback_least: u32,
+    /// Judge it no longer than this after the swap
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "60s")]
+    rollback_window: Duration,
+    /// What speaks against a new version: `fault` is instances that died, `err` is
+    /// errors that the handler returned as well
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "fault")]
+    rollback_on: On,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum On {
+    /// Traps, deadlines, memory, and instances that cannot be made
+    Fault,
+    /// Those, and errors that the handler returned
+    Err,
+}
+
+impl ControlOptions {
+    pub(super) fn rollback(&self) -> RollbackPolicy {
+        RollbackPolicy {
+            percent: self.rollback_percent,
+            least: self.rollback_least,
+            window: self.rollback_window,
+            on: match self.rollback_on {
+                On::Fault => RollbackOn::Fault,
+                On::Err => RollbackOn::Err,
+            },
+        }
+    }
+}
+
+/// What the component may do beyond its connections. Nothing by default.
+#[derive(Args)]
+#[command(next_help_heading = "Grants")]
+pub(super) struct GrantOptions {
+    /// Set an environment variable. May be repeated; of a name that is given
+    /// twice the last counts
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Grants::parse_env)]
+    env: Vec<(String, String)>,
+    /// Let it read and write a directory, which is opened once for each version.
+    /// May be repeated, with another name in the guest each time
+    #[arg(long, value_name = "HOST_DIR[::GUEST_DIR]", value_parser = dir_parser())]
+    dir: Vec<DirGrant>,
+    /// Let it connect to a place over TCP; `*` is any host, or any port. May be
+    /// repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    allow_connect: Vec<ConnectPlace>,
+    /// Let it look names up
+    #[arg(long)]
+    allow_lookup: bool,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitOptions {
+    /// Connections open at once; further peers wait in the backlog
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), default_value_t = Limits::default().max_connections)]
+    max_connections: u32,
+    /// Memory of one instance, its tables included
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
+    max_memory: ByteSize,
+    /// Guest time without a wait or a byte moved, and the whole time of an
+    /// evented turn
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "1s")]
+    deadline: Duration,
+    /// Threads that run guests under threaded [default: one a processor]
+    #[arg(long, value_name = "N", value_parser = parse_workers)]
+    workers: Option<usize>,
+    /// Connections that wait to be accepted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
+    backlog: u32,
+    /// How long a connection may take to close
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "2s")]
+    linger: Duration,
+    /// How long open connections may continue after SIGTERM or Ctrl-C
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
+    drain_timeout: Duration,
+}
+
+fn parse_memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "write a size, for example 64MiB".to_owned())?;
+    // The limits of wasmtime's address arithmetic, and of what wasm can address.
+    if (ByteSize::kib(64)..=ByteSize::gib(4)).contains(&size) {
+        Ok(size)
+    } else {
+        Err("it must be between 64KiB and 4GiB".to_owned())
+    }
+}
+
+fn parse_workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(workers @ 1..=1024) => Ok(workers),
+        _ => Err("it must be a number from 1 to 1024".to_owned()),
+    }
+}
+
+/// Returns a parser of directory grants. The path need not be UTF-8.
+fn dir_parser() -> impl TypedValueParser<Value = DirGrant> {
+    OsStringValueParser::new().try_map(|grant| DirGrant::parse(&grant))
+}
+
+impl GrantOptions {
+    /// Returns the grants. Looks names up, which may fail and may take long.
+    pub(super) fn grants(&self) -> Result<Grants, GrantError> {
+        let connect = self.allow_connect.iter().map(ConnectPlace::resolve);
+        let grants = Grants {
+            env: self.env.clone(),
+            dirs: self.dir.clone(),
+            connect: connect.collect::<Result<_, _>>()?,
+            lookup: self.allow_lookup,
+        };
+        grants.check_names()?;
+        Ok(grants)
+    }
+}
+
+impl LimitOptions {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.max_connections,
+            max_memory_bytes: self.max_memory.as_u64(),
+            deadline: self.deadline,
+            workers: self.workers.unwrap_or(Limits::default().workers),
+            backlog: self.backlog,
+            linger: self.linger,
+            drain_timeout: self.drain_timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_defaults_are_the_librarys() {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            limits: LimitOptions,
+            #[command(flatten)]
+            control: ControlOptions,
+        }
+        let only = <Only as clap::Parser>::parse_from(["only"]);
+        assert_eq!(only.limits.limits(), Limits::default());
+        assert_eq!(only.control.rollback(), RollbackPolicy::default());
+    }
+
+    #[test]
+    fn sizes_and_numbers_are_checked() {
+        assert_eq!(parse_memory("64MiB"), Ok(ByteSize::mib(64)));
+        assert_eq!(parse_memory("65536"), Ok(ByteSize::kib(64)));
+        assert!(parse_memory("1").is_err());
+        assert!(parse_memory("5GiB").is_err());
+        assert!(parse_memory("much").is_err());
+        assert!(parse_workers("0").is_err());
+        assert_eq!(parse_workers("4"), Ok(4));
+    }
+}

@@ -1,0 +1,370 @@
+//! A component file as far as it is known without compiling it: its contract and
+//! its imports.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `reading` | the bytes of a file, whatever its path names |
+//! | `builtin` | the components that are embedded in the host |
+//! | `core_instances` | how many core modules a component instantiates |
+//! | `cache` | compiled components on disk |
+
+pub mod builtin;
+pub(crate) mod cache;
+mod core_instances;
+pub(crate) mod reading;
+
+use crate::component::core_instances::CoreInstances;
+use crate::component::reading::{Named, ReadError};
+use crate::contract::Contract;
+use crate::text;
+use sha2::{Digest as _, Sha256};
+use std::fmt::{self, Write as _};
+use std::path::Path;
+use std::sync::OnceLock;
+use wasmparser::{Encoding, Parser, Payload};
+
+/// A component that a service can run: its bytes, and what its sections say.
+#[derive(Clone)]
+pub struct Component {
+    bytes: Vec<u8>,
+    /// Computed at its first use.
+    digest: OnceLock<String>,
+    contract: Contract,
+    takes_over: bool,
+    imports: Vec<String>,
+}
+
+/// The interface that a component exports, beside its contract, to hand connections
+/// over.
+const HAND_OVER: &str = "sockserve:handler/hand-over";
+
+/// Whether the host has this version of the contracts.
+pub(crate) fn is_supported(version: &str) -> bool {
+    version.starts_with("0.1.")
+}
+
+/// The most core instances of one instance of a component. wasmtime makes that many
+/// of each module that a component and its nested components instantiate. Without a
+/// limit, a few bytes could stand for more instances than fit into memory.
+const MAX_CORE_INSTANCES: u32 = 1000;
+
+/// Why a file is not a handler. Each error is one line, with what would work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComponentError {
+    /// The file cannot be read.
+    #[error("{name}: {error}")]
+    Read {
+        /// The file's name as given.
+        name: String,
+        /// Why not.
+        error: ReadError,
+    },
+    /// The file is not WebAssembly.
+    #[error("{0}: not a WebAssembly component; build one for the target wasm32-wasip2")]
+    NotWasm(String),
+    /// The file is a core module.
+    #[error(
+        "{0}: a core module, not a component; build it for the target wasm32-wasip2, or wrap it \
+         with `wasm-tools component new`"
+    )]
+    CoreModule(String),
+    /// Its sections are damaged.
+    #[error("{name}: a damaged component: {reason}; build it again")]
+    Damaged {
+        /// The file's name as given.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It exports no contract.
+    #[error(
+        "{0}: exports none of sockserve:handler/blocking, evented or concurrent; it must export \
+         exactly one of them"
+    )]
+    NoContract(String),
+    /// It exports more than one contract.
+    #[error("{name}: exports both {first} and {second}; it must export exactly one contract")]
+    Ambiguous {
+        /// The file's name as given.
+        name: String,
+        /// One contract.
+        first: Contract,
+        /// Another.
+        second: Contract,
+    },
+    /// It exports a version of a contract that the host does not have.
+    #[error("{name}: exports {export}; this sockserve speaks version 0.1 of the contracts")]
+    Version {
+        /// The file's name as given.
+        name: String,
+        /// The export, with its version.
+        export: String,
+    },
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("bytes", &self.bytes.len())
+            .field("contract", &self.contract)
+            .field("takes_over", &self.takes_over)
+            .field("imports", &self.imports)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Component {
+    /// Reads a component file: a regular file of at most 256 MiB.
+    ///
+    /// Blocks the calling thread until the file is read, but no longer than 10
+    /// seconds, also if the file system does not answer.
+    pub fn from_file(path: &Path) -> Result<Self, ComponentError> {
+        Self::read(path, Named::Anywhere)
+    }
+
+    /// Reads a component that this process's command line names. Here a pipe
+    /// (`/dev/stdin`, `<(command)`) is accepted as well as a file.
+    ///
+    /// Blocks the calling thread until the end of the file or pipe, but no longer
+    /// than 60 seconds.
+    pub fn from_command_line(path: &Path) -> Result<Self, ComponentError> {
+        Self::read(path, Named::ByCommandLine)
+    }
+
+    fn read(path: &Path, named: Named) -> Result<Self, ComponentError> {
+        let name = text::path(path).into_owned();
+        match reading::read(path, named) {
+            Ok(bytes) => Self::from_bytes(&name, bytes),
+            Err(error) => Err(ComponentError::Read { name, error }),
+        }
+    }
+
+    /// Reads a component's sections. `name` is its name in errors.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, ComponentError> {
+        if !bytes.starts_with(b"\0asm") {
+            return Err(ComponentError::NotWasm(name.to_owned()));
+        }
+        if Parser::is_core_wasm(&bytes) {
+            return Err(ComponentError::CoreModule(name.to_owned()));
+        }
+        let sections = Sections::read(&bytes).map_err(|error| ComponentError::Damaged {
+            name: name.to_owned(),
+            reason: error.message().to_owned(),
+        })?;
+        if sections.core_instances > MAX_CORE_INSTANCES {
+            return Err(ComponentError::Damaged {
+                name: name.to_owned(),
+                reason: format!(
+                    "it instantiates more than {MAX_CORE_INSTANCES} core modules, or a component \
+                     that it does not contain"
+                ),
+            });
+        }
+        let contract = sections.contract(name)?;
+        let takes_over = sections.takes_over(name)?;
+        Ok(Self {
+            bytes,
+            digest: OnceLock::new(),
+            contract,
+            takes_over,
+            imports: sections.imports,
+        })
+    }
+
+    /// Returns the contract that the component exports.
+    pub fn contract(&self) -> Contract {
+        self.contract
+    }
+
+    /// Whether the component can take over live connections of another version: it
+    /// exports `hand-over`.
+    pub fn takes_over(&self) -> bool {
+        self.takes_over
+    }
+
+    /// Whether the component can give its live connections up to another version:
+    /// it exports `hand-over`, and imports its contract's `draining` interface, if
+    /// there is one.
+    pub fn gives_up(&self) -> bool {
+        self.takes_over
+            && self.contract.draining().is_none_or(|draining| {
+                self.imports.iter().any(|import| {
+                    let interface = import.split('@').next().unwrap_or_default();
+                    interface == draining
+                })
+            })
+    }
+
+    /// Returns the names of the component's imports, with their versions, in the
+    /// order of the component.
+    pub fn imports(&self) -> &[String] {
+        &self.imports
+    }
+
+    /// Returns the SHA-256 of the component file, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| {
+            let mut text = String::with_capacity(64);
+            for byte in Sha256::digest(&self.bytes) {
+                // Writing to a string does not fail.
+                let _ = write!(text, "{byte:02x}");
+            }
+            text
+        })
+    }
+
+    /// Returns the bytes of the component file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The sections of the outermost component that matter here.
+#[derive(Default)]
+struct Sections {
+    exports: Vec<String>,
+    imports: Vec<String>,
+    core_instances: u32,
+}
+
+impl Sections {
+    fn read(bytes: &[u8]) -> wasmparser::Result<Self> {
+        let mut sections = Self::default();
+        let mut instances = CoreInstances::default();
+        // How deep the parser is in nested modules and components.
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload?;
+            instances.count(&payload)?;
+            match payload {
+                Payload::Version { encoding, .. } if depth == 0 => {
+                    if encoding != Encoding::Component {
+                        break;
+                    }
+                    depth = 1;
+                }
+                Payload::Version { .. } => depth += 1,
+                Payload::End(_) => depth -= 1,
+                Payload::ComponentExportSection(exports) if depth == 1 => {
+                    for export in exports {
+                        sections.exports.push(export?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentImportSection(imports) if depth == 1 => {
+                    for import in imports {
+                        sections.imports.push(import?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        sections.core_instances = instances.of_whole();
+        Ok(sections)
+    }
+
+    fn contract(&self, name: &str) -> Result<Contract, ComponentError> {
+        let mut found = None;
+        for export in &self.exports {
+            let (interface, version) = export.split_once('@').unwrap_or((export, ""));
+            let Some(contract) = Contract::ALL
+                .into_iter()
+                .find(|contract| contract.interface() == interface)
+            else {
+                continue;
+            };
+            check_version(name, export, version)?;
+            if let Some(first) = found.replace(contract) {
+                return Err(ComponentError::Ambiguous {
+                    name: name.to_owned(),
+                    first,
+                    second: contract,
+                });
+            }
+        }
+        found.ok_or_else(|| ComponentError::NoContract(name.to_owned()))
+    }
+
+    fn takes_over(&self, name: &str) -> Result<bool, ComponentError> {
+        for export in &self.exports {
+            let (interface, version) = export.split_once('@').unwrap_or((export, ""));
+            if interface == HAND_OVER {
+                check_version(name, export, version)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Refuses a version of the contracts that the host does not have.
+fn check_version(name: &str, export: &str, version: &str) -> Result<(), ComponentError> {
+    if is_supported(version) {
+        return Ok(());
+    }
+    Err(ComponentError::Version {
+        name: name.to_owned(),
+        export: export.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contract_of(exports: &[&str]) -> Result<Contract, String> {
+        let sections = Sections {
+            exports: exports.iter().map(ToString::to_string).collect(),
+            ..Sections::default()
+        };
+        sections
+            .contract("x.wasm")
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_contract_is_what_the_exports_say() {
+        assert_eq!(
+            contract_of(&["wasi:cli/run@0.2.12", "sockserve:handler/evented@0.1.7"]),
+            Ok(Contract::Evented)
+        );
+        assert!(
+            contract_of(&["wasi:cli/run@0.2.12"])
+                .unwrap_err()
+                .contains("exactly one")
+        );
+        assert!(
+            contract_of(&[
+                "sockserve:handler/evented@0.1.0",
+                "sockserve:handler/blocking@0.1.0"
+            ])
+            .unwrap_err()
+            .contains("both evented and blocking")
+        );
+        assert!(
+            contract_of(&["sockserve:handler/blocking@0.2.0"])
+                .unwrap_err()
+                .contains("speaks version 0.1")
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_component_are_told_apart() {
+        let check = |bytes: &[u8], expected: &str| {
+            let error = Component::from_bytes("x.wasm", bytes.to_vec())
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(b"", "not a WebAssembly component");
+        check(b"#!/bin/sh", "not a WebAssembly component");
+        check(b"\0asm\x01\0\0\0", "a core module");
+        check(b"\0asm\x0d\0\x01\0", "exports none of");
+        check(b"\0asm\x0d\0\x01\0\xff", "a damaged component");
+        check(b"\0asm", "a damaged component");
+        let claims = b"\0asm\x0d\0\x01\0\x02\x05\xff\xff\xff\xff\x0f";
+        check(claims, "a damaged component");
+        check(&[&claims[..], &claims[8..]].concat(), "a damaged component");
+    }
+}

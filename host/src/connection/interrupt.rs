@@ -1,0 +1,105 @@
+//! Whether a connection is to be handed over, and how its guest learns that.
+
+use super::Connection;
+use super::session::Session;
+use crate::lifecycle::VersionNumber;
+use crate::sync::lock;
+use std::future::pending;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, Weak};
+use tokio::sync::watch;
+
+impl Connection {
+    /// Waits until the connection's version asks its connections to go to a version
+    /// that has not refused this one. Then marks the guest as told.
+    ///
+    /// `asked` has the number of the version to go to, and `None` until there is one.
+    /// Never returns if nothing can ask any more.
+    pub(crate) async fn wait_until_told(&self, mut asked: watch::Receiver<Option<VersionNumber>>) {
+        if asked.wait_for(|to| self.may_go_to(*to)).await.is_err() {
+            // The version is gone, so nothing asks any more.
+            pending::<()>().await;
+        }
+        self.session.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Does the same as [`wait_until_told`](Self::wait_until_told) for a wait of the
+    /// guest, which must not keep the connection alive. Never returns if the connection
+    /// is gone.
+    pub(crate) async fn wait_until_told_if_open(
+        connection: Weak<Self>,
+        mut asked: watch::Receiver<Option<VersionNumber>>,
+    ) {
+        let may_go = |to: &Option<VersionNumber>| {
+            let open = connection.upgrade();
+            open.is_some_and(|connection| connection.may_go_to(*to))
+        };
+        if asked.wait_for(may_go).await.is_err() {
+            // The version is gone, so nothing asks any more.
+            pending::<()>().await;
+        }
+        if let Some(connection) = connection.upgrade() {
+            connection.session.told.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the guest has been told that it is to hand the connection over.
+    pub(crate) fn was_told(&self) -> bool {
+        self.session.told.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection may go to the version `to`: it is later than any that the
+    /// connection could not go to. False for `None`.
+    pub(crate) fn may_go_to(&self, to: Option<VersionNumber>) -> bool {
+        to > self.parts.refused_by.load()
+    }
+
+    /// Notes that the connection stays where it is, until a version later than `by`
+    /// asks. Returns false if that was noted already.
+    pub(crate) fn mark_refused(&self, by: VersionNumber) -> bool {
+        self.parts.refused_by.raise(by) < Some(by)
+    }
+
+    /// Lets the request to hand the connection over interrupt waits for input, or for
+    /// room to write, from now on.
+    pub(crate) fn interrupt_by(&self, asked: watch::Receiver<Option<VersionNumber>>) {
+        *self.interrupt() = Some(asked);
+    }
+
+    /// Waits for `wait`. Returns true if the request to hand the connection over came
+    /// first. Each wait that is not ready at once is interrupted, until
+    /// [`clear_interrupt`](Self::clear_interrupt) is called.
+    pub(crate) async fn unless_told(&self, wait: impl Future<Output = ()>) -> bool {
+        let asked = self.interrupt().clone();
+        let Some(asked) = asked else {
+            wait.await;
+            return false;
+        };
+        tokio::select! {
+            biased;
+            () = wait => false,
+            () = self.wait_until_told(asked) => true,
+        }
+    }
+
+    /// Called when the guest has seen the interrupt. Later waits are not interrupted.
+    pub(crate) fn clear_interrupt(&self) {
+        *self.interrupt() = None;
+    }
+
+    /// Gives the connection a new session, so that another instance can serve it. What
+    /// was read and written stays as it is. Returns false, and changes nothing, if
+    /// anything else still has a reference to the connection, strong or weak.
+    pub(crate) fn renew(self: &mut Arc<Self>) -> bool {
+        // `get_mut` succeeds only if this is the only reference.
+        let Some(connection) = Arc::get_mut(self) else {
+            return false;
+        };
+        connection.session = Session::default();
+        true
+    }
+
+    fn interrupt(&self) -> MutexGuard<'_, Option<watch::Receiver<Option<VersionNumber>>>> {
+        lock(&self.session.interrupt)
+    }
+}

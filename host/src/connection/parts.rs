@@ -1,0 +1,60 @@
+//! What lasts as long as a connection, also when several instances serve it one after
+//! another.
+
+use super::ConnectionId;
+use super::peer::Peer;
+use super::permit::Permit;
+use super::traffic::Traffic;
+use super::writing::Output;
+use crate::lifecycle::AtomicVersionNumber;
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// The part of a connection that belongs to no instance. A hand-over does not change
+/// it.
+pub(super) struct Parts {
+    pub(super) id: ConnectionId,
+    pub(super) peer: Peer,
+    pub(super) socket: Arc<OwnedFd>,
+    /// Declared after the socket, so that the permit is given back after the descriptor
+    /// is closed.
+    _permit: Permit,
+    /// Bytes that the kernel has not taken yet, and the state of the sending half.
+    pub(super) output: Mutex<Output>,
+    /// Set after `shutdown(receive)` or the end of file: there are no more reads.
+    pub(super) read_closed: AtomicBool,
+    /// Why no read and no write can succeed any more: the peer reset the connection, or
+    /// the network lost it.
+    pub(super) lost: OnceLock<Errno>,
+    /// The latest version that the connection could not go to: that version refused the
+    /// connection, or the old one did not give it up. `None` before that.
+    pub(super) refused_by: AtomicVersionNumber,
+    /// Bytes read from the peer.
+    pub(super) bytes_in: AtomicU64,
+    /// Bytes that the kernel has taken.
+    pub(super) bytes_out: AtomicU64,
+    /// The byte counts of the whole service.
+    pub(super) traffic: Arc<Traffic>,
+}
+
+impl Parts {
+    /// Makes the parts of a new connection, and numbers it.
+    pub(super) fn new(socket: OwnedFd, peer: Peer, permit: Permit, traffic: Arc<Traffic>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            peer,
+            socket: Arc::new(socket),
+            _permit: permit,
+            output: Mutex::default(),
+            read_closed: AtomicBool::new(false),
+            lost: OnceLock::new(),
+            refused_by: AtomicVersionNumber::default(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            traffic,
+        }
+    }
+}

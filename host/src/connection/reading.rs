@@ -1,0 +1,120 @@
+//! Reading from a connection.
+
+use super::Connection;
+use rustix::buffer::{Buffer, spare_capacity};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+
+impl Connection {
+    /// Reads what is there into `buffer`, which must not be empty.
+    ///
+    /// `Ok(0)` is the end of file; later reads return it too. `WouldBlock` means that
+    /// nothing is there now.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_with(|| self.receive(buffer))
+    }
+
+    /// Reads at most `room` bytes of what is there; otherwise the same as
+    /// [`try_read`](Self::try_read).
+    pub(crate) fn try_read_vec(&self, room: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(room);
+        self.read_with(|| self.receive(spare_capacity(&mut bytes)))?;
+        Ok(bytes)
+    }
+
+    /// Calls `receive` unless the input has ended, and counts the bytes.
+    fn read_with(&self, receive: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        if self.parts.read_closed.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        let result = match self.session.registration.get() {
+            None => receive(),
+            Some(registration) => registration.try_io(Interest::READABLE, |_| receive()),
+        };
+        let count = match result {
+            // If the poller refused this socket, that error is reported: the caller
+            // would try again without ever being woken.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(self
+                    .session
+                    .unwaitable
+                    .get()
+                    .map_or(error, |error| (*error).into()));
+            }
+            result => result?,
+        };
+        if count == 0 {
+            // The kernel reports an error once, and a write may have seen it first.
+            if let Some(error) = self.parts.lost.get().filter(|error| **error != Errno::PIPE) {
+                return Err((*error).into());
+            }
+            self.parts.read_closed.store(true, Ordering::Relaxed);
+        }
+        self.parts
+            .bytes_in
+            .fetch_add(count as u64, Ordering::Relaxed);
+        self.parts.traffic.add_in(count);
+        Ok(count)
+    }
+
+    /// Asks the kernel for the error that the poller has reported, and keeps it. The
+    /// guest may close without another read or write.
+    pub(crate) fn note_error(&self) {
+        if let Ok(Err(error)) = rustix::net::sockopt::socket_error(&self.parts.socket) {
+            let _ = self.parts.lost.set(error);
+        }
+    }
+
+    /// Is ready when [`try_read`](Self::try_read) may return something other than
+    /// `WouldBlock`.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.parts.read_closed.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        self.session.reader.register(cx.waker());
+        self.poll_input(cx)
+    }
+
+    /// Makes later reads return the end of file.
+    ///
+    /// The kernel is not told: `close` still has to see the peer's FIN.
+    pub(crate) fn shutdown_receive(&self) {
+        self.parts.read_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Receives from the socket, and keeps an error in `lost`.
+    pub(super) fn receive(&self, buffer: impl Buffer<u8>) -> io::Result<usize> {
+        // The socket is non-blocking, so the call is never interrupted. For a buffer of
+        // uninitialised memory the first of the two results is the part that was
+        // filled; the second is the count in any case.
+        match rustix::net::recv(&self.parts.socket, buffer, RecvFlags::empty()) {
+            Ok((_, count)) => Ok(count),
+            Err(Errno::AGAIN) => Err(Errno::AGAIN.into()),
+            Err(error) => {
+                let _ = self.parts.lost.set(error);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Is ready when the socket may have input, or when the poller has refused the
+    /// socket.
+    pub(super) fn poll_input(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let ready = match self.registration() {
+            Ok(registration) => ready!(registration.poll_read_ready(cx)).map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ready {
+            // The next read reports it.
+            let _ = self
+                .session
+                .unwaitable
+                .set(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        }
+        Poll::Ready(())
+    }
+}

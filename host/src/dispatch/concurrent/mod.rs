@@ -1,0 +1,399 @@
+//! One instance for all connections, with one call per connection: `concurrent`
+//! handlers under `poll`.
+//!
+//! The calls run as tasks of one store's event loop. A trap ends the store and all its
+//! calls; the connections are closed, and the next connection gets a new instance. When
+//! the connections are to be handed over, the calls are told, and the connections whose
+//! calls have returned are offered together.
+//!
+//! A single call cannot be cancelled: only dropping the store ends it (wasmtime
+//! #11833). That is how an abort ends all calls. A task that outlives its connection
+//! keeps running, but its resources are dead.
+
+mod leaving;
+
+use crate::connection::{Connection, ConnectionId};
+use crate::dispatch::{fault, save};
+use crate::guest::State;
+use crate::guest::clock::DeadlineExceeded;
+use crate::guest::exports::Concurrent;
+use crate::guest::failure::Failure;
+use crate::guest::hand_over::{ConnectionState, HandOver};
+use crate::guest::roster::{Open, Roster, Tenants};
+use crate::lifecycle::{Phase, VersionNumber};
+use crate::panics::{self, Thrown};
+use crate::sync::lock;
+use crate::version::Version;
+use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::offer::{Batch, GivenUp};
+use crate::version::stay::{Admitted, Stay};
+use crate::version::versions::Versions;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use leaving::Leaving;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use wasmtime::component::Accessor;
+
+/// Runs one instance after another until no more connections can come.
+pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake: &mut Intake) {
+    // An instance is made when there is a connection to serve.
+    while let Some(first) = intake.next_to_serve().await {
+        let serving = Serving {
+            versions: Arc::clone(versions),
+            version: Arc::clone(version),
+            open: Open::default(),
+            stays: Mutex::default(),
+            died: Mutex::default(),
+            told: watch::Sender::new(None),
+            undecided: Mutex::default(),
+            given_up: Mutex::default(),
+            flushing: Mutex::default(),
+            busy: watch::Sender::new(None),
+        };
+        let ended = serving.run(first, intake).await;
+        if let Some(thrown) = lock(&serving.died).take() {
+            resume_unwind(thrown);
+        }
+        match ended {
+            Ok(()) => break,
+            Err(failure) => serving.fail_all(failure, intake),
+        }
+    }
+}
+
+/// One instance and its connections.
+struct Serving {
+    versions: Arc<Versions>,
+    version: Arc<Version>,
+    open: Open,
+    /// What counts each of those connections on the version.
+    stays: Mutex<HashMap<ConnectionId, Stay>>,
+    /// A panic of this driver inside the store's event loop, to be resumed outside. A
+    /// panic of the guest's calls is not put here.
+    died: Mutex<Option<Thrown>>,
+    /// The version that the guest was told to hand its connections over to. `None`
+    /// before that.
+    told: watch::Sender<Option<VersionNumber>>,
+    /// The offers that the guest was deciding about when it died. They are kept here
+    /// because a trap ends the event loop and drops what is in it.
+    undecided: Mutex<Batch>,
+    /// Connections that are given up and not offered yet, outside of the event loop for
+    /// the same reason.
+    given_up: Mutex<GivenUp>,
+    /// Connections whose output from an earlier version is still being sent.
+    flushing: Mutex<HashMap<ConnectionId, Flushing>>,
+    /// When the running call of `hand-over` must be done. `None` if none is running.
+    busy: watch::Sender<Option<Instant>>,
+}
+
+/// A task that is aborted when this is dropped.
+struct Flushing(JoinHandle<()>);
+
+impl Drop for Flushing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Offers while the guest decides about them. When this is dropped, those that are left
+/// move to `undecided`.
+struct Deciding<'a> {
+    batch: Batch,
+    serving: &'a Serving,
+}
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        *lock(&self.serving.undecided) = std::mem::take(&mut self.batch);
+    }
+}
+
+/// The instance's exports, inside the event loop of its store.
+struct Guest<'a> {
+    accessor: &'a Accessor<State>,
+    exports: &'a Concurrent,
+    hand_over: &'a HandOver,
+}
+
+impl Serving {
+    /// Serves until no more connections can come, the version aborts, or the instance
+    /// dies.
+    async fn run(&self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
+        let first = self.register(first);
+        let handler = &self.version.handler;
+        let limits = handler.limits();
+        let serving = async {
+            let tenants = Tenants::All(self.open.clone());
+            let roster = Roster::new(tenants, self.told.subscribe());
+            let (mut store, clock) = handler.store(self.versions.scope(None), roster)?;
+            let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
+            let serving = store.run_concurrent(async |accessor| {
+                let guest = Guest {
+                    accessor,
+                    exports: &exports,
+                    hand_over: &hand_over,
+                };
+                let mut calls = pin!(self.calls(&guest, first, intake));
+                let calls = poll_fn(|cx| panics::poll(calls.as_mut(), cx));
+                clock.between_calls(calls).await.unwrap_or_else(|thrown| {
+                    *lock(&self.died) = Some(thrown);
+                    Err(Failure::Aborted)
+                })
+            });
+            match clock.count(serving).await {
+                Ok(result) => result,
+                Err(error) => Err(Failure::from_call(&error)),
+            }
+        };
+        tokio::select! {
+            biased;
+            // First, so that nothing more is accepted. This drops the store, and all
+            // calls end: they cannot be cancelled otherwise (wasmtime #11833).
+            () = self.version.reached(Phase::Aborting) => Err(Failure::Aborted),
+            result = serving => result,
+            () = self.overdue() => Err(DeadlineExceeded(limits.deadline).into()),
+        }
+    }
+
+    /// Waits until a call of `hand-over` has taken too long.
+    ///
+    /// Polled outside of the store's event loop: a guest that waits in the call by way
+    /// of WASI 0.2 blocks the whole loop, and a timer inside may not fire (wasmtime
+    /// #11869, #11870).
+    async fn overdue(&self) {
+        let mut busy = self.busy.subscribe();
+        loop {
+            let until = *busy.borrow_and_update();
+            let over = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = busy.changed() => {}
+                () = over => return,
+            }
+        }
+    }
+
+    /// Waits for a call of `hand-over`, which must not take longer than a turn.
+    /// [`overdue`] looks at the time.
+    ///
+    /// [`overdue`]: Self::overdue
+    async fn in_time<R>(
+        &self,
+        call: impl Future<Output = Result<R, Failure>>,
+    ) -> Result<R, Failure> {
+        let deadline = self.version.handler.limits().deadline;
+        // A deadline too far away for an `Instant` is none.
+        self.busy.send_replace(Instant::now().checked_add(deadline));
+        let result = call.await;
+        self.busy.send_replace(None);
+        result
+    }
+
+    /// Runs inside the store's event loop: registers arrivals, finishes the connections
+    /// whose calls end, and hands over those that are to leave.
+    async fn calls(
+        &self,
+        guest: &Guest<'_>,
+        first: Registered,
+        intake: &mut Intake,
+    ) -> Result<(), Failure> {
+        let mut calls = FuturesUnordered::new();
+        let call = async |id| (id, self.call(guest, id).await);
+        calls.extend(self.welcome(guest, first).await?.into_iter().map(&call));
+        let mut leaving = Leaving::default();
+        loop {
+            fault::point(&self.versions.service);
+            // Arrivals, and offers that are not decided about, come before leaving.
+            let finished = intake.is_finished();
+            if finished && leaving.is_gathered() {
+                let staying = self.leave(guest, leaving.take(), intake).await?;
+                calls.extend(staying.into_iter().map(&call));
+                continue;
+            }
+            if finished && calls.is_empty() {
+                return Ok(());
+            }
+            let (offered_to, patience) = (leaving.to(), leaving.patience());
+            tokio::select! {
+                biased;
+                Some((id, result)) = calls.next() => {
+                    // If the call died, the instance died with it.
+                    let returned = result?;
+                    let leaves = returned.is_ok() && self.was_told(id);
+                    leaving.returned(id, leaves);
+                    if !leaves {
+                        self.finish(id, returned.map_err(Failure::Guest));
+                    }
+                }
+                arrival = intake.next(), if !finished => {
+                    if let Some(arrival) = arrival {
+                        let arrived = self.register(arrival);
+                        calls.extend(self.welcome(guest, arrived).await?.into_iter().map(&call));
+                    }
+                }
+                to = self.version.asked_after(offered_to), if finished => {
+                    let open = self.open.lock();
+                    let told = open.values().filter(|it| it.may_go_to(Some(to)));
+                    leaving.begin(to, told.map(|it| it.id()));
+                    drop(open);
+                    self.told.send_replace(Some(to));
+                }
+                () = patience => leaving.lose_patience(),
+            }
+        }
+    }
+
+    /// Calls `handle` for a connection, and returns what the handler returns.
+    async fn call(
+        &self,
+        guest: &Guest<'_>,
+        id: ConnectionId,
+    ) -> Result<Result<(), String>, Failure> {
+        let socket = {
+            // No reference to the connection may outlive this block: it may be handed
+            // over.
+            let open = self.open.lock();
+            let connection = open
+                .get(&id)
+                .ok_or_else(|| Failure::Host(format!("connection {id} is not open")))?;
+            Concurrent::push(guest.accessor, connection)?
+        };
+        guest.exports.handle_in(guest.accessor, socket).await
+    }
+
+    /// Puts an arrival on the driver's list, if it is this version's connection.
+    fn register(&self, arrival: Arrival) -> Registered {
+        arrival.register(|admitted| {
+            self.insert(admitted);
+        })
+    }
+
+    /// Puts a connection on the driver's list.
+    fn insert(&self, admitted: Admitted) -> ConnectionId {
+        let Admitted { connection, stay } = admitted;
+        let id = connection.id();
+        lock(&self.stays).insert(id, stay);
+        self.open.lock().insert(id, connection);
+        id
+    }
+
+    /// Removes a connection from the driver's list. `None` if it is not there.
+    fn remove(&self, id: ConnectionId) -> Option<Admitted> {
+        let connection = self.open.lock().remove(&id)?;
+        let stay = lock(&self.stays).remove(&id)?;
+        Some(Admitted { connection, stay })
+    }
+
+    /// Calls `accept` for connections that were offered or came back; new ones need no
+    /// call. Returns the connections to serve.
+    async fn welcome(
+        &self,
+        guest: &Guest<'_>,
+        arrived: Registered,
+    ) -> Result<Vec<ConnectionId>, Failure> {
+        match arrived {
+            Registered::Nothing => Ok(Vec::new()),
+            Registered::Accepted(id) => Ok(vec![id]),
+            Registered::Offers(offers) => {
+                let mut deciding = Deciding {
+                    batch: Batch::new(offers),
+                    serving: self,
+                };
+                while let Some(handed) = deciding.batch.next() {
+                    let (id, state) = (handed.admitted.connection.id(), &handed.state);
+                    let decision = self.in_time(guest.accept(id, state)).await;
+                    deciding.batch.decide(decision)?;
+                }
+                let batch = std::mem::take(&mut deciding.batch);
+                let enter = |admitted: Admitted| {
+                    self.flush(&admitted.connection);
+                    self.insert(admitted)
+                };
+                Ok(batch.accept().map(enter).collect())
+            }
+            Registered::Returned(id, state) => {
+                match self.in_time(guest.accept(id, &state)).await? {
+                    Ok(()) => Ok(vec![id]),
+                    Err(reason) => {
+                        self.finish(id, Err(Failure::Refused(reason)));
+                        Ok(Vec::new())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts to send what an earlier version on WASI 0.2 left unsent.
+    fn flush(&self, connection: &Arc<Connection>) {
+        if !connection.has_unsent() {
+            return;
+        }
+        let (id, connection) = (connection.id(), Arc::clone(connection));
+        let flushing = tokio::spawn(async move { connection.flushed().await });
+        lock(&self.flushing).insert(id, Flushing(flushing));
+    }
+
+    /// Whether the guest was told that the connection is to be handed over.
+    fn was_told(&self, id: ConnectionId) -> bool {
+        let open = self.open.lock();
+        open.get(&id)
+            .is_some_and(|connection| connection.was_told())
+    }
+
+    /// Removes a connection from the driver's list, and starts a task that closes it in
+    /// order.
+    fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
+        lock(&self.flushing).remove(&id);
+        let Some(admitted) = self.remove(id) else {
+            return;
+        };
+        // The guest may still have resources of the connection, and tasks, which cannot
+        // be cancelled (wasmtime #11833).
+        admitted.connection.take_from_guest();
+        let versions = Arc::clone(&self.versions);
+        // If an earlier version's output is still unsent, closing sends it.
+        tokio::spawn(async move { versions.finish(admitted, outcome).await });
+    }
+
+    /// Ends every connection of an instance that died, but first refuses what it was
+    /// deciding about, and offers what it had given up.
+    fn fail_all(&self, failure: Failure, intake: &mut Intake) {
+        lock(&self.undecided).refuse_all(&failure);
+        lock(&self.flushing).clear();
+        let given_up = lock(&self.given_up).take();
+        save(&self.versions, &self.version, given_up, &failure, intake);
+        let open: Vec<_> = self.open.lock().keys().copied().collect();
+        let connections: Vec<_> = open.into_iter().filter_map(|id| self.remove(id)).collect();
+        self.versions
+            .instance_died(&self.version, connections.into_iter(), failure);
+    }
+}
+
+impl Guest<'_> {
+    /// Asks the guest to accept a connection. The inner error is its reason to refuse
+    /// it.
+    async fn accept(
+        &self,
+        id: ConnectionId,
+        state: &ConnectionState,
+    ) -> Result<Result<(), String>, Failure> {
+        self.hand_over.accept_in(self.accessor, id, state).await
+    }
+
+    /// Asks the guest to give a connection up. `None` if it does not.
+    async fn give_up(&self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
+        self.hand_over.give_up_in(self.accessor, id).await
+    }
+}

@@ -1,0 +1,104 @@
+//! Readiness of many connections, level-triggered, as epoll(7) gives it.
+//!
+//! The runtime's own poller is edge-triggered and wakes one waiter per connection. Here
+//! one wait returns the events of all connections at once, and an interest that stays
+//! is reported for as long as it is true, which the `evented` contract promises. The
+//! epoll descriptor itself waits in the runtime's poller. It outlives the instances of
+//! a version.
+
+use crate::connection::register::register;
+use crate::connection::{Connection, ConnectionId};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
+
+/// The most events that one wait returns.
+const BATCH: usize = 1024;
+/// How long waits may find something ready at once, before the thread's other tasks get
+/// their turn.
+const MAX_BUSY: Duration = Duration::from_millis(1);
+const NO_WAIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
+/// An epoll descriptor.
+pub(crate) struct Poller {
+    epoll: AsyncFd<Arc<OwnedFd>>,
+    /// The events of the last wait, kept for its memory.
+    ready: Vec<(ConnectionId, EventFlags)>,
+    /// When the thread's other tasks last had their turn.
+    yielded: Instant,
+}
+
+impl Poller {
+    /// Makes an epoll descriptor. Called inside a runtime.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: register(Arc::new(epoll::create(CreateFlags::CLOEXEC)?))?,
+            ready: Vec::with_capacity(BATCH),
+            yielded: Instant::now(),
+        })
+    }
+
+    /// Watches `connection` for `flags`, and always for hang-up and error.
+    pub(super) fn add(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
+        let data = EventData::new_u64(connection.id());
+        Ok(epoll::add(self.epoll.get_ref(), connection, data, flags)?)
+    }
+
+    /// Changes what is watched to `flags`.
+    pub(super) fn modify(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
+        let data = EventData::new_u64(connection.id());
+        Ok(epoll::modify(
+            self.epoll.get_ref(),
+            connection,
+            data,
+            flags,
+        )?)
+    }
+
+    /// Stops watching, also for hang-up and error.
+    pub(super) fn remove(&self, connection: &Connection) -> io::Result<()> {
+        Ok(epoll::delete(self.epoll.get_ref(), connection)?)
+    }
+
+    /// Waits until something is ready, and returns it: at most [`BATCH`] connections.
+    ///
+    /// Cancel-safe: no event is lost if the wait is given up. Something may be ready at
+    /// every wait, because peers are fast or because the handler waits for what is
+    /// there already. So this gives the thread to other tasks, which accept, close and
+    /// end connections: Tokio's wait for the descriptor does not do that by itself.
+    pub(super) async fn wait(
+        &mut self,
+    ) -> io::Result<impl Iterator<Item = (ConnectionId, EventFlags)>> {
+        if self.yielded.elapsed() >= MAX_BUSY {
+            tokio::task::yield_now().await;
+            self.yielded = Instant::now();
+        }
+        loop {
+            let mut ready = self.epoll.readable().await?;
+            match take(ready.get_inner(), &mut self.ready) {
+                Ok(0) => ready.clear_ready(),
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.ready.drain(..))
+    }
+}
+
+/// Moves what is ready now into `ready`, and returns how many events that are.
+fn take(epoll: &OwnedFd, ready: &mut Vec<(ConnectionId, EventFlags)>) -> Result<usize, Errno> {
+    let mut buffer = [const { MaybeUninit::<Event>::uninit() }; BATCH];
+    let (events, _) = epoll::wait(epoll, &mut buffer[..], Some(&NO_WAIT))?;
+    ready.extend(events.iter().map(|event| (event.data.u64(), event.flags)));
+    Ok(events.len())
+}

@@ -1,0 +1,359 @@
+//! One instance for all connections, called for each batch of readiness events:
+//! `evented` handlers under `poll`.
+//!
+//! The cost of a turn depends on the number of connections in it, and not on the number
+//! of open ones. An instance ends when a turn traps, or takes longer than the deadline,
+//! computing or waiting. Then its connections are closed, and the next connection gets
+//! a new instance. All connections can be handed over between two turns.
+
+mod entry;
+pub(super) mod epoll;
+mod moving;
+
+use crate::connection::ConnectionId;
+use crate::connection::attention::Attention;
+use crate::dispatch::evented::epoll::Poller;
+use crate::dispatch::fault;
+use crate::dispatch::save;
+use crate::guest::State;
+use crate::guest::clock::GuestClock;
+use crate::guest::deadline::Deadline;
+use crate::guest::exports::Evented;
+use crate::guest::exports::evented::{Change, Event, Interest, Readiness, Ready, opened};
+use crate::guest::failure::Failure;
+use crate::guest::hand_over::HandOver;
+use crate::guest::roster::Roster;
+use crate::lifecycle::{Phase, VersionNumber};
+use crate::version::Version;
+use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::offer::GivenUp;
+use crate::version::versions::Versions;
+use entry::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use wasmtime::Store;
+
+/// The most events of one turn. The contract says so.
+const MAX_EVENTS: usize = 1024;
+
+/// Runs one instance after another until no more connections can come.
+pub(super) async fn run(
+    versions: &Arc<Versions>,
+    version: &Arc<Version>,
+    intake: &mut Intake,
+    poller: &mut Poller,
+) {
+    // An instance is made when there is a connection to serve.
+    while let Some(first) = intake.next_to_serve().await {
+        let mut turns = Turns::new(versions, version, poller);
+        match turns.run(first, intake).await {
+            Ok(()) => break,
+            Err(failure) => turns.fail_all(failure, intake),
+        }
+    }
+}
+
+/// One instance and its connections.
+struct Turns<'a> {
+    versions: &'a Arc<Versions>,
+    version: &'a Arc<Version>,
+    poller: &'a mut Poller,
+    open: HashMap<ConnectionId, Entry>,
+    /// Registered connections that the guest has not been told of.
+    coming: VecDeque<ConnectionId>,
+    /// The events of the next turn.
+    events: Vec<Event>,
+    /// Where connections ask for attention.
+    attention: Arc<Attention>,
+    /// The list of the connections that asked, kept for its memory.
+    asked: Vec<ConnectionId>,
+    /// When the guest wants its next `tick`. `None` if it does not.
+    tick_at: Option<Instant>,
+    /// The version that the connections were last offered to. `None` before that.
+    offered_to: Option<VersionNumber>,
+    /// Connections that are given up and not offered yet.
+    given_up: GivenUp,
+}
+
+/// The instance's store and exports.
+struct Guest {
+    store: Store<State>,
+    clock: GuestClock,
+    exports: Evented,
+    hand_over: HandOver,
+    deadline: Deadline,
+}
+
+/// What ends a wait between two turns.
+enum Wake {
+    /// Connections are ready, and their events are listed. From here to a turn, or to
+    /// another wait if the guest is not to be told of any.
+    Ready,
+    /// Something has come. From here to `register` and then `admit`. `None` if no more
+    /// can come.
+    Arrival(Option<Arrival>),
+    /// The connections are asked to go to the version with this number. From here to
+    /// `leave`.
+    Leave(VersionNumber),
+    /// The time that the guest asked for has come. From here to a turn with a `tick`.
+    Tick,
+}
+
+impl<'a> Turns<'a> {
+    fn new(versions: &'a Arc<Versions>, version: &'a Arc<Version>, poller: &'a mut Poller) -> Self {
+        Self {
+            versions,
+            version,
+            poller,
+            open: HashMap::new(),
+            coming: VecDeque::new(),
+            events: Vec::new(),
+            attention: Arc::default(),
+            asked: Vec::new(),
+            tick_at: None,
+            offered_to: None,
+            given_up: GivenUp::default(),
+        }
+    }
+
+    /// Serves until no more connections can come, the version aborts, or the instance
+    /// dies.
+    async fn run(&mut self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
+        // Registered before the instance is made: if that fails, this connection fails
+        // with it.
+        let first = self.register(first);
+        let version = self.version;
+        tokio::select! {
+            biased;
+            () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
+            result = self.serve(first, intake) => result,
+        }
+    }
+
+    /// Makes the instance, and lets turns and hand-overs alternate. Arguments and
+    /// result as for [`run`](Self::run).
+    async fn serve(&mut self, first: Registered, intake: &mut Intake) -> Result<(), Failure> {
+        let handler = &self.version.handler;
+        let scope = self.versions.scope(None);
+        let (mut store, clock) = handler.store(scope, Roster::empty())?;
+        let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
+        let mut guest = Guest {
+            store,
+            clock,
+            exports,
+            hand_over,
+            deadline: Deadline(handler.limits().deadline),
+        };
+        self.welcome(&mut guest, first).await?;
+        loop {
+            fault::point(&self.versions.service);
+            self.tell_of_coming(&mut guest.store)?;
+            if !self.events.is_empty() {
+                self.turn(&mut guest).await?;
+                continue;
+            }
+            if intake.is_finished() && self.open.is_empty() {
+                return Ok(());
+            }
+            match self.wait(intake).await? {
+                Wake::Ready | Wake::Arrival(None) => {}
+                Wake::Tick => self.events.push(Event::Tick),
+                Wake::Leave(to) => self.leave(&mut guest, intake, to).await?,
+                Wake::Arrival(Some(arrival)) => {
+                    let is_new = matches!(arrival, Arrival::Accepted(_));
+                    let arrived = self.register(arrival);
+                    self.welcome(&mut guest, arrived).await?;
+                    while is_new
+                        && self.coming.len() < MAX_EVENTS
+                        && let Some(next) = intake.try_accepted()
+                    {
+                        self.enter(next);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for what comes next. Adds the events of ready connections to the next
+    /// turn.
+    async fn wait(&mut self, intake: &mut Intake) -> io::Result<Wake> {
+        let (tick_at, offered_to) = (self.tick_at, self.offered_to);
+        // Arrivals, and offers that are not settled, come before leaving.
+        let finished = intake.is_finished();
+        let tick = async {
+            match tick_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ready = tokio::select! {
+            biased;
+            () = tick => {
+                self.tick_at = None;
+                return Ok(Wake::Tick);
+            }
+            arrival = intake.next(), if !finished => return Ok(Wake::Arrival(arrival)),
+            to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
+            ready = self.poller.wait() => ready?,
+        };
+        let mut at_rest = Vec::new();
+        for (id, flags) in ready {
+            let Some(entry) = self.open.get_mut(&id) else {
+                continue;
+            };
+            let readiness = entry.readiness(flags);
+            if readiness == Readiness::empty() {
+                continue;
+            }
+            if entry.interest == Interest::empty() {
+                at_rest.push(id);
+            }
+            self.events.push(Event::Ready(Ready {
+                connection: id,
+                readiness,
+            }));
+        }
+        for id in at_rest {
+            // A connection without an interest is told once of hang-up or error; epoll
+            // would report them without end.
+            self.watch_nothing(id);
+        }
+        self.settle_asked();
+        Ok(Wake::Ready)
+    }
+
+    /// Adds `opened` for registered connections, for as many as the turn has room for.
+    fn tell_of_coming(&mut self, store: &mut Store<State>) -> Result<(), Failure> {
+        while self.events.len() < MAX_EVENTS
+            && let Some(id) = self.coming.pop_front()
+        {
+            self.watch(id);
+            let Some(entry) = self.open.get_mut(&id) else {
+                continue;
+            };
+            entry.opened = true;
+            let table = &mut store.data_mut().table;
+            self.events.push(opened(table, id, &entry.connection)?);
+        }
+        Ok(())
+    }
+
+    /// Calls the guest with the events of this turn, and applies the changes that it
+    /// returns.
+    async fn turn(&mut self, guest: &mut Guest) -> Result<(), Failure> {
+        let changes = guest.turn(&self.events).await?;
+        self.events.clear();
+        for change in changes {
+            match change {
+                Change::Interest(change) => {
+                    if let Some(entry) = self.open.get_mut(&change.connection) {
+                        entry.interest = change.interest;
+                        self.watch(change.connection);
+                    }
+                }
+                Change::Close(id) => self.close(id, Ok(())),
+                Change::Fail(failed) => {
+                    self.close(failed.connection, Err(Failure::Guest(failed.reason)));
+                }
+                Change::TickAfter(nanoseconds) => {
+                    self.tick_at = Instant::now().checked_add(Duration::from_nanos(nanoseconds));
+                }
+            }
+        }
+        self.settle_asked();
+        Ok(())
+    }
+
+    /// Looks at the connections that asked for attention.
+    fn settle_asked(&mut self) {
+        let mut asked = std::mem::take(&mut self.asked);
+        self.attention.take(&mut asked);
+        for id in asked.drain(..) {
+            let entry = self.open.get(&id);
+            if let Some(entry) = entry {
+                entry.connection.attention_is_given();
+            }
+            match entry {
+                // The guest has no resources of it yet, and nothing is watched.
+                Some(entry) if !entry.opened => {}
+                Some(entry) if entry.connection.is_released() => {
+                    self.close(id, Ok(()));
+                }
+                Some(_) => self.watch(id),
+                None => {}
+            }
+        }
+        self.asked = asked;
+    }
+
+    /// Tells the poller what to watch for now. Closes a connection that the poller
+    /// refuses.
+    fn watch(&mut self, id: ConnectionId) {
+        let Some(entry) = self.open.get_mut(&id) else {
+            return;
+        };
+        let wanted = entry.wanted();
+        let connection = &entry.connection;
+        let watching = match entry.watched {
+            Some(watched) if watched == wanted => return,
+            Some(_) => self.poller.modify(connection, wanted),
+            None => self.poller.add(connection, wanted),
+        };
+        match watching {
+            Ok(()) => entry.watched = Some(wanted),
+            Err(error) => {
+                let refused = format!("its readiness cannot be watched: {error}");
+                self.close(id, Err(Failure::Host(refused)));
+            }
+        }
+    }
+
+    /// Removes a connection from the poller, if it is there.
+    fn watch_nothing(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.open.get_mut(&id)
+            && entry.watched.take().is_some()
+        {
+            // If it cannot be removed, it is not in the poller.
+            let _ = self.poller.remove(&entry.connection);
+        }
+    }
+
+    /// Removes a connection from the driver's list, and starts a task that closes it in
+    /// order.
+    fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) {
+        self.watch_nothing(id);
+        if let Some(entry) = self.open.remove(&id) {
+            let (versions, admitted) = (Arc::clone(self.versions), entry.into_admitted());
+            // The guest may still hold the connection's resources; they are dead from
+            // now on.
+            admitted.connection.take_from_guest();
+            tokio::spawn(async move { versions.finish(admitted, outcome).await });
+        }
+    }
+
+    /// Ends every connection of an instance that died, but first offers those that it
+    /// had given up.
+    fn fail_all(mut self, failure: Failure, intake: &mut Intake) {
+        let given_up = self.given_up.take();
+        save(self.versions, self.version, given_up, &failure, intake);
+        for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
+            // The poller outlives the instance, and closing takes a while. If a
+            // connection cannot be removed, it is not in the poller.
+            let _ = self.poller.remove(&entry.connection);
+        }
+        let connections = self.open.into_values().map(Entry::into_admitted);
+        self.versions
+            .instance_died(self.version, connections, failure);
+    }
+}
+
+impl Guest {
+    /// Calls the guest with events. Returns the changes that it asks for.
+    async fn turn(&mut self, events: &[Event]) -> Result<Vec<Change>, Failure> {
+        let (store, clock) = (&mut self.store, &self.clock);
+        self.exports.turn(store, clock, self.deadline, events).await
+    }
+}

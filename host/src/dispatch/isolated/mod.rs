@@ -1,0 +1,204 @@
+//! An instance per connection: `blocking` and `concurrent` handlers under `sequential`
+//! and `threaded`, and `blocking` under `poll`.
+//!
+//! Each connection is a task of the runtime. Its guest runs on a fiber, which is
+//! suspended wherever the guest waits, so a slow peer costs memory and no thread. The
+//! instance lives as long as its calls. A connection that was given up and comes back
+//! gets a new instance.
+
+mod instance;
+
+use crate::connection::Connection;
+use crate::dispatch::{fault, offer};
+use crate::guest::failure::Failure;
+use crate::guest::hand_over::ConnectionState;
+use crate::lifecycle::Phase;
+use crate::version::Version;
+use crate::version::offer::{Handed, Offer, Room};
+use crate::version::stay::Admitted;
+use crate::version::versions::Versions;
+use instance::Instance;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// What the task of a connection needs.
+struct Serving {
+    versions: Arc<Versions>,
+    version: Arc<Version>,
+}
+
+/// A state that an instance gave its connection up with, and the room that it takes.
+struct Given {
+    state: ConnectionState,
+    room: Option<Room>,
+}
+
+/// Starts the task of an accepted connection.
+pub(super) fn spawn(
+    versions: &Arc<Versions>,
+    admitted: Admitted,
+    turn: Option<OwnedSemaphorePermit>,
+) {
+    let serving = Serving {
+        versions: Arc::clone(versions),
+        version: Arc::clone(admitted.stay.version()),
+    };
+    versions.spawn_task(async move {
+        fault::point(&serving.versions.service);
+        let end = serving.serve(&admitted.connection, None).await;
+        serving.finish(admitted, turn, end).await;
+    });
+}
+
+/// Starts the task of an offered connection, which refuses the offer or serves the
+/// connection.
+pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, offer: Offer) {
+    let serving = Serving {
+        versions: Arc::clone(versions),
+        version,
+    };
+    versions.spawn_task(async move {
+        let instance = match serving.open(&offer).await {
+            Ok(instance) => instance,
+            Err(reason) => return offer.refuse(&reason),
+        };
+        let Some((admitted, turn)) = offer.accept() else {
+            return;
+        };
+        let end = serving.call(instance, &admitted.connection).await;
+        serving.finish(admitted, turn, end).await;
+    });
+}
+
+impl Serving {
+    /// Makes an instance and asks it to accept the connection that is offered. The
+    /// error is the reason to refuse the offer.
+    async fn open(&self, offer: &Offer) -> Result<Instance, String> {
+        let Some(Handed {
+            admitted, state, ..
+        }) = offer.handed()
+        else {
+            return Err("it is gone".to_owned());
+        };
+        let connection = &admitted.connection;
+        let opening = async {
+            let mut instance = self.instance(connection).await?;
+            let accepted = instance.accept(connection, state).await?;
+            Ok((instance, accepted))
+        };
+        match self.unless_aborted(opening).await {
+            Ok((instance, Ok(()))) => Ok(instance),
+            Ok((_, Err(reason))) => Err(reason),
+            Err(failure) => Err(failure.to_string()),
+        }
+    }
+
+    /// Serves a connection, from its start or, with `returned`, from the state that
+    /// this version gave up itself. Returns as [`call`](Self::call) does.
+    async fn serve(
+        &self,
+        connection: &Arc<Connection>,
+        returned: Option<Given>,
+    ) -> Result<Option<Given>, Failure> {
+        let opening = async move {
+            let mut instance = self.instance(connection).await?;
+            if let Some(Given { state, .. }) = &returned {
+                let accepted = instance.accept(connection, state).await?;
+                accepted.map_err(Failure::Refused)?;
+            }
+            // The guest has the state; the host drops its copy.
+            drop(returned);
+            Ok(instance)
+        };
+        let instance = self.unless_aborted(opening).await?;
+        self.call(instance, connection).await
+    }
+
+    /// Makes an instance for a connection.
+    async fn instance(&self, connection: &Arc<Connection>) -> Result<Instance, Failure> {
+        let scope = self.versions.scope(Some(connection));
+        let asked = self.version.asked();
+        Instance::new(&self.version.handler, scope, connection, asked).await
+    }
+
+    /// Calls the handler for a connection. Returns the state if the connection is to be
+    /// handed over, and `None` if it is done.
+    async fn call(
+        &self,
+        mut instance: Instance,
+        connection: &Arc<Connection>,
+    ) -> Result<Option<Given>, Failure> {
+        let calling = async {
+            instance.handle(connection).await?;
+            if !connection.was_told() {
+                return Ok(None);
+            }
+            let mut room = Room::reserve(&self.versions.states).await;
+            let state = instance.give_up(connection).await?;
+            Ok(state.map(|state| {
+                if let Some(room) = &mut room {
+                    room.shrink(state.size());
+                }
+                Given { state, room }
+            }))
+        };
+        self.unless_aborted(calling).await
+    }
+
+    /// Waits for `work`. Gives it up with `Failure::Aborted` when the version aborts.
+    async fn unless_aborted<R>(
+        &self,
+        work: impl Future<Output = Result<R, Failure>>,
+    ) -> Result<R, Failure> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.version.reached(Phase::Aborting) => Err(Failure::Aborted),
+        }
+    }
+
+    /// Closes a connection that has ended, or offers it if its handler has given it up.
+    /// If the connection comes back, serves it again. Returns when it is closed or
+    /// handed over.
+    async fn finish(
+        &self,
+        mut admitted: Admitted,
+        mut turn: Option<OwnedSemaphorePermit>,
+        mut end: Result<Option<Given>, Failure>,
+    ) {
+        while let Ok(Some(Given { state, room })) = end {
+            if !admitted.connection.renew() {
+                end = Err(Failure::still_held());
+                break;
+            }
+            let (home, mut returns) = mpsc::unbounded_channel();
+            let handed = Handed {
+                admitted,
+                state,
+                turn,
+                room,
+            };
+            offer(&self.versions, vec![handed], &home);
+            drop(home);
+            let Some(handed) = returns.recv().await else {
+                return;
+            };
+            let (state, room);
+            Handed {
+                admitted,
+                turn,
+                state,
+                room,
+            } = handed;
+            end = if admitted.connection.renew() {
+                let given = Given { state, room };
+                self.serve(&admitted.connection, Some(given)).await
+            } else {
+                Err(Failure::still_held())
+            };
+        }
+        // The next connection need not wait for this one's closing.
+        drop(turn);
+        self.versions.finish(admitted, end.map(drop)).await;
+    }
+}

@@ -1,0 +1,75 @@
+//! The contract `blocking`: one call per connection, on WASI 0.2.
+
+use super::{Exports, ExportsPre};
+use crate::connection::Connection;
+use crate::guest::State;
+use crate::guest::clock::GuestClock;
+use crate::guest::failure::Failure;
+use crate::sockets::p2;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use wasmtime::component::Instance;
+use wasmtime::{Result, Store};
+
+mod bindings {
+    #![allow(
+        missing_docs,
+        clippy::missing_docs_in_private_items,
+        reason = "generated; the items are documented in wit/"
+    )]
+
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "sockserve:handler/blocking-handler",
+        exports: { default: async },
+        with: { "wasi": wasmtime_wasi::p2::bindings },
+    });
+}
+
+pub(super) use bindings::BlockingHandlerIndices as Pre;
+
+/// The functions of one instance.
+pub(crate) struct Blocking(bindings::BlockingHandler);
+
+impl Exports for Blocking {
+    fn load(
+        pre: &ExportsPre,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> Option<Result<Self>> {
+        let ExportsPre::Blocking(pre) = pre else {
+            return None;
+        };
+        Some(pre.load(store, instance).map(Self))
+    }
+}
+
+impl Blocking {
+    /// Calls the handler for a connection. While the guest waits for something
+    /// else, the host sends the output that the kernel did not take before.
+    pub(crate) async fn handle(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+        connection: &Arc<Connection>,
+    ) -> std::result::Result<(), Failure> {
+        let call = async {
+            let (socket, input, output) = p2::push(&mut store.data_mut().table, connection)?;
+            self.0
+                .sockserve_handler_blocking()
+                .call_handle(&mut *store, socket, input, output)
+                .await
+        };
+        let mut call = pin!(call);
+        let result = poll_fn(|cx| {
+            let result = clock.poll(call.as_mut(), cx);
+            if result.is_pending() && connection.has_unsent() {
+                // The guest sees the error at its next write.
+                let _ = connection.poll_flush(cx);
+            }
+            result
+        });
+        Failure::from_result(result.await)
+    }
+}

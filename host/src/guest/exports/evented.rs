@@ -1,0 +1,82 @@
+//! The contract `evented`: one call per batch of readiness events, on WASI 0.2.
+
+use super::{Exports, ExportsPre};
+use crate::connection::{Connection, ConnectionId};
+use crate::guest::State;
+use crate::guest::clock::GuestClock;
+use crate::guest::deadline::Deadline;
+use crate::guest::failure::Failure;
+use crate::sockets::p2;
+use std::sync::Arc;
+use wasmtime::component::{Instance, ResourceTable};
+use wasmtime::{Result, Store};
+
+mod bindings {
+    #![allow(
+        missing_docs,
+        clippy::missing_docs_in_private_items,
+        reason = "generated; the items are documented in wit/"
+    )]
+
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "sockserve:handler/evented-handler",
+        exports: { default: async },
+        with: { "wasi": wasmtime_wasi::p2::bindings },
+    });
+}
+
+pub(super) use bindings::EventedHandlerIndices as Pre;
+use bindings::exports::sockserve::handler::evented::Opened;
+pub(crate) use bindings::exports::sockserve::handler::evented::{
+    Change, Event, Interest, Readiness, Ready,
+};
+
+/// The functions of one instance.
+pub(crate) struct Evented(bindings::EventedHandler);
+
+impl Exports for Evented {
+    fn load(
+        pre: &ExportsPre,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> Option<Result<Self>> {
+        let ExportsPre::Evented(pre) = pre else {
+            return None;
+        };
+        Some(pre.load(store, instance).map(Self))
+    }
+}
+
+impl Evented {
+    /// Tells the guest which connections are ready. Returns the changes that the
+    /// guest asks for.
+    pub(crate) async fn turn(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+        deadline: Deadline,
+        events: &[Event],
+    ) -> std::result::Result<Vec<Change>, Failure> {
+        let guest = self.0.sockserve_handler_evented();
+        let call = clock.count(guest.call_turn(store, events));
+        deadline.hold(call).await
+    }
+}
+
+/// Puts a connection's resources into the guest's table, and returns the event that
+/// gives the guest the connection.
+pub(crate) fn opened(
+    table: &mut ResourceTable,
+    id: ConnectionId,
+    connection: &Arc<Connection>,
+) -> std::result::Result<Event, Failure> {
+    let resources = p2::push(table, connection);
+    let (socket, input, output) = resources.map_err(|error| Failure::from_call(&error))?;
+    Ok(Event::Opened(Opened {
+        connection: id,
+        socket,
+        input,
+        output,
+    }))
+}

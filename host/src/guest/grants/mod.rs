@@ -1,0 +1,221 @@
+//! What a handler may do beyond its connections. By default that is nothing; every
+//! permission is granted here by name.
+
+mod connect;
+mod directory;
+
+use crate::text;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+pub use connect::ConnectGrant;
+pub(crate) use connect::ConnectPlace;
+pub use directory::DirGrant;
+pub(crate) use directory::Files;
+
+/// The grants of one service. By default there are none: no environment, no files,
+/// no outgoing connections, no name lookup. Clocks and random numbers are always
+/// available.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Grants {
+    /// Environment variables, as the guest sees them. If a name appears twice, the
+    /// last value counts.
+    pub env: Vec<(String, String)>,
+    /// Directories that the guest may use.
+    pub dirs: Vec<DirGrant>,
+    /// Places that the guest may connect to over TCP.
+    pub connect: Vec<ConnectGrant>,
+    /// Whether the guest may look names up.
+    pub lookup: bool,
+}
+
+/// Why a grant was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// `--env` has no name.
+    #[error("`{}` is no environment variable: write NAME=VALUE", text::escape(.0))]
+    Env(String),
+    /// `--dir` has an empty part, or a name that cannot be given to a guest.
+    #[error(
+        "`{}` is no directory grant: {reason}write HOST_DIR or HOST_DIR::GUEST_DIR",
+        text::escape_bytes(.grant)
+    )]
+    Dir {
+        /// The bytes of the argument.
+        grant: Vec<u8>,
+        /// What is wrong with it, followed by a semicolon; may be empty.
+        reason: &'static str,
+    },
+    /// Two directories have the same name in the guest.
+    #[error(
+        "{} and {} are both granted as {}; name one of them otherwise, with HOST_DIR::GUEST_DIR",
+        text::path(.first), text::path(.second), text::escape(.guest)
+    )]
+    DirTwice {
+        /// The name.
+        guest: String,
+        /// One of the directories.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// `--dir` names a directory that cannot be opened.
+    #[error(
+        "cannot grant the directory {directory}: {1}; name a directory that exists and can be read",
+        directory = text::path(.0)
+    )]
+    DirUnusable(PathBuf, String),
+    /// The argument of `--allow-connect` is not a place.
+    #[error(
+        "`{}` is no place to connect to: {reason}write HOST:PORT; `*` stands for any host or any port",
+        text::escape(.place)
+    )]
+    Connect {
+        /// The text.
+        place: String,
+        /// What is wrong with it, followed by a semicolon; may be empty.
+        reason: String,
+    },
+    /// `--allow-connect` names an unknown host.
+    #[error("--allow-connect {place}: no address found: {error}; {advice}")]
+    Lookup {
+        /// The place.
+        place: String,
+        /// What the system said.
+        error: std::io::Error,
+        /// What helps.
+        advice: &'static str,
+    },
+}
+
+impl Grants {
+    /// Parses `NAME=VALUE`.
+    pub fn parse_env(text: &str) -> Result<(String, String), GrantError> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(GrantError::Env(text.to_owned())),
+        }
+    }
+
+    /// Refuses two directories under one name: a guest would see only one of them.
+    pub(crate) fn check_names(&self) -> Result<(), GrantError> {
+        let name = |grant: &DirGrant| match grant.guest.trim_end_matches('/') {
+            "" => "/".to_owned(),
+            name => name.to_owned(),
+        };
+        for (at, second) in self.dirs.iter().enumerate() {
+            let mut before = self.dirs.iter().take(at);
+            if let Some(first) = before.find(|first| name(first) == name(second)) {
+                return Err(GrantError::DirTwice {
+                    guest: name(second),
+                    first: first.host.clone(),
+                    second: second.host.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens every granted directory, so that a wrong one is reported at the start
+    /// and not at some connection. All instances share the opened directories: they
+    /// cost no descriptors per connection, and stay the same directories if others
+    /// take their places.
+    pub(crate) fn open(&self) -> Result<Files, GrantError> {
+        self.check_names()?;
+        Files::open(&self.dirs)
+    }
+
+    /// Whether an instance may open files or sockets of its own.
+    pub(crate) fn may_open(&self) -> bool {
+        !self.dirs.is_empty() || !self.connect.is_empty()
+    }
+
+    /// Adds the grants to the context of an instance, except for the directories.
+    pub(crate) fn apply(self: &Arc<Self>, builder: &mut WasiCtxBuilder) {
+        for (at, (name, value)) in self.env.iter().enumerate() {
+            let mut later = self.env.iter().skip(at + 1);
+            // The guest would see both values, and its libc takes the first.
+            if !later.any(|(later, _)| later == name) {
+                builder.env(name, value);
+            }
+        }
+        builder.allow_ip_name_lookup(self.lookup);
+        builder.allow_udp(false);
+        builder.allow_tcp(!self.connect.is_empty());
+        if !self.connect.is_empty() {
+            let grants = Arc::clone(self);
+            builder.socket_addr_check(move |address, purpose| {
+                let allowed = grants.allows(address, purpose);
+                Box::pin(async move { allowed })
+            });
+        }
+    }
+
+    /// Whether a guest's own socket may do this. Every such decision is made here.
+    fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        match purpose {
+            // A connect needs a bind to a local address that the kernel chooses.
+            SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+            SocketAddrUse::TcpConnect => self.connect.iter().any(|grant| grant.covers(address)),
+            SocketAddrUse::TcpListen
+            | SocketAddrUse::TcpAccept
+            | SocketAddrUse::UdpBind
+            | SocketAddrUse::UdpSend
+            | SocketAddrUse::UdpReceive => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_has_a_name() {
+        assert!(Grants::parse_env("=x").is_err());
+        assert!(Grants::parse_env("x").is_err());
+        assert_eq!(
+            Grants::parse_env("A=b=c").unwrap(),
+            ("A".to_owned(), "b=c".to_owned())
+        );
+    }
+
+    #[test]
+    fn only_what_a_granted_connect_needs_is_allowed() {
+        let grants = Grants {
+            connect: vec!["127.0.0.1:80".parse().unwrap()],
+            ..Grants::default()
+        };
+        let allows = |address: &str, purpose| grants.allows(address.parse().unwrap(), purpose);
+        assert!(allows("127.0.0.1:80", SocketAddrUse::TcpConnect));
+        assert!(allows("0.0.0.0:0", SocketAddrUse::TcpBind));
+        assert!(!allows("0.0.0.0:80", SocketAddrUse::TcpBind));
+        assert!(!allows("127.0.0.1:0", SocketAddrUse::TcpBind));
+        assert!(!allows("127.0.0.1:80", SocketAddrUse::TcpListen));
+        assert!(!allows("127.0.0.1:80", SocketAddrUse::UdpSend));
+    }
+
+    #[test]
+    fn a_name_in_the_guest_is_given_once() {
+        let grants = |dirs: &[&str]| Grants {
+            dirs: dirs.iter().map(|dir| dir.parse().unwrap()).collect(),
+            ..Grants::default()
+        };
+        for dirs in [
+            ["/tmp::/data", "/srv::/data"],
+            ["/tmp::/data", "/srv::/data/"],
+            ["/tmp", "/tmp"],
+            ["/tmp::/", "/srv:://"],
+        ] {
+            let error = grants(&dirs).check_names().unwrap_err().to_string();
+            assert!(error.contains("HOST_DIR::GUEST_DIR"), "{error}");
+        }
+        let apart = ["/tmp::/data", "/tmp::/data2", "/tmp::/data/below"];
+        assert!(grants(&apart).check_names().is_ok());
+    }
+}

@@ -1,0 +1,243 @@
+//! How connections come to a shared instance: accepted ones, ones that another version
+//! offers, and ones that come back because no version took them.
+//!
+//! The sending end is dropped when the version is retired, the receiving end when its
+//! driver has ended. This module serves nothing; the drivers are in `dispatch`.
+
+use crate::connection::ConnectionId;
+use crate::guest::hand_over::ConnectionState;
+use crate::version::offer::{Handed, Offer};
+use crate::version::stay::Admitted;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, timeout_at};
+
+/// The receiving end, which the driver of the shared instance has.
+pub(crate) struct Intake {
+    accepted: UnboundedReceiver<Admitted>,
+    offers: UnboundedReceiver<Vec<Offer>>,
+    /// `Some` from when connections are offered until each of them is taken or has come
+    /// back.
+    returns: Option<UnboundedReceiver<Handed>>,
+    /// Closed when nothing holds the gate any more.
+    gate: mpsc::Receiver<Infallible>,
+    /// When the gate opens even if something still holds it.
+    opens_by: Instant,
+}
+
+/// The sending end, which the version has. The intake is closed when this is dropped.
+pub(crate) struct Entrance {
+    accepted: UnboundedSender<Admitted>,
+    offers: UnboundedSender<Vec<Offer>>,
+}
+
+/// Keeps accepted connections waiting for as long as a clone of it exists.
+///
+/// The version before holds a clone until it has offered its connections. So a room has
+/// all its old members before its first new one. If that version is stuck, the gate
+/// opens after [`PATIENCE`].
+#[derive(Clone)]
+pub(crate) struct Gate {
+    _sender: mpsc::Sender<Infallible>,
+}
+
+/// How long a gate may be shut: as long as a turn that is under way and then gathering
+/// ([`GATHER`](super::offer::GATHER)) take, and some more.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What comes to a shared instance. From here to [`Registered`], by
+/// [`register`](Self::register).
+pub(crate) enum Arrival {
+    /// A new connection. It is counted on the version already. From here to
+    /// `Registered::Accepted`.
+    Accepted(Admitted),
+    /// Offers that belong together: all are decided about before one of them is served.
+    /// From here to `Registered::Offers`.
+    Offers(Vec<Offer>),
+    /// A connection that this version gave up, and that no version took. From here to
+    /// `Registered::Returned`.
+    Returned(Handed),
+    /// Every connection that was offered is taken or has come back, so others can be
+    /// offered. From here to `Registered::Nothing`.
+    Settled,
+}
+
+/// An arrival after its connection was added to the driver's list. If the instance
+/// dies from now on, the connection fails with it. Connections that are only offered
+/// are not on the list yet.
+pub(crate) enum Registered {
+    /// From here the guest is told of the connection, and serves it.
+    Accepted(ConnectionId),
+    /// The guest decides about each offer, in a `Batch`. From here to accepted, which
+    /// puts the connection on the list, or to refused.
+    Offers(Vec<Offer>),
+    /// The guest gets its own state back. From here it serves the connection again; or
+    /// it refuses the state, and the connection is closed as failed.
+    Returned(ConnectionId, ConnectionState),
+    /// Nothing is to be done.
+    Nothing,
+}
+
+impl Arrival {
+    /// Calls `enter` with a connection that counts on this version already, to put it
+    /// on the driver's list.
+    pub(crate) fn register(self, enter: impl FnOnce(Admitted)) -> Registered {
+        match self {
+            Self::Accepted(admitted) => {
+                let id = admitted.connection.id();
+                enter(admitted);
+                Registered::Accepted(id)
+            }
+            Self::Offers(offers) => Registered::Offers(offers),
+            Self::Returned(Handed {
+                mut admitted,
+                state,
+                ..
+            }) => {
+                let id = admitted.connection.id();
+                // The version that it was offered to has dropped its resources.
+                admitted.connection.renew();
+                enter(admitted);
+                Registered::Returned(id, state)
+            }
+            Self::Settled => Registered::Nothing,
+        }
+    }
+}
+
+/// Makes both ends, and the gate, which is shut.
+pub(crate) fn open() -> (Entrance, Intake, Gate) {
+    // Bounded by the permits.
+    let (accepted, accepting) = mpsc::unbounded_channel();
+    let (offers, offering) = mpsc::unbounded_channel();
+    let (sender, gate) = mpsc::channel(1);
+    let entrance = Entrance { accepted, offers };
+    let intake = Intake {
+        accepted: accepting,
+        offers: offering,
+        returns: None,
+        gate,
+        opens_by: Instant::now() + PATIENCE,
+    };
+    (entrance, intake, Gate { _sender: sender })
+}
+
+impl Entrance {
+    /// Queues an accepted connection. Gives it back if the intake is gone.
+    pub(crate) fn accepted(&self, admitted: Admitted) -> Result<(), Admitted> {
+        self.accepted.send(admitted).map_err(|refused| refused.0)
+    }
+
+    /// Queues offers that belong together. Gives them back if the intake is gone.
+    pub(crate) fn offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
+        self.offers.send(offers).map_err(|refused| refused.0)
+    }
+}
+
+impl Intake {
+    /// Waits for the next arrival. `None` if the version takes no more connections and
+    /// has none on offer.
+    ///
+    /// Cancel-safe: no arrival is lost if the wait is given up.
+    pub(crate) async fn next(&mut self) -> Option<Arrival> {
+        let Self {
+            accepted,
+            offers,
+            returns,
+            gate,
+            opens_by,
+        } = self;
+        let accepting = async {
+            if !gate.is_closed() && Instant::now() < *opens_by {
+                // Nothing is ever sent: the wait ends when the last gate is dropped.
+                let _ = timeout_at(*opens_by, gate.recv()).await;
+            }
+            accepted.recv().await
+        };
+        let returning = async {
+            let arrival = match returns.as_mut()?.recv().await {
+                Some(handed) => Arrival::Returned(handed),
+                None => {
+                    *returns = None;
+                    Arrival::Settled
+                }
+            };
+            Some(arrival)
+        };
+        tokio::select! {
+            biased;
+            Some(arrival) = returning => Some(arrival),
+            Some(offers) = offers.recv() => Some(Arrival::Offers(offers)),
+            Some(admitted) = accepting => Some(Arrival::Accepted(admitted)),
+            else => None,
+        }
+    }
+
+    /// Waits for the next arrival with a connection. `None` as for
+    /// [`next`](Self::next).
+    pub(crate) async fn next_to_serve(&mut self) -> Option<Arrival> {
+        loop {
+            match self.next().await {
+                Some(Arrival::Settled) => {}
+                next => return next,
+            }
+        }
+    }
+
+    /// Returns an accepted connection that is there already. `None` if there is none,
+    /// or if offers wait, which go first.
+    pub(crate) fn try_accepted(&mut self) -> Option<Admitted> {
+        // Called after an accepted connection has come through, so the gate is open.
+        if self.offers.is_empty() {
+            self.accepted.try_recv().ok()
+        } else {
+            None
+        }
+    }
+
+    /// Whether neither accepted nor offered connections can come any more. False while
+    /// the gate is shut: the connections of the version before come first, also at a
+    /// further swap.
+    fn is_closed(&self) -> bool {
+        (self.gate.is_closed() || Instant::now() >= self.opens_by)
+            && self.accepted.is_closed()
+            && self.accepted.is_empty()
+            && self.offers.is_closed()
+            && self.offers.is_empty()
+    }
+
+    /// Whether connections can be offered now: no more can come, and earlier offers are
+    /// settled.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_closed() && self.returns.is_none()
+    }
+
+    /// Returns the channel by which connections that are offered now come back. Called
+    /// only when [`is_finished`](Self::is_finished).
+    pub(crate) fn home(&mut self) -> UnboundedSender<Handed> {
+        let (home, returns) = mpsc::unbounded_channel();
+        self.returns = Some(returns);
+        home
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::version::stay::tests::admitted;
+
+    /// A version that is stuck must not keep new connections waiting forever.
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_that_nothing_opens_opens_by_itself() {
+        let (entrance, mut intake, gate) = open();
+        let begun = Instant::now();
+        let (admitted, _peer) = admitted();
+        assert!(entrance.accepted(admitted).is_ok());
+        let arrival = intake.next().await;
+        assert!(matches!(arrival, Some(Arrival::Accepted(_))));
+        let waited = begun.elapsed();
+        assert!((PATIENCE..PATIENCE * 2).contains(&waited), "{waited:?}");
+        drop(gate);
+    }
+}

@@ -1,0 +1,432 @@
+//! One version of a service's handler, from its activation to the end of its last
+//! connection.
+//!
+//! A connection belongs to the version that was current when it was accepted, until it
+//! is handed over. A version that is no longer current drains. It may ask its
+//! connections to go to a later version, and it may be told to abort. This module
+//! counts and queues; it calls no guest.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `versions` | all versions of a service, and which one is current |
+//! | `stay` | a connection as a version counts it |
+//! | `entrance` | how connections come to a shared instance |
+//! | `offer` | a connection on its way to another version: its life, drawn |
+//! | `ending` | the end of a connection |
+//! | `counts` | how connections ended |
+
+pub(crate) mod counts;
+mod ending;
+pub(crate) mod entrance;
+pub(crate) mod offer;
+pub(crate) mod stay;
+pub(crate) mod versions;
+
+use crate::connection::Connection;
+use crate::guest::failure::Failure;
+use crate::guest::handler::Handler;
+use crate::lifecycle::{Phase, VersionNumber};
+use crate::sync::lock;
+use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
+use crate::version::entrance::{Entrance, Gate, Intake};
+use crate::version::offer::Offer;
+use crate::version::stay::{Admitted, Stay};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// How a version came to be current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was the first version.
+    Start,
+    /// A swap put it in the place of the version before, or a rollback went to a
+    /// condemned component. It is on trial.
+    Swap,
+    /// A rollback went back to its component, which is not condemned.
+    Rollback,
+    /// A probe tries it. It never becomes current.
+    Probe,
+}
+
+/// One version of a handler, with its counts. The module's documentation says how long
+/// it lives.
+pub(crate) struct Version {
+    /// Counts up in each service. A version that a probe tries has the number that it
+    /// would get.
+    pub(crate) number: VersionNumber,
+    pub(crate) handler: Arc<Handler>,
+    pub(crate) origin: Origin,
+    /// When the version was made.
+    pub(crate) loaded_at: SystemTime,
+    activated: Instant,
+    phase: watch::Sender<Phase>,
+    /// The entrance of the shared instance. `None` if the version has no such instance,
+    /// or is no longer current.
+    entrance: Mutex<Option<Entrance>>,
+    /// Keeps this version's accepted connections waiting until the version before has
+    /// offered its own.
+    gate: Mutex<Option<Gate>>,
+    /// The gate of the next version, until this version has offered its own
+    /// connections.
+    next_gate: Mutex<Option<Gate>>,
+    /// The version that the connections are asked to go to. `None` until they are
+    /// asked.
+    asked: watch::Sender<Option<VersionNumber>>,
+    /// Connections on this version, those being closed included.
+    open: AtomicU64,
+    /// Open connections whose handler is done.
+    closing: AtomicU64,
+    /// Connections that this version is offered and has not decided about.
+    offered: AtomicU64,
+    /// Connections that went to another version.
+    handed_over: AtomicU64,
+    /// Connections that this version was offered and did not take.
+    refused: AtomicU64,
+    /// Connections that did not leave when they were last asked.
+    staying: AtomicU64,
+    /// Connections that had failed when the version last asked.
+    failed_before: AtomicU64,
+    /// Notified when the last connection closes, and when a connection stays. After
+    /// `ask` also whenever a connection closes, or its handler is done.
+    fewer: Notify,
+    /// Notified when a connection of this version has failed. Shared with the service,
+    /// which decides whether to roll back.
+    failed: Arc<Notify>,
+    /// Connections whose handler ended with success.
+    handled: AtomicU64,
+    failures: Failures,
+    /// Why the version was rolled back. `None` if it was not.
+    ended_because: Mutex<Option<String>>,
+}
+
+impl Version {
+    /// Makes a version that takes connections.
+    pub(crate) fn new(
+        number: VersionNumber,
+        handler: Arc<Handler>,
+        origin: Origin,
+        failed: Arc<Notify>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            handler,
+            origin,
+            loaded_at: SystemTime::now(),
+            activated: Instant::now(),
+            phase: watch::Sender::new(Phase::Serving),
+            entrance: Mutex::default(),
+            gate: Mutex::default(),
+            next_gate: Mutex::default(),
+            asked: watch::Sender::new(None),
+            open: AtomicU64::new(0),
+            closing: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            staying: AtomicU64::new(0),
+            failed_before: AtomicU64::new(0),
+            fewer: Notify::new(),
+            failed,
+            handled: AtomicU64::new(0),
+            failures: Failures::default(),
+            ended_because: Mutex::default(),
+        })
+    }
+
+    /// Whether a probe tries the version.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.origin == Origin::Probe
+    }
+
+    /// When the version was made, which is just before it becomes current.
+    pub(crate) fn activated(&self) -> Instant {
+        self.activated
+    }
+
+    /// Connections on this version, those being closed included.
+    pub(crate) fn open(&self) -> u64 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Connections whose handler ended with success.
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    /// Connections that failed, by reason.
+    pub(crate) fn failures(&self) -> FailureCounts {
+        self.failures.counts()
+    }
+
+    /// Counts a connection on this version. Gives it back if the version takes no more.
+    ///
+    /// The connection is counted before the phase is read. So a version that is seen as
+    /// retired shows all its connections, and can be forgotten when it shows none.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+    ) -> Result<Admitted, Arc<Connection>> {
+        let stay = Stay::new(self);
+        if self.is_serving() {
+            Ok(Admitted { connection, stay })
+        } else {
+            stay.withdraw();
+            Err(connection)
+        }
+    }
+
+    /// Counts how a connection's handler ended.
+    pub(super) fn count(&self, outcome: &Result<(), Failure>) {
+        match outcome {
+            Ok(()) => {
+                self.handled.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(failure) => {
+                self.failures.count(failure);
+                self.failed.notify_one();
+            }
+        }
+    }
+
+    /// Whether the version takes no more connections, has none, and is offered none.
+    pub(crate) fn has_ended(&self) -> bool {
+        // Read in this order: an accepted offer is counted as open before it is no
+        // longer counted as offered.
+        !self.is_serving() && self.offered.load(Ordering::Acquire) == 0 && self.open() == 0
+    }
+
+    /// Counts a connection that is on this version from now on.
+    pub(super) fn count_open(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection whose handler is done.
+    pub(super) fn count_closing(&self) {
+        self.closing.fetch_add(1, Ordering::Relaxed);
+        if self.asks_for().is_some() {
+            self.fewer.notify_waiters();
+        }
+    }
+
+    /// Connections on this version whose handler is not done.
+    pub(crate) fn served(&self) -> u64 {
+        let closing = self.closing.load(Ordering::Relaxed);
+        self.open().saturating_sub(closing)
+    }
+
+    /// Counts a connection that is no longer on this version.
+    pub(super) fn count_gone(&self, was_closing: bool) {
+        if was_closing {
+            self.closing.fetch_sub(1, Ordering::Relaxed);
+        }
+        // A thread that sees the connection gone sees its other counts too.
+        let last = self.open.fetch_sub(1, Ordering::Release) == 1;
+        if last || self.asks_for().is_some() {
+            self.fewer.notify_waiters();
+        }
+    }
+
+    /// Counts a connection that was asked to leave, and stays.
+    pub(crate) fn count_staying(&self) {
+        self.staying.fetch_add(1, Ordering::Relaxed);
+        self.fewer.notify_waiters();
+    }
+
+    /// Waits until the version has no connections.
+    pub(crate) async fn emptied(&self) {
+        self.reduced(|| self.open() == 0).await;
+    }
+
+    /// Waits until the version serves only connections that were asked to leave and
+    /// stay.
+    pub(crate) async fn left(&self) {
+        self.reduced(|| self.served() <= self.staying.load(Ordering::Relaxed))
+            .await;
+    }
+
+    /// Waits until `is_reduced`, which is called again whenever `fewer` is notified.
+    async fn reduced(&self, is_reduced: impl Fn() -> bool) {
+        loop {
+            let mut fewer = pin!(self.fewer.notified());
+            // From here on no notification is missed.
+            fewer.as_mut().enable();
+            if is_reduced() {
+                return;
+            }
+            fewer.await;
+        }
+    }
+
+    /// Opens the entrance of the version's shared instance. Its gate is shut.
+    pub(crate) fn open_intake(&self) -> Intake {
+        let (entrance, intake, gate) = entrance::open();
+        *lock(&self.entrance) = Some(entrance);
+        *lock(&self.gate) = Some(gate);
+        intake
+    }
+
+    /// Lets accepted connections in, unless the version before holds the gate too.
+    pub(crate) fn open_gate(&self) {
+        *lock(&self.gate) = None;
+    }
+
+    /// Holds the gate of `next` until this version has offered its connections or has
+    /// ended.
+    pub(crate) fn hold_gate_of(&self, next: &Self) {
+        let gate = lock(&next.gate).clone();
+        *lock(&self.next_gate) = gate;
+    }
+
+    /// Releases the gate of the next version.
+    pub(crate) fn release_next_gate(&self) {
+        *lock(&self.next_gate) = None;
+    }
+
+    /// Counts a connection on this version, and queues it for the shared instance.
+    /// Gives it back if the version takes no more.
+    pub(crate) fn queue(
+        self: &Arc<Self>,
+        connection: Arc<Connection>,
+    ) -> Result<(), Arc<Connection>> {
+        let entrance = lock(&self.entrance);
+        let Some(entrance) = &*entrance else {
+            return Err(connection);
+        };
+        let stay = Stay::new(self);
+        let admitted = Admitted { connection, stay };
+        entrance.accepted(admitted).map_err(|refused| {
+            refused.stay.withdraw();
+            refused.connection
+        })
+    }
+
+    /// Queues offers for the shared instance. Gives them back if the version takes no
+    /// more.
+    pub(crate) fn queue_offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
+        match &*lock(&self.entrance) {
+            Some(entrance) => entrance.offers(offers),
+            None => Err(offers),
+        }
+    }
+
+    /// Whether the version takes new connections.
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Counts a connection that this version is offered.
+    pub(crate) fn count_offered(&self) {
+        self.offered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an offered connection that was accepted as open on this version.
+    pub(crate) fn admit_offered(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
+        let stay = Stay::new(self);
+        self.count_decided();
+        Admitted { connection, stay }
+    }
+
+    /// Counts an offered connection that was refused.
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.count_decided();
+    }
+
+    /// Counts an offered connection as no longer offered.
+    pub(crate) fn count_decided(&self) {
+        self.offered.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Counts a connection that has gone to another version.
+    pub(super) fn count_handed_over(&self) {
+        self.handed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that went to another version, and those that this version was
+    /// offered and did not take.
+    pub(crate) fn hand_overs(&self) -> HandOverCounts {
+        HandOverCounts {
+            handed_over: self.handed_over.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Asks the connections to go to the version `to`. Does nothing if they were asked
+    /// to go to that one, or to a later one.
+    pub(crate) fn ask(&self, to: VersionNumber) {
+        self.asked.send_if_modified(|asked| {
+            let later = Some(to) > *asked;
+            if later {
+                // All connections are asked anew.
+                self.staying.store(0, Ordering::Relaxed);
+                self.failed_before
+                    .store(self.failures().total(), Ordering::Relaxed);
+                *asked = Some(to);
+            }
+            later
+        });
+    }
+
+    /// Connections that failed since they were last asked to leave.
+    pub(crate) fn lost(&self) -> u64 {
+        let before = self.failed_before.load(Ordering::Relaxed);
+        self.failures().total().saturating_sub(before)
+    }
+
+    /// The version that the connections are asked to go to. `None` if they are not
+    /// asked.
+    pub(crate) fn asks_for(&self) -> Option<VersionNumber> {
+        *self.asked.borrow()
+    }
+
+    /// Waits until the connections are asked to go to a version later than `after`.
+    /// Returns that version's number. Cancel-safe.
+    pub(crate) async fn asked_after(&self, after: Option<VersionNumber>) -> VersionNumber {
+        let mut asked = self.asked.subscribe();
+        let to = asked.wait_for(|to| *to > after).await.map(|to| *to);
+        match to {
+            Ok(Some(to)) => to,
+            // This version has the sender, so the channel cannot be closed.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The version that the connections are asked to go to, as it changes.
+    pub(crate) fn asked(&self) -> watch::Receiver<Option<VersionNumber>> {
+        self.asked.subscribe()
+    }
+
+    /// Takes no more connections, and lets open ones finish. `reason` says why, if this
+    /// is a rollback.
+    pub(crate) fn retire(&self, reason: Option<&str>) {
+        *lock(&self.entrance) = None;
+        if let Some(reason) = reason {
+            *lock(&self.ended_because) = Some(reason.to_owned());
+        }
+        self.enter(Phase::Draining);
+    }
+
+    /// Why the version was rolled back. `None` if it was not.
+    pub(crate) fn ended_because(&self) -> Option<String> {
+        lock(&self.ended_because).clone()
+    }
+
+    /// Takes no more connections, and closes the open ones.
+    pub(crate) fn abort(&self) {
+        *lock(&self.entrance) = None;
+        self.enter(Phase::Aborting);
+    }
+
+    /// Waits until the version has reached `phase`.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        Phase::reached(&self.phase, phase).await;
+    }
+
+    fn enter(&self, phase: Phase) {
+        Phase::advance(&self.phase, phase);
+    }
+}
