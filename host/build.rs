@@ -7,8 +7,10 @@
 //! The results, in `OUT_DIR`:
 //!
 //! - `builtins.rs`: the components that are embedded in the crate.
-//! - `guests.rs`: a macro that names every guest, for the tests.
+//! - `guests.rs`: macros that name every guest, and every pair of a guest and a
+//!   dispatch, for the tests.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -18,6 +20,48 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-wasip2";
 /// The family of guests that exist only for the tests and are not embedded.
 const TEST_FAMILY: &str = "faults";
+
+/// A contract and a dispatch under which it can run, for the tests. One of them
+/// compares the table with what `inspect` prints.
+struct Pair {
+    contract: &'static str,
+    dispatch: &'static str,
+    /// Whether one instance serves all connections.
+    shared: bool,
+    /// Whether this is the contract's default dispatch.
+    default: bool,
+}
+
+#[rustfmt::skip]
+const PAIRS: [Pair; 7] = [
+    Pair { contract: "blocking", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "blocking", dispatch: "threaded", shared: false, default: true },
+    Pair { contract: "blocking", dispatch: "poll", shared: false, default: false },
+    Pair { contract: "evented", dispatch: "poll", shared: true, default: true },
+    Pair { contract: "concurrent", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "concurrent", dispatch: "threaded", shared: false, default: false },
+    Pair { contract: "concurrent", dispatch: "poll", shared: true, default: true },
+];
+
+/// Whether a choice takes this pair.
+type Choice = fn(&Pair) -> bool;
+
+/// What a test can write after a family's name to take only some of its pairs.
+const CHOICES: [(&str, Choice); 11] = [
+    ("", |_| true),
+    ("by default", |pair| pair.default),
+    ("under sequential", |pair| pair.dispatch == "sequential"),
+    ("under poll", |pair| pair.dispatch == "poll"),
+    ("without sequential", |pair| pair.dispatch != "sequential"),
+    ("blocking", |pair| pair.contract == "blocking"),
+    ("without evented", |pair| pair.contract != "evented"),
+    ("without concurrent", |pair| pair.contract != "concurrent"),
+    ("shared", |pair| pair.shared),
+    ("isolated", |pair| !pair.shared),
+    ("isolated without sequential", |pair| {
+        !pair.shared && pair.dispatch != "sequential"
+    }),
+];
 
 fn main() {
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests");
@@ -148,14 +192,12 @@ fn directories(of: &Path) -> Vec<PathBuf> {
 /// Writes the files for the crate.
 fn write(out: &Path, components: &[PathBuf]) {
     let mut builtins = "&[".to_owned();
-    let mut guests = "/// Gives `$callback` the name of every guest.\n\
-         macro_rules! for_each_guest {\n    ($callback:ident) => { $callback! {"
-        .to_owned();
+    let mut guests = Vec::new();
     for path in components {
         let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
             continue;
         };
-        let _ = write!(guests, " {stem}");
+        guests.push(stem);
         if stem.split('_').next() != Some(TEST_FAMILY) {
             let name = stem.replace('_', "-");
             let _ = write!(builtins, "({name:?}, include_bytes!({path:?})),");
@@ -163,8 +205,7 @@ fn write(out: &Path, components: &[PathBuf]) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     builtins.push(']');
-    guests.push_str(" } };\n}\n");
-    for (file, text) in [("builtins.rs", builtins), ("guests.rs", guests)] {
+    for (file, text) in [("builtins.rs", builtins), ("guests.rs", macros(&guests))] {
         if let Err(error) = fs::write(out.join(file), text) {
             fail(&format!("cannot write {file}: {error}"));
         }
@@ -175,4 +216,63 @@ fn write(out: &Path, components: &[PathBuf]) {
             directory.display()
         );
     }
+}
+
+/// Returns the macros with which the tests list guests and pairs.
+fn macros(guests: &[&str]) -> String {
+    let mut families: BTreeMap<&str, Vec<(&str, &Pair)>> = BTreeMap::new();
+    for guest in guests {
+        let Some((family, contract)) = guest.split_once('_') else {
+            continue;
+        };
+        let pairs = PAIRS.iter().filter(|pair| pair.contract == contract);
+        let all = pairs.map(|pair| (*guest, pair));
+        families.entry(family).or_default().extend(all);
+    }
+    let (mut rows, mut lists) = (String::new(), String::new());
+    for (family, pairs) in families {
+        let _ = writeln!(rows, "        {family} {{");
+        for (guest, pair) in &pairs {
+            let Pair {
+                contract,
+                dispatch,
+                shared,
+                default,
+            } = pair;
+            let _ = writeln!(
+                rows,
+                "            {contract}_{dispatch}({guest}, {dispatch:?}, \
+                 shared: {shared}, default: {default})"
+            );
+        }
+        rows.push_str("        }\n");
+        for (words, chosen) in CHOICES {
+            let list: String = pairs
+                .iter()
+                .filter(|(_, pair)| chosen(pair))
+                .map(|(_, pair)| format!(" {}_{}", pair.contract, pair.dispatch))
+                .collect();
+            // A choice that takes no pair does not compile.
+            if !list.is_empty() {
+                let _ = writeln!(
+                    lists,
+                    "    ($callback:ident $args:tt {family} {words}) => \
+                     {{ $callback! {{ $args {family}{list} }} }};"
+                );
+            }
+        }
+    }
+    format!(
+        "/// Gives `$callback` the name of every guest.\n\
+         macro_rules! for_each_guest {{\n    \
+         ($callback:ident) => {{ $callback! {{ {guests} }} }};\n\
+         }}\n\
+         /// Gives `$callback` every pair, by family.\n\
+         macro_rules! for_each_family {{\n    \
+         ($callback:ident) => {{ $callback! {{\n{rows}    }} }};\n\
+         }}\n\
+         /// Gives `$callback` the pairs of a family, or those that the words after it choose.\n\
+         macro_rules! pairs_of {{\n{lists}}}\n",
+        guests = guests.join(" "),
+    )
 }

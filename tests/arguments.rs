@@ -34,6 +34,7 @@ fn check<A: AsRef<OsStr>>(args: &[A], status: i32, parts: &[&str]) {
 }
 
 /// Every kind of mistake, in every command that it can be made in.
+// From: cases 26 and 31; review of 2026-11-25, 3.17.
 #[test]
 fn the_status_says_whose_word_it_is() {
     let serve = ["serve", "builtin:echo-blocking", "--listen"];
@@ -272,6 +273,7 @@ fn paths_are_bytes() {
 }
 
 /// Of a variable that is given twice the last value counts.
+// From: case 28.
 #[test]
 fn the_last_value_of_a_variable_counts() {
     let server = Serve::guest(echo_blocking, "threaded")
@@ -317,6 +319,7 @@ fn an_address_is_listened_on_once() {
 }
 
 /// A link-local address is one of an interface, by its name or its number.
+// From: case 30; review of 2026-11-25, 3.17.
 #[test]
 fn a_zone_is_taken() {
     let Some((address, interface)) = link_local() else {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::harness::Serve;
 use crate::harness::command::sockserve;
+use crate::harness::control::refusal;
 use crate::harness::guests::echo_blocking;
 use crate::harness::scratch::Scratch;
 
@@ -56,11 +57,7 @@ fn a_cache_that_cannot_be_is_refused() {
         "--listen",
         "tcp://127.0.0.1:0",
     ];
-    let outcome = sockserve([&args[..], &["--cache", file]].concat());
-    assert_eq!(outcome.status, Some(1), "{outcome:?}");
-    let [line] = outcome.stderr.as_slice() else {
-        panic!("{outcome:?}");
-    };
+    let line = refusal(&sockserve([&args[..], &["--cache", file]].concat()));
     assert!(
         line.contains("as the cache of compiled components"),
         "{line}"

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::harness::command::sockserve;
-use crate::harness::control::Controlled;
+use crate::harness::control::{Controlled, refusal};
 use crate::harness::guests::echo_blocking;
 use crate::harness::scratch::Scratch;
 use crate::harness::{Serve, Server};
@@ -80,6 +80,7 @@ fn a_cache_that_is_gone_is_said_once() {
     );
 }
 
+// From: review of 2026-11-25, 3.8.
 #[test]
 fn a_directory_that_others_can_write_to_is_refused() {
     let scratch = Scratch::new();
@@ -87,11 +88,7 @@ fn a_directory_that_others_can_write_to_is_refused() {
         let listen = ["--listen", "tcp://127.0.0.1:0", "--cache"];
         let serve = ["serve", "builtin:echo-blocking"];
         let directory = [directory.to_str().unwrap()];
-        let outcome = sockserve([&serve[..], &listen, &directory].concat());
-        assert_eq!(outcome.status, Some(1), "{outcome:?}");
-        let [line] = outcome.stderr.as_slice() else {
-            panic!("{outcome:?}");
-        };
+        let line = refusal(&sockserve([&serve[..], &listen, &directory].concat()));
         assert!(
             line.contains("as the cache of compiled components"),
             "{line}"
@@ -109,7 +106,7 @@ fn a_directory_that_others_can_write_to_is_refused() {
         refused(&cache, "chmod go-w");
     }
     mode(&cache, 0o700);
-    // Who can write there can put another directory in its place.
+    // A user who can write there can put another directory in its place.
     mode(&above, 0o777);
     refused(&cache, "chmod go-w");
     mode(&above, 0o755);

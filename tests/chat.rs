@@ -1,25 +1,20 @@
 //! The chat room: C1 to C5 in both contracts, and what happens to a member that
 //! does not read, resets, or leaves a line unfinished.
 
-use crate::harness::guests::{chat_concurrent, chat_evented};
 use crate::harness::python::Python;
 use crate::harness::{Client, Guest, Serve, Server, text};
 
-const CHAT: [Guest; 2] = [chat_evented, chat_concurrent];
+/// What a newcomer is told.
+pub(crate) const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
 
-const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
-
-/// Gives a room of each contract to `check`, and its whole log to the same.
+/// Gives a room to `check`, which returns what the whole log has to be.
 #[track_caller]
-fn each(check: impl Fn(&Server) -> Vec<String>) {
-    for guest in CHAT {
-        println!("{}", guest.name);
-        let server = Serve::guest(guest, "poll").start();
-        let broadcast = check(&server);
-        let finished = server.stop();
-        finished.check_no_alarm();
-        assert_eq!(finished.guest_lines(), broadcast);
-    }
+fn serve(guest: Guest, dispatch: &str, check: impl FnOnce(&Server) -> Vec<String>) {
+    let server = Serve::guest(guest, dispatch).compiled_once().start();
+    let broadcast = check(&server);
+    let finished = server.stop();
+    finished.check_no_alarm();
+    assert_eq!(finished.guest_lines(), broadcast);
 }
 
 /// Connects, and reads the welcome.
@@ -50,9 +45,9 @@ fn logged(lines: &[&String]) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn members_see_joins_messages_and_leaves_in_order() {
-    each(|server| {
+for_each_pair! { chat shared: members_see_joins_messages_and_leaves_in_order }
+fn members_see_joins_messages_and_leaves_in_order(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, |server| {
         let mut ann = join(server);
         let ann_joined = joined(&ann);
         let mut bob = join(server);
@@ -101,9 +96,9 @@ fn members_see_joins_messages_and_leaves_in_order() {
     });
 }
 
-#[test]
-fn a_member_that_resets_has_left() {
-    each(|server| {
+for_each_pair! { chat shared: a_member_that_resets_has_left }
+fn a_member_that_resets_has_left(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, |server| {
         let mut ann = join(server);
         let bob = join(server);
         let lines = [joined(&ann), joined(&bob), left(&bob)];
@@ -116,20 +111,20 @@ fn a_member_that_resets_has_left() {
     });
 }
 
-#[test]
-fn ipv6_members_are_in_brackets() {
-    for guest in CHAT {
-        let server = Serve::guest(guest, "poll").listen("tcp://[::1]:0").start();
-        let mut ann = join(&server);
-        let bob = join(&server);
-        assert!(joined(&bob).starts_with("Client joined [::1]:"));
-        ann.expect(joined(&bob));
-    }
+for_each_pair! { chat shared: ipv6_members_are_in_brackets }
+fn ipv6_members_are_in_brackets(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch)
+        .listen("tcp://[::1]:0")
+        .start();
+    let mut ann = join(&server);
+    let bob = join(&server);
+    assert!(joined(&bob).starts_with("Client joined [::1]:"));
+    ann.expect(joined(&bob));
 }
 
-#[test]
-fn a_long_line_is_cut() {
-    each(|server| {
+for_each_pair! { chat shared: a_long_line_is_cut }
+fn a_long_line_is_cut(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, |server| {
         let mut ann = join(server);
         let mut bob = join(server);
         let lines = [
@@ -152,65 +147,65 @@ fn a_long_line_is_cut() {
     });
 }
 
+for_each_pair! { chat shared: a_member_that_does_not_read_is_dropped }
 /// A member that does not read is dropped at its queue's limit, and the others,
 /// who do read, stay and are told.
-#[test]
-fn a_member_that_does_not_read_is_dropped() {
-    for guest in CHAT {
-        let server = Serve::guest(guest, "poll").env("QUEUE_LIMIT=65536").start();
-        let mut reader = join(&server);
-        let mut slow = Client::connect_narrow(server.address());
-        reader.expect(joined(&slow));
-        let mut talker = join(&server);
-        reader.expect(joined(&talker));
+fn a_member_that_does_not_read_is_dropped(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch)
+        .env("QUEUE_LIMIT=65536")
+        .start();
+    let mut reader = join(&server);
+    let mut slow = Client::connect_narrow(server.address());
+    reader.expect(joined(&slow));
+    let mut talker = join(&server);
+    reader.expect(joined(&talker));
 
-        let line = "x".repeat(1000) + "\n";
-        let heard = said(&talker, &line);
-        let slow_left = left(&slow);
-        // A batch fits the kernel's buffers, so the reader is never behind.
-        let batch = 16;
-        let mut lines = 0;
-        loop {
-            assert!(lines < 100_000, "nobody was dropped");
-            talker.send(line.repeat(batch));
-            lines += batch;
-            let mut told = false;
-            for _ in 0..batch {
-                let mut next = reader.line();
-                if next == slow_left {
-                    told = true;
-                    next = reader.line();
-                }
-                assert_eq!(next, heard);
+    let line = "x".repeat(1000) + "\n";
+    let heard = said(&talker, &line);
+    let slow_left = left(&slow);
+    // A batch fits the kernel's buffers, so the reader is never behind.
+    let batch = 16;
+    let mut lines = 0;
+    loop {
+        assert!(lines < 100_000, "nobody was dropped");
+        talker.send(line.repeat(batch));
+        lines += batch;
+        let mut told = false;
+        for _ in 0..batch {
+            let mut next = reader.line();
+            if next == slow_left {
+                told = true;
+                next = reader.line();
             }
-            if told {
-                break;
-            }
+            assert_eq!(next, heard);
         }
-        talker.expect(&slow_left);
-        // What it did not read before is still there, and then the end.
-        let last = slow.drain();
-        assert!(text(&last).starts_with(&text(WELCOME)));
-        // The others go on.
-        reader.send("still here\n");
-        talker.expect(said(&reader, "still here\n"));
-
-        drop((reader, slow, talker));
-        let finished = server.stop();
-        finished.check_no_alarm();
-        let told = finished
-            .guest_lines()
-            .iter()
-            .filter(|line| **line == slow_left.trim_end())
-            .count();
-        assert_eq!(told, 1);
+        if told {
+            break;
+        }
     }
+    talker.expect(&slow_left);
+    // What it did not read before is still there, and then the end.
+    let last = slow.drain();
+    assert!(text(&last).starts_with(&text(WELCOME)));
+    // The others go on.
+    reader.send("still here\n");
+    talker.expect(said(&reader, "still here\n"));
+
+    drop((reader, slow, talker));
+    let finished = server.stop();
+    finished.check_no_alarm();
+    let told = finished
+        .guest_lines()
+        .iter()
+        .filter(|line| **line == slow_left.trim_end())
+        .count();
+    assert_eq!(told, 1);
 }
 
+for_each_pair! { chat shared: the_chat_is_what_select_does }
 /// The texts' server, and ours, with the same three clients. The names of the
 /// members and of the product are all that differs.
-#[test]
-fn the_chat_is_what_select_does() {
+fn the_chat_is_what_select_does(guest: Guest, dispatch: &str) {
     let Some(python) = Python::start("chat.py") else {
         return;
     };
@@ -220,13 +215,11 @@ fn the_chat_is_what_select_does() {
         anonymous(&heard, &names),
         anonymous(&python.printed(10), &names),
     );
-    for guest in CHAT {
-        let server = Serve::guest(guest, "poll").start();
-        let (heard, names) = conversation(|| server.connect());
-        let finished = server.stop();
-        let log = anonymous(&finished.guest_lines(), &names);
-        assert_eq!((anonymous(&heard, &names), log), theirs);
-    }
+    let server = Serve::guest(guest, dispatch).start();
+    let (heard, names) = conversation(|| server.connect());
+    let finished = server.stop();
+    let log = anonymous(&finished.guest_lines(), &names);
+    assert_eq!((anonymous(&heard, &names), log), theirs);
 }
 
 /// With a member's number in the place of its name.

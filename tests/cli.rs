@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::command::sockserve;
-use crate::harness::guests::{echo_concurrent, pairs, time_blocking, time_evented};
+use crate::harness::guests::{echo_concurrent, time_blocking, time_evented};
 use crate::harness::process::Process;
-use crate::harness::{Client, Serve};
+use crate::harness::server::ready_address;
+use crate::harness::{Client, Guest, Serve};
 
 const BUILTINS: [&str; 11] = [
     "chat-concurrent",
@@ -250,34 +251,35 @@ fn help_has_the_defaults_of_a_swap() {
     }
 }
 
+for_each_pair! {
+    echo [concurrent_sequential, concurrent_threaded, concurrent_poll], time [evented_poll]:
+    the_log_is_json_on_request
+}
 /// The fields of a line about a connection.
-#[test]
-fn the_log_is_json_on_request() {
-    for (guest, dispatch) in pairs(&[echo_concurrent, time_evented]) {
-        let server = Serve::guest(guest, dispatch).args(["--name", "it"]).start();
-        let mut client = server.connect();
-        let peer = client.local().to_string();
-        client.finish_sending();
-        client.read_to_end();
-        drop(client);
-        // Every line is an object: `stop` checks it.
-        let finished = server.stop();
-        for event in &finished.log {
-            assert!(!event.str("timestamp").is_empty(), "{event:?}");
-            assert!(!event.str("level").is_empty(), "{event:?}");
-            assert_eq!(event.str("service"), "it", "{event:?}");
-            assert!(!event.message().is_empty(), "{event:?}");
-        }
-        for message in ["connection opened", "connection closed"] {
-            let about: Vec<_> = finished
-                .log
-                .iter()
-                .filter(|event| event.message() == message)
-                .collect();
-            assert_eq!(about.len(), 1);
-            assert_eq!(about[0].connection(), Some(1));
-            assert_eq!(about[0].str("peer"), peer);
-        }
+fn the_log_is_json_on_request(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).args(["--name", "it"]).start();
+    let mut client = server.connect();
+    let peer = client.local().to_string();
+    client.finish_sending();
+    client.read_to_end();
+    drop(client);
+    // Every line is an object: `stop` checks it.
+    let finished = server.stop();
+    for event in &finished.log {
+        assert!(!event.str("timestamp").is_empty(), "{event:?}");
+        assert!(!event.str("level").is_empty(), "{event:?}");
+        assert_eq!(event.str("service"), "it", "{event:?}");
+        assert!(!event.message().is_empty(), "{event:?}");
+    }
+    for message in ["connection opened", "connection closed"] {
+        let about: Vec<_> = finished
+            .log
+            .iter()
+            .filter(|event| event.message() == message)
+            .collect();
+        assert_eq!(about.len(), 1);
+        assert_eq!(about[0].connection(), Some(1));
+        assert_eq!(about[0].str("peer"), peer);
     }
 }
 
@@ -291,10 +293,7 @@ fn the_log_is_text_by_default() {
             .args(["--listen", "tcp://127.0.0.1:0"])
             .args(options);
         let mut process = Process::start(&mut command);
-        let address = process.stdout.wait_until("the ready line", |lines| {
-            let line = lines.first()?.strip_prefix("listening tcp://")?;
-            line.split(' ').next()?.parse().ok()
-        });
+        let address = ready_address(&process);
         let mut client = Client::connect(address);
         client.send("What time is it?");
         client.read_to_end();

@@ -3,27 +3,10 @@
 
 use std::process::Command;
 
+use crate::chat::WELCOME;
 use crate::harness::command::run;
-use crate::harness::guests::{
-    chat_concurrent, chat_evented, echo_blocking, echo_concurrent, echo_evented, pairs,
-    time_blocking, time_concurrent, time_evented, upper_blocking, upper_concurrent, upper_evented,
-};
 use crate::harness::tools::{have, have_nc};
 use crate::harness::{Guest, Serve, Server, ctime};
-
-const ALL: [Guest; 11] = [
-    chat_concurrent,
-    chat_evented,
-    echo_blocking,
-    echo_concurrent,
-    echo_evented,
-    time_blocking,
-    time_concurrent,
-    time_evented,
-    upper_blocking,
-    upper_concurrent,
-    upper_evented,
-];
 
 /// Runs a line of shell with the server's port as `$1`, and gives what it
 /// prints.
@@ -52,14 +35,14 @@ fn check(guest: Guest, server: &Server, client: &str) {
             }
         }
         _ => {
-            let welcome = "You're connected to the sockserve chatserver";
+            let welcome = WELCOME.trim_end();
             assert_eq!([silent, talking], [welcome, welcome]);
         }
     }
 }
 
-#[test]
-fn every_builtin_serves_what_people_have_at_hand() {
+for_each_pair! { chat, echo, time, upper: every_builtin_serves_what_people_have_at_hand }
+fn every_builtin_serves_what_people_have_at_hand(guest: Guest, dispatch: &str) {
     let mut clients = Vec::new();
     if have_nc() {
         clients.push("nc -N 127.0.0.1 $1");
@@ -68,14 +51,11 @@ fn every_builtin_serves_what_people_have_at_hand() {
         // It gives the other direction 20 s after the end of one.
         clients.push("socat -t 20 - TCP:127.0.0.1:$1");
     }
-    for (guest, dispatch) in pairs(&ALL) {
-        println!("{} under {dispatch}", guest.name);
-        let server = Serve::component(guest.builtin())
-            .args(["--dispatch", dispatch])
-            .start();
-        for client in &clients {
-            check(guest, &server, client);
-        }
-        server.stop().check_no_alarm();
+    let server = Serve::component(guest.builtin())
+        .args(["--dispatch", dispatch])
+        .start();
+    for client in &clients {
+        check(guest, &server, client);
     }
+    server.stop().check_no_alarm();
 }

@@ -4,9 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::harness::control::Controlled;
-use crate::harness::guests::{time_blocking, time_concurrent, time_evented};
 use crate::harness::scratch::Scratch;
-use crate::harness::{Serve, tools};
+use crate::harness::{Guest, Serve, tools};
 
 /// Moves the clock of a process.
 const CLOCK: &str = r#"
@@ -23,8 +22,9 @@ int clock_gettime(clockid_t clock, struct timespec *to) {
 }
 "#;
 
-#[test]
-fn a_wrong_clock_harms_nobody() {
+for_each_pair! { time under poll: a_wrong_clock_harms_nobody }
+// From: case 27.
+fn a_wrong_clock_harms_nobody(guest: Guest, dispatch: &str) {
     if !tools::have("cc", &["--version"]) {
         return;
     }
@@ -37,32 +37,30 @@ fn a_wrong_clock_harms_nobody() {
         .status();
     assert!(compiled.unwrap().success());
     for (offset, year) in [("-2000000000", "1970"), ("300000000000", "11533")] {
-        for guest in [time_blocking, time_evented, time_concurrent] {
-            let before = format!(
-                "export LD_PRELOAD={} CLOCK_OFFSET={offset}",
-                library.display()
-            );
-            let scratch = Scratch::new();
-            let server = Serve::guest_after(&before, guest, "poll")
-                .args(["--control".as_ref(), scratch.path("control").as_os_str()])
-                .env("MODE=line")
-                .start();
-            let controlled = Controlled { server, scratch };
-            let server = &controlled.server;
-            for _ in 0..2 {
-                let mut client = server.connect();
-                client.send("\r\n");
-                let line = client.line();
-                assert!(line.ends_with(&format!(" {year}\r\n")), "{line}");
-            }
-            // More than one poll of the socket, and a body.
-            for _ in 0..2 {
-                assert_eq!(controlled.status()["accepted"], 2);
-            }
-            let why = controlled.try_swap("/nowhere.wasm").unwrap_err();
-            assert!(why.contains("/nowhere.wasm"), "{why}");
-            // Every line of the log is one, with a time.
-            controlled.server.stop().check_no_alarm();
+        let before = format!(
+            "export LD_PRELOAD={} CLOCK_OFFSET={offset}",
+            library.display()
+        );
+        let scratch = Scratch::new();
+        let server = Serve::guest_after(&before, guest, dispatch)
+            .args(["--control".as_ref(), scratch.path("control").as_os_str()])
+            .env("MODE=line")
+            .start();
+        let controlled = Controlled { server, scratch };
+        let server = &controlled.server;
+        for _ in 0..2 {
+            let mut client = server.connect();
+            client.send("\r\n");
+            let line = client.line();
+            assert!(line.ends_with(&format!(" {year}\r\n")), "{line}");
         }
+        // More than one poll of the socket, and a body.
+        for _ in 0..2 {
+            assert_eq!(controlled.status()["accepted"], 2);
+        }
+        let why = controlled.try_swap("/nowhere.wasm").unwrap_err();
+        assert!(why.contains("/nowhere.wasm"), "{why}");
+        // Every line of the log is one, with a time.
+        controlled.server.stop().check_no_alarm();
     }
 }

@@ -150,7 +150,6 @@ fn a_wrong_request_is_told_what_is_right() {
 #[test]
 fn curl_can_ask() {
     if !tools::have("curl", &["--version"]) {
-        println!("skipped: there is no curl");
         return;
     }
     let controlled = Controlled::start(echo_blocking, "poll", &[]);
@@ -190,9 +189,7 @@ fn a_client_that_hangs_up_costs_nothing_and_its_swap_goes_on() {
     let swap = request("POST", "/v1/services/echo/swap", body);
     stream.write_all(swap.as_bytes()).unwrap();
     drop(stream);
-    controlled.server.wait_for_log("the swap", |event| {
-        event.message() == "version activated" && event.number("version") == Some(2)
-    });
+    controlled.server.wait_for_version(2);
     assert_eq!(controlled.status()["versions"][0]["number"], 2);
 }
 
@@ -256,11 +253,6 @@ fn a_changed_file_is_swapped_in_when_it_is_whole() {
     let file = scratch.path("echo.wasm");
     std::fs::copy(echo_evented.path(), &file).unwrap();
     let server = Serve::component(&file).args(["--watch"]).start();
-    let activated = |version: u64| {
-        server.wait_for_log("the new version", |event| {
-            event.message() == "version activated" && event.number("version") == Some(version)
-        });
-    };
     // Half a component is left alone, and so is what is no component.
     let whole = build(time_evented, 1);
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
@@ -271,10 +263,10 @@ fn a_changed_file_is_swapped_in_when_it_is_whole() {
     });
     server.connect().check_echo("still\n");
     std::fs::write(&file, &whole).unwrap();
-    activated(2);
+    server.wait_for_version(2);
     assert!(server.connect().read_to_end().ends_with(b"\r\n"));
     write_build(&file, echo_evented, 2);
-    activated(3);
+    server.wait_for_version(3);
     server.connect().check_echo("again\n");
 }
 
@@ -290,9 +282,7 @@ fn sighup_swaps_the_file_in_once() {
     });
     write_build(&file, time_blocking, 1);
     server.process.signal(Signal::HUP);
-    server.wait_for_log("the new version", |event| {
-        event.message() == "version activated" && event.number("version") == Some(2)
-    });
+    server.wait_for_version(2);
     assert!(server.connect().read_to_end().ends_with(b"\r\n"));
     std::fs::remove_file(&file).unwrap();
     server.process.signal(Signal::HUP);

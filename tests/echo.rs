@@ -1,61 +1,50 @@
 //! The echo family: E1, E2, E3 and E6, in every contract under every dispatch.
 
-use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented, pairs};
 use crate::harness::python::Python;
 use crate::harness::{Client, Guest, Serve, Server, text};
 
-const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
-
-/// Starts each echo guest under each dispatch, and gives the server to `check`.
-/// Nothing may go wrong in any of them.
+/// Starts a guest in a mode, and gives the server to `check`. Nothing may go wrong
+/// in it.
 #[track_caller]
-fn each(mode: &str, check: impl Fn(&Server)) {
-    for (guest, dispatch) in pairs(&ECHO) {
-        println!("{mode}: {} under {dispatch}", guest.name);
-        let server = Serve::guest(guest, dispatch).env(mode).start();
-        check(&server);
-        server.stop().check_no_alarm();
-    }
+fn serve(guest: Guest, dispatch: &str, mode: &str, check: impl FnOnce(&Server)) {
+    let server = Serve::guest(guest, dispatch)
+        .compiled_once()
+        .env(mode)
+        .start();
+    check(&server);
+    server.stop().check_no_alarm();
 }
 
-#[test]
-fn the_ready_line_says_what_is_served() {
-    for (guest, dispatch) in pairs(&ECHO) {
-        let server = Serve::component(guest.builtin())
-            .args(["--dispatch", dispatch])
-            .start();
-        let expected = format!(
-            "listening tcp://{} service=echo contract={} dispatch={dispatch}",
-            server.address(),
-            guest.contract()
-        );
-        assert_eq!(server.ready, [expected]);
-        server.connect().check_echo("hello");
-    }
+for_each_pair! { echo: the_ready_line_says_what_is_served }
+fn the_ready_line_says_what_is_served(guest: Guest, dispatch: &str) {
+    let server = Serve::component(guest.builtin())
+        .args(["--dispatch", dispatch])
+        .start();
+    let expected = format!(
+        "listening tcp://{} service=echo contract={} dispatch={dispatch}",
+        server.address(),
+        guest.contract()
+    );
+    assert_eq!(server.ready, [expected]);
+    server.connect().check_echo("hello");
 }
 
-#[test]
-fn the_default_dispatch_is_what_suits_the_contract() {
-    for (guest, dispatch) in [
-        (echo_blocking, "threaded"),
-        (echo_evented, "poll"),
-        (echo_concurrent, "poll"),
-    ] {
-        let server = Serve::component(guest.path())
-            .args(["--name", "shout"])
-            .start();
-        let expected = format!(
-            " service=shout contract={} dispatch={dispatch}",
-            guest.contract()
-        );
-        assert!(server.ready[0].ends_with(&expected), "{}", server.ready[0]);
-    }
+for_each_pair! { echo by default: the_default_dispatch_is_what_suits_the_contract }
+fn the_default_dispatch_is_what_suits_the_contract(guest: Guest, dispatch: &str) {
+    let server = Serve::component(guest.path())
+        .args(["--name", "shout"])
+        .start();
+    let expected = format!(
+        " service=shout contract={} dispatch={dispatch}",
+        guest.contract()
+    );
+    assert!(server.ready[0].ends_with(&expected), "{}", server.ready[0]);
 }
 
+for_each_pair! { echo: stream_echoes_until_the_peer_half_closes }
 /// E2.
-#[test]
-fn stream_echoes_until_the_peer_half_closes() {
-    each("MODE=stream", |server| {
+fn stream_echoes_until_the_peer_half_closes(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, "MODE=stream", |server| {
         let mut client = server.connect();
         client.check_echo("one");
         client.check_echo(b"\0\xff\r\n");
@@ -68,10 +57,10 @@ fn stream_echoes_until_the_peer_half_closes() {
     });
 }
 
+for_each_pair! { echo: once_echoes_a_single_read_of_at_most_a_hundred_bytes }
 /// E1.
-#[test]
-fn once_echoes_a_single_read_of_at_most_a_hundred_bytes() {
-    each("MODE=once", |server| {
+fn once_echoes_a_single_read_of_at_most_a_hundred_bytes(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, "MODE=once", |server| {
         let check = |sent: &[u8], expected: &[u8]| {
             assert_eq!(ask(server.connect(), sent), text(expected));
         };
@@ -102,53 +91,49 @@ fn ask(mut client: Client, question: &[u8]) -> String {
     text(client.read_to_end())
 }
 
+for_each_pair! { echo: upper_answers_the_stripped_text_in_upper_case }
 /// E3.
-#[test]
-fn upper_answers_the_stripped_text_in_upper_case() {
-    for (guest, dispatch) in pairs(&ECHO) {
-        let server = Serve::guest(guest, dispatch).env("MODE=upper").start();
-        for (sent, expected) in UPPER {
-            assert_eq!(ask(server.connect(), sent), text(expected));
-        }
-        assert_eq!(ask(server.connect(), &[b'x'; 3000]), "X".repeat(1024));
-        let finished = server.stop();
-        finished.check_no_alarm();
-        let lines = finished.guest_lines();
-        assert_eq!(
-            lines[..4],
-            [
-                "127.0.0.1 wrote:",
-                "hello world",
-                "127.0.0.1 wrote:",
-                "padded"
-            ]
-        );
+fn upper_answers_the_stripped_text_in_upper_case(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).env("MODE=upper").start();
+    for (sent, expected) in UPPER {
+        assert_eq!(ask(server.connect(), sent), text(expected));
     }
+    assert_eq!(ask(server.connect(), &[b'x'; 3000]), "X".repeat(1024));
+    let finished = server.stop();
+    finished.check_no_alarm();
+    let lines = finished.guest_lines();
+    assert_eq!(
+        lines[..4],
+        [
+            "127.0.0.1 wrote:",
+            "hello world",
+            "127.0.0.1 wrote:",
+            "padded"
+        ]
+    );
 }
 
-#[test]
-fn upper_is_what_socketserver_does() {
+for_each_pair! { echo: upper_is_what_socketserver_does }
+fn upper_is_what_socketserver_does(guest: Guest, dispatch: &str) {
     let Some(python) = Python::start("upper.py") else {
         return;
     };
     let theirs = UPPER.map(|(sent, _)| ask(python.connect(), sent));
-    for (guest, dispatch) in pairs(&ECHO) {
-        let server = Serve::guest(guest, dispatch).env("MODE=upper").start();
-        let ours = UPPER.map(|(sent, _)| ask(server.connect(), sent));
-        assert_eq!(ours, theirs);
-        let finished = server.stop();
-        let lines = finished.guest_lines();
-        // The log shows what a terminal would take for more than text.
-        let theirs = python.printed(lines.len()).into_iter();
-        let theirs: Vec<_> = theirs.map(|line| line.replace('\0', "\\u{0}")).collect();
-        assert_eq!(theirs, lines);
-    }
+    let server = Serve::guest(guest, dispatch).env("MODE=upper").start();
+    let ours = UPPER.map(|(sent, _)| ask(server.connect(), sent));
+    assert_eq!(ours, theirs);
+    let finished = server.stop();
+    let lines = finished.guest_lines();
+    // The log shows what a terminal would take for more than text.
+    let theirs = python.printed(lines.len()).into_iter();
+    let theirs: Vec<_> = theirs.map(|line| line.replace('\0', "\\u{0}")).collect();
+    assert_eq!(theirs, lines);
 }
 
+for_each_pair! { echo: hello_greets_and_closes }
 /// E6.
-#[test]
-fn hello_greets_and_closes() {
-    each("MODE=hello", |server| {
+fn hello_greets_and_closes(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, "MODE=hello", |server| {
         let mut client = server.connect();
         assert_eq!(text(client.read_to_end()), r"Hello World!\n");
         // What a peer sends is ignored, and does not destroy the answer.
@@ -158,18 +143,16 @@ fn hello_greets_and_closes() {
     });
 }
 
-#[test]
-fn a_wrong_option_is_told() {
-    for (guest, dispatch) in pairs(&ECHO) {
-        let server = Serve::guest(guest, dispatch).env("MODE=shout").start();
-        server.connect().expect_eof();
-        let finished = server.stop();
-        let expected = "MODE=shout: expected stream, line, once, upper or hello";
-        let told = finished
-            .log
-            .iter()
-            .filter(|event| event.message().contains(expected));
-        assert_eq!(told.count(), 1, "{:#?}", finished.log);
-        assert_eq!(finished.alarms().len(), 1, "{:#?}", finished.alarms());
-    }
+for_each_pair! { echo: a_wrong_option_is_told }
+fn a_wrong_option_is_told(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).env("MODE=shout").start();
+    server.connect().expect_eof();
+    let finished = server.stop();
+    let expected = "MODE=shout: expected stream, line, once, upper or hello";
+    let told = finished
+        .log
+        .iter()
+        .filter(|event| event.message().contains(expected));
+    assert_eq!(told.count(), 1, "{:#?}", finished.log);
+    assert_eq!(finished.alarms().len(), 1, "{:#?}", finished.alarms());
 }

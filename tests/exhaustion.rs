@@ -3,11 +3,8 @@
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented, pairs};
 use crate::harness::server::Finished;
 use crate::harness::{Client, Guest, Serve, Server};
-
-const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
 
 /// How many descriptors a server has, and how many peers come.
 const DESCRIPTORS: u64 = 64;
@@ -33,50 +30,43 @@ fn check_all_are_served(server: Server, meanwhile: impl FnOnce(&Server)) -> Fini
     finished
 }
 
+for_each_pair! { echo: peers_wait_for_a_permit }
 /// There are no more permits than descriptors. A granted directory is open once,
 /// and what an instance may open itself is counted with it.
-#[test]
-fn peers_wait_for_a_permit() {
+// From: case 5; review of 2026-11-25, 3.12.
+fn peers_wait_for_a_permit(guest: Guest, dispatch: &str) {
     let limit = format!("ulimit -n {DESCRIPTORS}");
     let granted = ["--dir", "/tmp", "--dir", "/usr"];
-    for (guest, dispatch) in pairs(&ECHO) {
-        for grants in [&[][..], &granted] {
-            println!("{} under {dispatch} with {grants:?}", guest.name);
-            let server = Serve::guest_after(&limit, guest, dispatch).args(grants);
-            let finished = check_all_are_served(server.start(), |_| {});
-            let alarms = finished.alarms();
-            assert_eq!(alarms.len(), 1, "{alarms:?}");
-            assert!(
-                alarms[0].message().starts_with("the limit on open files"),
-                "{alarms:?}"
-            );
-        }
+    for grants in [&[][..], &granted] {
+        println!("{grants:?}");
+        let server = Serve::guest_after(&limit, guest, dispatch).args(grants);
+        let finished = check_all_are_served(server.start(), |_| {});
+        let alarms = finished.alarms();
+        assert_eq!(alarms.len(), 1, "{alarms:?}");
+        assert!(
+            alarms[0].message().starts_with("the limit on open files"),
+            "{alarms:?}"
+        );
     }
 }
 
+for_each_pair! { echo without sequential: peers_wait_for_a_descriptor }
 /// The limit became less after the start, or something else took them.
-#[test]
-fn peers_wait_for_a_descriptor() {
-    for (guest, dispatch) in pairs(&ECHO) {
-        if dispatch == "sequential" {
-            continue;
-        }
-        println!("{} under {dispatch}", guest.name);
-        let server = Serve::guest(guest, dispatch).start();
-        let process = Pid::from_raw(server.process.id().try_into().unwrap());
-        let limit = Rlimit {
-            current: Some(DESCRIPTORS),
-            maximum: Some(DESCRIPTORS),
-        };
-        prlimit(process, Resource::Nofile, limit).unwrap();
-        let finished = check_all_are_served(server, |server| {
-            server.wait_for_log("the lack of descriptors", |event| {
-                event.message().starts_with("accept: out of resources")
-            });
+fn peers_wait_for_a_descriptor(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).start();
+    let process = Pid::from_raw(server.process.id().try_into().unwrap());
+    let limit = Rlimit {
+        current: Some(DESCRIPTORS),
+        maximum: Some(DESCRIPTORS),
+    };
+    prlimit(process, Resource::Nofile, limit).unwrap();
+    let finished = check_all_are_served(server, |server| {
+        server.wait_for_log("the lack of descriptors", |event| {
+            event.message().starts_with("accept: out of resources")
         });
-        for alarm in finished.alarms() {
-            let expected = alarm.message().starts_with("accept: out of resources");
-            assert!(expected, "{alarm:?}");
-        }
+    });
+    for alarm in finished.alarms() {
+        let expected = alarm.message().starts_with("accept: out of resources");
+        assert!(expected, "{alarm:?}");
     }
 }

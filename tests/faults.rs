@@ -10,11 +10,9 @@ mod misc;
 mod misuse;
 mod shared;
 
-use crate::harness::guests::{faults_blocking, faults_concurrent, faults_evented};
 use crate::harness::log::Event;
+use crate::harness::server::Finished;
 use crate::harness::{Guest, Serve};
-
-const FAULTS: [Guest; 3] = [faults_blocking, faults_evented, faults_concurrent];
 
 /// What makes a guest misbehave.
 const TRIGGER: &str = "fault\n";
@@ -56,9 +54,12 @@ const BLOCK: Death = Death {
     ..SPIN
 };
 
+/// How the log calls what a handler returns, or tells with `fail`, in `MODE=err`.
+const ERROR: &str = "the handler returned an error: deliberate failure";
+
 fn serve(guest: Guest, dispatch: &str, mode: &str, max_connections: u32) -> Serve {
-    println!("{mode}: {} under {dispatch}", guest.name);
     Serve::guest(guest, dispatch)
+        .compiled_once()
         .env(mode)
         .args(["--max-connections", &max_connections.to_string()])
 }
@@ -68,4 +69,16 @@ fn saying<'a>(log: &'a [Event], part: &str) -> Vec<&'a Event> {
     log.iter()
         .filter(|event| event.message().contains(part))
         .collect()
+}
+
+/// The log has one alarm: this connection failed, for this reason, by the guest's
+/// fault.
+#[track_caller]
+fn check_only_alarm(finished: &Finished, connection: Option<u64>, peer: &str, reason: &str) {
+    let alarms = finished.alarms();
+    assert_eq!(alarms.len(), 1, "{alarms:#?}");
+    assert_eq!(alarms[0].message(), format!("connection failed: {reason}"));
+    assert_eq!(alarms[0].connection(), connection);
+    assert_eq!(alarms[0].str("peer"), peer);
+    assert_eq!(alarms[0].str("fault"), "guest");
 }

@@ -9,7 +9,7 @@
 //! | `refused` | new versions that do not take a connection |
 //! | `kept` | old versions that do not give one up |
 //! | `options` | `--old` and `--drain-timeout` |
-//! | `peer`, `noise` | who talks in `lines`, and who streams in `streams` |
+//! | `peer`, `noise` | the peer that talks in `lines`, and what goes over `streams` |
 
 mod kept;
 mod lines;
@@ -23,12 +23,8 @@ mod streams;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
-
 use crate::harness::control::Controlled;
-use crate::harness::guests::{
-    echo_blocking, echo_concurrent, echo_evented, upper_blocking, upper_concurrent, upper_evented,
-};
+use crate::harness::server::CACHE;
 use crate::harness::{Client, Guest, Server};
 
 /// Past the patience of a test, so that no timeout helps.
@@ -37,27 +33,11 @@ const NEVER: &str = "1h";
 /// How the log begins about a connection that was refused.
 const STAYS: &str = "connection not handed over, it goes on where it was: ";
 
-/// A guest, and one that can take over from it under the same contract.
-const PARTNERS: [(Guest, Guest); 3] = [
-    (echo_blocking, upper_blocking),
-    (echo_evented, upper_evented),
-    (echo_concurrent, upper_concurrent),
-];
-
-/// Each of the partners under each dispatch that they can run under.
-fn partners() -> impl Iterator<Item = (Guest, Guest, &'static str)> {
-    PARTNERS.into_iter().flat_map(|(echo, upper)| {
-        let dispatches = echo.dispatches().iter();
-        dispatches.map(move |&dispatch| (echo, upper, dispatch))
-    })
-}
-
 /// Starts a guest that drains for as long as it takes. It knows all components
 /// of earlier runs, so that it swaps as fast as it can hand over.
 #[track_caller]
 fn start(guest: Guest, dispatch: &str, options: &[&str]) -> Controlled {
-    let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
-    let all = [&["--drain-timeout", NEVER, "--cache", cache], options].concat();
+    let all = [&["--drain-timeout", NEVER, "--cache", CACHE], options].concat();
     Controlled::start(guest, dispatch, &all)
 }
 
@@ -81,8 +61,10 @@ fn wait_for_refusal(server: &Server, client: &Client, reason: &str) {
     });
 }
 
-/// How many connections have failed, for whatever reason.
-fn failed(status: &Value) -> u64 {
-    let reasons = status["failed"].as_object().unwrap().values();
-    reasons.map(|count| count.as_u64().unwrap()).sum()
+/// Two builds of a guest.
+fn builds(controlled: &Controlled, guest: Guest) -> [String; 2] {
+    [1, 2].map(|number| {
+        let path = controlled.scratch.build(guest, number);
+        path.to_str().unwrap().to_owned()
+    })
 }

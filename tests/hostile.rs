@@ -8,11 +8,9 @@ use std::os::unix::net::UnixStream;
 use rustix::net::SendFlags;
 use serde_json::Value;
 
-use crate::harness::control::{Controlled, http, request};
-use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented, pairs};
+use crate::harness::control::{Controlled, failed, http, request};
+use crate::harness::guests::echo_evented;
 use crate::harness::{Client, Guest, PATIENCE, noise};
-
-const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
 
 /// A peer that comes and resets.
 type Reset = fn(&Controlled);
@@ -22,25 +20,22 @@ type Reset = fn(&Controlled);
 fn at_rest(controlled: &Controlled, accepted: u64) -> Value {
     let status = controlled.wait_for_status("nobody", |status| {
         // What has just been accepted is in no other count yet.
-        let failed = status["failed"].as_object().unwrap().values();
-        let failed: u64 = failed.map(|count| count.as_u64().unwrap()).sum();
-        let ended = status["handled"].as_u64().unwrap() + failed;
+        let ended = status["handled"].as_u64().unwrap() + failed(status);
         status["open"] == 0 && status["accepted"] == accepted && ended >= accepted
     });
-    let failed = status["failed"].as_object().unwrap();
-    let failed: u64 = failed.values().map(|count| count.as_u64().unwrap()).sum();
     assert_eq!(
-        status["handled"].as_u64().unwrap() + failed,
+        status["handled"].as_u64().unwrap() + failed(&status),
         accepted,
         "{status:#}"
     );
     status
 }
 
+for_each_pair! { echo: a_reset_is_counted_the_same_everywhere }
 /// A peer that resets is one that failed, by its own doing, under each contract and
 /// wherever the reset met the handler.
-#[test]
-fn a_reset_is_counted_the_same_everywhere() {
+// From: 824a11e.
+fn a_reset_is_counted_the_same_everywhere(guest: Guest, dispatch: &str) {
     let resets: [(&str, Reset); 4] = [
         ("at once", |controlled| {
             let client = controlled.server.connect();
@@ -76,25 +71,19 @@ fn a_reset_is_counted_the_same_everywhere() {
             client.reset();
         }),
     ];
-    for (guest, dispatch) in pairs(&ECHO) {
-        let controlled = Controlled::start(guest, dispatch, &["--linger", "1h"]);
-        for (count, (when, reset)) in (1..).zip(resets) {
-            reset(&controlled);
-            let status = at_rest(&controlled, count);
-            assert_eq!(
-                status["failed"]["peer"], count,
-                "{} under {dispatch}, {when}: {status:#}",
-                guest.name
-            );
-        }
-        // It is nothing to warn of.
-        controlled.server.stop().check_no_alarm();
+    let controlled = Controlled::start(guest, dispatch, &["--linger", "1h"]);
+    for (count, (when, reset)) in (1..).zip(resets) {
+        reset(&controlled);
+        let status = at_rest(&controlled, count);
+        assert_eq!(status["failed"]["peer"], count, "{when}: {status:#}");
     }
+    // It is nothing to warn of.
+    controlled.server.stop().check_no_alarm();
 }
 
+for_each_pair! { echo: nobody_is_lost_or_counted_twice }
 /// Every kind of them, many times, and nobody is lost, counted twice or kept.
-#[test]
-fn nobody_is_lost_or_counted_twice() {
+fn nobody_is_lost_or_counted_twice(guest: Guest, dispatch: &str) {
     let bytes = noise(30_000);
     let peers: [fn(Client, &[u8]); 12] = [
         |client, _| client.reset(),
@@ -155,28 +144,25 @@ fn nobody_is_lost_or_counted_twice() {
         },
     ];
     const ROUNDS: u64 = 8;
-    for (guest, dispatch) in pairs(&ECHO) {
-        println!("{} under {dispatch}", guest.name);
-        let controlled = Controlled::start(guest, dispatch, &[]);
-        for _ in 0..ROUNDS {
-            for peer in peers {
-                peer(controlled.server.connect(), &bytes);
-            }
+    let controlled = Controlled::start(guest, dispatch, &[]);
+    for _ in 0..ROUNDS {
+        for peer in peers {
+            peer(controlled.server.connect(), &bytes);
         }
-        // All at once, and none of them says anything.
-        let silent: Vec<Client> = (0..300).map(|_| controlled.server.connect()).collect();
-        if dispatch != "sequential" {
-            controlled.server.connect().check_echo("beside them\n");
-        }
-        drop(silent);
-        let others = if dispatch == "sequential" { 300 } else { 301 };
-        let all = ROUNDS * peers.len() as u64 + others;
-        let status = at_rest(&controlled, all);
-        let failed = &status["failed"];
-        let total = status["accepted"].as_u64().unwrap() - status["handled"].as_u64().unwrap();
-        assert_eq!(failed["peer"], total, "{failed:#}");
-        controlled.server.stop().check_no_alarm();
     }
+    // All at once, and none of them says anything.
+    let silent: Vec<Client> = (0..300).map(|_| controlled.server.connect()).collect();
+    if dispatch != "sequential" {
+        controlled.server.connect().check_echo("beside them\n");
+    }
+    drop(silent);
+    let others = if dispatch == "sequential" { 300 } else { 301 };
+    let all = ROUNDS * peers.len() as u64 + others;
+    let status = at_rest(&controlled, all);
+    let failed = &status["failed"];
+    let total = status["accepted"].as_u64().unwrap() - status["handled"].as_u64().unwrap();
+    assert_eq!(failed["peer"], total, "{failed:#}");
+    controlled.server.stop().check_no_alarm();
 }
 
 /// Whatever comes on the control socket is answered or not, and the next request
@@ -237,6 +223,7 @@ fn noise_on_the_control_socket_harms_nobody() {
 }
 
 /// A body that is no swap is refused in one line.
+// From: review of 2026-11-25, 3.17, for `\x+1`.
 #[test]
 fn bodies_that_are_no_swap_are_refused() {
     let controlled = Controlled::start(echo_evented, "poll", &[]);

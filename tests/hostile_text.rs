@@ -2,15 +2,15 @@
 //! in a line there.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
+
+use rustix::process::Signal;
 
 use crate::harness::Client;
 use crate::harness::log::Event;
 use crate::harness::process::Process;
 use crate::harness::scratch::Scratch;
-use rustix::process::Signal;
+use crate::harness::server::ready_address;
 
 /// What ends or begins a line somewhere, moves a cursor, hides or turns round
 /// what is read.
@@ -45,10 +45,7 @@ fn log_of(format: &str) -> Vec<u8> {
         .args(["--listen", "tcp://127.0.0.1:0"])
         .env("LOG", &file);
     let mut process = Process::start(&mut command);
-    let address: SocketAddr = process.stdout.wait_until("the ready line", |lines| {
-        let rest = lines.first()?.strip_prefix("listening tcp://")?;
-        rest.split(' ').next()?.parse().ok()
-    });
+    let address = ready_address(&process);
     let (mut talker, mut listener) = (Client::connect(address), Client::connect(address));
     talker.line();
     listener.line();
@@ -61,11 +58,7 @@ fn log_of(format: &str) -> Vec<u8> {
     drop((talker, listener));
     process.signal(Signal::TERM);
     assert_eq!(process.wait().code(), Some(0));
-    read(&file)
-}
-
-fn read(file: &Path) -> Vec<u8> {
-    fs::read(file).unwrap()
+    fs::read(&file).unwrap()
 }
 
 #[track_caller]
@@ -85,6 +78,7 @@ fn check_characters(log: &[u8]) {
     }
 }
 
+// From: review of 2026-11-25, 3.6.
 #[test]
 fn a_line_of_the_text_log_is_one_line() {
     let log = log_of("text");
@@ -112,6 +106,7 @@ fn a_line_of_the_text_log_is_one_line() {
     }
 }
 
+// From: review of 2026-11-25, 3.6.
 #[test]
 fn a_line_of_the_json_log_is_one_object() {
     let log = log_of("json");

@@ -28,6 +28,7 @@ fn check(import: &str, items: &str, refusal: &[&str], inspected: &str) {
     assert!(line.contains(inspected), "{line}");
 }
 
+// From: case 10.
 #[test]
 fn an_import_that_is_lacking_is_named_with_what_is_there() {
     let f = r#"(export "f" (func))"#;

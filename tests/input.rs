@@ -29,7 +29,7 @@ fn make_fifo(path: &Path) {
 #[track_caller]
 fn piped<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>, bytes: &[u8]) -> Outcome {
     let (mut process, mut typing) = Process::start_typing(Command::new(EXE).args(args));
-    // Who is refused does not read to the end.
+    // A command that refuses does not read to the end.
     let _ = typing.write_all(bytes);
     drop(typing);
     let status = process.wait();
@@ -40,6 +40,7 @@ fn piped<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>, bytes: &[u8]) -> Ou
     }
 }
 
+// From: cases 2 and 11.
 #[test]
 fn what_is_no_file_is_refused_everywhere_and_holds_nothing_up() {
     let controlled = Controlled::start(echo_blocking, "poll", &[]);
@@ -111,6 +112,7 @@ fn a_pipe_is_a_file_on_the_command_line() {
 }
 
 /// The running process has another file under the path: the client reads it.
+// From: case 3.
 #[test]
 fn what_only_the_client_has_is_sent() {
     let controlled = Controlled::start(echo_blocking, "poll", &[]);

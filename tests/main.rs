@@ -1,8 +1,18 @@
 //! The integration tests: the real binary over loopback, as peers and operators
 //! meet it.
 //!
-//! One file a subject; `harness` starts the binary and wraps its clients. What
-//! all tests keep to:
+//! One file per subject. `harness` starts the binary and wraps its clients.
+//!
+//! A test of several guests or dispatches is a function that takes a pair of them.
+//! `for_each_pair!` makes one test per pair from it, for example
+//! `echo::hello_greets_and_closes::evented_poll`; see `harness/pairs.rs`.
+//!
+//! A test that came from a fault says so in a line `// From: `. It names a commit of
+//! this repository, a number of the review of 2026-11-25, or a case. The cases are
+//! faults that were collected on that day: 1 to 53 from public reports about other
+//! servers, 61 to 66 from an attack on this one.
+//!
+//! All tests keep to these rules:
 //!
 //! - Every listener is on port 0, and its address comes from the ready line.
 //! - Every read, write and wait has a deadline ([`harness::PATIENCE`]), which is
@@ -19,38 +29,72 @@
     reason = "a test fails by panicking"
 )]
 
+#[macro_use]
 mod harness;
 
+// What arguments come to: the exit status, and one line that cannot be forged.
 mod arguments;
+// `--cache`: a known component is not compiled again.
 mod cache;
+// What is in such a cache, and who may put it there.
 mod cache_entries;
+// The chat family: joins, messages, leaves, and members that do not read.
 mod chat;
+// What `builtins`, `inspect` and `--help` print, and the two formats of the log.
 mod cli;
+// Every embedded component under `nc` and `socat`.
 mod clients;
+// A clock that is far from the truth.
 mod clocks;
+// The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.
 mod control;
+// `sockserve demo`, with few clients.
 mod demo;
+// The echo family, in each of its modes.
 mod echo;
+// Few descriptors, or none left: peers wait.
 mod exhaustion;
+// Guests that trap, spin, hoard, leak, or use what they have in strange ways.
 mod faults;
+// Live connections that go on while versions change.
 mod hand_over;
+// Peers that reset, stall or send noise, and what is counted of them.
 mod hostile;
+// Text of peers that would look like something else in the log.
 mod hostile_text;
+// Imports that the host does not have.
 mod imports;
+// What a component's path may name: files, pipes, nothing else.
 mod input;
+// How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
+// A thousand connections at once.
 mod many;
+// `swap --probe`, where others come in its way.
 mod probe;
+// Properties of what reads hostile or typed text.
 mod properties;
+// Proposals of WebAssembly that are off, and wrong uses of those that are on.
 mod proposals;
+// The session in README.md.
 mod readme;
+// What `serve` and `inspect` refuse, and the advice that they give.
 mod refusals;
+// Bugs that fit into no other file.
 mod regressions;
+// Address space, memories and tables: what fits, and what is refused.
 mod room;
+// Signals at unusual times.
 mod signals;
+// The control socket under clients that hold it up, and under other users.
 mod socket;
+// A swap, its probe and its rollback; old connections that drain or are closed.
 mod swap;
+// The time family, in each of its modes.
 mod time;
+// What TCP does: half-closes, resets, much data, IPv6, listeners, limits.
 mod transport;
+// Outputs that nobody reads.
 mod unread;
+// The contracts' documentation.
 mod wit;

@@ -2,9 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::harness::guests::{
-    chat_concurrent, chat_evented, echo_blocking, echo_concurrent, echo_evented, time_evented,
-};
+use crate::chat::WELCOME;
+use crate::harness::guests::time_evented;
 use crate::harness::{Client, Guest, Serve, Server, ctime};
 
 const MANY: usize = 1000;
@@ -30,10 +29,10 @@ fn start(guest: Guest, dispatch: &str, options: &[&str]) -> Server {
         .start()
 }
 
+for_each_pair! { echo without sequential: a_thousand_peers_talk }
 /// All are open before the first one talks, and all have talked before the first
 /// one closes.
-#[track_caller]
-fn check_echo(guest: Guest, dispatch: &str) {
+fn a_thousand_peers_talk(guest: Guest, dispatch: &str) {
     let server = start(guest, dispatch, &[]);
     let mut clients: Vec<Client> = (0..MANY).map(|_| server.connect()).collect();
     for round in 0..3 {
@@ -58,31 +57,6 @@ fn check_echo(guest: Guest, dispatch: &str) {
     assert_eq!(last.number("handled"), Some(MANY as u64));
 }
 
-#[test]
-fn blocking_under_threaded() {
-    check_echo(echo_blocking, "threaded");
-}
-
-#[test]
-fn blocking_under_poll() {
-    check_echo(echo_blocking, "poll");
-}
-
-#[test]
-fn concurrent_under_threaded() {
-    check_echo(echo_concurrent, "threaded");
-}
-
-#[test]
-fn concurrent_under_poll() {
-    check_echo(echo_concurrent, "poll");
-}
-
-#[test]
-fn evented_under_poll() {
-    check_echo(echo_evented, "poll");
-}
-
 /// Every one of them is answered whenever it asks, however many are silent.
 #[test]
 fn a_thousand_clocks() {
@@ -97,14 +71,14 @@ fn a_thousand_clocks() {
     server.stop().check_no_alarm();
 }
 
-/// C6: one process, and no thread a client. Everybody hears everybody else.
-#[track_caller]
-fn check_chat(guest: Guest) {
-    let server = start(guest, "poll", &[]);
+for_each_pair! { chat shared: a_thousand_members_hear_each_other }
+/// C6: one process, and no thread per client. Everybody hears everybody else.
+fn a_thousand_members_hear_each_other(guest: Guest, dispatch: &str) {
+    let server = start(guest, dispatch, &[]);
     let mut members: Vec<Client> = Vec::new();
     for _ in 0..MANY {
         let mut newcomer = server.connect();
-        newcomer.expect("You're connected to the sockserve chatserver\r\n");
+        newcomer.expect(WELCOME);
         members.push(newcomer);
     }
     let speaker = MANY / 2;
@@ -122,14 +96,4 @@ fn check_chat(guest: Guest) {
         }
     }
     server.process.signal(rustix::process::Signal::KILL);
-}
-
-#[test]
-fn chat_evented_under_poll() {
-    check_chat(chat_evented);
-}
-
-#[test]
-fn chat_concurrent_under_poll() {
-    check_chat(chat_concurrent);
 }

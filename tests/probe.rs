@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::harness::control::Controlled;
-use crate::harness::guests::{
-    echo_blocking, echo_evented, faults_blocking, faults_concurrent, faults_evented,
-};
+use crate::harness::guests::{echo_blocking, echo_evented, faults_concurrent};
 use crate::harness::scratch::Scratch;
 use crate::harness::{Guest, Server};
 
@@ -34,38 +32,37 @@ fn listening(server: &Server) -> HashSet<u16> {
     table.lines().filter_map(port).collect()
 }
 
+for_each_pair! { echo by default: others_do_not_get_into_it }
 /// Another process that connects to every port as soon as it is there decides
 /// nothing, and is not served by a version that is only tried.
-#[test]
-fn others_do_not_get_into_it() {
-    for (guest, dispatch) in [(echo_blocking, "threaded"), (echo_evented, "poll")] {
-        let cache = Scratch::new();
-        let cache = cache.path("cache");
-        let options = ["--cache", cache.to_str().unwrap()];
-        let controlled = Controlled::start(guest, dispatch, &options);
-        let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let intruding = scope.spawn(|| {
-                let known = listening(&controlled.server);
-                let mut intruders = Vec::new();
-                while !done.load(Ordering::Relaxed) {
-                    for port in listening(&controlled.server).difference(&known) {
-                        let address = SocketAddr::from(([127, 0, 0, 1], *port));
-                        // It may be gone already.
-                        intruders.extend(TcpStream::connect(address));
-                    }
+// From: review of 2026-11-25, 3.10.
+fn others_do_not_get_into_it(guest: Guest, dispatch: &str) {
+    let cache = Scratch::new();
+    let cache = cache.path("cache");
+    let options = ["--cache", cache.to_str().unwrap()];
+    let controlled = Controlled::start(guest, dispatch, &options);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let intruding = scope.spawn(|| {
+            let known = listening(&controlled.server);
+            let mut intruders = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                for port in listening(&controlled.server).difference(&known) {
+                    let address = SocketAddr::from(([127, 0, 0, 1], *port));
+                    // It may be gone already.
+                    intruders.extend(TcpStream::connect(address));
                 }
-            });
-            for number in 0..8 {
-                let build = controlled.scratch.build(guest, number % 2);
-                controlled.swap(build, &["--probe", r"send=hello\n,expect=hello\n"]);
             }
-            done.store(true, Ordering::Relaxed);
-            intruding.join().unwrap();
         });
-        // Nor are they anybody's connections.
-        assert_eq!(controlled.status()["accepted"], 0);
-    }
+        for number in 0..8 {
+            let build = controlled.scratch.build(guest, number % 2);
+            controlled.swap(build, &["--probe", r"send=hello\n,expect=hello\n"]);
+        }
+        done.store(true, Ordering::Relaxed);
+        intruding.join().unwrap();
+    });
+    // Nor are they anybody's connections.
+    assert_eq!(controlled.status()["accepted"], 0);
 }
 
 /// What a version says to a probe that it does not pass, in the terms of a probe.
@@ -106,20 +103,18 @@ fn an_answer_is_shown_as_a_probe_would_have_it() {
     );
 }
 
+for_each_pair! { faults under poll: an_answer_may_be_without_an_end }
 /// An answer without an end is decided about by its beginning, and not shown to
 /// its end.
-#[test]
-fn an_answer_may_be_without_an_end() {
-    for guest in [faults_blocking, faults_evented, faults_concurrent] {
-        let controlled = Controlled::start(guest, "poll", &["--env", "MODE=flood"]);
-        let build = controlled.scratch.build(guest, 1);
-        let probe = format!("expect={}", "x".repeat(10_000));
-        controlled.swap(&build, &["--probe", &probe]);
-        let build = controlled.scratch.build(guest, 2);
-        let probe = format!("expect={}y", "x".repeat(10_000));
-        let why = controlled.swap_refused(&build, &["--probe", &probe]);
-        let most = format!(r#""{}…""#, "x".repeat(200));
-        assert!(why.contains(&most), "{why}");
-        assert!(why.len() < 1000, "{why}");
-    }
+fn an_answer_may_be_without_an_end(guest: Guest, dispatch: &str) {
+    let controlled = Controlled::start(guest, dispatch, &["--env", "MODE=flood"]);
+    let build = controlled.scratch.build(guest, 1);
+    let probe = format!("expect={}", "x".repeat(10_000));
+    controlled.swap(&build, &["--probe", &probe]);
+    let build = controlled.scratch.build(guest, 2);
+    let probe = format!("expect={}y", "x".repeat(10_000));
+    let why = controlled.swap_refused(&build, &["--probe", &probe]);
+    let most = format!(r#""{}…""#, "x".repeat(200));
+    assert!(why.contains(&most), "{why}");
+    assert!(why.len() < 1000, "{why}");
 }

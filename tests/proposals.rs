@@ -399,6 +399,7 @@ fn check_survives(component: &Path, dispatch: &str, what: &str) {
 
 /// What a guest gives the host in one call is bounded, whatever memory it has
 /// itself.
+// From: review of 2026-11-25, 3.5.
 #[test]
 fn a_call_has_the_host_allocate_no_more_than_the_contract_needs() {
     let scratch = Scratch::new();

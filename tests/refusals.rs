@@ -261,6 +261,7 @@ fn wrong_grants() {
     );
 }
 
+// From: case 26; review of 2026-11-25, 3.3.
 #[test]
 fn wrong_limits() {
     for (option, value, part) in [

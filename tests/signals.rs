@@ -64,6 +64,7 @@ fn a_signal_ends_the_start() {
     }
 }
 
+// From: case 17.
 #[test]
 fn sighup_waits_until_the_start_is_done() {
     let (mut process, mut typing) = start_slowly();
@@ -93,6 +94,7 @@ fn sighup_waits_until_the_start_is_done() {
     assert_eq!(answers(&process.stderr.lines()), 1, "several are one");
 }
 
+// From: case 1.
 #[test]
 fn sighup_during_a_swap_is_done_after_it() {
     let scratch = Scratch::new();
@@ -121,16 +123,13 @@ fn sighup_during_a_swap_is_done_after_it() {
         controlled.server.process.signal(Signal::HUP);
     }
     assert_eq!(slow.wait().code(), Some(1));
-    controlled
-        .server
-        .wait_for_log("the file's version", |event| {
-            event.message() == "version activated" && event.number("version") == Some(2)
-        });
+    controlled.server.wait_for_version(2);
     assert!(controlled.server.connect().read_to_end().ends_with(b"\r\n"));
     controlled.server.stop();
 }
 
 /// A FIFO in the place of a watched file is one line, and nothing waits for it.
+// From: cases 2 and 12; review of 2026-11-25, 3.17.
 #[test]
 fn a_watched_fifo_makes_nobody_deaf() {
     let scratch = Scratch::new();
@@ -151,11 +150,7 @@ fn a_watched_fifo_makes_nobody_deaf() {
     assert_eq!(controlled.swap("builtin:upper-blocking", &[]), 2);
     std::fs::remove_file(&file).unwrap();
     write_build(&file, time_blocking, 1);
-    controlled
-        .server
-        .wait_for_log("the file's version", |event| {
-            event.message() == "version activated" && event.number("version") == Some(3)
-        });
+    controlled.server.wait_for_version(3);
     let finished = controlled.server.stop();
     let told = finished.log.iter().filter(|event| refused(event)).count();
     assert_eq!(told, 1, "once for a state of the file");

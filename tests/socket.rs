@@ -29,6 +29,7 @@ fn connect(socket: &Path) -> UnixStream {
     stream
 }
 
+// From: case 20.
 #[test]
 fn a_client_may_close_its_sending_side_after_the_request() {
     let controlled = Controlled::start(echo_blocking, "poll", &[]);
@@ -45,6 +46,7 @@ fn a_client_may_close_its_sending_side_after_the_request() {
 
 /// More clients than may be connected, who send nothing or not enough, are sent
 /// away after a while, and those who have a request get their answer.
+// From: review of 2026-11-25, 3.7.
 #[test]
 fn clients_that_do_not_ask_hold_nobody_up() {
     let controlled = Controlled::start(echo_blocking, "poll", &[]);
@@ -74,6 +76,7 @@ fn clients_that_do_not_ask_hold_nobody_up() {
     controlled.server.stop().check_no_alarm();
 }
 
+// From: cases 43 and 64.
 #[test]
 fn the_socket_answers_when_peers_have_all_other_descriptors() {
     let scratch = Scratch::new();
@@ -118,6 +121,7 @@ fn the_socket_answers_when_peers_have_all_other_descriptors() {
     assert_eq!(told.count(), 1);
 }
 
+// From: case 21; review of 2026-11-25, 3.7.
 #[test]
 fn a_command_gives_a_stopped_process_up() {
     let controlled = Controlled::start(echo_blocking, "poll", &[]);
@@ -165,6 +169,7 @@ fn what_is_no_sockserve_is_refused_on_one_line() {
 }
 
 /// Why a socket cannot be reached is said as it is.
+// From: case 53; review of 2026-11-25, 3.7.
 #[test]
 fn a_socket_that_cannot_be_reached_is_not_nobodys() {
     let scratch = Scratch::new();
@@ -200,6 +205,7 @@ fn as_another_user() -> Option<Command> {
     Some(command)
 }
 
+// From: review of 2026-11-25, 3.7.
 #[test]
 fn other_users_are_not_heard_and_not_believed() {
     let Some(mut other) = as_another_user() else {

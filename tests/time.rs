@@ -2,26 +2,20 @@
 //! dispatch, and T3 and T4, which are T2 under a dispatch.
 
 use crate::harness::ctime::{self, LENGTH};
-use crate::harness::guests::{pairs, time_blocking, time_concurrent, time_evented};
 use crate::harness::python::Python;
 use crate::harness::{Client, Guest, Serve, Server, text};
 
-const TIME: [Guest; 3] = [time_blocking, time_evented, time_concurrent];
-
-/// Starts each time guest under each dispatch with these options, and gives the
-/// server to `check`. Nothing may go wrong in any of them.
+/// Starts a guest with these options, and gives the server to `check`. Nothing may
+/// go wrong in it.
 #[track_caller]
-fn each(options: &[&str], check: impl Fn(&Server)) {
-    for (guest, dispatch) in pairs(&TIME) {
-        println!("{options:?}: {} under {dispatch}", guest.name);
-        let mut serve = Serve::guest(guest, dispatch);
-        for option in options {
-            serve = serve.env(option);
-        }
-        let server = serve.start();
-        check(&server);
-        server.stop().check_no_alarm();
+fn serve(guest: Guest, dispatch: &str, options: &[&str], check: impl FnOnce(&Server)) {
+    let mut serve = Serve::guest(guest, dispatch).compiled_once();
+    for option in options {
+        serve = serve.env(option);
     }
+    let server = serve.start();
+    check(&server);
+    server.stop().check_no_alarm();
 }
 
 /// Reads one answer.
@@ -36,10 +30,10 @@ fn expect_only_time(client: &mut Client, earliest: u64) {
     ctime::check(&client.read_to_end(), earliest);
 }
 
+for_each_pair! { time: daytime_tells_the_time_and_closes }
 /// T1. It is the default too, as the tests in `clients` see.
-#[test]
-fn daytime_tells_the_time_and_closes() {
-    each(&["MODE=daytime"], |server| {
+fn daytime_tells_the_time_and_closes(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, &["MODE=daytime"], |server| {
         let now = ctime::now();
         expect_only_time(&mut server.connect(), now);
         // What a peer sends does not destroy the answer.
@@ -49,93 +43,74 @@ fn daytime_tells_the_time_and_closes() {
     });
 }
 
+for_each_pair! { time: request_is_logged_and_answered }
 /// T2.
-#[test]
-fn request_is_logged_and_answered() {
-    for (guest, dispatch) in pairs(&TIME) {
-        let server = Serve::guest(guest, dispatch).env("MODE=request").start();
-        let now = ctime::now();
-        let mut client = server.connect();
-        client.send("What time is it?\r\n");
-        expect_only_time(&mut client, now);
-        client = server.connect();
-        client.finish_sending();
-        expect_only_time(&mut client, now);
-        drop(client);
-        let finished = server.stop();
-        finished.check_no_alarm();
-        assert_eq!(finished.guest_lines()[0], "What time is it?");
-    }
+fn request_is_logged_and_answered(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).env("MODE=request").start();
+    let now = ctime::now();
+    let mut client = server.connect();
+    client.send("What time is it?\r\n");
+    expect_only_time(&mut client, now);
+    client = server.connect();
+    client.finish_sending();
+    expect_only_time(&mut client, now);
+    drop(client);
+    let finished = server.stop();
+    finished.check_no_alarm();
+    assert_eq!(finished.guest_lines()[0], "What time is it?");
 }
 
+for_each_pair! { time under sequential: sequential_serves_one_after_the_other }
 /// T3: a peer that says nothing holds up the next one.
-#[test]
-fn sequential_serves_one_after_the_other() {
-    for guest in [time_blocking, time_concurrent] {
-        let server = Serve::guest(guest, "sequential")
-            .env("MODE=request")
-            .start();
-        let now = ctime::now();
-        let mut silent = server.connect();
-        server.wait_for_open(&silent);
+fn sequential_serves_one_after_the_other(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).env("MODE=request").start();
+    let now = ctime::now();
+    let mut silent = server.connect();
+    server.wait_for_open(&silent);
+    let mut next = server.connect();
+    next.send("next");
+    assert!(next.is_silent());
+    silent.send("silent no more");
+    expect_only_time(&mut silent, now);
+    expect_only_time(&mut next, now);
+    drop((silent, next));
+    // That `next` was not answered before is in the order of the log.
+    let finished = server.stop();
+    assert!(finished.place(1, "silent no more") < finished.place(2, "connection opened"));
+    assert_eq!(finished.guest_lines(), ["silent no more", "next"]);
+}
+
+for_each_pair! { time without sequential: a_silent_peer_holds_up_nobody_else }
+/// T4, and what the poll dispatch does with one thread.
+fn a_silent_peer_holds_up_nobody_else(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch)
+        .env("MODE=request")
+        // With a single worker it must be so as well.
+        .args(["--workers", "1"])
+        .start();
+    let now = ctime::now();
+    let mut silent: Vec<Client> = (0..10).map(|_| server.connect()).collect();
+    for client in &silent {
+        server.wait_for_open(client);
+    }
+    for _ in 0..3 {
         let mut next = server.connect();
         next.send("next");
-        assert!(next.is_silent());
-        silent.send("silent no more");
-        expect_only_time(&mut silent, now);
         expect_only_time(&mut next, now);
-        drop((silent, next));
-        // That `next` was not answered before is in the order of the log.
-        let finished = server.stop();
-        let log = &finished.log;
-        let place = |connection, message: &str| {
-            log.iter()
-                .position(|event| {
-                    event.connection() == Some(connection) && event.message() == message
-                })
-                .unwrap()
-        };
-        assert!(place(1, "silent no more") < place(2, "connection opened"));
-        assert_eq!(finished.guest_lines(), ["silent no more", "next"]);
     }
+    for client in &mut silent {
+        assert!(client.is_silent());
+        client.send("at last");
+        expect_only_time(client, now);
+    }
+    drop(silent);
+    server.stop().check_no_alarm();
 }
 
-/// T4, and what the poll dispatch does with one thread.
-#[test]
-fn a_silent_peer_holds_up_nobody_else() {
-    for (guest, dispatch) in pairs(&TIME) {
-        if dispatch == "sequential" {
-            continue;
-        }
-        let server = Serve::guest(guest, dispatch)
-            .env("MODE=request")
-            // With a single worker it must be so as well.
-            .args(["--workers", "1"])
-            .start();
-        let now = ctime::now();
-        let mut silent: Vec<Client> = (0..10).map(|_| server.connect()).collect();
-        for client in &silent {
-            server.wait_for_open(client);
-        }
-        for _ in 0..3 {
-            let mut next = server.connect();
-            next.send("next");
-            expect_only_time(&mut next, now);
-        }
-        for client in &mut silent {
-            assert!(client.is_silent());
-            client.send("at last");
-            expect_only_time(client, now);
-        }
-        drop(silent);
-        server.stop().check_no_alarm();
-    }
-}
-
+for_each_pair! { time: line_answers_every_chunk_with_a_line_ending }
 /// T5.
-#[test]
-fn line_answers_every_chunk_with_a_line_ending() {
-    each(&["MODE=line"], |server| {
+fn line_answers_every_chunk_with_a_line_ending(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, &["MODE=line"], |server| {
         let now = ctime::now();
         let mut client = server.connect();
         client.send("a\r\n");
@@ -163,8 +138,8 @@ const LINES: [(&str, usize); 6] = [
     ("\n\n\r", 0),
 ];
 
-#[test]
-fn line_is_what_socketserver_does() {
+for_each_pair! { time: line_is_what_socketserver_does }
+fn line_is_what_socketserver_does(guest: Guest, dispatch: &str) {
     let Some(python) = Python::start("time_by_line.py") else {
         return;
     };
@@ -183,16 +158,14 @@ fn line_is_what_socketserver_does() {
         (transcript, text(client.read_to_end()))
     };
     let theirs = transcript(python.connect());
-    for (guest, dispatch) in pairs(&TIME) {
-        let server = Serve::guest(guest, dispatch).env("MODE=line").start();
-        assert_eq!(transcript(server.connect()), theirs);
-    }
+    let server = Serve::guest(guest, dispatch).env("MODE=line").start();
+    assert_eq!(transcript(server.connect()), theirs);
 }
 
+for_each_pair! { time: event_answers_every_chunk }
 /// T6.
-#[test]
-fn event_answers_every_chunk() {
-    each(&["MODE=event"], |server| {
+fn event_answers_every_chunk(guest: Guest, dispatch: &str) {
+    serve(guest, dispatch, &["MODE=event"], |server| {
         let now = ctime::now();
         let mut client = server.connect();
         for chunk in ["a", "b\r\n", "\0"] {
@@ -207,8 +180,8 @@ fn event_answers_every_chunk() {
 /// T7 with one kind of terminator: `request` is in pieces of which only the last
 /// completes it.
 #[track_caller]
-fn check_terminator(options: &[&str], request: &[&str]) {
-    each(options, |server| {
+fn check_terminator(guest: Guest, dispatch: &str, options: &[&str], request: &[&str]) {
+    serve(guest, dispatch, options, |server| {
         let now = ctime::now();
         let mut client = server.connect();
         let (last, first) = request.split_last().unwrap();
@@ -226,47 +199,50 @@ fn check_terminator(options: &[&str], request: &[&str]) {
     });
 }
 
-#[test]
-fn terminator_is_an_empty_line_by_default() {
+for_each_pair! { time: terminator_is_an_empty_line_by_default }
+fn terminator_is_an_empty_line_by_default(guest: Guest, dispatch: &str) {
     let request = ["GET / HTTP/1.0\r\n", "\r", "\r\n\r", "\nignored"];
-    check_terminator(&["MODE=terminator"], &request);
+    check_terminator(guest, dispatch, &["MODE=terminator"], &request);
 }
 
-#[test]
-fn terminator_may_be_any_text() {
+for_each_pair! { time: terminator_may_be_any_text }
+fn terminator_may_be_any_text(guest: Guest, dispatch: &str) {
     let options = ["MODE=terminator", r"TERMINATOR=\x45ND\n"];
-    check_terminator(&options, &["BEGIN\nEN", "END", "\n"]);
+    check_terminator(guest, dispatch, &options, &["BEGIN\nEN", "END", "\n"]);
 }
 
-#[test]
-fn terminator_may_be_a_count() {
+for_each_pair! { time: terminator_may_be_a_count }
+fn terminator_may_be_a_count(guest: Guest, dispatch: &str) {
     let options = ["MODE=terminator", "TERMINATOR=count:5000"];
-    check_terminator(&options, &[&"x".repeat(4999), "y"]);
+    check_terminator(guest, dispatch, &options, &[&"x".repeat(4999), "y"]);
 }
 
-#[test]
-fn terminator_may_be_none() {
-    each(&["MODE=terminator", "TERMINATOR=none"], |server| {
-        let mut client = server.connect();
-        client.send("\r\n\r\n".repeat(1000));
-        client.finish_sending();
-        client.expect_eof();
+for_each_pair! { time: terminator_may_be_none }
+fn terminator_may_be_none(guest: Guest, dispatch: &str) {
+    serve(
+        guest,
+        dispatch,
+        &["MODE=terminator", "TERMINATOR=none"],
+        |server| {
+            let mut client = server.connect();
+            client.send("\r\n\r\n".repeat(1000));
+            client.finish_sending();
+            client.expect_eof();
+        },
+    );
+}
+
+for_each_pair! { time: a_wrong_terminator_is_told }
+fn a_wrong_terminator_is_told(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch)
+        .env("TERMINATOR=count:0")
+        .start();
+    server.connect().expect_eof();
+    let finished = server.stop();
+    let told = finished.log.iter().filter(|event| {
+        event
+            .message()
+            .contains("TERMINATOR=count:0: expected a number of bytes")
     });
-}
-
-#[test]
-fn a_wrong_terminator_is_told() {
-    for (guest, dispatch) in pairs(&TIME) {
-        let server = Serve::guest(guest, dispatch)
-            .env("TERMINATOR=count:0")
-            .start();
-        server.connect().expect_eof();
-        let finished = server.stop();
-        let told = finished.log.iter().filter(|event| {
-            event
-                .message()
-                .contains("TERMINATOR=count:0: expected a number of bytes")
-        });
-        assert_eq!(told.count(), 1, "{:#?}", finished.log);
-    }
+    assert_eq!(told.count(), 1, "{:#?}", finished.log);
 }

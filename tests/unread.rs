@@ -1,72 +1,35 @@
 //! Outputs that nobody reads, or not any more.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, Command};
 use std::sync::mpsc;
 use std::thread;
+
+use rustix::process::Signal;
 
 use crate::harness::command::{run, sockserve};
 use crate::harness::guests::echo_blocking;
 use crate::harness::log::Event;
+use crate::harness::process::Process;
 use crate::harness::scratch::Scratch;
-use crate::harness::{Client, PATIENCE, tools};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::harness::server::ready_address;
+use crate::harness::{Client, PATIENCE, Serve, tools};
 
-/// A server with nobody at its standard error, who is killed with the test.
-struct Unheard {
-    child: Child,
-    address: SocketAddr,
-}
+const EXE: &str = env!("CARGO_BIN_EXE_sockserve");
 
-impl Unheard {
-    fn start(args: &[&OsStr]) -> Unheard {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sockserve"))
-            .args([
-                "serve",
-                "--listen",
-                "tcp://127.0.0.1:0",
-                "--log-format",
-                "json",
-            ])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut ready).unwrap();
-        let address = ready.strip_prefix("listening tcp://").unwrap();
-        let address = address.split(' ').next().unwrap().parse().unwrap();
-        Unheard { child, address }
-    }
-
-    fn stderr(&mut self) -> ChildStderr {
-        self.child.stderr.take().unwrap()
-    }
-
-    fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-    }
-
-    /// Waits until it has ended by itself. Its standard error stays as it is.
-    fn wait(mut self) -> ExitStatus {
-        let pid = Pid::from_child(&self.child);
-        let (ended, end) = mpsc::channel();
-        let waiting = thread::spawn(move || {
-            let status = self.child.wait().unwrap();
-            let _ = ended.send(());
-            status
-        });
-        if end.recv_timeout(PATIENCE).is_err() {
-            kill_process(pid, Signal::KILL).unwrap();
-            panic!("it does not end");
-        }
-        waiting.join().unwrap()
-    }
+/// A chat server, and its standard error.
+#[track_caller]
+fn start(options: &[&OsStr]) -> (Process, ChildStderr, SocketAddr) {
+    let mut command = Command::new(EXE);
+    command
+        .args(["serve", "builtin:chat-evented"])
+        .args(["--listen", "tcp://127.0.0.1:0", "--log-format", "json"])
+        .args(options);
+    let (process, stderr) = Process::start_unheard(&mut command);
+    let address = ready_address(&process);
+    (process, stderr, address)
 }
 
 /// A chat in which one says so many lines of a kilobyte, and another one hears
@@ -93,17 +56,14 @@ fn flood(address: SocketAddr, lines: usize) {
 
 /// A reader of the log that stalls holds nobody up, and costs no more memory
 /// than a few megabytes; what is lost is counted.
+// From: case 23; review of 2026-11-25, 3.6.
 #[test]
 fn a_log_that_nobody_reads_for_a_while() {
     const LINES: usize = 4000;
     let scratch = Scratch::new();
     let control = scratch.path("control");
-    let mut server = Unheard::start(&[
-        "builtin:chat-evented".as_ref(),
-        "--control".as_ref(),
-        control.as_os_str(),
-    ]);
-    flood(server.address, LINES);
+    let (mut server, stderr, address) = start(&["--control".as_ref(), control.as_os_str()]);
+    flood(address, LINES);
     let args = ["status", "--json", "--control", control.to_str().unwrap()];
     let status: serde_json::Value = serde_json::from_str(&sockserve(args).printed()[0]).unwrap();
     let dropped = status["services"][0]["log-lines-dropped"].as_u64().unwrap();
@@ -114,7 +74,6 @@ fn a_log_that_nobody_reads_for_a_while() {
     assert!(status.contains(&line), "{status:#?}");
     // Somebody reads again: what waits comes, and how many lines do not.
     let (heard, hearing) = mpsc::channel();
-    let stderr = server.stderr();
     let reading = thread::spawn(move || {
         let (mut lines, mut lost) = (0, 0);
         for line in BufReader::new(stderr).lines() {
@@ -136,8 +95,8 @@ fn a_log_that_nobody_reads_for_a_while() {
     });
     hearing.recv_timeout(PATIENCE).unwrap();
     // And what is said from now on is heard.
-    flood(server.address, 10);
-    server.terminate();
+    flood(address, 10);
+    server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     let (lines, lost) = reading.join().unwrap();
     assert!(lost >= dropped, "{lost} {dropped}");
@@ -149,39 +108,27 @@ fn a_log_that_nobody_reads_for_a_while() {
 /// gone.
 #[test]
 fn a_log_that_nobody_will_read() {
-    let server = Unheard::start(&["builtin:chat-evented".as_ref()]);
-    flood(server.address, 200);
-    server.terminate();
+    let (mut server, stderr, address) = start(&[]);
+    flood(address, 200);
+    server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
-    let mut server = Unheard::start(&["builtin:chat-evented".as_ref()]);
-    drop(server.stderr());
-    flood(server.address, 200);
-    server.terminate();
+    drop(stderr);
+    let (mut server, stderr, address) = start(&[]);
+    drop(stderr);
+    flood(address, 200);
+    server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
 }
 
 /// What a command comes to when its reader has left before it began.
 #[track_caller]
 fn check_unread(args: &[&str], status: i32) {
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sockserve"))
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let mut stderr = child.stderr.take().unwrap();
-    stderr.read_to_string(&mut said).unwrap();
-    assert_eq!(
-        child.wait().unwrap().code(),
-        Some(status),
-        "{args:?}: {said}"
-    );
+    let mut process = Process::start_unread(Command::new(EXE).args(args));
+    let status_code = process.wait().code();
+    let said = process.stderr.lines();
+    assert_eq!(status_code, Some(status), "{args:?}: {said:#?}");
     // The demo's progress is no complaint.
-    let said: Vec<_> = said.lines().filter(|line| !line.ends_with('…')).collect();
+    let said: Vec<_> = said.iter().filter(|line| !line.ends_with('…')).collect();
     assert!(said.is_empty(), "{args:?}: {said:#?}");
 }
 
@@ -200,7 +147,7 @@ fn a_reader_that_has_left_is_no_failure() {
     let few = ["--connections", "1", "--round-trips", "1", "--members", "2"];
     check_unread(&[&["demo"][..], &few].concat(), 0);
     let control = scratch.path("control");
-    let server = crate::harness::Serve::guest(echo_blocking, "threaded")
+    let server = Serve::guest(echo_blocking, "threaded")
         .args([OsStr::new("--control"), control.as_os_str()])
         .start();
     let control = control.to_str().unwrap();
@@ -222,7 +169,7 @@ fn a_full_disk_is_a_failure() {
         let mut shell = Command::new("sh");
         shell
             .args(["-c", "exec \"$0\" \"$@\" >/dev/full"])
-            .arg(env!("CARGO_BIN_EXE_sockserve"))
+            .arg(EXE)
             .args(args);
         let outcome = run(&mut shell);
         assert_eq!(outcome.status, Some(1), "{outcome:?}");
@@ -234,7 +181,7 @@ fn a_full_disk_is_a_failure() {
 }
 
 /// What a server says on a terminal, in an environment.
-fn on_a_terminal(environment: &[&str]) -> Option<Vec<u8>> {
+fn on_a_terminal(environment: &[&str]) -> Option<String> {
     const SCRIPT: &str = "import os, pty, signal, sys\n\
         pid, terminal = pty.fork()\n\
         if pid == 0: os.execvp(sys.argv[1], sys.argv[1:])\n\
@@ -252,12 +199,13 @@ fn on_a_terminal(environment: &[&str]) -> Option<Vec<u8>> {
     command.args(["-c", SCRIPT, "env", "-u", "NO_COLOR", "-u", "CLICOLOR"]);
     command
         .args(environment)
-        .arg(env!("CARGO_BIN_EXE_sockserve"))
+        .arg(EXE)
         .args(["serve", "builtin:echo-evented"])
         .args(["--listen", "tcp://127.0.0.1:0"]);
-    Some(command.output().unwrap().stdout)
+    Some(run(&mut command).stdout.join("\n"))
 }
 
+// From: case 32.
 #[test]
 fn colours_are_for_terminals_that_want_them() {
     for (environment, colours) in [
@@ -270,8 +218,7 @@ fn colours_are_for_terminals_that_want_them() {
         let Some(text) = on_a_terminal(environment) else {
             return;
         };
-        let shown = text.escape_ascii().to_string();
-        assert!(shown.contains("stopped"), "{environment:?}: {shown}");
-        assert_eq!(text.contains(&0x1b), colours, "{environment:?}: {shown}");
+        assert!(text.contains("stopped"), "{environment:?}: {text:?}");
+        assert_eq!(text.contains('\x1b'), colours, "{environment:?}: {text:?}");
     }
 }

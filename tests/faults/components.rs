@@ -5,9 +5,8 @@ use std::path::Path;
 
 use crate::harness::components::{concurrent, evented_keeper};
 use crate::harness::control::Controlled;
-use crate::harness::guests::echo_concurrent;
 use crate::harness::scratch::Scratch;
-use crate::harness::{Serve, Server};
+use crate::harness::{Guest, Serve, Server};
 
 /// `task.return` with `ok`.
 const RETURN_OK: &str = "(call $tret (i32.const 0) (i32.const 0) (i32.const 0))";
@@ -15,6 +14,7 @@ const RETURN_OK: &str = "(call $tret (i32.const 0) (i32.const 0) (i32.const 0))"
 /// A connection is over when its `handle` has returned or its `close` was said,
 /// whatever resources the guest keeps: more peers than there are permits come one
 /// after another.
+// From: case 61.
 #[test]
 fn a_finished_connection_is_closed_whatever_the_guest_keeps() {
     let scratch = Scratch::new();
@@ -56,6 +56,7 @@ fn serve(component: &Path, dispatch: &str, options: &[&str]) -> Server {
 
 /// A panic of the host in a call of a guest costs that instance: it is counted, the
 /// log has one line for it and no backtrace, and the next peer is let in.
+// From: case 62; review of 2026-11-25, 3.2.
 #[test]
 fn a_panic_below_a_call_costs_its_instance() {
     let scratch = Scratch::new();
@@ -83,30 +84,31 @@ fn a_panic_below_a_call_costs_its_instance() {
     }
 }
 
+for_each_pair! {
+    echo [concurrent_threaded, concurrent_poll]:
+    a_version_that_makes_the_host_panic_is_taken_back
+}
 /// The rollback rule sees those panics, and the peers of the version before go on.
-#[test]
-fn a_version_that_makes_the_host_panic_is_taken_back() {
+// From: case 62.
+fn a_version_that_makes_the_host_panic_is_taken_back(guest: Guest, dispatch: &str) {
     let scratch = Scratch::new();
     let callback = format!("{RETURN_OK} (i32.const 0)");
     let component = concurrent(&scratch, "panic_concurrent", CANCEL_WRONG_END, &callback);
-    for dispatch in ["threaded", "poll"] {
-        let options = ["--rollback-least", "2", "--rollback-window", "1h"];
-        let controlled = Controlled::start(echo_concurrent, dispatch, &options);
-        controlled.swap(&component, &[]);
-        for _ in 0..2 {
-            controlled.server.connect().expect_eof();
-        }
-        controlled.server.wait_for_log("the rollback", |event| {
-            event.message() == "version activated" && event.number("version") == Some(3)
-        });
-        controlled.server.connect().check_echo("as before\n");
-        let status = controlled.status();
-        assert_eq!(status["failed"]["panic"], 2, "{status}");
+    let options = ["--rollback-least", "2", "--rollback-window", "1h"];
+    let controlled = Controlled::start(guest, dispatch, &options);
+    controlled.swap(&component, &[]);
+    for _ in 0..2 {
+        controlled.server.connect().expect_eof();
     }
+    controlled.server.wait_for_version(3);
+    controlled.server.connect().check_echo("as before\n");
+    let status = controlled.status();
+    assert_eq!(status["failed"]["panic"], 2, "{status}");
 }
 
 /// A yield is no wait: a guest that only yields is ended at its deadline, whether its
 /// call goes on or has returned.
+// From: case 63.
 #[test]
 fn a_guest_that_yields_for_ever_is_ended() {
     let scratch = Scratch::new();

@@ -1,25 +1,21 @@
 //! What a guest can reach beyond its connection: nothing, until it is granted by
-//! name.
+//! name. Grants do not depend on the dispatch, so most tests use one that suits all
+//! contracts.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketType};
 
-use super::{FAULTS, serve};
-use crate::harness::guests::pairs;
-use crate::harness::{Client, Server, text};
+use crate::harness::scratch::Scratch;
+use crate::harness::{Client, Guest, Server, text};
 
-/// Starts each guest in this mode with these grants. What is granted is no matter
-/// of the dispatch, so one that suits them all will do.
+/// Starts a guest in this mode with these grants, and gives the server to `check`.
 #[track_caller]
-fn each(mode: &str, grants: &[&str], check: impl Fn(&Server)) {
-    for guest in FAULTS {
-        let server = serve(guest, "poll", mode, 10).args(grants).start();
-        check(&server);
-        server.stop().check_no_alarm();
-    }
+fn serve(guest: Guest, dispatch: &str, mode: &str, grants: &[&str], check: impl FnOnce(&Server)) {
+    let server = super::serve(guest, dispatch, mode, 10).args(grants).start();
+    check(&server);
+    server.stop().check_no_alarm();
 }
 
 /// Sends a line, and gives the answer.
@@ -30,8 +26,8 @@ fn ask(server: &Server, question: &str) -> String {
     text(client.read_to_end())
 }
 
-#[test]
-fn outbound_is_denied() {
+for_each_pair! { faults under poll: outbound_is_denied }
+fn outbound_is_denied(guest: Guest, dispatch: &str) {
     let place = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = place.local_addr().unwrap().to_string();
     // What else is granted does not matter.
@@ -40,15 +36,15 @@ fn outbound_is_denied() {
         &["--allow-lookup"],
         &["--env", "A=B", "--dir", "/tmp"],
     ] {
-        each("MODE=outbound", grants, |server| {
+        serve(guest, dispatch, "MODE=outbound", grants, |server| {
             assert_eq!(ask(server, &address), r"access-denied\r\n");
             assert_eq!(ask(server, "[::1]:80"), r"access-denied\r\n");
         });
     }
 }
 
-#[test]
-fn outbound_goes_where_it_is_granted() {
+for_each_pair! { faults under poll: outbound_goes_where_it_is_granted }
+fn outbound_goes_where_it_is_granted(guest: Guest, dispatch: &str) {
     let places = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [granted, other] = places.each_ref().map(|place| place.local_addr().unwrap());
     // Bound and not listening: nobody else has this port, and nobody answers.
@@ -57,7 +53,7 @@ fn outbound_goes_where_it_is_granted() {
     let refused = SocketAddr::try_from(rustix::net::getsockname(&silent).unwrap()).unwrap();
     let names = [granted, refused].map(|address| address.to_string());
     let grants = ["--allow-connect", &names[0], "--allow-connect", &names[1]];
-    each("MODE=outbound", &grants, |server| {
+    serve(guest, dispatch, "MODE=outbound", &grants, |server| {
         assert_eq!(ask(server, &granted.to_string()), r"connected\r\n");
         assert_eq!(ask(server, &other.to_string()), r"access-denied\r\n");
         assert_eq!(ask(server, &refused.to_string()), r"connection-refused\r\n");
@@ -66,8 +62,8 @@ fn outbound_goes_where_it_is_granted() {
     });
 }
 
-#[test]
-fn outbound_grants_have_wildcards_and_names() {
+for_each_pair! { faults under poll: outbound_grants_have_wildcards_and_names }
+fn outbound_grants_have_wildcards_and_names(guest: Guest, dispatch: &str) {
     let place = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = place.local_addr().unwrap();
     let port = address.port();
@@ -76,34 +72,54 @@ fn outbound_grants_have_wildcards_and_names() {
         "127.0.0.1:*".to_owned(),
         format!("localhost:{port}"),
     ] {
-        each("MODE=outbound", &["--allow-connect", &grant], |server| {
-            assert_eq!(ask(server, &address.to_string()), r"connected\r\n");
-        });
+        serve(
+            guest,
+            dispatch,
+            "MODE=outbound",
+            &["--allow-connect", &grant],
+            |server| {
+                assert_eq!(ask(server, &address.to_string()), r"connected\r\n");
+            },
+        );
     }
 }
 
-#[test]
-fn lookup_is_denied() {
-    each("MODE=lookup", &["--allow-connect", "*:*"], |server| {
-        assert_eq!(ask(server, "localhost"), r"permanent-resolver-failure\r\n");
-    });
+for_each_pair! { faults under poll: lookup_is_denied }
+fn lookup_is_denied(guest: Guest, dispatch: &str) {
+    serve(
+        guest,
+        dispatch,
+        "MODE=lookup",
+        &["--allow-connect", "*:*"],
+        |server| {
+            assert_eq!(ask(server, "localhost"), r"permanent-resolver-failure\r\n");
+        },
+    );
 }
 
-#[test]
-fn lookup_is_granted() {
-    each("MODE=lookup", &["--allow-lookup"], |server| {
-        let answer = ask(server, "localhost");
-        let found = [r"127.0.0.1\r\n", r"::1\r\n"]
-            .iter()
-            .any(|it| answer.contains(it));
-        assert!(found, "{answer}");
-    });
+for_each_pair! { faults under poll: lookup_is_granted }
+fn lookup_is_granted(guest: Guest, dispatch: &str) {
+    serve(
+        guest,
+        dispatch,
+        "MODE=lookup",
+        &["--allow-lookup"],
+        |server| {
+            let answer = ask(server, "localhost");
+            let found = [r"127.0.0.1\r\n", r"::1\r\n"]
+                .iter()
+                .any(|it| answer.contains(it));
+            assert!(found, "{answer}");
+        },
+    );
 }
 
+for_each_pair! { faults under poll: the_environment_is_what_is_granted }
 /// Nothing of the host's environment, and all that is granted.
-#[test]
-fn the_environment_is_what_is_granted() {
-    each(
+fn the_environment_is_what_is_granted(guest: Guest, dispatch: &str) {
+    serve(
+        guest,
+        dispatch,
         "MODE=env",
         &["--env", "A=1", "--env", "EMPTY=", "--env", "B=x=y z"],
         |server| {
@@ -116,30 +132,32 @@ fn the_environment_is_what_is_granted() {
     );
 }
 
-/// A directory with a file in it, and a file beside it.
-fn directory() -> PathBuf {
-    let outside = Path::new(env!("CARGO_TARGET_TMPDIR")).join("granted");
-    let inside = outside.join("inside");
-    fs::create_dir_all(&inside).unwrap();
-    fs::write(outside.join("secret"), "secret").unwrap();
+/// A directory `inside` with a file in it, and a file beside it.
+fn directories() -> Scratch {
+    let outside = Scratch::new();
+    let inside = outside.path("inside");
+    fs::create_dir(&inside).unwrap();
+    fs::write(outside.path("secret"), "secret").unwrap();
     fs::write(inside.join("file"), "content").unwrap();
-    inside
+    outside
 }
 
-#[test]
-fn files_are_denied() {
-    let file = directory().join("file");
-    each("MODE=dir", &[], |server| {
+for_each_pair! { faults under poll: files_are_denied }
+fn files_are_denied(guest: Guest, dispatch: &str) {
+    let scratch = directories();
+    let file = scratch.path("inside/file");
+    serve(guest, dispatch, "MODE=dir", &[], |server| {
         let answer = ask(server, file.to_str().unwrap());
         assert!(answer.starts_with("error: "), "{answer}");
     });
 }
 
-#[test]
-fn files_are_granted_by_directory() {
-    let directory = directory();
+for_each_pair! { faults under poll: files_are_granted_by_directory }
+fn files_are_granted_by_directory(guest: Guest, dispatch: &str) {
+    let scratch = directories();
+    let directory = scratch.path("inside");
     let grant = format!("{}::/data", directory.display());
-    each("MODE=dir", &["--dir", &grant], |server| {
+    serve(guest, dispatch, "MODE=dir", &["--dir", &grant], |server| {
         assert_eq!(ask(server, "/data/file"), "content");
         for path in [
             "/data/../secret",
@@ -152,7 +170,9 @@ fn files_are_granted_by_directory() {
         }
     });
     // Under its own name.
-    each(
+    serve(
+        guest,
+        dispatch,
         "MODE=dir",
         &["--dir", directory.to_str().unwrap()],
         |server| {
@@ -203,30 +223,28 @@ const OPTIONS: [&str; 36] = [
     "listen=invalid-state",
 ];
 
-#[test]
-fn the_accepted_socket_is_a_real_one() {
-    for (guest, dispatch) in pairs(&FAULTS) {
-        let server = serve(guest, dispatch, "MODE=options", 1)
-            .listen("tcp://127.0.0.1:0")
-            .listen("tcp://[::1]:0")
-            .start();
-        for (address, family) in server.addresses.iter().zip(["ipv4", "ipv6"]) {
-            let mut client = Client::connect(*address);
-            let answer = String::from_utf8(client.read_to_end()).unwrap();
-            let mut expected: Vec<String> = OPTIONS.map(str::to_owned).to_vec();
-            expected.push(format!("family={family}"));
-            expected.push(format!("local-address={address}"));
-            expected.push(format!("remote-address={}", client.local()));
-            let more: &[&str] = match guest.contract() {
-                "concurrent" => &["receive-again=invalid-state", "send-again=invalid-state"],
-                _ => &["accept=invalid-state"],
-            };
-            expected.extend(more.iter().map(|line| (*line).to_owned()));
-            let mut lines: Vec<&str> = answer.lines().collect();
-            lines.sort_unstable();
-            expected.sort_unstable();
-            assert_eq!(lines, expected, "{}", guest.name);
-        }
-        server.stop().check_no_alarm();
+for_each_pair! { faults: the_accepted_socket_is_a_real_one }
+fn the_accepted_socket_is_a_real_one(guest: Guest, dispatch: &str) {
+    let server = super::serve(guest, dispatch, "MODE=options", 1)
+        .listen("tcp://127.0.0.1:0")
+        .listen("tcp://[::1]:0")
+        .start();
+    for (address, family) in server.addresses.iter().zip(["ipv4", "ipv6"]) {
+        let mut client = Client::connect(*address);
+        let answer = String::from_utf8(client.read_to_end()).unwrap();
+        let mut expected: Vec<String> = OPTIONS.map(str::to_owned).to_vec();
+        expected.push(format!("family={family}"));
+        expected.push(format!("local-address={address}"));
+        expected.push(format!("remote-address={}", client.local()));
+        let more: &[&str] = match guest.contract() {
+            "concurrent" => &["receive-again=invalid-state", "send-again=invalid-state"],
+            _ => &["accept=invalid-state"],
+        };
+        expected.extend(more.iter().map(|line| (*line).to_owned()));
+        let mut lines: Vec<&str> = answer.lines().collect();
+        lines.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
     }
+    server.stop().check_no_alarm();
 }

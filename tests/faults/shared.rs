@@ -1,117 +1,99 @@
 //! Faults where one instance serves all connections: it is replaced, and its
 //! connections, of which the log says how many, go with it.
 
-use super::{BLOCK, Death, FAULTS, HOG, SPIN, TRAP, TRAP_OPEN, TRIGGER, saying, serve};
-use crate::harness::guests::{faults_evented, pairs};
+use super::{
+    BLOCK, Death, ERROR, HOG, SPIN, TRAP, TRAP_OPEN, TRIGGER, check_only_alarm, saying, serve,
+};
+use crate::harness::guests::faults_evented;
 use crate::harness::{Client, Guest};
-
-/// The guests under the dispatch with one instance for all.
-fn shared() -> impl Iterator<Item = (Guest, &'static str)> {
-    pairs(&FAULTS).filter(|(guest, dispatch)| guest.shares_instance(dispatch))
-}
 
 /// A fault on one of three connections: all get end of file, the next three are
 /// served by a new instance, and the log says it once.
 #[track_caller]
-fn check(guests: impl Iterator<Item = (Guest, &'static str)>, death: &Death) {
-    for (guest, dispatch) in guests {
-        let server = serve(guest, dispatch, death.mode, 3)
-            .args(death.options)
-            .start();
-        let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
-        for client in &mut clients {
-            client.check_echo("before");
-        }
-        clients[1].send(TRIGGER);
-        for client in &mut clients {
-            client.expect_eof();
-        }
-        drop(clients);
-        // All three permits are back.
-        let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
-        for client in &mut clients {
-            client.check_echo("after");
-        }
-        drop(clients);
-        let finished = server.stop();
-        let alarms = finished.alarms();
-        assert_eq!(alarms.len(), 1, "{alarms:#?}");
-        let expected = format!(
-            "instance died and its connections are closed: {}",
-            death.reason
-        );
-        assert_eq!(alarms[0].message(), expected);
-        assert_eq!(alarms[0].number("connections"), Some(3));
-        assert_eq!(alarms[0].str("fault"), "guest");
-        let counts = ["accepted", "handled", "failed"];
-        let last = finished.log.last().unwrap();
-        assert_eq!(counts.map(|field| last.number(field).unwrap()), [6, 3, 3]);
+fn check(guest: Guest, dispatch: &str, death: &Death) {
+    let server = serve(guest, dispatch, death.mode, 3)
+        .args(death.options)
+        .start();
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.check_echo("before");
     }
+    clients[1].send(TRIGGER);
+    for client in &mut clients {
+        client.expect_eof();
+    }
+    drop(clients);
+    // All three permits are back.
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.check_echo("after");
+    }
+    drop(clients);
+    let finished = server.stop();
+    let alarms = finished.alarms();
+    assert_eq!(alarms.len(), 1, "{alarms:#?}");
+    let expected = format!(
+        "instance died and its connections are closed: {}",
+        death.reason
+    );
+    assert_eq!(alarms[0].message(), expected);
+    assert_eq!(alarms[0].number("connections"), Some(3));
+    assert_eq!(alarms[0].str("fault"), "guest");
+    let counts = ["accepted", "handled", "failed"];
+    let last = finished.log.last().unwrap();
+    assert_eq!(counts.map(|field| last.number(field).unwrap()), [6, 3, 3]);
 }
 
-#[test]
-fn a_trap_ends_the_instance() {
-    check(shared(), &TRAP);
+for_each_pair! { faults shared: a_trap_ends_the_instance }
+fn a_trap_ends_the_instance(guest: Guest, dispatch: &str) {
+    check(guest, dispatch, &TRAP);
 }
 
-#[test]
-fn a_spin_past_the_deadline_ends_the_instance() {
-    check(shared(), &SPIN);
+for_each_pair! { faults shared: a_spin_past_the_deadline_ends_the_instance }
+fn a_spin_past_the_deadline_ends_the_instance(guest: Guest, dispatch: &str) {
+    check(guest, dispatch, &SPIN);
 }
 
-#[test]
-fn memory_past_the_limit_ends_the_instance() {
-    check(shared(), &HOG);
+for_each_pair! { faults shared: memory_past_the_limit_ends_the_instance }
+fn memory_past_the_limit_ends_the_instance(guest: Guest, dispatch: &str) {
+    check(guest, dispatch, &HOG);
 }
 
 #[test]
 fn a_turn_that_waits_past_the_deadline_ends_the_instance() {
-    check([(faults_evented, "poll")].into_iter(), &BLOCK);
+    check(faults_evented, "poll", &BLOCK);
 }
 
-#[test]
-fn a_trap_at_the_start_is_told_each_time() {
-    for (guest, dispatch) in shared() {
-        let server = serve(guest, dispatch, TRAP_OPEN.mode, 1).start();
-        for _ in 0..5 {
-            server.connect().expect_eof();
-        }
-        let finished = server.stop();
-        let told: Vec<_> = saying(&finished.log, TRAP_OPEN.reason)
-            .iter()
-            .map(|event| event.number("connections"))
-            .collect();
-        assert_eq!(told, [Some(1); 5]);
+for_each_pair! { faults shared: a_trap_at_the_start_is_told_each_time }
+fn a_trap_at_the_start_is_told_each_time(guest: Guest, dispatch: &str) {
+    let server = serve(guest, dispatch, TRAP_OPEN.mode, 1).start();
+    for _ in 0..5 {
+        server.connect().expect_eof();
     }
+    let finished = server.stop();
+    let told: Vec<_> = saying(&finished.log, TRAP_OPEN.reason)
+        .iter()
+        .map(|event| event.number("connections"))
+        .collect();
+    assert_eq!(told, [Some(1); 5]);
 }
 
+for_each_pair! { faults shared: an_error_ends_one_connection }
 /// What a guest returns, or tells with `fail`, is no death: the others on the
 /// instance go on.
-#[test]
-fn an_error_ends_one_connection() {
-    for (guest, dispatch) in shared() {
-        let server = serve(guest, dispatch, "MODE=err", 2).start();
-        let mut healthy = server.connect();
-        healthy.check_echo("before");
-        let mut faulty = server.connect();
-        let peer = faulty.local().to_string();
-        faulty.send(TRIGGER);
-        faulty.expect_eof();
-        drop(faulty);
-        healthy.check_echo("after");
-        server.connect().check_echo("next");
-        drop(healthy);
-        let finished = server.stop();
-        let alarms = finished.alarms();
-        assert_eq!(alarms.len(), 1, "{alarms:#?}");
-        assert_eq!(
-            alarms[0].message(),
-            "connection failed: the handler returned an error: deliberate failure"
-        );
-        assert_eq!(alarms[0].connection(), Some(2));
-        assert_eq!(alarms[0].str("peer"), peer);
-        assert_eq!(alarms[0].str("fault"), "guest");
-    }
+fn an_error_ends_one_connection(guest: Guest, dispatch: &str) {
+    let server = serve(guest, dispatch, "MODE=err", 2).start();
+    let mut healthy = server.connect();
+    healthy.check_echo("before");
+    let mut faulty = server.connect();
+    let peer = faulty.local().to_string();
+    faulty.send(TRIGGER);
+    faulty.expect_eof();
+    drop(faulty);
+    healthy.check_echo("after");
+    server.connect().check_echo("next");
+    drop(healthy);
+    check_only_alarm(&server.stop(), Some(2), &peer, ERROR);
 }
 
 /// Dropping socket and streams closes the connection as well as saying so.

@@ -8,8 +8,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use super::peer::Peer;
-use super::{Flag, STAYS, failed, start};
-use crate::harness::control::Controlled;
+use super::{Flag, STAYS, start};
+use crate::harness::control::{Controlled, failed};
 use crate::harness::guests::{
     echo_blocking, echo_concurrent, echo_evented, upper_blocking, upper_concurrent, upper_evented,
 };
@@ -69,7 +69,7 @@ fn check(chain: &[Guest], dispatch: &str, peers: usize) {
     let (round, rounds) = mpsc::channel();
     let came = thread::scope(|scope| {
         let _flag = Flag(&done);
-        // Under `sequential` whoever comes waits until all others have gone.
+        // Under `sequential` a peer that comes waits until all others have gone.
         let coming =
             (dispatch != "sequential").then(|| scope.spawn(|| come_and_go(&controlled, &done)));
         for peers in peers.chunks_mut(share) {
@@ -118,36 +118,11 @@ fn check(chain: &[Guest], dispatch: &str, peers: usize) {
     controlled.server.stop().check_no_alarm();
 }
 
-#[test]
-fn no_line_is_lost_by_blocking_under_threaded() {
-    check(&[echo_blocking, upper_blocking], "threaded", PEERS);
-}
-
-#[test]
-fn no_line_is_lost_by_blocking_under_poll() {
-    check(&[echo_blocking, upper_blocking], "poll", PEERS);
-}
-
-#[test]
-fn no_line_is_lost_by_concurrent_under_threaded() {
-    check(&[echo_concurrent, upper_concurrent], "threaded", PEERS);
-}
-
-#[test]
-fn no_line_is_lost_by_concurrent_under_poll() {
-    check(&[echo_concurrent, upper_concurrent], "poll", PEERS);
-}
-
-#[test]
-fn no_line_is_lost_by_evented_under_poll() {
-    check(&[echo_evented, upper_evented], "poll", PEERS);
-}
-
-/// The turn goes along with the one connection that has it.
-#[test]
-fn no_line_is_lost_by_the_one_connection_of_sequential() {
-    check(&[echo_blocking, upper_blocking], "sequential", 1);
-    check(&[echo_concurrent, upper_concurrent], "sequential", 1);
+for_each_pair! { echo: no_line_is_lost }
+/// Under `sequential` the turn goes along with the one connection that has it.
+fn no_line_is_lost(echo: Guest, dispatch: &str) {
+    let peers = if dispatch == "sequential" { 1 } else { PEERS };
+    check(&[echo, echo.in_family("upper")], dispatch, peers);
 }
 
 #[test]
@@ -179,67 +154,60 @@ fn no_line_is_lost_between_contracts_under_threaded() {
     check(&chain, "threaded", PEERS);
 }
 
-/// Whoever is on the way to another version when the service ends is served to
-/// its end.
-#[test]
-fn every_line_is_answered_when_the_service_ends_between_swaps() {
-    for (chain, dispatch) in [
-        ([echo_blocking, upper_blocking], "threaded"),
-        ([echo_blocking, upper_blocking], "poll"),
-        ([echo_evented, upper_evented], "poll"),
-        ([echo_concurrent, upper_concurrent], "poll"),
-        ([echo_concurrent, upper_concurrent], "threaded"),
-    ] {
-        println!("{} under {dispatch}", chain[0].name);
-        let controlled = start(chain[0], dispatch, &BY_LINE);
-        let address = controlled.server.address();
-        let mut peers: Vec<Peer> = (0..50)
-            .map(|number| Peer::connect(address, number))
-            .collect();
-        // Whoever is only in the backlog would be served as well, but moves
-        // nowhere.
-        peers.iter_mut().for_each(Peer::speak);
-        peers.iter_mut().for_each(Peer::listen);
-        let done = AtomicBool::new(false);
-        let (round, _rounds) = mpsc::channel();
-        thread::scope(|scope| {
-            let _flag = Flag(&done);
-            for peers in peers.chunks_mut(25) {
-                let (done, round) = (&done, round.clone());
-                scope.spawn(move || talk(peers, done, &round));
-            }
-            let swapping = scope.spawn(|| {
-                let mut swap = 0;
-                loop {
-                    swap += 1;
-                    match controlled.try_swap(chain[swap % 2].builtin()) {
-                        Ok(_) => {}
-                        Err(why) => return why,
-                    }
-                }
-            });
-            controlled.server.wait_for_log("some versions", |event| {
-                event.message() == "version activated" && event.number("version") == Some(5)
-            });
-            controlled.server.terminate();
-            let why = swapping.join().unwrap();
-            assert!(
-                why.contains("is draining and takes no new version"),
-                "{why}"
-            );
-        });
-        peers.iter_mut().for_each(Peer::conclude);
-        peers.iter_mut().for_each(Peer::leave);
-        let finished = controlled.server.finish();
-        assert_eq!(finished.status.code(), Some(0));
-        // One that found nobody to go to has stayed, and that is all.
-        for alarm in finished.alarms() {
-            assert_eq!(alarm.message(), format!("{STAYS}the service is ending"));
+for_each_pair! {
+    echo without sequential:
+    every_line_is_answered_when_the_service_ends_between_swaps
+}
+/// A connection that is on the way to another version when the service ends is
+/// served to its end.
+fn every_line_is_answered_when_the_service_ends_between_swaps(echo: Guest, dispatch: &str) {
+    let chain = [echo, echo.in_family("upper")];
+    let controlled = start(echo, dispatch, &BY_LINE);
+    let address = controlled.server.address();
+    let mut peers: Vec<Peer> = (0..50)
+        .map(|number| Peer::connect(address, number))
+        .collect();
+    // A peer that is only in the backlog would be served as well, but moves
+    // nowhere.
+    peers.iter_mut().for_each(Peer::speak);
+    peers.iter_mut().for_each(Peer::listen);
+    let done = AtomicBool::new(false);
+    let (round, _rounds) = mpsc::channel();
+    thread::scope(|scope| {
+        let _flag = Flag(&done);
+        for peers in peers.chunks_mut(25) {
+            let (done, round) = (&done, round.clone());
+            scope.spawn(move || talk(peers, done, &round));
         }
-        let last = finished.log.last().unwrap();
-        assert_eq!(
-            (last.number("handled"), last.number("failed")),
-            (Some(50), Some(0))
+        let swapping = scope.spawn(|| {
+            let mut swap = 0;
+            loop {
+                swap += 1;
+                match controlled.try_swap(chain[swap % 2].builtin()) {
+                    Ok(_) => {}
+                    Err(why) => return why,
+                }
+            }
+        });
+        controlled.server.wait_for_version(5);
+        controlled.server.terminate();
+        let why = swapping.join().unwrap();
+        assert!(
+            why.contains("is draining and takes no new version"),
+            "{why}"
         );
+    });
+    peers.iter_mut().for_each(Peer::conclude);
+    peers.iter_mut().for_each(Peer::leave);
+    let finished = controlled.server.finish();
+    assert_eq!(finished.status.code(), Some(0));
+    // One that found nobody to go to has stayed, and that is all.
+    for alarm in finished.alarms() {
+        assert_eq!(alarm.message(), format!("{STAYS}the service is ending"));
     }
+    let last = finished.log.last().unwrap();
+    assert_eq!(
+        (last.number("handled"), last.number("failed")),
+        (Some(50), Some(0))
+    );
 }

@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::{Flag, failed, start};
-use crate::harness::Client;
-use crate::harness::Guest;
-use crate::harness::control::Controlled;
+use super::{Flag, builds, start};
+use crate::chat::WELCOME;
+use crate::harness::control::{Controlled, failed};
 use crate::harness::guests::{chat_concurrent, chat_evented};
+use crate::harness::{Client, Guest};
 
-const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
 const SWAPS: usize = 20;
 /// Members who stay from the first version to the last.
 const RESIDENTS: usize = 6;
@@ -192,27 +191,16 @@ fn check(controlled: &Controlled, components: &[String]) {
         let rest = String::from_utf8(resident.read_to_end()).unwrap();
         rest.lines().for_each(|line| heard.hear(line));
         assert_eq!(heard.joins, visits);
-        // Whoever came has gone, and was told to have.
+        // Everybody who came has gone, and was told to have.
         assert!(heard.members.keys().all(|name| names.contains(name)));
     }
 }
 
-/// Two builds of the same room.
-fn builds(controlled: &Controlled, guest: Guest) -> [String; 2] {
-    [1, 2].map(|number| {
-        let path = controlled.scratch.build(guest, number);
-        path.to_str().unwrap().to_owned()
-    })
-}
-
-#[test]
-fn a_room_goes_on_as_it_was() {
-    for guest in [chat_evented, chat_concurrent] {
-        println!("{}", guest.name);
-        let controlled = start(guest, "poll", &[]);
-        check(&controlled, &builds(&controlled, guest));
-        controlled.server.stop().check_no_alarm();
-    }
+for_each_pair! { chat shared: a_room_goes_on_as_it_was }
+fn a_room_goes_on_as_it_was(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, &[]);
+    check(&controlled, &builds(&controlled, guest));
+    controlled.server.stop().check_no_alarm();
 }
 
 #[test]

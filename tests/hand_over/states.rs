@@ -1,11 +1,10 @@
 //! What a version has read and not answered is known to the next one.
 
-use super::{PARTNERS, partners, start};
+use super::start;
 use crate::harness::control::Controlled;
-use crate::harness::guests::{pairs, time_blocking, time_concurrent, time_evented};
+use crate::harness::guests::{time_blocking, time_concurrent, time_evented};
+use crate::harness::pairs::guests_under;
 use crate::harness::{Client, Guest, ctime};
-
-const TIME: [Guest; 3] = [time_blocking, time_evented, time_concurrent];
 
 /// One peer that types in pieces, while versions change between them.
 struct Typing {
@@ -17,7 +16,6 @@ struct Typing {
 impl Typing {
     #[track_caller]
     fn start(guest: Guest, dispatch: &str, mode: &str) -> Typing {
-        println!("{mode}: {} under {dispatch}", guest.name);
         let controlled = start(guest, dispatch, &["--env", mode]);
         let client = controlled.server.connect();
         Typing {
@@ -68,53 +66,49 @@ impl Typing {
     }
 }
 
-#[test]
-fn a_half_read_line_is_answered_wholly_by_the_new_version() {
-    for (echo, upper, dispatch) in partners() {
-        let mut typing = Typing::start(echo, dispatch, "MODE=line");
-        typing.half("half a");
-        typing.swap(upper);
-        typing.whole(" line\nand ").expect("HALF A LINE\n");
-        typing.swap(echo);
-        typing.whole("back\nlast").expect("and back\n");
-        typing.swap(upper);
-        // What is left at the end of file is an answer too.
-        typing.client.finish_sending();
-        typing.client.expect("LAST");
-        typing.client.expect_eof();
-    }
+for_each_pair! { echo: a_half_read_line_is_answered_wholly_by_the_new_version }
+fn a_half_read_line_is_answered_wholly_by_the_new_version(echo: Guest, dispatch: &str) {
+    let upper = echo.in_family("upper");
+    let mut typing = Typing::start(echo, dispatch, "MODE=line");
+    typing.half("half a");
+    typing.swap(upper);
+    typing.whole(" line\nand ").expect("HALF A LINE\n");
+    typing.swap(echo);
+    typing.whole("back\nlast").expect("and back\n");
+    typing.swap(upper);
+    // What is left at the end of file is an answer too.
+    typing.client.finish_sending();
+    typing.client.expect("LAST");
+    typing.client.expect_eof();
 }
 
-#[test]
-fn a_half_read_line_is_answered_under_another_contract() {
-    for (_, first) in PARTNERS {
-        for (echo, _) in PARTNERS {
-            for (_, last) in PARTNERS {
-                let mut typing = Typing::start(first, "poll", "MODE=line");
-                typing.half("one ");
-                typing.swap(echo);
-                typing.half("line ");
-                // The last one may be the first.
-                typing.swap(last);
-                typing.whole("in three\n").expect("ONE LINE IN THREE\n");
-                typing.end();
-            }
+for_each_pair! { upper under poll: a_half_read_line_is_answered_under_another_contract }
+fn a_half_read_line_is_answered_under_another_contract(first: Guest, dispatch: &str) {
+    for echo in guests_under("echo", dispatch) {
+        for last in guests_under("upper", dispatch) {
+            println!("by {} to {}", echo.name, last.name);
+            let mut typing = Typing::start(first, dispatch, "MODE=line");
+            typing.half("one ");
+            typing.swap(echo);
+            typing.half("line ");
+            // The last one may be the first.
+            typing.swap(last);
+            typing.whole("in three\n").expect("ONE LINE IN THREE\n");
+            typing.end();
         }
     }
 }
 
-#[test]
-fn a_half_sent_request_has_its_answer_from_the_new_version() {
-    for (guest, dispatch) in pairs(&TIME) {
-        let mut typing = Typing::start(guest, dispatch, "MODE=terminator");
-        let now = ctime::now();
-        for (number, part) in (1..).zip(["GET / HTTP/1.0", "\r\n", "\r"]) {
-            typing.half(part);
-            typing.swap_build(guest, number);
-        }
-        ctime::check(&typing.whole("\nignored").read_to_end(), now);
-        typing.end();
+for_each_pair! { time: a_half_sent_request_has_its_answer_from_the_new_version }
+fn a_half_sent_request_has_its_answer_from_the_new_version(guest: Guest, dispatch: &str) {
+    let mut typing = Typing::start(guest, dispatch, "MODE=terminator");
+    let now = ctime::now();
+    for (number, part) in (1..).zip(["GET / HTTP/1.0", "\r\n", "\r"]) {
+        typing.half(part);
+        typing.swap_build(guest, number);
     }
+    ctime::check(&typing.whole("\nignored").read_to_end(), now);
+    typing.end();
 }
 
 #[test]
@@ -133,41 +127,38 @@ fn a_half_sent_request_has_its_answer_under_another_contract() {
     typing.end();
 }
 
-#[test]
-fn a_torn_line_ending_is_one_for_the_new_version() {
-    for (guest, dispatch) in pairs(&TIME) {
-        let mut typing = Typing::start(guest, dispatch, "MODE=line");
-        let now = ctime::now();
-        typing.half("torn\r");
-        typing.swap_build(guest, 1);
-        ctime::check(&typing.whole("\n").read_exact(ctime::LENGTH), now);
-        // It was answered, and is not half of anything any more.
-        typing.swap_build(guest, 2);
-        typing.half("\n");
-        ctime::check(&typing.whole("\r\n").read_exact(ctime::LENGTH), now);
-        typing.end();
-    }
+for_each_pair! { time: a_torn_line_ending_is_one_for_the_new_version }
+fn a_torn_line_ending_is_one_for_the_new_version(guest: Guest, dispatch: &str) {
+    let mut typing = Typing::start(guest, dispatch, "MODE=line");
+    let now = ctime::now();
+    typing.half("torn\r");
+    typing.swap_build(guest, 1);
+    ctime::check(&typing.whole("\n").read_exact(ctime::LENGTH), now);
+    // It was answered, and is not half of anything any more.
+    typing.swap_build(guest, 2);
+    typing.half("\n");
+    ctime::check(&typing.whole("\r\n").read_exact(ctime::LENGTH), now);
+    typing.end();
 }
 
-#[test]
-fn a_rollback_hands_the_connections_back() {
-    for (echo, upper, dispatch) in partners() {
-        let mut typing = Typing::start(echo, dispatch, "MODE=line");
-        typing.swap(upper);
-        typing.whole("there and\n").expect("THERE AND\n");
-        typing.half("back ");
-        let outcome = typing.controlled.command(["rollback", "echo"]);
-        let printed = outcome.printed();
-        assert!(
-            printed[0].starts_with("echo is at version 3, "),
-            "{printed:?}"
-        );
-        assert!(
-            printed[0].ends_with("open connections are handed over"),
-            "{printed:?}"
-        );
-        typing.controlled.wait_for_settled(1);
-        typing.whole("again\n").expect("back again\n");
-        typing.end();
-    }
+for_each_pair! { echo: a_rollback_hands_the_connections_back }
+fn a_rollback_hands_the_connections_back(echo: Guest, dispatch: &str) {
+    let upper = echo.in_family("upper");
+    let mut typing = Typing::start(echo, dispatch, "MODE=line");
+    typing.swap(upper);
+    typing.whole("there and\n").expect("THERE AND\n");
+    typing.half("back ");
+    let outcome = typing.controlled.command(["rollback", "echo"]);
+    let printed = outcome.printed();
+    assert!(
+        printed[0].starts_with("echo is at version 3, "),
+        "{printed:?}"
+    );
+    assert!(
+        printed[0].ends_with("open connections are handed over"),
+        "{printed:?}"
+    );
+    typing.controlled.wait_for_settled(1);
+    typing.whole("again\n").expect("back again\n");
+    typing.end();
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::noise::Noise;
-use super::{Flag, failed, start};
-use crate::harness::control::Controlled;
-use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented, pairs};
+use super::{Flag, builds, start};
+use crate::harness::control::{Controlled, failed};
+use crate::harness::guests::{echo_blocking, echo_concurrent, echo_evented};
+use crate::harness::pairs::guests_under;
 use crate::harness::{Client, Guest, noise};
 
-const ECHO: [Guest; 3] = [echo_blocking, echo_evented, echo_concurrent];
 const STREAMS: usize = 4;
 const SWAPS: usize = 30;
 
@@ -56,22 +56,12 @@ fn check(controlled: Controlled, components: &[String], streams: usize) {
     controlled.server.stop().check_no_alarm();
 }
 
-fn builds(controlled: &Controlled, guest: Guest) -> [String; 2] {
-    [1, 2].map(|number| {
-        let path = controlled.scratch.build(guest, number);
-        path.to_str().unwrap().to_owned()
-    })
-}
-
-#[test]
-fn every_byte_of_a_stream_comes_back_in_its_place() {
-    for (guest, dispatch) in pairs(&ECHO) {
-        println!("{} under {dispatch}", guest.name);
-        let controlled = start(guest, dispatch, &[]);
-        let streams = if dispatch == "sequential" { 1 } else { STREAMS };
-        let components = builds(&controlled, guest);
-        check(controlled, &components, streams);
-    }
+for_each_pair! { echo: every_byte_of_a_stream_comes_back_in_its_place }
+fn every_byte_of_a_stream_comes_back_in_its_place(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, &[]);
+    let streams = if dispatch == "sequential" { 1 } else { STREAMS };
+    let components = builds(&controlled, guest);
+    check(controlled, &components, streams);
 }
 
 #[test]
@@ -81,96 +71,89 @@ fn every_byte_of_a_stream_comes_back_through_every_contract() {
     check(controlled, &chain, STREAMS);
 }
 
+for_each_pair! { echo: what_a_peer_has_not_read_goes_along }
 /// Output that the kernel does not take goes along: in the host's hands under
 /// 0.2, in the guest's state under 0.3.
-#[test]
-fn what_a_peer_has_not_read_goes_along() {
+fn what_a_peer_has_not_read_goes_along(guest: Guest, dispatch: &str) {
     let bytes = noise(32 << 20);
-    for (guest, dispatch) in pairs(&ECHO) {
-        println!("{} under {dispatch}", guest.name);
-        let controlled = start(guest, dispatch, &[]);
-        let mut reader = Client::connect_narrow(controlled.server.address());
-        let sent = reader.send_until_stuck(&bytes);
-        assert!(sent < bytes.len());
-        let builds = builds(&controlled, guest);
-        for swap in 0..4 {
-            controlled.swap_at_once(&builds[swap % 2]);
-            // It has left the version before in the middle of a write.
-            controlled.wait_for_settled(1);
-        }
-        // What it sends from now on comes behind.
-        let mut writer = reader.another();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                writer.send(&bytes[sent..]);
-                writer.finish_sending();
-            });
-            assert!(reader.read_to_end() == bytes, "not the same bytes");
+    let controlled = start(guest, dispatch, &[]);
+    let mut reader = Client::connect_narrow(controlled.server.address());
+    let sent = reader.send_until_stuck(&bytes);
+    assert!(sent < bytes.len());
+    let builds = builds(&controlled, guest);
+    for swap in 0..4 {
+        controlled.swap_at_once(&builds[swap % 2]);
+        // It has left the version before in the middle of a write.
+        controlled.wait_for_settled(1);
+    }
+    // What it sends from now on comes behind.
+    let mut writer = reader.another();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            writer.send(&bytes[sent..]);
+            writer.finish_sending();
         });
-        let status = controlled.wait_for_settled(0);
-        assert_eq!(status["hand-overs"]["handed-over"], 4);
-        assert_eq!(failed(&status), 0, "{status:#}");
-        controlled.server.stop().check_no_alarm();
-    }
+        assert!(reader.read_to_end() == bytes, "not the same bytes");
+    });
+    let status = controlled.wait_for_settled(0);
+    assert_eq!(status["hand-overs"]["handed-over"], 4);
+    assert_eq!(failed(&status), 0, "{status:#}");
+    controlled.server.stop().check_no_alarm();
 }
 
-/// Whoever has sent all and reads slowly is served on, though nothing will come
-/// of it any more.
-#[test]
-fn a_peer_that_has_finished_sending_gets_the_rest() {
+for_each_pair! { echo: a_peer_that_has_finished_sending_gets_the_rest }
+/// A peer that has sent all and reads slowly is served on, though nothing will come
+/// from it any more.
+fn a_peer_that_has_finished_sending_gets_the_rest(guest: Guest, dispatch: &str) {
     let bytes = noise(32 << 20);
-    for (guest, dispatch) in pairs(&ECHO) {
-        println!("{} under {dispatch}", guest.name);
-        let controlled = start(guest, dispatch, &[]);
-        let mut client = Client::connect_narrow(controlled.server.address());
-        let sent = client.send_until_stuck(&bytes);
-        client.finish_sending();
-        for build in builds(&controlled, guest) {
-            controlled.swap_at_once(&build);
-            controlled.wait_for_settled(1);
-        }
-        assert!(client.read_to_end() == bytes[..sent], "not the same bytes");
-        let status = controlled.wait_for_settled(0);
-        assert_eq!(status["hand-overs"]["handed-over"], 2);
-        controlled.server.stop().check_no_alarm();
+    let controlled = start(guest, dispatch, &[]);
+    let mut client = Client::connect_narrow(controlled.server.address());
+    let sent = client.send_until_stuck(&bytes);
+    client.finish_sending();
+    for build in builds(&controlled, guest) {
+        controlled.swap_at_once(&build);
+        controlled.wait_for_settled(1);
     }
+    assert!(client.read_to_end() == bytes[..sent], "not the same bytes");
+    let status = controlled.wait_for_settled(0);
+    assert_eq!(status["hand-overs"]["handed-over"], 2);
+    controlled.server.stop().check_no_alarm();
 }
 
+for_each_pair! {
+    echo without sequential:
+    what_the_host_has_still_to_send_goes_out_under_every_contract
+}
 /// What the host has taken and the kernel has not is sent on, though the new
 /// version knows nothing of it: its handler has read all there is, and only waits.
-#[test]
-fn what_the_host_has_still_to_send_goes_out_under_every_contract() {
-    for (old, dispatch) in pairs(&ECHO) {
-        for new in ECHO {
-            if dispatch == "sequential" || !new.dispatches().contains(&dispatch) {
-                continue;
-            }
-            println!("{} and {} under {dispatch}", old.name, new.name);
-            let controlled = start(old, dispatch, &[]);
-            let mut client = Client::connect_narrow(controlled.server.address());
-            let bytes = noise(64 << 20);
-            let mut sent = 0;
-            // A little at a time, so that the handler reads all of it.
-            while !is_backed_up(&controlled, sent) {
-                client.send(&bytes[sent..sent + STEP]);
-                sent += STEP;
-                controlled.wait_for_bytes_in(sent);
-            }
-            let next = if new == old {
-                controlled.scratch.build(new, 7)
-            } else {
-                new.path()
-            };
-            controlled.swap_at_once(next.to_str().unwrap());
-            controlled.wait_for_settled(1);
-            assert!(
-                client.read_exact(sent) == bytes[..sent],
-                "not the same bytes"
-            );
-            client.check_echo("and then");
-            client.finish_sending();
-            client.expect_eof();
+// From: 57e4f7c, a review of hand-over.
+fn what_the_host_has_still_to_send_goes_out_under_every_contract(old: Guest, dispatch: &str) {
+    for new in guests_under("echo", dispatch) {
+        println!("to {}", new.name);
+        let controlled = start(old, dispatch, &[]);
+        let mut client = Client::connect_narrow(controlled.server.address());
+        let bytes = noise(64 << 20);
+        let mut sent = 0;
+        // A little at a time, so that the handler reads all of it.
+        while !is_backed_up(&controlled, sent) {
+            client.send(&bytes[sent..sent + STEP]);
+            sent += STEP;
+            controlled.wait_for_bytes_in(sent);
         }
+        let next = if new == old {
+            controlled.scratch.build(new, 7)
+        } else {
+            new.path()
+        };
+        controlled.swap_at_once(next.to_str().unwrap());
+        controlled.wait_for_settled(1);
+        assert!(
+            client.read_exact(sent) == bytes[..sent],
+            "not the same bytes"
+        );
+        client.check_echo("and then");
+        client.finish_sending();
+        client.expect_eof();
     }
 }
 

@@ -62,13 +62,7 @@ pub(crate) fn text_component(scratch: &Scratch, name: &str, text: &str) -> PathB
 pub(crate) mod append {
     /// A core module, instantiated so many times.
     pub(crate) fn module(base: &[u8], module: &[u8], times: u8) -> Vec<u8> {
-        let index = number(count(base, CORE_MODULE));
-        let mut instances = vec![times];
-        for _ in 0..times {
-            instances.push(0);
-            instances.extend(&index);
-            instances.push(0);
-        }
+        let instances = instances(count(base, CORE_MODULE), times);
         let mut bytes = [base, &section(CORE_MODULE, module)].concat();
         if times > 0 {
             bytes.extend(section(CORE_INSTANCES, &instances));
@@ -78,13 +72,7 @@ pub(crate) mod append {
 
     /// A component, instantiated so many times.
     pub(crate) fn component(base: &[u8], component: &str, times: u8) -> Vec<u8> {
-        let index = number(count(base, COMPONENT));
-        let mut instances = vec![times];
-        for _ in 0..times {
-            instances.push(0);
-            instances.extend(&index);
-            instances.push(0);
-        }
+        let instances = instances(count(base, COMPONENT), times);
         let component = wat::parse_str(component).unwrap();
         [
             base,
@@ -106,6 +94,13 @@ pub(crate) mod append {
     const CORE_INSTANCES: u8 = 2;
     const COMPONENT: u8 = 4;
     const INSTANCES: u8 = 5;
+
+    /// The content of a section that instantiates one item so many times, without
+    /// arguments.
+    fn instances(index: usize, times: u8) -> Vec<u8> {
+        let instance = [&[0], &*number(index), &[0]].concat();
+        [vec![times], instance.repeat(times.into())].concat()
+    }
 
     /// How many sections of a kind there are, each with one item.
     fn count(component: &[u8], kind: u8) -> usize {

@@ -170,6 +170,20 @@ impl Controlled {
     }
 }
 
+/// How many connections have failed, for whatever reason.
+pub(crate) fn failed(status: &Value) -> u64 {
+    let reasons = status["failed"].as_object().unwrap().values();
+    reasons.map(|count| count.as_u64().unwrap()).sum()
+}
+
+/// How many connections each version has, oldest first.
+pub(crate) fn open(status: &Value) -> Vec<u64> {
+    let versions = status["versions"].as_array().unwrap().iter();
+    versions
+        .map(|it| it["connections"].as_u64().unwrap())
+        .collect()
+}
+
 /// The one line of a command that was refused with status 1.
 #[track_caller]
 pub(crate) fn refusal(outcome: &Outcome) -> String {

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::pairs::ROWS;
+
 /// A component of `guests/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Guest {
@@ -19,6 +21,9 @@ macro_rules! constants {
             #[allow(non_upper_case_globals, reason = "the name is the file's")]
             pub(crate) const $name: Guest = Guest { name: stringify!($name) };
         )*
+
+        /// The names of all guests. This list does not count as a use of them.
+        pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }
 
@@ -46,27 +51,19 @@ impl Guest {
         self.name.rsplit('_').next().unwrap()
     }
 
-    /// The dispatches that its contract can run under.
-    pub(crate) fn dispatches(self) -> &'static [&'static str] {
-        match self.contract() {
-            "evented" => &["poll"],
-            _ => &["sequential", "threaded", "poll"],
+    /// The guest of another family with the same contract.
+    #[track_caller]
+    pub(crate) fn in_family(self, family: &str) -> Guest {
+        let name = format!("{family}_{}", self.contract());
+        match NAMES.iter().copied().find(|it| *it == name) {
+            Some(name) => Guest { name },
+            None => panic!("there is no guest {name}"),
         }
     }
 
     /// Whether one instance serves all connections under `dispatch`.
     pub(crate) fn shares_instance(self, dispatch: &str) -> bool {
-        dispatch == "poll" && self.contract() != "blocking"
+        ROWS.iter()
+            .any(|row| row.guest == self.name && row.dispatch == dispatch && row.shared)
     }
-}
-
-/// Every guest of a list with every dispatch that it can run under.
-pub(crate) fn pairs(guests: &[Guest]) -> impl Iterator<Item = (Guest, &'static str)> {
-    let pairs = |&guest: &Guest| {
-        guest
-            .dispatches()
-            .iter()
-            .map(move |&dispatch| (guest, dispatch))
-    };
-    guests.iter().flat_map(pairs)
 }

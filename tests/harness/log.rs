@@ -1,13 +1,16 @@
 //! The lines that a process prints, as they come.
 
 use std::fmt::Debug;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value;
 
 use super::PATIENCE;
+
+/// As much as a pipe holds.
+const BLOCK: usize = 64 << 10;
 
 /// One output of a process. Clones see the same lines.
 #[derive(Clone)]
@@ -26,7 +29,9 @@ struct State {
 }
 
 impl Log {
-    /// Collects the lines of `output` on a thread of its own.
+    /// Collects the lines of `output` on a thread of its own. It reads as much as is
+    /// there, and not line by line, because a server drops lines of guests if they
+    /// are read too slowly.
     pub(crate) fn collect(output: impl Read + Send + 'static) -> Log {
         let log = Log(Arc::new(Shared {
             state: Mutex::default(),
@@ -34,21 +39,33 @@ impl Log {
         }));
         let shared = Arc::clone(&log.0);
         std::thread::spawn(move || {
-            let mut output = BufReader::new(output);
-            let mut line = Vec::new();
-            while output
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|count| count > 0)
-            {
-                let text = String::from_utf8_lossy(&line);
-                shared.update(|state| {
-                    state
-                        .lines
-                        .push(text.trim_end_matches(['\r', '\n']).to_owned());
-                });
-                line.clear();
+            let mut output = BufReader::with_capacity(BLOCK, output);
+            let mut unfinished = Vec::new();
+            loop {
+                let block = match output.fill_buf() {
+                    Ok([]) => break,
+                    Ok(block) => block,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(_) => break,
+                };
+                let length = block.len();
+                let mut lines = Vec::new();
+                for piece in block.split_inclusive(|&byte| byte == b'\n') {
+                    unfinished.extend_from_slice(piece);
+                    if piece.ends_with(b"\n") {
+                        lines.push(line(&unfinished));
+                        unfinished.clear();
+                    }
+                }
+                output.consume(length);
+                shared.update(|state| state.lines.append(&mut lines));
             }
-            shared.update(|state| state.ended = true);
+            shared.update(|state| {
+                if !unfinished.is_empty() {
+                    state.lines.push(line(&unfinished));
+                }
+                state.ended = true;
+            });
         });
         log
     }
@@ -117,6 +134,12 @@ impl Log {
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// A line without its end.
+fn line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_end_matches(['\r', '\n']).to_owned()
 }
 
 impl Shared {

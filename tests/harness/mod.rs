@@ -1,13 +1,16 @@
 //! What the tests share: the server as a process, its log, its clients, and the
-//! guests there are.
+//! guests there are, with the dispatches that they run under.
 
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod components;
 pub(crate) mod control;
 pub(crate) mod ctime;
+#[macro_use]
 pub(crate) mod guests;
 pub(crate) mod log;
+#[macro_use]
+pub(crate) mod pairs;
 pub(crate) mod process;
 pub(crate) mod python;
 pub(crate) mod scratch;
@@ -32,12 +35,14 @@ pub(crate) fn text(bytes: impl AsRef<[u8]>) -> String {
 /// `count` bytes that repeat only after a long while, so that a lost, doubled or
 /// moved piece is seen.
 pub(crate) fn noise(count: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(count.next_multiple_of(8));
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let words = std::iter::repeat_with(|| {
+    while bytes.len() < count {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(count).collect()
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
 }

@@ -1,7 +1,8 @@
 //! A child process whose output is collected, and which does not outlive the
 //! test.
 
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::io;
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -33,19 +34,43 @@ impl Process {
         (process, typing)
     }
 
+    /// Starts `command`, and returns its standard error, which nobody reads yet.
+    #[track_caller]
+    pub(crate) fn start_unheard(command: &mut Command) -> (Process, ChildStderr) {
+        let mut child = Process::child(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+        let stderr = child.stderr.take().unwrap();
+        (Process::collect(child), stderr)
+    }
+
+    /// Starts `command` with a standard output whose reader has gone.
+    #[track_caller]
+    pub(crate) fn start_unread(command: &mut Command) -> Process {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        Process::collect(Process::child(command.stdin(Stdio::null()).stdout(writer)))
+    }
+
     #[track_caller]
     fn spawn(command: &mut Command) -> Process {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = match command.spawn() {
+        Process::collect(Process::child(command.stdout(Stdio::piped())))
+    }
+
+    #[track_caller]
+    fn child(command: &mut Command) -> Child {
+        match command.stderr(Stdio::piped()).spawn() {
             Ok(child) => child,
             Err(error) => panic!("{command:?}: {error}"),
-        };
-        let stdout = Log::collect(child.stdout.take().unwrap());
-        let stderr = Log::collect(child.stderr.take().unwrap());
+        }
+    }
+
+    /// Collects the outputs that are pipes. Another one counts as ended.
+    fn collect(mut child: Child) -> Process {
+        let stdout = child.stdout.take().map(Log::collect);
+        let stderr = child.stderr.take().map(Log::collect);
         Process {
             child,
-            stdout,
-            stderr,
+            stdout: stdout.unwrap_or_else(|| Log::collect(io::empty())),
+            stderr: stderr.unwrap_or_else(|| Log::collect(io::empty())),
         }
     }
 

@@ -12,6 +12,9 @@ use super::guests::Guest;
 use super::log::Event;
 use super::process::Process;
 
+/// The compiled components of this run and of earlier ones.
+pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+
 /// How to start a server.
 pub(crate) struct Serve {
     command: Command,
@@ -51,6 +54,13 @@ impl Serve {
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Serve {
         self.command.args(args);
         self
+    }
+
+    /// Takes the compiled component from a cache that the tests share. Compiling is
+    /// most of the time of a short test. Tests that compile themselves are in
+    /// `clients`, `swap` and `transport`.
+    pub(crate) fn compiled_once(self) -> Serve {
+        self.args(["--cache", CACHE])
     }
 
     /// An environment variable of the guest: `NAME=VALUE`.
@@ -94,6 +104,15 @@ fn listeners(url: &str) -> usize {
     }
     let found: BTreeSet<_> = ("localhost", 0).to_socket_addrs().unwrap().collect();
     found.len()
+}
+
+/// The address of a server that was not started by [`Serve`].
+#[track_caller]
+pub(crate) fn ready_address(process: &Process) -> SocketAddr {
+    let ready = process
+        .stdout
+        .wait_until("the ready line", |lines| lines.first().cloned());
+    address(&ready)
 }
 
 /// The address in a ready line.
@@ -143,15 +162,27 @@ impl Server {
         })
     }
 
+    /// Waits until this version has become the current one.
+    #[track_caller]
+    pub(crate) fn wait_for_version(&self, number: u64) -> Event {
+        self.wait_for_log(&format!("version {number}"), |event| {
+            event.message() == "version activated" && event.number("version") == Some(number)
+        })
+    }
+
     /// Waits until so many connections have been closed, and their permits are
     /// back.
     #[track_caller]
     pub(crate) fn wait_for_closed(&self, count: usize) {
+        let (mut seen, mut closed) = (0, 0);
         self.process
             .stderr
             .wait_until("closed connections", |lines| {
-                let closed = |line: &&String| line.contains(r#""message":"connection closed""#);
-                (lines.iter().filter(closed).count() >= count).then_some(())
+                let new = lines[seen..].iter();
+                let is_closed = |line: &&String| line.contains(r#""message":"connection closed""#);
+                closed += new.filter(is_closed).count();
+                seen = lines.len();
+                (closed >= count).then_some(())
             });
     }
 
@@ -209,6 +240,14 @@ impl Finished {
     pub(crate) fn check_no_alarm(&self) {
         let alarms = self.alarms();
         assert!(alarms.is_empty(), "{alarms:#?}");
+    }
+
+    /// Where in the log the line about a connection with this message is.
+    #[track_caller]
+    pub(crate) fn place(&self, connection: u64, message: &str) -> usize {
+        let said =
+            |event: &Event| event.connection() == Some(connection) && event.message() == message;
+        self.log.iter().position(said).unwrap()
     }
 
     /// What guests have printed, line by line.
