@@ -68,16 +68,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Makes a connection from a connected, non-blocking socket, and numbers it.
+    /// Makes a connection of `service` from a connected, non-blocking socket, numbers it
+    /// and logs it.
     pub(crate) fn new(
+        service: &str,
         socket: OwnedFd,
         peer: Peer,
         permit: Permit,
         traffic: Arc<Traffic>,
     ) -> Arc<Self> {
+        let parts = Parts::new(socket, peer, permit, traffic);
+        tracing::debug!(service, connection = parts.id, %peer, "connection opened");
         Arc::new(Self {
             session: Session::default(),
-            parts: Parts::new(socket, peer, permit, traffic),
+            parts,
         })
     }
 
@@ -216,7 +220,7 @@ pub(crate) mod tests {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let address = Peer::Ip(([127, 0, 0, 1], 1).into());
         let socket = OwnedFd::from(socket);
-        let connection = Connection::new(socket, address, permit.into(), Arc::default());
+        let connection = Connection::new("test", socket, address, permit.into(), Arc::default());
         (connection, peer)
     }
 }

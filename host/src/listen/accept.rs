@@ -167,9 +167,7 @@ impl Accepting {
         permit: OwnedSemaphorePermit,
     ) -> Arc<Connection> {
         let traffic = Arc::clone(&self.traffic);
-        let connection = Connection::new(socket, peer, permit.into(), traffic);
-        tracing::debug!(service = &*self.service, connection = connection.id(), %peer, "connection opened");
-        connection
+        Connection::new(&self.service, socket, peer, permit.into(), traffic)
     }
 }
 

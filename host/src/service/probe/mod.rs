@@ -154,7 +154,13 @@ async fn connect(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result
         .await
         .map_err(io::Error::other)?;
     // Its bytes do not count in the service's totals.
-    let connection = Connection::new(accepted, Peer::Ip(peer), permit.into(), Arc::default());
+    let connection = Connection::new(
+        &versions.service,
+        accepted,
+        Peer::Ip(peer),
+        permit.into(),
+        Arc::default(),
+    );
     // This version has not ended, so it takes the connection.
     let _ = dispatch::give(versions, version, connection, &mut None);
     Ok(client)
