@@ -89,7 +89,7 @@ impl fmt::Display for Failure {
         let (Self::Usage(error) | Self::Failed(error)) = self;
         let mut said = error.to_string();
         for cause in error.chain().skip(1) {
-            // Most errors of this crate have their causes in their text.
+            // Errors of this crate have their causes in their own text.
             let cause = cause.to_string();
             if !said.contains(&cause) {
                 said = format!("{said}: {cause}");

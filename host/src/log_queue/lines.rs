@@ -376,5 +376,7 @@ mod tests {
         assert_eq!(lines.dropped("a"), 2);
         assert_eq!(lines.dropped("b"), 1);
         assert_eq!(lines.dropped("c"), 0);
+        // The process of the tests has no queue.
+        assert_eq!(crate::log_queue::dropped("a"), 0);
     }
 }
