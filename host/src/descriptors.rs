@@ -78,7 +78,7 @@ pub(crate) fn permits(service: &str, asked: u32, opens: bool) -> u32 {
 }
 
 /// Returns how many descriptors each of `instances` may open by itself.
-pub(crate) fn own(instances: u32) -> usize {
+pub(crate) fn own_per_instance(instances: u32) -> usize {
     usize::try_from(Descriptors::now().own(instances)).unwrap_or(usize::MAX)
 }
 

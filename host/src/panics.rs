@@ -59,7 +59,7 @@ pub(crate) fn poll<F: Future>(
 
 /// Takes the hook's note about the panic that this thread has just caught. `None`
 /// if the hook is not installed.
-pub(crate) fn last() -> Option<String> {
+pub(crate) fn take_last() -> Option<String> {
     LAST.take()
 }
 

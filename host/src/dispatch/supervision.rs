@@ -40,7 +40,7 @@ pub(super) async fn run(
         let Err(thrown) = ended.and(dropped) else {
             break;
         };
-        let said = panics::last().unwrap_or_else(|| panics::message(&*thrown).to_owned());
+        let said = panics::take_last().unwrap_or_else(|| panics::message(&*thrown).to_owned());
         tracing::error!(
             service = &*versions.service,
             version = version.number.get(),

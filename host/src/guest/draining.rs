@@ -88,7 +88,7 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
     }
 
     fn draining(&mut self, connection: ConnectionId) -> Result<Resource<DynPollable>> {
-        let found = self.roster.find(connection);
+        let found = self.connections.find(connection);
         if let Some((connection, asked)) = &found
             && let Some(connection) = connection.upgrade()
         {
@@ -123,7 +123,7 @@ impl p3::sockserve::handler::concurrent_draining::Host for State {
 
 impl p3::sockserve::handler::concurrent_draining::HostWithStore<State> for Draining {
     async fn draining(store: &Accessor<State, Self>, connection: ConnectionId) -> Result<()> {
-        match store.with(|mut access| access.get().roster.find(connection)) {
+        match store.with(|mut access| access.get().connections.find(connection)) {
             Some((connection, asked)) => {
                 Connection::wait_until_told_if_open(connection, asked).await
             }

@@ -58,11 +58,11 @@ pub(crate) enum Failure {
     /// The handler gave the connection up, no other version took it, and the
     /// handler then refused it.
     #[error("nobody took the connection over, and its own version refused it: {}", one_line(.0))]
-    Refused(String),
+    RefusedBack(String),
     /// The handler gave the connection up, no other version took it, and the
     /// handler had ended.
     #[error("nobody took the connection over, and its own version has ended")]
-    Homeless,
+    NotTakenOver,
     /// The service or the version is ending, and closes its connections now.
     #[error("closed, because the service or its version is ending")]
     Aborted,
@@ -82,7 +82,7 @@ impl HostPanic {
     /// Describes a panic: by the note of the panic hook, or else by the thrown
     /// value.
     pub(crate) fn new(thrown: &(dyn Any + Send)) -> Self {
-        Self(panics::last().unwrap_or_else(|| panics::message(thrown).to_owned()))
+        Self(panics::take_last().unwrap_or_else(|| panics::message(thrown).to_owned()))
     }
 
     /// Describes a panic that another task has caught.
@@ -105,12 +105,12 @@ impl Failure {
             | Self::Trap(_)
             | Self::Deadline(_)
             | Self::Memory(_)
-            | Self::Refused(_) => Fault::Guest,
+            | Self::RefusedBack(_) => Fault::Guest,
             Self::Peer(_) => Fault::Peer,
             Self::Instantiate(_)
             | Self::Panic(_)
             | Self::Host(_)
-            | Self::Homeless
+            | Self::NotTakenOver
             | Self::Aborted => Fault::Host,
         }
     }

@@ -7,6 +7,7 @@ use crate::component::cache::CompileCache;
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
 use crate::guest::clock::{GuestClock, TimeOfDay};
+use crate::guest::connection_table::ConnectionTable;
 use crate::guest::engine::{Built, VersionToken, build};
 use crate::guest::exports::{Blocking, Concurrent, Evented, Exports, ExportsPre};
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
@@ -14,7 +15,6 @@ use crate::guest::grants::{Files, Grants};
 use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
 use crate::guest::handler_error::HandlerError;
 use crate::guest::imports::{Lack, lacks, linker};
-use crate::guest::roster::Roster;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
@@ -200,7 +200,7 @@ impl Handler {
 
     /// Whether each connection has an instance of its own that may open files or
     /// sockets.
-    pub(crate) fn opens_for_each_connection(&self) -> bool {
+    pub(crate) fn instances_may_open(&self) -> bool {
         self.grants.may_open() && !self.shares_instance()
     }
 
@@ -209,11 +209,11 @@ impl Handler {
     }
 
     /// Makes an empty store. The instance's output is logged under `scope`.
-    /// `roster` has the connections that the instance serves.
+    /// `connection_table` has the connections that the instance serves.
     pub(crate) fn store(
         &self,
         scope: Scope,
-        roster: Roster,
+        connection_table: ConnectionTable,
     ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
         self.grants.apply(&mut wasi);
@@ -225,15 +225,15 @@ impl Handler {
         } else {
             1
         };
-        let max_resources = if self.opens_for_each_connection() {
+        let max_resources = if self.instances_may_open() {
             // Each resource may be a file or a socket.
             self.own_resources
         } else {
             self.own_resources + RESOURCES_PER_CONNECTION * connections
         };
-        let moved = roster.moved();
+        let moved = connection_table.moved();
         let memory = MemoryLimit::new(self.options.limits.max_memory_bytes, self.table_elements);
-        let mut state = State::new(wasi.build(), memory, max_resources, roster);
+        let mut state = State::new(wasi.build(), memory, max_resources, connection_table);
         self.files.give_to(&mut state);
         let mut store = Store::new(&self.engine, state);
         store.set_hostcall_fuel(HOSTCALL_BYTES + HOSTCALL_BYTES_PER_CONNECTION * connections);
@@ -251,7 +251,7 @@ impl Handler {
     /// cannot start is refused before it costs a connection.
     pub(crate) async fn try_instantiate(&self, scope: Scope) -> Result<(), HandlerError> {
         let trial = async {
-            let (mut store, clock) = self.store(scope, Roster::empty())?;
+            let (mut store, clock) = self.store(scope, ConnectionTable::empty())?;
             match self.contract {
                 Contract::Blocking => drop(self.instantiate::<Blocking>(&mut store, &clock).await?),
                 Contract::Evented => drop(self.instantiate::<Evented>(&mut store, &clock).await?),
@@ -321,7 +321,7 @@ fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
     } else {
         options.limits.max_connections
     };
-    descriptors::own(instances).min(RESOURCES_PER_INSTANCE)
+    descriptors::own_per_instance(instances).min(RESOURCES_PER_INSTANCE)
 }
 
 /// Refuses a component with an import that the host does not provide. The error

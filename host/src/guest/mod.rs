@@ -11,7 +11,7 @@
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that give a connection up and accept it |
 //! | `draining` | how a guest learns that it is to give connections up |
-//! | `roster` | the connections of an instance |
+//! | `connection_table` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
 //! | `stdio` | a guest's output, in the log |
@@ -19,6 +19,7 @@
 
 pub(crate) mod clock;
 mod code;
+pub(crate) mod connection_table;
 pub(crate) mod deadline;
 mod draining;
 mod engine;
@@ -29,12 +30,11 @@ pub(crate) mod hand_over;
 pub(crate) mod handler;
 pub(crate) mod handler_error;
 pub(crate) mod imports;
-pub(crate) mod roster;
 pub(crate) mod stdio;
 
+use crate::guest::connection_table::ConnectionTable;
 use crate::guest::engine::InstanceToken;
 use crate::guest::failure::MemoryExceeded;
-use crate::guest::roster::Roster;
 use crate::sockets::SocketsStore;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
@@ -46,20 +46,25 @@ pub(crate) struct State {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     memory: MemoryLimit,
-    roster: Roster,
+    connections: ConnectionTable,
     /// Counts this instance as alive.
     _instance: InstanceToken,
 }
 
 impl State {
-    fn new(wasi: WasiCtx, memory: MemoryLimit, max_resources: usize, roster: Roster) -> Self {
+    fn new(
+        wasi: WasiCtx,
+        memory: MemoryLimit,
+        max_resources: usize,
+        connections: ConnectionTable,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(max_resources);
         Self {
             wasi,
             table,
             memory,
-            roster,
+            connections,
             _instance: InstanceToken::new(),
         }
     }

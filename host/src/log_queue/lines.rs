@@ -92,7 +92,7 @@ impl Lines {
     }
 
     /// Returns how many lines about a service and from its guests have been lost.
-    pub(super) fn dropped(&self, service: &str) -> u64 {
+    pub(super) fn lines_dropped(&self, service: &str) -> u64 {
         let of_service = |account: &&Account| &*account.service == service;
         let accounts = self.accounts.iter().filter(of_service);
         accounts.map(|account| account.lost).sum()
@@ -373,10 +373,10 @@ mod tests {
         fill(&mut lines, Owner::Guest("a"));
         fill(&mut lines, Owner::Service("a"));
         fill(&mut lines, Owner::Guest("b"));
-        assert_eq!(lines.dropped("a"), 2);
-        assert_eq!(lines.dropped("b"), 1);
-        assert_eq!(lines.dropped("c"), 0);
+        assert_eq!(lines.lines_dropped("a"), 2);
+        assert_eq!(lines.lines_dropped("b"), 1);
+        assert_eq!(lines.lines_dropped("c"), 0);
         // The process of the tests has no queue.
-        assert_eq!(crate::log_queue::dropped("a"), 0);
+        assert_eq!(crate::log_queue::lines_dropped("a"), 0);
     }
 }

@@ -37,8 +37,8 @@ static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
 /// Returns how many lines about a service and from its guests have been lost so
 /// far.
-pub(crate) fn dropped(service: &str) -> u64 {
-    QUEUE.get().map_or(0, |queue| queue.dropped(service))
+pub(crate) fn lines_dropped(service: &str) -> u64 {
+    QUEUE.get().map_or(0, |queue| queue.lines_dropped(service))
 }
 
 /// Appends a line that is not an event of the log, behind the waiting ones. Returns
@@ -95,8 +95,8 @@ impl Queue {
         }
     }
 
-    fn dropped(&self, service: &str) -> u64 {
-        self.lock().dropped(service)
+    fn lines_dropped(&self, service: &str) -> u64 {
+        self.lock().lines_dropped(service)
     }
 
     /// Writes lines until the process ends.

@@ -273,7 +273,7 @@ impl Shared {
         handler: Arc<Handler>,
     ) -> Arc<Self> {
         let mut limits = handler.limits().clone();
-        let (asked, opens) = (limits.max_connections, handler.opens_for_each_connection());
+        let (asked, opens) = (limits.max_connections, handler.instances_may_open());
         limits.max_connections = descriptors::permits(name, asked, opens);
         Arc::new(Self {
             dispatch: handler.dispatch(),

@@ -215,7 +215,7 @@ impl ServiceHandle {
             hand_overs,
             bytes_in: versions.traffic.bytes_in(),
             bytes_out: versions.traffic.bytes_out(),
-            log_lines_dropped: log_queue::dropped(service.name()),
+            log_lines_dropped: log_queue::lines_dropped(service.name()),
             versions: statuses,
             previous: history.previous.as_ref().map(PreviousStatus::from),
             rolled_back: history.rolled_back.clone(),

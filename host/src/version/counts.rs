@@ -68,13 +68,13 @@ impl Failures {
     /// Counts one failed connection.
     pub(super) fn count(&self, failure: &Failure) {
         let counter = match failure {
-            Failure::Guest(_) | Failure::Refused(_) => &self.error,
+            Failure::Guest(_) | Failure::RefusedBack(_) => &self.error,
             Failure::Trap(_) => &self.trap,
             Failure::Deadline(_) => &self.deadline,
             Failure::Memory(_) => &self.memory,
             Failure::Instantiate(_) => &self.instantiate,
             Failure::Panic(_) => &self.panic,
-            Failure::Host(_) | Failure::Homeless => &self.host,
+            Failure::Host(_) | Failure::NotTakenOver => &self.host,
             Failure::Peer(_) => &self.peer,
             Failure::Aborted => &self.aborted,
         };

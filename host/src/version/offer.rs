@@ -21,10 +21,10 @@
 //!  |  |     dropped, or the guest dies: refused                              |
 //!  |  v  Offer::refuse                                                       |
 //!  |  refused  Handed, in the channel to its own version                     |
-//!  |  |        its version is gone: closed, counted as failed (Homeless)     |
+//!  |  |        its version is gone: closed, counted as failed (NotTakenOver)     |
 //!  |  v  its version receives it, Connection::renew                          |
 //!  |  home     Admitted, as before; its guest gets its own state             |
-//!  |  |        the guest refuses: closed, counted as failed (Refused)        |
+//!  |  |        the guest refuses: closed, counted as failed (RefusedBack)        |
 //!  |  +---  the guest accepts  ----------------------------------------------+
 //!  v  Offer::accept                                                          |
 //! accepted  Admitted, counted on the new version  ---------------------------+
@@ -192,7 +192,7 @@ pub(crate) fn send_home(
 ) {
     note_staying(versions, &handed.admitted, to, reason);
     if let Err(lost) = home.send(handed) {
-        close(versions, lost.0, Failure::Homeless);
+        close(versions, lost.0, Failure::NotTakenOver);
     }
 }
 

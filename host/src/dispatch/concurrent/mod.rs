@@ -16,10 +16,10 @@ use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::{fault, save};
 use crate::guest::State;
 use crate::guest::clock::DeadlineExceeded;
+use crate::guest::connection_table::{ConnectionTable, OpenConnections, Served};
 use crate::guest::exports::Concurrent;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
-use crate::guest::roster::{Open, Roster, Tenants};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::panics::{self, Thrown};
 use crate::sync::lock;
@@ -48,7 +48,7 @@ pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake
         let serving = Serving {
             versions: Arc::clone(versions),
             version: Arc::clone(version),
-            open: Open::default(),
+            open: OpenConnections::default(),
             stays: Mutex::default(),
             died: Mutex::default(),
             told: watch::Sender::new(None),
@@ -72,7 +72,7 @@ pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake
 struct Serving {
     versions: Arc<Versions>,
     version: Arc<Version>,
-    open: Open,
+    open: OpenConnections,
     /// What counts each of those connections on the version.
     stays: Mutex<HashMap<ConnectionId, Stay>>,
     /// A panic of this driver inside the store's event loop, to be resumed outside. A
@@ -130,9 +130,9 @@ impl Serving {
         let handler = &self.version.handler;
         let limits = handler.limits();
         let serving = async {
-            let tenants = Tenants::All(self.open.clone());
-            let roster = Roster::new(tenants, self.told.subscribe());
-            let (mut store, clock) = handler.store(self.versions.scope(None), roster)?;
+            let served = Served::All(self.open.clone());
+            let connection_table = ConnectionTable::new(served, self.told.subscribe());
+            let (mut store, clock) = handler.store(self.versions.scope(None), connection_table)?;
             let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
             let serving = store.run_concurrent(async |accessor| {
                 let guest = Guest {
@@ -327,7 +327,7 @@ impl Serving {
                 match self.in_time(guest.accept(id, &state)).await? {
                     Ok(()) => Ok(vec![id]),
                     Err(reason) => {
-                        self.finish(id, Err(Failure::Refused(reason)));
+                        self.finish(id, Err(Failure::RefusedBack(reason)));
                         Ok(Vec::new())
                     }
                 }

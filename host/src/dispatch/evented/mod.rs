@@ -17,12 +17,12 @@ use crate::dispatch::fault;
 use crate::dispatch::save;
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
+use crate::guest::connection_table::ConnectionTable;
 use crate::guest::deadline::Deadline;
 use crate::guest::exports::Evented;
 use crate::guest::exports::evented::{Change, Event, Interest, Readiness, Ready, opened};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::HandOver;
-use crate::guest::roster::Roster;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
@@ -138,7 +138,7 @@ impl<'a> Turns<'a> {
     async fn serve(&mut self, first: Registered, intake: &mut Intake) -> Result<(), Failure> {
         let handler = &self.version.handler;
         let scope = self.versions.scope(None);
-        let (mut store, clock) = handler.store(scope, Roster::empty())?;
+        let (mut store, clock) = handler.store(scope, ConnectionTable::empty())?;
         let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
         let mut guest = Guest {
             store,

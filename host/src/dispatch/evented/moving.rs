@@ -44,7 +44,7 @@ impl Turns<'_> {
             }
             Registered::Returned(id, state) => match guest.accept(id, &state).await? {
                 Ok(()) => self.coming.push_back(id),
-                Err(reason) => self.close(id, Err(Failure::Refused(reason))),
+                Err(reason) => self.close(id, Err(Failure::RefusedBack(reason))),
             },
         }
         // The call may have changed something about other connections.

@@ -4,12 +4,12 @@ use crate::connection::Connection;
 use crate::contract::Contract;
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
+use crate::guest::connection_table::{ConnectionTable, Served};
 use crate::guest::deadline::Deadline;
 use crate::guest::exports::{Blocking, Concurrent};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
-use crate::guest::roster::{Roster, Tenants};
 use crate::guest::stdio::Scope;
 use crate::lifecycle::VersionNumber;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ impl Instance {
         connection: &Arc<Connection>,
         asked: watch::Receiver<Option<VersionNumber>>,
     ) -> Result<Self, Failure> {
-        let roster = Roster::new(Tenants::One(Arc::clone(connection)), asked);
-        let (mut store, clock) = handler.store(scope, roster)?;
+        let connection_table = ConnectionTable::new(Served::One(Arc::clone(connection)), asked);
+        let (mut store, clock) = handler.store(scope, connection_table)?;
         let (exports, hand_over) = match handler.contract() {
             Contract::Concurrent => {
                 let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;

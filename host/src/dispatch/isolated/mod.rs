@@ -104,7 +104,7 @@ impl Serving {
             let mut instance = self.instance(connection).await?;
             if let Some(Given { state, .. }) = &returned {
                 let accepted = instance.accept(connection, state).await?;
-                accepted.map_err(Failure::Refused)?;
+                accepted.map_err(Failure::RefusedBack)?;
             }
             // The guest has the state; the host drops its copy.
             drop(returned);

@@ -14,39 +14,39 @@ pub(crate) type Connections = HashMap<ConnectionId, Arc<Connection>>;
 
 /// The open connections of a shared instance.
 #[derive(Clone, Default)]
-pub(crate) struct Open(Arc<Mutex<Connections>>);
+pub(crate) struct OpenConnections(Arc<Mutex<Connections>>);
 
-impl Open {
+impl OpenConnections {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Connections> {
         lock(&self.0)
     }
 }
 
 /// Which connections an instance serves.
-pub(crate) enum Tenants {
+pub(crate) enum Served {
     /// No connections. The instance is only tried, or it is one of `evented`, which
     /// is told in another way.
     None,
     One(Arc<Connection>),
-    All(Open),
+    All(OpenConnections),
 }
 
 /// The connections of an instance, and whether they are asked to leave.
-pub(crate) struct Roster {
-    tenants: Tenants,
+pub(crate) struct ConnectionTable {
+    served: Served,
     /// The version that the connections are to go to. `None` until they are asked
     /// to leave.
     asked: watch::Receiver<Option<VersionNumber>>,
 }
 
-impl Roster {
-    pub(crate) fn new(tenants: Tenants, asked: watch::Receiver<Option<VersionNumber>>) -> Self {
-        Self { tenants, asked }
+impl ConnectionTable {
+    pub(crate) fn new(served: Served, asked: watch::Receiver<Option<VersionNumber>>) -> Self {
+        Self { served, asked }
     }
 
-    /// Makes a roster without connections.
+    /// Makes a table without connections.
     pub(crate) fn empty() -> Self {
-        Self::new(Tenants::None, watch::Sender::new(None).subscribe())
+        Self::new(Served::None, watch::Sender::new(None).subscribe())
     }
 
     /// Returns a function that counts the bytes that the connections have moved,
@@ -55,13 +55,13 @@ impl Roster {
         fn bytes(connection: &Arc<Connection>) -> u64 {
             connection.bytes_in() + connection.bytes_out()
         }
-        match &self.tenants {
-            Tenants::None => Moved::Unknown,
-            Tenants::One(connection) => {
+        match &self.served {
+            Served::None => Moved::Unknown,
+            Served::One(connection) => {
                 let connection = Arc::clone(connection);
                 Moved::Alone(Box::new(move || bytes(&connection)))
             }
-            Tenants::All(open) => {
+            Served::All(open) => {
                 let open = open.clone();
                 Moved::Together(Box::new(move || open.lock().values().map(bytes).sum()))
             }
@@ -74,10 +74,10 @@ impl Roster {
         &self,
         id: ConnectionId,
     ) -> Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)> {
-        let connection = match &self.tenants {
-            Tenants::None => None,
-            Tenants::One(connection) => (connection.id() == id).then(|| Arc::downgrade(connection)),
-            Tenants::All(open) => open.lock().get(&id).map(Arc::downgrade),
+        let connection = match &self.served {
+            Served::None => None,
+            Served::One(connection) => (connection.id() == id).then(|| Arc::downgrade(connection)),
+            Served::All(open) => open.lock().get(&id).map(Arc::downgrade),
         };
         connection.map(|connection| (connection, self.asked.clone()))
     }
