@@ -253,13 +253,19 @@ impl Handler {
         let trial = async {
             let (mut store, clock) = self.store(scope, ConnectionTable::empty())?;
             match self.contract {
-                Contract::Blocking => drop(self.instantiate::<Blocking>(&mut store, &clock).await?),
-                Contract::Evented => drop(self.instantiate::<Evented>(&mut store, &clock).await?),
+                Contract::Blocking => {
+                    let made = self.instantiate::<Blocking>(&mut store, &clock);
+                    made.await.map(drop)
+                }
+                Contract::Evented => {
+                    let made = self.instantiate::<Evented>(&mut store, &clock);
+                    made.await.map(drop)
+                }
                 Contract::Concurrent => {
-                    drop(self.instantiate::<Concurrent>(&mut store, &clock).await?);
+                    let made = self.instantiate::<Concurrent>(&mut store, &clock);
+                    made.await.map(drop)
                 }
             }
-            Ok(())
         };
         trial
             .await
