@@ -363,6 +363,7 @@ fn wrong_uses_of_streams_and_futures_cost_their_connection_only() {
     for (what, handle, callback) in cases {
         println!("{what}");
         let component = concurrent(&scratch, "wrong", &handle, &callback);
+        // It is not a guest, so there are no pairs of it.
         for dispatch in ["poll", "threaded"] {
             check_survives(&component, dispatch, what);
         }

@@ -37,6 +37,7 @@ fn a_live_connection_goes_on_and_the_next_is_the_new_versions(guest: Guest, disp
 fn a_swap_may_change_the_contract_where_the_dispatch_can_run_both() {
     let controlled = Controlled::start(echo_evented, "poll", &[]);
     let mut clients = vec![controlled.server.connect()];
+    // One after the other in the same server, with a connection on each.
     for guest in [
         chat_concurrent,
         echo_blocking,

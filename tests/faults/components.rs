@@ -1,5 +1,6 @@
 //! Components that do what no compiler would write: they cost their own
-//! connections, and neither the service nor the next peer.
+//! connections, and neither the service nor the next peer. They are not guests, so
+//! there are no pairs of them; a test goes through the dispatches itself.
 
 use std::path::Path;
 

@@ -84,6 +84,7 @@ fn a_half_read_line_is_answered_wholly_by_the_new_version(echo: Guest, dispatch:
 
 for_each_pair! { upper under poll: a_half_read_line_is_answered_under_another_contract }
 fn a_half_read_line_is_answered_under_another_contract(first: Guest, dispatch: &str) {
+    // Every way from here through a second contract to a third.
     for echo in guests_under("echo", dispatch) {
         for last in guests_under("upper", dispatch) {
             println!("by {} to {}", echo.name, last.name);
