@@ -421,7 +421,8 @@ fn a_call_has_the_host_allocate_no_more_than_the_contract_needs() {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
         }
-        let grown = peak_memory(server.process.id()) - before;
+        // The kernel's figure is a sum of what its processors know, and may go back a little.
+        let grown = peak_memory(server.process.id()).saturating_sub(before);
         assert!(grown < 32 << 10, "{} KiB more", grown);
         let finished = server.stop();
         let alarms = finished.alarms();
