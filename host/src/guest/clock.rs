@@ -151,8 +151,7 @@ impl GuestClock {
         };
         let count = Arc::clone(&clock.count);
         count.restart();
-        let limit = deadline.as_nanos().div_ceil(TICK.as_nanos());
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let limit = ticks(deadline);
         store.set_epoch_deadline(1);
         let mut moved_before = moved.bytes();
         store.epoch_deadline_callback(move |_| {
@@ -266,6 +265,17 @@ impl Count {
     fn busy(&self) -> u64 {
         since(&self.polled).saturating_add(self.busy.load(Ordering::Relaxed))
     }
+}
+
+/// Returns the tick that it is now.
+pub(super) fn now() -> u64 {
+    NOW.load(Ordering::Relaxed)
+}
+
+/// Returns the ticks of a time, rounded up.
+pub(super) fn ticks(time: Duration) -> u64 {
+    let ticks = time.as_nanos().div_ceil(TICK.as_nanos());
+    u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
 /// Returns the ticks since `tick`.
