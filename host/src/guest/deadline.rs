@@ -21,7 +21,7 @@ impl Deadline {
     }
 
     /// The same by a clock of ticks. It is the guests' clock, which stands still while
-    /// this process is stopped, or gets no processor: that is not the guest's doing.
+    /// this process is stopped: that is not the guest's doing.
     async fn hold_by<R>(
         self,
         now: impl Fn() -> u64,
@@ -72,7 +72,7 @@ mod tests {
         assert!(DEADLINE.hold_by(now, async { Ok(()) }).await.is_ok());
     }
 
-    /// As when the process is stopped, or starved by others.
+    /// As when the process is stopped.
     #[tokio::test(start_paused = true)]
     async fn time_that_the_guests_clock_has_not_seen_does_not_count() {
         let begun = Instant::now();
