@@ -16,12 +16,6 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::p3::bindings::sockets::types::TcpSocket as TcpSocket3;
 
 mod bindings {
-    #![allow(
-        missing_docs,
-        clippy::missing_docs_in_private_items,
-        reason = "generated; the items are documented in wit/"
-    )]
-
     pub(super) mod p2 {
         wasmtime::component::bindgen!({
             path: "../wit",

@@ -10,12 +10,6 @@ use wasmtime::component::{Accessor, Instance, InstancePre};
 use wasmtime::{Result, Store};
 
 mod bindings {
-    #![allow(
-        missing_docs,
-        clippy::missing_docs_in_private_items,
-        reason = "generated; the items are documented in wit/"
-    )]
-
     pub(super) mod p2 {
         wasmtime::component::bindgen!({
             path: "../wit",

@@ -132,14 +132,7 @@ impl Shared {
         }
         // Connections that the retired version does not give up must end some time.
         self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
-        Ok(Swapped {
-            version: version.number.get(),
-            changed: true,
-            old: Some(old),
-            staying: current.served(),
-            lost: 0,
-            sha256: version.handler.digest().to_owned(),
-        })
+        Ok(Swapped::new(&version, Some(old), current.served()))
     }
 
     /// Takes the current version back whenever it is on trial and fails too often.

@@ -15,10 +15,7 @@ use super::Failure;
 use super::output::complain;
 use super::signals::Caught;
 use crate::aside::aside;
-use crate::{
-    Dispatch, Grants, Handler, HandlerOptions, Limits, RollbackPolicy, Service, ServiceOptions,
-    builtin,
-};
+use crate::{Dispatch, Grants, Handler, HandlerOptions, Limits, Service, ServiceOptions, builtin};
 use anyhow::Context as _;
 use clap::Args;
 use report::{Meter, Row};
@@ -180,11 +177,7 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
 
 /// A service on a free port of the loopback interface.
 fn service_options(name: &str) -> anyhow::Result<ServiceOptions> {
-    Ok(ServiceOptions {
-        name: name.to_owned(),
-        listen: vec!["tcp://127.0.0.1:0".parse()?],
-        rollback: RollbackPolicy::default(),
-    })
+    Ok(ServiceOptions::new(name, ["tcp://127.0.0.1:0".parse()?]))
 }
 
 async fn drive(

@@ -17,6 +17,7 @@ use crate::dispatch::{fault, save};
 use crate::guest::State;
 use crate::guest::clock::DeadlineExceeded;
 use crate::guest::connection_table::{ConnectionTable, OpenConnections, Served};
+use crate::guest::deadline::{Deadline, Running};
 use crate::guest::exports::Concurrent;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
@@ -38,7 +39,6 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
 use wasmtime::component::Accessor;
 
 /// Runs one instance after another until no more connections can come.
@@ -90,7 +90,7 @@ struct Serving {
     /// Connections whose output from an earlier version is still being sent.
     flushing: Mutex<HashMap<ConnectionId, Flushing>>,
     /// When the running call of `hand-over` must be done. `None` if none is running.
-    busy: watch::Sender<Option<Instant>>,
+    busy: watch::Sender<Option<Running>>,
 }
 
 /// A task that is aborted when this is dropped.
@@ -170,10 +170,10 @@ impl Serving {
     async fn overdue(&self) {
         let mut busy = self.busy.subscribe();
         loop {
-            let until = *busy.borrow_and_update();
+            let running = *busy.borrow_and_update();
             let over = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
+                match running {
+                    Some(running) => running.passed().await,
                     None => std::future::pending().await,
                 }
             };
@@ -193,9 +193,8 @@ impl Serving {
         &self,
         call: impl Future<Output = Result<R, Failure>>,
     ) -> Result<R, Failure> {
-        let deadline = self.version.handler.limits().deadline;
-        // A deadline too far away for an `Instant` is none.
-        self.busy.send_replace(Instant::now().checked_add(deadline));
+        let deadline = Deadline(self.version.handler.limits().deadline);
+        self.busy.send_replace(Some(deadline.begin()));
         let result = call.await;
         self.busy.send_replace(None);
         result

@@ -1,6 +1,5 @@
 //! The contract `blocking`: one call per connection, on WASI 0.2.
 
-use super::{Exports, ExportsPre};
 use crate::connection::Connection;
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
@@ -9,16 +8,9 @@ use crate::sockets::p2;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use wasmtime::component::Instance;
-use wasmtime::{Result, Store};
+use wasmtime::Store;
 
 mod bindings {
-    #![allow(
-        missing_docs,
-        clippy::missing_docs_in_private_items,
-        reason = "generated; the items are documented in wit/"
-    )]
-
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "sockserve:handler/blocking-handler",
@@ -30,20 +22,7 @@ mod bindings {
 pub(super) use bindings::BlockingHandlerIndices as Pre;
 
 /// The functions of one instance.
-pub(crate) struct Blocking(bindings::BlockingHandler);
-
-impl Exports for Blocking {
-    fn load(
-        pre: &ExportsPre,
-        store: &mut Store<State>,
-        instance: &Instance,
-    ) -> Option<Result<Self>> {
-        let ExportsPre::Blocking(pre) = pre else {
-            return None;
-        };
-        Some(pre.load(store, instance).map(Self))
-    }
-}
+pub(crate) struct Blocking(pub(super) bindings::BlockingHandler);
 
 impl Blocking {
     /// Calls the handler for a connection. While the guest waits for something
@@ -53,7 +32,7 @@ impl Blocking {
         store: &mut Store<State>,
         clock: &GuestClock,
         connection: &Arc<Connection>,
-    ) -> std::result::Result<(), Failure> {
+    ) -> Result<(), Failure> {
         let call = async {
             let (socket, input, output) = p2::push(&mut store.data_mut().table, connection)?;
             self.0

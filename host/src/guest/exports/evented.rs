@@ -1,6 +1,5 @@
 //! The contract `evented`: one call per batch of readiness events, on WASI 0.2.
 
-use super::{Exports, ExportsPre};
 use crate::connection::{Connection, ConnectionId};
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
@@ -8,16 +7,10 @@ use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::sockets::p2;
 use std::sync::Arc;
-use wasmtime::component::{Instance, ResourceTable};
-use wasmtime::{Result, Store};
+use wasmtime::Store;
+use wasmtime::component::ResourceTable;
 
 mod bindings {
-    #![allow(
-        missing_docs,
-        clippy::missing_docs_in_private_items,
-        reason = "generated; the items are documented in wit/"
-    )]
-
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "sockserve:handler/evented-handler",
@@ -33,20 +26,7 @@ pub(crate) use bindings::exports::sockserve::handler::evented::{
 };
 
 /// The functions of one instance.
-pub(crate) struct Evented(bindings::EventedHandler);
-
-impl Exports for Evented {
-    fn load(
-        pre: &ExportsPre,
-        store: &mut Store<State>,
-        instance: &Instance,
-    ) -> Option<Result<Self>> {
-        let ExportsPre::Evented(pre) = pre else {
-            return None;
-        };
-        Some(pre.load(store, instance).map(Self))
-    }
-}
+pub(crate) struct Evented(pub(super) bindings::EventedHandler);
 
 impl Evented {
     /// Tells the guest which connections are ready. Returns the changes that the
@@ -57,7 +37,7 @@ impl Evented {
         clock: &GuestClock,
         deadline: Deadline,
         events: &[Event],
-    ) -> std::result::Result<Vec<Change>, Failure> {
+    ) -> Result<Vec<Change>, Failure> {
         let guest = self.0.sockserve_handler_evented();
         let call = clock.count(guest.call_turn(store, events));
         deadline.hold(call).await
@@ -70,7 +50,7 @@ pub(crate) fn opened(
     table: &mut ResourceTable,
     id: ConnectionId,
     connection: &Arc<Connection>,
-) -> std::result::Result<Event, Failure> {
+) -> Result<Event, Failure> {
     let resources = p2::push(table, connection);
     let (socket, input, output) = resources.map_err(|error| Failure::from_call(&error))?;
     Ok(Event::Opened(Opened {

@@ -14,23 +14,6 @@ use crate::guest::State;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Result, Store};
 
-/// The places of a contract's functions in each instance of a component.
-pub(crate) enum ExportsPre {
-    Blocking(blocking::Pre),
-    Evented(evented::Pre),
-    Concurrent(concurrent::Pre),
-}
-
-impl ExportsPre {
-    pub(super) fn new(contract: Contract, pre: &InstancePre<State>) -> Result<Self> {
-        Ok(match contract {
-            Contract::Blocking => Self::Blocking(blocking::Pre::new(pre)?),
-            Contract::Evented => Self::Evented(evented::Pre::new(pre)?),
-            Contract::Concurrent => Self::Concurrent(concurrent::Pre::new(pre)?),
-        })
-    }
-}
-
 /// The functions of one contract, in one instance.
 pub(crate) trait Exports: Sized {
     /// Finds the functions in an instance. `None` if the component has another
@@ -41,3 +24,37 @@ pub(crate) trait Exports: Sized {
         instance: &Instance,
     ) -> Option<Result<Self>>;
 }
+
+macro_rules! exports {
+    ($($contract:ident in $file:ident),*) => {
+        /// The places of a contract's functions in each instance of a component.
+        pub(crate) enum ExportsPre {
+            $($contract($file::Pre),)*
+        }
+
+        impl ExportsPre {
+            pub(super) fn new(contract: Contract, pre: &InstancePre<State>) -> Result<Self> {
+                match contract {
+                    $(Contract::$contract => $file::Pre::new(pre).map(Self::$contract),)*
+                }
+            }
+        }
+
+        $(
+            impl Exports for $contract {
+                fn load(
+                    pre: &ExportsPre,
+                    store: &mut Store<State>,
+                    instance: &Instance,
+                ) -> Option<Result<Self>> {
+                    match pre {
+                        ExportsPre::$contract(pre) => Some(pre.load(store, instance).map(Self)),
+                        _ => None,
+                    }
+                }
+            }
+        )*
+    };
+}
+
+exports! { Blocking in blocking, Evented in evented, Concurrent in concurrent }

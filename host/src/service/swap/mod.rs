@@ -139,14 +139,7 @@ impl Shared {
                 .map_err(|error| SwapError::Host(error.to_string()))??
         };
         let Some(handler) = handler else {
-            return Ok(Swapped {
-                version: current.number.get(),
-                changed: false,
-                old: None,
-                staying: 0,
-                lost: 0,
-                sha256: current.handler.digest().to_owned(),
-            });
+            return Ok(Swapped::new(&current, None, 0));
         };
         let handler = Arc::new(handler);
         let old = options.old_mode(&current.handler, &handler)?;
@@ -169,14 +162,7 @@ impl Shared {
                 self.end_old(&earlier, old, options.drain_timeout);
             }
         }
-        Ok(Swapped {
-            version: version.number.get(),
-            changed: true,
-            old: Some(old),
-            staying: current.served(),
-            lost: 0,
-            sha256: version.handler.digest().to_owned(),
-        })
+        Ok(Swapped::new(&version, Some(old), current.served()))
     }
 
     /// An error if the service is ending.

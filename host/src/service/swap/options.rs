@@ -88,5 +88,13 @@ mod tests {
         let options = SwapOptions::default();
         assert_eq!((options.old, options.drain_timeout), (None, None));
         assert_eq!(options.probe, None);
+        let (timeout, probe) = (Duration::from_secs(3), Probe::new("ping", "pong"));
+        let options = options
+            .old(OldConnections::Drain)
+            .drain_timeout(timeout)
+            .probe(probe.clone());
+        assert_eq!(options.old, Some(OldConnections::Drain));
+        assert_eq!(options.drain_timeout, Some(timeout));
+        assert_eq!(options.probe, Some(probe));
     }
 }

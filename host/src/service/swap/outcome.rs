@@ -30,6 +30,24 @@ pub struct Swapped {
 }
 
 impl Swapped {
+    /// What has come of it: `version` is current. `old` says what becomes of the
+    /// connections of the version before, of which it still serves `staying`; `None`
+    /// if nothing was done.
+    pub(in crate::service) fn new(
+        version: &Version,
+        old: Option<OldConnections>,
+        staying: u64,
+    ) -> Self {
+        Self {
+            version: version.number.get(),
+            changed: old.is_some(),
+            old,
+            staying,
+            lost: 0,
+            sha256: version.handler.digest().to_owned(),
+        }
+    }
+
     /// Waits until the connections of the version before are handed over or stay, but
     /// for at most [`SETTLING`]. Then counts them.
     pub(in crate::service) async fn settle(&mut self, old: &Version) {
