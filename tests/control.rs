@@ -209,10 +209,7 @@ fn a_socket_left_by_a_killed_process_is_replaced_and_a_live_one_is_not() {
         refusal(&sockserve(all))
     };
     let why = second();
-    assert!(
-        why.contains("a running process has the control socket"),
-        "{why}"
-    );
+    assert!(why.contains("a running process has the socket"), "{why}");
     controlled.server.process.signal(Signal::KILL);
     controlled.server.process.wait();
     assert!(socket.exists());

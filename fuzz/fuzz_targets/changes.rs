@@ -27,7 +27,7 @@ static SERVICE: LazyLock<Service> = LazyLock::new(|| {
 
 fuzz_target!(|seed: &[u8]| {
     let connect = || {
-        let stream = TcpStream::connect(SERVICE.local_addresses()[0]).expect("it accepts");
+        let stream = TcpStream::connect(SERVICE.local_addresses()[0].ip().expect("TCP")).expect("it accepts");
         let patience = Some(Duration::from_secs(10));
         stream.set_read_timeout(patience).expect("it is a time");
         stream

@@ -24,12 +24,14 @@ const LAYERS: [(&str, &[&str]); 10] = [
 ];
 
 /// What every layer may use. A leaf may use the leaves after it.
-const LEAVES: [&str; 10] = [
+const LEAVES: [&str; 12] = [
     "descriptors",
     "limits",
     "contract",
     "lifecycle",
     "host_port",
+    "socket_file",
+    "unix_name",
     "log_queue",
     "panics",
     "aside",

@@ -37,11 +37,13 @@ pub(crate) mod traffic;
 mod writing;
 
 use crate::sync::lock;
+use crate::unix_name::UnixName;
 use attention::Attention;
 use parts::Parts;
 use peer::Peer;
 use permit::Permit;
 use register::register;
+use rustix::net::SocketAddrUnix;
 use session::Session;
 use std::io;
 use std::net::SocketAddr;
@@ -78,7 +80,12 @@ impl Connection {
         traffic: Arc<Traffic>,
     ) -> Arc<Self> {
         let parts = Parts::new(socket, peer, permit, traffic);
-        tracing::debug!(service, connection = parts.id, %peer, "connection opened");
+        tracing::debug!(
+            service,
+            connection = parts.id,
+            peer = %parts.peer,
+            "connection opened"
+        );
         Arc::new(Self {
             session: Session::default(),
             parts,
@@ -91,8 +98,8 @@ impl Connection {
     }
 
     /// The other side.
-    pub(crate) fn peer(&self) -> Peer {
-        self.parts.peer
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.parts.peer
     }
 
     /// The address that the peer has connected to. `None` if it is not an Internet
@@ -100,6 +107,16 @@ impl Connection {
     pub(crate) fn local_ip(&self) -> io::Result<Option<SocketAddr>> {
         let address = rustix::net::getsockname(&self.parts.socket)?;
         Ok(address.try_into().ok())
+    }
+
+    /// The address that the peer has connected to, as text: `HOST:PORT`, or the path or
+    /// `@NAME` of a Unix socket. Empty for a socket without a name.
+    pub(crate) fn local_address(&self) -> io::Result<String> {
+        let address = rustix::net::getsockname(&self.parts.socket)?;
+        Ok(match SocketAddrUnix::try_from(address.clone()) {
+            Ok(unix) => UnixName::from(&unix).to_string(),
+            Err(_) => SocketAddr::try_from(address)?.to_string(),
+        })
     }
 
     /// Whether a read or a write has failed permanently. No handler can cause that.

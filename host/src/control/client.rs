@@ -5,8 +5,8 @@
 //! component may compile slowly. Meanwhile the client asks the process for its
 //! status every 5 seconds, and gives up if there is no answer.
 
-use crate::control::socket::{MAX_PATH, address};
 use crate::control::{ErrorReply, RollbackRequest, StatusReply, SwapRequest};
+use crate::socket_file::{MAX_PATH, address};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HOST};

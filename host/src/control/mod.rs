@@ -28,7 +28,6 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `socket` | the socket as a file, and the lock on it |
 //! | `spares` | descriptors that are reserved for the socket's connections |
 //! | `http` | how requests and answers are written: heads, bodies |
 //! | `server` | connections and answers |
@@ -39,7 +38,6 @@ pub mod client;
 mod http;
 mod request;
 pub mod server;
-mod socket;
 mod spares;
 
 use crate::service::status::Status;

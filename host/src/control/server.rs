@@ -7,18 +7,18 @@ use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
 use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
-use crate::control::socket::Socket;
 use crate::control::spares::Spares;
 use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, is_per_process};
 use crate::limits::parse_time;
 use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
+use crate::socket_file::{Access, SocketFile, SocketFileError};
 use crate::text;
 use hyper::{Method, Request, StatusCode};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use rustix::net::sockopt::socket_peercred;
+use rustix::net::{SocketFlags, SocketType};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::fmt;
@@ -31,10 +31,15 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-pub use crate::control::socket::ControlError;
-
 /// The most connections at once. Further clients wait.
 const MAX_CONNECTIONS: usize = 32;
+/// How many clients may wait to be accepted.
+const BACKLOG: i32 = 128;
+/// Only the user who serves may open the socket.
+const ACCESS: Access = Access {
+    mode: Some(0o600),
+    group: None,
+};
 /// How long a client may take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// How long a client may take to read the answer.
@@ -48,7 +53,9 @@ const EPISODE: Duration = Duration::from_secs(60);
 /// A control socket that takes requests. Dropping it removes the socket.
 #[must_use = "a control server that is dropped removes its socket"]
 pub struct ControlServer {
-    socket: Socket,
+    listener: Arc<OwnedFd>,
+    /// Declared after the listener, so that the file outlives it.
+    _file: SocketFile,
     spares: Arc<Spares>,
 }
 
@@ -64,12 +71,15 @@ impl ControlServer {
     ///
     /// Waits for at most a second, and only while another process is making the
     /// same socket.
-    pub fn bind(path: &Path) -> Result<Self, ControlError> {
-        let socket = Socket::bind(path)?;
-        let spares = Spares::of(socket.listener())
-            .map_err(|error| ControlError::System(path.to_owned(), error))?;
+    pub fn bind(path: &Path) -> Result<Self, SocketFileError> {
+        let system = |error| SocketFileError::System(path.to_owned(), error);
+        let (listener, file) = SocketFile::bind(path, SocketType::STREAM, ACCESS)?;
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| system(error.into()))?;
+        let listener = Arc::new(listener);
+        let spares = Spares::of(&listener).map_err(system)?;
         Ok(Self {
-            socket,
+            listener,
+            _file: file,
             spares: Arc::new(spares),
         })
     }
@@ -82,7 +92,7 @@ impl ControlServer {
             services,
             uploads: Upload::places(),
         });
-        let listener = register(Arc::clone(self.socket.listener()))?;
+        let listener = register(Arc::clone(&self.listener))?;
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut trouble = Trouble::default();
         loop {

@@ -108,7 +108,7 @@ impl Line {
         let text = text::escape_bytes(line);
         let service = &*self.scope.service;
         let stream = self.stream.name();
-        match self.scope.connection {
+        match &self.scope.connection {
             Some((connection, peer)) => {
                 tracing::info!(target: "guest", service, connection, %peer, stream, "{text}");
             }

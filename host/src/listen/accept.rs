@@ -10,8 +10,11 @@ use crate::connection::peer::Peer;
 use crate::connection::register::register;
 use crate::connection::traffic::Traffic;
 use crate::lifecycle::Phase;
+use crate::listen::local::Transport;
+use crate::listen::opening::Opened;
+use crate::unix_name::UnixName;
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use rustix::net::{SocketAddrUnix, SocketFlags};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +43,8 @@ pub(crate) struct Accepting {
     /// free again when the connection's handler is done. So connections are served one
     /// after another.
     pub(crate) turn: Option<Arc<Semaphore>>,
+    /// How many connections the kernel holds before they are accepted.
+    pub(crate) backlog: u32,
 }
 
 /// What an accept error means for the listener.
@@ -75,13 +80,23 @@ impl From<Errno> for AcceptError {
 /// accepted, as permits become free: their peers may have sent something. Connections
 /// that are left when the service aborts are reset. Returns then, or when none is left,
 /// or with the error of an unusable listener.
+///
+/// An inherited listener may go on in another process. Its backlog stays as it is, and
+/// as many connections are still accepted as the backlog has room for.
 pub(crate) async fn run(
-    listener: OwnedFd,
+    listener: Opened,
     service: Accepting,
     mut phase: watch::Receiver<Phase>,
     deliver: impl Fn(Arc<Connection>, Option<OwnedSemaphorePermit>),
 ) -> io::Result<()> {
-    let listener = register(Arc::new(listener))?;
+    let Opened {
+        socket,
+        local,
+        is_inherited,
+        file,
+    } = listener;
+    let transport = local.transport();
+    let listener = register(Arc::new(socket))?;
     let mut aborting = phase.clone();
     let accepting = async {
         let mut trouble = Trouble::default();
@@ -91,7 +106,7 @@ pub(crate) async fn run(
             let mut ready = listener.readable().await?;
             let turn = service.turn().await?;
             let permit = acquire(&service.permits).await?;
-            match accept_now(listener.get_ref()) {
+            match accept_now(listener.get_ref(), transport) {
                 Ok((socket, peer)) => {
                     trouble = Trouble::default();
                     deliver(service.connection(socket, peer, permit), turn);
@@ -111,18 +126,23 @@ pub(crate) async fn run(
         result = accepting => return result,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
     }
-    // From here on the kernel completes at most one more connection.
-    let _ = rustix::net::listen(listener.get_ref(), 0);
+    let mut most = u32::MAX;
+    if is_inherited {
+        most = service.backlog;
+    } else {
+        // From here on the kernel completes at most one more connection.
+        let _ = rustix::net::listen(listener.get_ref(), 0);
+    }
     let (waiting, mut arrived) = mpsc::unbounded_channel();
     let last_ones = async {
-        // This block owns both, so they end with it: the listener is closed as soon as
-        // the backlog is empty, though `turn` may delay the delivery of its
-        // connections.
-        let (listener, waiting) = (listener, waiting);
+        // This block owns them, so they end with it: the listener is closed, and then
+        // its file removed, as soon as the backlog is empty, though `turn` may delay the
+        // delivery of its connections.
+        let (_file, listener, waiting) = (file, listener, waiting);
         let mut trouble = Trouble::default();
-        loop {
+        for _ in 0..most {
             let permit = acquire(&service.permits).await?;
-            match accept_now(listener.get_ref()) {
+            match accept_now(listener.get_ref(), transport) {
                 Ok((socket, peer)) => {
                     // The receiver lives as long as this runs.
                     let _ = waiting.send(service.connection(socket, peer, permit));
@@ -219,13 +239,18 @@ impl Trouble {
 }
 
 /// Accepts a connection that is there. `AGAIN` if none is.
-fn accept_now(listener: &OwnedFd) -> Result<(OwnedFd, Peer), Errno> {
+fn accept_now(listener: &OwnedFd, transport: Transport) -> Result<(OwnedFd, Peer), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (socket, peer) = rustix::net::acceptfrom_with(listener.as_fd(), flags)?;
-    let peer = peer
-        .and_then(|peer| SocketAddr::try_from(peer).ok())
-        .ok_or(Errno::CONNABORTED)?;
-    Ok((socket, Peer::Ip(peer)))
+    let (socket, address) = rustix::net::acceptfrom_with(listener.as_fd(), flags)?;
+    let peer = if transport == Transport::Unix {
+        let address = address.and_then(|address| SocketAddrUnix::try_from(address).ok());
+        let name = address.map_or(UnixName::Unnamed, |address| UnixName::from(&address));
+        Peer::of_unix(&socket, name)
+    } else {
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+        Peer::Ip(address.ok_or(Errno::CONNABORTED)?)
+    };
+    Ok((socket, peer))
 }
 
 #[cfg(test)]

@@ -1,33 +1,80 @@
-//! Where a service listens: `tcp://HOST:PORT`.
+//! Where a service listens, as it is written: `tcp://HOST:PORT`, `unix:///PATH` and so
+//! on.
 
 use crate::host_port::{self, Host, Wrong};
+use crate::listen::local::{LocalAddress, Transport};
+use crate::socket_file::MAX_PATH;
 use crate::text;
+use crate::unix_name::UnixName;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// An address to listen on, as it is written on the command line.
 ///
-/// `HOST` is an IPv4 address, an IPv6 address in brackets, or a name. A link-local IPv6
-/// address has a zone, the name or number of its interface (`[fe80::1%eth0]`). A name
-/// is looked up once, when the service starts; the service listens on all its
-/// addresses, on one port. Port 0 lets the kernel choose. The scheme may be written in
-/// capitals.
+/// | | |
+/// | --- | --- |
+/// | `tcp://HOST:PORT`, `udp://HOST:PORT` | on the network |
+/// | `unix:///PATH`, `unix:PATH` | connections, at a file |
+/// | `unix:@NAME` | connections, at a name in Linux's abstract namespace |
+/// | `unix+dgram:///PATH`, `unix+dgram:PATH`, `unix+dgram:@NAME` | datagrams |
+/// | `fd://N`, `fd://NAME` | a descriptor that the process was started with |
+///
+/// `HOST` is an IPv4 address, an IPv6 address in brackets, a name, or `*` for all
+/// addresses of the machine, IPv4 and IPv6. A link-local IPv6 address has a zone, the
+/// name or number of its interface (`[fe80::1%eth0]`). A name is looked up once, when
+/// the service starts; the service listens on all its addresses, on one port. Port 0
+/// lets the kernel choose. The scheme may be written in capitals.
+///
+/// A path is taken as it is; nothing in it is decoded. After `://` it begins with `/`.
+///
+/// `NAME` of an inherited descriptor is the one that systemd gives it
+/// (`FileDescriptorName=`); it may stand for several. What the descriptor is (listener
+/// or datagram socket, TCP, UDP or Unix) is found out from the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress {
-    host: Host,
-    port: u16,
+pub struct ListenAddress(pub(super) Kind);
+
+/// What a listen address names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ip {
+        transport: Transport,
+        place: Place,
+        port: u16,
+    },
+    Unix {
+        transport: Transport,
+        name: UnixName,
+    },
+    Inherited(Inherited),
+}
+
+/// Which addresses of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// All of both families.
+    Any,
+    Host(Host),
+}
+
+/// Which descriptors of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Inherited {
+    Number(i32),
+    /// All that the service manager has given this name.
+    Name(String),
 }
 
 /// Why a listen address was refused. One line each.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// The text is not `tcp://HOST:PORT`.
+    /// The text is no listen address.
     #[error(
-        "`{address}` is no listen address: {reason}write tcp://HOST:PORT, for example \
-         tcp://127.0.0.1:7000 or tcp://[::1]:0",
+        "`{address}` is no listen address: {reason}write tcp://HOST:PORT, udp://HOST:PORT, \
+         unix:///PATH, unix+dgram:///PATH or fd://N, for example tcp://127.0.0.1:7000 or \
+         tcp://[::1]:0",
         address = text::escape(.address)
     )]
     Syntax {
@@ -38,55 +85,172 @@ pub enum AddressError {
         reason: String,
     },
     /// The name has no address.
-    #[error("{0}: no address found: {1}; {advice}", advice = .0.host.advice())]
+    #[error("{0}: no address found: {1}; {advice}", advice = .0.advice())]
     Lookup(ListenAddress, #[source] io::Error),
-    /// An address was given before, with the same port.
-    #[error("{0}: {1} is given twice; each address and port can be listened on once")]
-    Twice(ListenAddress, SocketAddr),
+    /// An address was given before.
+    #[error("{0}: {1} is given twice; each address can be listened on once")]
+    Twice(ListenAddress, LocalAddress),
+}
+
+impl Place {
+    /// Looks the host up. Returns all its addresses, each of them once.
+    pub(super) fn resolve(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::Any => Ok(vec![
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+            ]),
+            Self::Host(host) => host.resolve(port),
+        }
+    }
 }
 
 impl ListenAddress {
-    /// Looks the host up. Returns all its addresses, each of them once.
-    pub fn resolve(&self) -> Result<Vec<SocketAddr>, AddressError> {
-        let found = self.host.resolve(self.port);
-        found.map_err(|error| AddressError::Lookup(self.clone(), error))
+    /// Whether the text does not show the addresses: it has a name, or `*`.
+    pub(super) fn is_name(&self) -> bool {
+        match &self.0 {
+            Kind::Ip {
+                place: Place::Host(host),
+                ..
+            } => !host.is_address(),
+            Kind::Ip { .. } => true,
+            Kind::Unix { .. } | Kind::Inherited(_) => false,
+        }
     }
 
-    /// Whether the host is a name, so that the text does not show its addresses.
-    pub(crate) fn is_name(&self) -> bool {
-        !self.host.is_address()
+    /// Returns advice for a failed lookup.
+    fn advice(&self) -> &'static str {
+        match &self.0 {
+            Kind::Ip {
+                place: Place::Host(host),
+                ..
+            } => host.advice(),
+            _ => "",
+        }
     }
 }
+
+/// What is wrong with a text. Empty if the general advice says it all.
+type Reason = String;
 
 impl FromStr for ListenAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        const SCHEME: &str = "tcp://";
-        let syntax = |wrong| AddressError::Syntax {
-            address: text.to_owned(),
-            reason: match wrong {
-                Wrong::Syntax => String::new(),
-                wrong => format!("{wrong}; "),
-            },
-        };
-        let (scheme, rest) = text
-            .split_at_checked(SCHEME.len())
-            .ok_or_else(|| syntax(Wrong::Syntax))?;
-        if !scheme.eq_ignore_ascii_case(SCHEME) {
-            return Err(syntax(Wrong::Syntax));
-        }
-        let (host, port) = host_port::split(rest).map_err(syntax)?;
-        Ok(Self {
-            host: Host::parse(host).map_err(syntax)?,
-            port: host_port::port(port).map_err(syntax)?,
+        parse(text).map_err(|mut reason| {
+            if !reason.is_empty() {
+                reason.push_str("; ");
+            }
+            AddressError::Syntax {
+                address: text.to_owned(),
+                reason,
+            }
         })
+    }
+}
+
+fn parse(text: &str) -> Result<ListenAddress, Reason> {
+    let (scheme, rest) = text.split_once(':').ok_or_else(Reason::new)?;
+    let authority = rest.strip_prefix("//");
+    let kind = match (scheme.to_ascii_lowercase().as_str(), authority) {
+        ("tcp", Some(place)) => ip(Transport::Tcp, place)?,
+        ("udp", Some(place)) => ip(Transport::Udp, place)?,
+        ("unix", _) => unix(Transport::Unix, rest)?,
+        ("unix+dgram", _) => unix(Transport::UnixDatagram, rest)?,
+        ("fd", Some(which)) => Kind::Inherited(inherited(which)?),
+        _ => return Err(Reason::new()),
+    };
+    Ok(ListenAddress(kind))
+}
+
+/// Reads `HOST:PORT`.
+fn ip(transport: Transport, text: &str) -> Result<Kind, Reason> {
+    let reason = |wrong| match wrong {
+        Wrong::Syntax => Reason::new(),
+        wrong => wrong.to_string(),
+    };
+    let (host, port) = host_port::split(text).map_err(reason)?;
+    let place = match host {
+        "*" => Place::Any,
+        host => Place::Host(Host::parse(host).map_err(reason)?),
+    };
+    Ok(Kind::Ip {
+        transport,
+        place,
+        port: host_port::port(port).map_err(reason)?,
+    })
+}
+
+/// Reads what follows the colon: `///PATH`, `PATH` or `@NAME`.
+fn unix(transport: Transport, text: &str) -> Result<Kind, Reason> {
+    let bytes = match text.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path.as_bytes().to_vec(),
+        Some(path) => {
+            return Err(format!(
+                "a path after // begins with /; write {transport}:{path}, or {transport}:///PATH",
+                path = text::escape(path)
+            ));
+        }
+        None => match text.strip_prefix('@') {
+            Some(name) => [&[0], name.as_bytes()].concat(),
+            None => text.as_bytes().to_vec(),
+        },
+    };
+    let length = bytes.strip_prefix(&[0]).unwrap_or(&bytes).len();
+    if !(1..=MAX_PATH).contains(&length) {
+        return Err(format!(
+            "the path or name of a Unix socket has 1 to {MAX_PATH} bytes, and this one has {length}"
+        ));
+    }
+    let name = UnixName::from_bytes(&bytes);
+    Ok(Kind::Unix { transport, name })
+}
+
+/// Reads `N` or `NAME`.
+fn inherited(text: &str) -> Result<Inherited, Reason> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let number = text.parse().ok();
+        let number = number.filter(|number: &i32| number.to_string() == text);
+        return match number {
+            Some(number @ 3..) => Ok(Inherited::Number(number)),
+            Some(_) => Err(
+                "the descriptors 0 to 2 are standard input and output; `sockserve inetd` serves 0"
+                    .to_owned(),
+            ),
+            None => Err("a descriptor is a number from 3 on, or a name".to_owned()),
+        };
+    }
+    // sd_listen_fds_with_names(3): no control characters and no colon.
+    let is_name = text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b':');
+    if is_name && text.len() <= 255 {
+        Ok(Inherited::Name(text.to_owned()))
+    } else {
+        Err(
+            "the name of a descriptor has 1 to 255 characters, without spaces and colons"
+                .to_owned(),
+        )
     }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tcp://{}:{}", self.host, self.port)
+        match &self.0 {
+            Kind::Ip {
+                transport,
+                place,
+                port,
+            } => match place {
+                Place::Any => write!(f, "{transport}://*:{port}"),
+                Place::Host(host) => write!(f, "{transport}://{host}:{port}"),
+            },
+            Kind::Unix { transport, name } => {
+                LocalAddress::of_unix(*transport, name.clone()).fmt(f)
+            }
+            Kind::Inherited(Inherited::Number(number)) => write!(f, "fd://{number}"),
+            Kind::Inherited(Inherited::Name(name)) => write!(f, "fd://{name}"),
+        }
     }
 }
 
@@ -103,12 +267,32 @@ mod tests {
             "tcp://0.0.0.0:1",
             "tcp://[fe80::1%lo]:0",
             "tcp://[fe80::1%1]:0",
+            "tcp://*:80",
+            "udp://127.0.0.1:53",
+            "udp://*:0",
+            "unix:///run/x.sock",
+            "unix:x.sock",
+            "unix:./@x",
+            "unix:@name",
+            "unix:@a b",
+            "unix+dgram:///run/a%20b",
+            "unix+dgram:@x",
+            "fd://3",
+            "fd://2147483647",
+            "fd://my.socket",
         ] {
             let address: ListenAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), text);
         }
         let address: ListenAddress = "TcP://[0:0::1]:80".parse().unwrap();
         assert_eq!(address.to_string(), "tcp://[::1]:80");
+        let address: ListenAddress = "UNIX+Dgram:///x".parse().unwrap();
+        assert_eq!(address.to_string(), "unix+dgram:///x");
+        let longest = format!("unix:@{}", "x".repeat(MAX_PATH));
+        assert_eq!(
+            longest.parse::<ListenAddress>().unwrap().to_string(),
+            longest
+        );
     }
 
     #[test]
@@ -143,6 +327,28 @@ mod tests {
             "tcp://\u{2028}:80",
             "ŧcp://x:80",
             "tcp:/é/x:80",
+            "tcp:127.0.0.1:80",
+            "udp:127.0.0.1:53",
+            "udp://*",
+            "tcp://**:1",
+            "unix:",
+            "unix:@",
+            "unix://",
+            "unix://@name",
+            "unix://run/x.sock",
+            "unix+stream:///x",
+            "unixgram:///x",
+            "fd:3",
+            "fd://",
+            "fd://2",
+            "fd://-3",
+            "fd://03",
+            "fd://2147483648",
+            "fd://a b",
+            "fd://a:b",
+            &format!("unix:{}", "x".repeat(MAX_PATH + 1)),
+            &format!("unix:@{}", "x".repeat(MAX_PATH + 1)),
+            &format!("fd://{}", "x".repeat(256)),
         ] {
             let error = text.parse::<ListenAddress>().unwrap_err().to_string();
             assert!(error.contains("write tcp://HOST:PORT"), "{text}: {error}");
@@ -150,5 +356,12 @@ mod tests {
         }
         let error = "tcp://[fe80::1]:0".parse::<ListenAddress>().unwrap_err();
         assert!(error.to_string().contains("[fe80::1%ZONE]"), "{error}");
+        let check = |text: &str, expected: &str| {
+            let error = text.parse::<ListenAddress>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        };
+        check("unix://run/x", "write unix:run/x, or unix:///PATH");
+        check("unix:", "has 1 to 107 bytes, and this one has 0");
+        check("fd://0", "`sockserve inetd` serves 0");
     }
 }

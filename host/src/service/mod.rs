@@ -32,14 +32,14 @@ use crate::descriptors;
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
 use crate::lifecycle::Phase;
-use crate::listen::address::{AddressError, ListenAddress};
-use crate::listen::bind::{self, BindError};
+use crate::listen::address::ListenAddress;
+use crate::listen::error::ListenError;
+use crate::listen::local::LocalAddress;
+use crate::listen::opening::{self, ListenOptions};
 use crate::service::rollback::RollbackPolicy;
 use crate::version::versions::Versions;
-use rustix::io::Errno;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, oneshot};
@@ -64,20 +64,9 @@ pub struct ServiceHandle {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A listen address cannot be resolved.
+    /// An address cannot be listened on.
     #[error(transparent)]
-    Address(#[from] AddressError),
-    /// A listener cannot be bound.
-    #[error("cannot listen on {address}{}: {error}; {}", which(.address, .at), advice(.error))]
-    Bind {
-        /// The address as given.
-        address: ListenAddress,
-        /// The one of its addresses that failed.
-        at: SocketAddr,
-        /// What the system said.
-        #[source]
-        error: io::Error,
-    },
+    Listen(#[from] ListenError),
     /// The component cannot be started.
     #[error(transparent)]
     Handler(#[from] HandlerError),
@@ -92,39 +81,6 @@ pub enum StartError {
     },
 }
 
-/// The address that was tried, for an error about a name. Empty if the listen address
-/// shows it.
-fn which(address: &ListenAddress, at: &SocketAddr) -> String {
-    if address.is_name() {
-        format!(" at {}", at.ip())
-    } else {
-        String::new()
-    }
-}
-
-/// What the user can do about an error of bind.
-fn advice(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => return "raise the limit on open files (ulimit -n)",
-        Some(Errno::NFILE) => return "the machine has no more open files (fs.file-max)",
-        Some(Errno::NOBUFS | Errno::NOMEM) => return "the machine is out of memory",
-        Some(Errno::AFNOSUPPORT) => return "this machine has no IPv6; choose an IPv4 address",
-        _ => {}
-    }
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "choose another port, or port 0 for any free one",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose a higher one",
-        io::ErrorKind::AddrNotAvailable => {
-            "the address is not this machine's; 0.0.0.0 or [::] is any"
-        }
-        // ENODEV has no kind of its own.
-        _ if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {
-            "the zone is no interface of this machine"
-        }
-        _ => "choose another address",
-    }
-}
-
 /// What the threads and tasks of a service share.
 pub(crate) struct Shared {
     /// The versions of its handler, and their connections.
@@ -133,7 +89,7 @@ pub(crate) struct Shared {
     /// When a version is taken back by itself.
     pub(crate) rollback: RollbackPolicy,
     /// The addresses that the service listens on.
-    pub(crate) local_addresses: Vec<SocketAddr>,
+    pub(crate) local_addresses: Vec<LocalAddress>,
     /// Held by the swap that is under way.
     pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
     /// One permit per connection that may be open, as `--max-connections` and the limit
@@ -151,18 +107,21 @@ pub struct ServiceOptions {
     pub name: String,
     /// Where to listen; at least one address.
     pub listen: Vec<ListenAddress>,
+    /// How to listen there. By default [`ListenOptions::default`].
+    pub listening: ListenOptions,
     /// When to go back to the version before by itself. By default
     /// [`RollbackPolicy::default`].
     pub rollback: RollbackPolicy,
 }
 
 impl ServiceOptions {
-    /// Makes the options of a service that listens on `listen`, with the default
-    /// rollback policy.
+    /// Makes the options of a service that listens on `listen`, with the defaults for
+    /// all else.
     pub fn new(name: &str, listen: impl IntoIterator<Item = ListenAddress>) -> Self {
         Self {
             name: name.to_owned(),
             listen: listen.into_iter().collect(),
+            listening: ListenOptions::default(),
             rollback: RollbackPolicy::default(),
         }
     }
@@ -174,24 +133,9 @@ impl Service {
     /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
-        let mut listeners = Vec::with_capacity(options.listen.len());
-        let mut local_addresses: Vec<SocketAddr> = Vec::with_capacity(options.listen.len());
-        for address in &options.listen {
-            let addresses = address.resolve()?;
-            if let Some(twice) = addresses.iter().find(|it| local_addresses.contains(it)) {
-                return Err(AddressError::Twice(address.clone(), *twice).into());
-            }
-            let bound = bind::bind_all(&addresses, backlog);
-            let bound = bound.map_err(|BindError { at, error }| StartError::Bind {
-                address: address.clone(),
-                at,
-                error,
-            })?;
-            for (listener, local) in bound {
-                listeners.push(listener);
-                local_addresses.push(local);
-            }
-        }
+        let listeners = opening::open(&options.listen, backlog, options.listening)?;
+        let locals = listeners.iter().map(|opened| opened.local.clone());
+        let local_addresses = locals.collect();
         let ServiceOptions { name, rollback, .. } = options;
         let shared = Shared::new(&name, rollback, local_addresses, Arc::new(handler));
         let ended = Arc::clone(&shared).spawn(listeners)?;
@@ -215,7 +159,7 @@ impl Service {
 
     /// The addresses that the service listens on, in the order that they were given; a
     /// name may stand for several.
-    pub fn local_addresses(&self) -> &[SocketAddr] {
+    pub fn local_addresses(&self) -> &[LocalAddress] {
         &self.shared.local_addresses
     }
 
@@ -269,7 +213,7 @@ impl Shared {
     fn new(
         name: &str,
         rollback: RollbackPolicy,
-        local_addresses: Vec<SocketAddr>,
+        local_addresses: Vec<LocalAddress>,
         handler: Arc<Handler>,
     ) -> Arc<Self> {
         let mut limits = handler.limits().clone();

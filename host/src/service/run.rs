@@ -5,8 +5,8 @@ use crate::contract::Dispatch;
 use crate::dispatch;
 use crate::lifecycle::Phase;
 use crate::listen::accept::{self, Accepting};
+use crate::listen::opening::Opened;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Shared {
     /// The receiver has the service's result when the thread is done.
     pub(super) fn spawn(
         self: Arc<Self>,
-        listeners: Vec<OwnedFd>,
+        listeners: Vec<Opened>,
     ) -> Result<oneshot::Receiver<io::Result<()>>, StartError> {
         // The caller may be inside a runtime of its own, so the service's is
         // made, used and dropped on the service's thread.
@@ -104,7 +104,7 @@ impl Shared {
 
     /// Serves until the service is told to end or a listener fails, and then until the
     /// last connection is closed.
-    async fn run(self: Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
+    async fn run(self: Arc<Self>, listeners: Vec<Opened>) -> io::Result<()> {
         let serving = async {
             let result = self.accept(listeners).await;
             self.versions.current().retire(None);
@@ -148,7 +148,7 @@ impl Shared {
 
     /// Accepts on every listener, and delivers each connection. Returns when all accept
     /// loops have ended, with the first listener's error.
-    async fn accept(self: &Arc<Self>, listeners: Vec<OwnedFd>) -> io::Result<()> {
+    async fn accept(self: &Arc<Self>, listeners: Vec<Opened>) -> io::Result<()> {
         let turn = match self.dispatch {
             Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
             Dispatch::Threaded | Dispatch::Poll => None,
@@ -158,6 +158,7 @@ impl Shared {
             traffic: Arc::clone(&self.versions.traffic),
             permits: Arc::clone(&self.permits),
             turn,
+            backlog: self.versions.limits.backlog,
         };
         let deliver = |connection, turn| {
             self.accepted.fetch_add(1, Ordering::Relaxed);
@@ -187,7 +188,7 @@ mod tests {
     use crate::connection::tests::connection;
     use crate::guest::failure::Failure;
     use crate::limits::Limits;
-    use crate::listen::bind::bind_all;
+    use crate::listen::opening::{ListenOptions, open};
     use crate::service::rollback::RollbackPolicy;
     use crate::version::stay::tests::HANDLER;
     use tokio::time::Instant;
@@ -199,9 +200,9 @@ mod tests {
         service
     }
 
-    fn listeners() -> Vec<OwnedFd> {
-        let bound = bind_all(&[([127, 0, 0, 1], 0).into()], 1).unwrap();
-        bound.into_iter().map(|(listener, _)| listener).collect()
+    fn listeners() -> Vec<Opened> {
+        let address = "tcp://127.0.0.1:0".parse().unwrap();
+        open(&[address], 1, ListenOptions::default()).unwrap()
     }
 
     /// Drains a service with a connection whose handler does not end. Returns how long

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub struct Status {
     /// Its name.
     pub name: String,
-    /// Where it listens, as `tcp://HOST:PORT`.
+    /// Where it listens, as `tcp://HOST:PORT` or `unix:///PATH`.
     pub listeners: Vec<String>,
     /// The contract of its current version.
     pub contract: String,
@@ -202,7 +202,7 @@ impl ServiceHandle {
             listeners: service
                 .local_addresses
                 .iter()
-                .map(|address| format!("tcp://{address}"))
+                .map(ToString::to_string)
                 .collect(),
             contract: current.handler.contract().to_string(),
             dispatch: service.dispatch.to_string(),

@@ -32,7 +32,7 @@ fn start(test: &str, guest: &str, dispatch: Dispatch, limits: Limits) -> Service
 }
 
 fn connect(service: &Service) -> TcpStream {
-    let stream = TcpStream::connect(service.local_addresses()[0]).unwrap();
+    let stream = TcpStream::connect(service.local_addresses()[0].ip().unwrap()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }

@@ -57,6 +57,7 @@ impl Connection {
                 sockopt::ip_ttl(self)?.try_into().map_err(|_| Errno::INVAL)
             }
             Peer::Ip(SocketAddr::V6(_)) => sockopt::ipv6_unicast_hops(self),
+            Peer::Unix { .. } => Err(Errno::OPNOTSUPP),
         }
     }
 
@@ -65,6 +66,7 @@ impl Connection {
         match self.peer() {
             Peer::Ip(SocketAddr::V4(_)) => sockopt::set_ip_ttl(self, value.into()),
             Peer::Ip(SocketAddr::V6(_)) => sockopt::set_ipv6_unicast_hops(self, Some(value)),
+            Peer::Unix { .. } => Err(Errno::OPNOTSUPP),
         }
     }
 

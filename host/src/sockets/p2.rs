@@ -321,8 +321,9 @@ impl HostTcpSocket for SocketsView<'_> {
     fn remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
             Some(accepted) => {
-                let peer = accepted.connection().ok_or(OVER)?.peer();
-                Ok(peer.ip().ok_or(UNSUPPORTED_ADDRESS)?.into())
+                let connection = accepted.connection().ok_or(OVER)?;
+                let peer = connection.peer().ip();
+                Ok(peer.ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => self.0.remote_address(socket),
         }

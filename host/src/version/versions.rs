@@ -236,7 +236,7 @@ impl Versions {
     pub(crate) fn scope(&self, connection: Option<&Connection>) -> Scope {
         Scope {
             service: Arc::clone(&self.service),
-            connection: connection.map(|connection| (connection.id(), connection.peer())),
+            connection: connection.map(|connection| (connection.id(), connection.peer().clone())),
         }
     }
 }

@@ -15,7 +15,10 @@ use super::Failure;
 use super::output::complain;
 use super::signals::Caught;
 use crate::aside::aside;
-use crate::{Dispatch, Grants, Handler, HandlerOptions, Limits, Service, ServiceOptions, builtin};
+use crate::{
+    Dispatch, Grants, Handler, HandlerOptions, Limits, LocalAddress, Service, ServiceOptions,
+    builtin,
+};
 use anyhow::Context as _;
 use clap::Args;
 use report::{Meter, Row};
@@ -156,9 +159,10 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
     };
     let handler = Handler::new(&source, &component, handler_options)?;
     let mut service = Service::start(service_options(name)?, handler)?;
-    let address = *service
+    let address = service
         .local_addresses()
         .first()
+        .and_then(LocalAddress::ip)
         .context("the service has no address")?;
     let meter = Arc::new(Meter::new(format!("{name} {contract} {}", plan.dispatch)));
     let driving = drive(plan.traffic, address, options, &meter);

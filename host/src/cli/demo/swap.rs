@@ -5,7 +5,7 @@
 use super::line::connect;
 use super::service_options;
 use crate::cli::output;
-use crate::{Dispatch, Handler, HandlerOptions, Service, SwapOptions, builtin};
+use crate::{Dispatch, Handler, HandlerOptions, LocalAddress, Service, SwapOptions, builtin};
 use anyhow::Context as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -21,9 +21,10 @@ pub(super) async fn show() -> anyhow::Result<bool> {
     let component = builtin::load(OLD)?;
     let handler = Handler::new(OLD, &component, HandlerOptions::new(Dispatch::Poll))?;
     let mut service = Service::start(service_options("echo")?, handler)?;
-    let address = *service
+    let address = service
         .local_addresses()
         .first()
+        .and_then(LocalAddress::ip)
         .context("the service has no address")?;
     let mut old = Peer::connect(address).await?;
     let mut stdout = output::stdout();

@@ -11,8 +11,8 @@ use crate::component::builtin;
 use crate::control::server::ControlServer;
 use crate::text;
 use crate::{
-    AddressError, CompileCache, GrantError, Handler, HandlerError, HandlerOptions, Service,
-    ServiceOptions, StartError,
+    AddressError, CompileCache, GrantError, Handler, HandlerError, HandlerOptions, ListenError,
+    Service, ServiceOptions, StartError,
 };
 use anyhow::Context as _;
 use std::io::Write as _;
@@ -67,7 +67,9 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
     let service = starting
         .context("cannot start")?
         .map_err(|error| match error {
-            StartError::Address(AddressError::Twice(..)) => Failure::usage(error),
+            StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
+                Failure::usage(error)
+            }
             error => error.into(),
         })?;
     Ok(Started {
@@ -107,6 +109,7 @@ fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), F
     let service_options = ServiceOptions {
         name,
         listen: options.listen.clone(),
+        listening: options.listening.options(),
         rollback: options.control.rollback(),
     };
     Ok((service_options, handler, loaded))
@@ -188,7 +191,7 @@ fn print_ready(service: &Service) -> std::io::Result<()> {
     for address in service.local_addresses() {
         writeln!(
             stdout,
-            "listening tcp://{address} service={} contract={} dispatch={}",
+            "listening {address} service={} contract={} dispatch={}",
             service.name(),
             service.contract(),
             service.dispatch(),

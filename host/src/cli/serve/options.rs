@@ -4,11 +4,13 @@ use super::parse_name;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
-    DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress, RollbackOn, RollbackPolicy,
+    DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress, ListenOptions, RollbackOn,
+    RollbackPolicy,
 };
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use nix::unistd::Group;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,9 +19,12 @@ use std::time::Duration;
 pub(in crate::cli) struct Options {
     /// A component file, or builtin:NAME
     pub(super) component: OsString,
-    /// Where to listen: tcp://HOST:PORT. A name stands for all its addresses;
-    /// port 0 is any free port, the same for all of them. A link-local IPv6
-    /// address has its interface: tcp://[fe80::1%eth0]:7000. May be repeated
+    /// Where to listen: tcp://HOST:PORT, unix:///PATH or unix:@NAME for
+    /// connections, udp://HOST:PORT, unix+dgram:///PATH or unix+dgram:@NAME for
+    /// datagrams; fd://N or fd://NAME for a socket of systemd's. HOST may be * for
+    /// all addresses; a name stands for all its addresses; port 0 is any free port,
+    /// the same for all of them. A link-local IPv6 address has its interface:
+    /// tcp://[fe80::1%eth0]:7000. May be repeated
     #[arg(long, value_name = "URL", required = true)]
     pub(super) listen: Vec<ListenAddress>,
     /// sequential, threaded or poll. By default threaded for `blocking`, poll
@@ -35,11 +40,59 @@ pub(in crate::cli) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(super) cache: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) listening: ListeningOptions,
+    #[command(flatten)]
     pub(super) grants: GrantOptions,
     #[command(flatten)]
     pub(super) limits: LimitOptions,
     #[command(flatten)]
     pub(super) control: ControlOptions,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Listening")]
+pub(super) struct ListeningOptions {
+    /// Share addresses and ports with other processes that do the same; the kernel
+    /// shares out what comes
+    #[arg(long)]
+    reuse_port: bool,
+    /// Permissions of socket files, in octal, whatever the umask is. By default
+    /// what the umask leaves of 777, and 660 with --unix-group
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    unix_mode: Option<u32>,
+    /// Group of socket files, by name or number
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
+    unix_group: Option<u32>,
+}
+
+impl ListeningOptions {
+    pub(super) fn options(&self) -> ListenOptions {
+        ListenOptions {
+            reuse_port: self.reuse_port,
+            unix_mode: self.unix_mode,
+            unix_group: self.unix_group,
+        }
+    }
+}
+
+/// Parses permission bits: three octal digits, also with a zero in front.
+fn parse_mode(text: &str) -> Result<u32, &'static str> {
+    let is_mode = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok();
+    let mode = mode.filter(|mode| is_mode && *mode <= 0o777);
+    mode.ok_or("write three octal digits, for example 660")
+}
+
+/// Parses the name or the number of a group.
+fn parse_group(text: &str) -> Result<u32, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    match Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err("this machine has no such group; `getent group` lists them".to_owned()),
+        Err(error) => Err(format!("it cannot be looked up: {error}; write its number")),
+    }
 }
 
 #[derive(Args)]
@@ -217,5 +270,17 @@ mod tests {
         assert!(parse_memory("much").is_err());
         assert!(parse_workers("0").is_err());
         assert_eq!(parse_workers("4"), Ok(4));
+    }
+
+    #[test]
+    fn modes_are_octal_and_groups_exist() {
+        assert_eq!(parse_mode("660"), Ok(0o660));
+        assert_eq!(parse_mode("0777"), Ok(0o777));
+        for text in ["", "66", "1777", "888", "rw-", "+66", "00660"] {
+            assert!(parse_mode(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_group("0"), Ok(0));
+        assert_eq!(parse_group("root"), Ok(0));
+        assert!(parse_group("no-such-group").unwrap_err().contains("getent"));
     }
 }

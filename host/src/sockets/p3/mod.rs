@@ -312,8 +312,9 @@ impl HostTcpSocket for SocketsView<'_> {
     fn get_remote_address(&mut self, socket: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
         match self.accepted(&socket) {
             Some(accepted) => {
-                let peer = accepted.connection().ok_or(INVALID_STATE)?.peer();
-                Ok(peer.ip().ok_or(UNSUPPORTED_ADDRESS)?.into())
+                let connection = accepted.connection().ok_or(INVALID_STATE)?;
+                let peer = connection.peer().ip();
+                Ok(peer.ok_or(UNSUPPORTED_ADDRESS)?.into())
             }
             None => HostTcpSocket::get_remote_address(&mut self.0, socket),
         }

@@ -1,6 +1,6 @@
-//! The lock on a control socket's file.
+//! The lock on a socket's file.
 
-use super::{ControlError, identity};
+use super::{SocketFileError, identity};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock for the socket file `socket`. Waits for another holder for at
     /// most `patience`.
-    pub(super) fn take(socket: &Path, patience: Duration) -> Result<Self, ControlError> {
+    pub(super) fn take(socket: &Path, patience: Duration) -> Result<Self, SocketFileError> {
         let mut path = OsString::from(socket);
         path.push(".lock");
         let path = PathBuf::from(path);
@@ -41,16 +41,16 @@ impl Lock {
                 Err(Errno::WOULDBLOCK) if since.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(Errno::WOULDBLOCK) => return Err(ControlError::Starting(socket.to_owned())),
+                Err(Errno::WOULDBLOCK) => return Err(SocketFileError::Starting(socket.to_owned())),
                 Err(error) => {
-                    return Err(ControlError::System(socket.to_owned(), error.into()));
+                    return Err(SocketFileError::System(socket.to_owned(), error.into()));
                 }
             }
         }
     }
 
     /// Opens or makes the lock file. Refuses anything but an empty regular file.
-    fn open(path: &Path, socket: &Path) -> Result<File, ControlError> {
+    fn open(path: &Path, socket: &Path) -> Result<File, SocketFileError> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let opened = OpenOptions::new()
             .read(true)
@@ -63,12 +63,12 @@ impl Lock {
         match opened {
             // An empty file can be removed without loss.
             Ok((data, file)) if data.is_file() && data.len() == 0 => Ok(file),
-            Ok(_) => Err(ControlError::NoLock(path.to_owned())),
+            Ok(_) => Err(SocketFileError::NoLock(path.to_owned())),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::ISDIR | Errno::LOOP | Errno::NXIO) => {
-                    Err(ControlError::NoLock(path.to_owned()))
+                    Err(SocketFileError::NoLock(path.to_owned()))
                 }
-                _ => Err(ControlError::System(socket.to_owned(), error)),
+                _ => Err(SocketFileError::System(socket.to_owned(), error)),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! The control socket as a file: how it is made, and how it is removed.
+//! Unix sockets as files: how a file is made, and how it is removed.
 //!
 //! A socket file stays when its process is killed, so a start may find one. Only
 //! ECONNREFUSED shows that no process has it open; after every other answer the
@@ -7,74 +7,69 @@
 
 mod lock;
 
+use crate::text;
 use lock::Lock;
-use rustix::fs::{Mode, fchmod};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, chownat, fchmod};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a start waits for another start at the same socket.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How many clients may wait to be accepted.
-const BACKLOG: i32 = 128;
-
 /// The longest path of a socket, in bytes.
-pub(super) const MAX_PATH: usize = 107;
+pub(crate) const MAX_PATH: usize = 107;
 
-/// Why a control socket could not be made. One line each.
+/// Why a socket file could not be made. One line each.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ControlError {
+pub enum SocketFileError {
     /// A running process has the socket.
-    #[error("a running process has the control socket {}; choose another path", .0.display())]
+    #[error("a running process has the socket {}; choose another path", path(.0))]
     InUse(PathBuf),
     /// Another start is making the socket now.
     #[error(
-        "another process is making the control socket {path} and holds {path}.lock; choose \
-         another path, or try again",
-        path = .0.display()
+        "another process is making the socket {path} and holds {path}.lock; choose another path, \
+         or try again",
+        path = path(.0)
     )]
     Starting(PathBuf),
     /// The path names something other than a socket.
-    #[error(
-        "{} is there and is no socket; choose another path for the control socket",
-        .0.display()
-    )]
+    #[error("{} is there and is no socket; choose another path for the socket", path(.0))]
     NotASocket(PathBuf),
     /// The path names a socket of another kind.
     #[error(
-        "{} is another program's socket, and of another kind; choose another path for the \
-         control socket",
-        .0.display()
+        "{} is another program's socket, and of another kind; choose another path for the socket",
+        path(.0)
     )]
     AnotherKind(PathBuf),
     /// The file under the lock's name is not a lock.
     #[error(
-        "{} is in the way, which is to be the lock of the control socket; choose another path",
-        .0.display()
+        "{} is in the way, which is to be the lock of the socket; choose another path",
+        path(.0)
     )]
     NoLock(PathBuf),
     /// It is unknown whether a process has the socket.
     #[error(
         "{} is there, and whether a running process has it cannot be found out: {}; choose \
-         another path, or remove it", .0.display(), .1
+         another path, or remove it", path(.0), .1
     )]
     Unknown(PathBuf, #[source] io::Error),
     /// The path does not fit into a socket's address.
-    #[error(
-        "{}: a control socket's path has 1 to {MAX_PATH} bytes; choose a shorter one",
-        .0.display()
-    )]
+    #[error("{}: a socket's path has 1 to {MAX_PATH} bytes; choose a shorter one", path(.0))]
     Length(PathBuf),
     /// The system refused.
-    #[error("cannot make the control socket {}: {}{}", .0.display(), .1, advice(.1))]
+    #[error("cannot make the socket {}: {}{}", path(.0), .1, advice(.1))]
     System(PathBuf, #[source] io::Error),
+}
+
+/// A path on one line.
+fn path(path: &Path) -> std::borrow::Cow<'_, str> {
+    text::path(path)
 }
 
 /// Returns what helps against an error of the system.
@@ -91,65 +86,96 @@ fn advice(error: &io::Error) -> &'static str {
 
 /// Returns the address of a socket with this path. The empty path is refused: for
 /// it the kernel would choose an address.
-pub(super) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
+pub(crate) fn address(path: &Path) -> io::Result<SocketAddrUnix> {
     if path.as_os_str().len() > MAX_PATH || path.as_os_str().is_empty() {
         return Err(Errno::NAMETOOLONG.into());
     }
     Ok(SocketAddrUnix::new(path)?)
 }
 
-/// A listening control socket. On drop it removes its file, unless the file is
-/// another socket's by then.
-pub(super) struct Socket {
-    listener: Arc<OwnedFd>,
+/// Who may open a socket file. By default everybody whom the process's umask permits
+/// to, and the group is the process's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// The permission bits of the file, whatever the umask is.
+    pub(crate) mode: Option<u32>,
+    /// The group of the file, by its number.
+    pub(crate) group: Option<u32>,
+}
+
+/// The file of a bound socket. On drop it is removed, unless the path names another
+/// file by then.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode of the file.
     identity: (u64, u64),
 }
 
-impl Socket {
-    /// Makes the socket with the mode 0600. Replaces a socket that a killed process
-    /// left behind. Waits for at most a second, and only for another start.
-    pub(super) fn bind(path: &Path) -> Result<Self, ControlError> {
+impl SocketFile {
+    /// Makes a socket and binds it to a path. The socket does not block. Replaces a
+    /// socket that a killed process left behind. Waits for at most a second, and only
+    /// for another start.
+    ///
+    /// The socket does not listen yet. A file with a mode or a group of its own can be
+    /// opened by its owner only until it has both.
+    pub(crate) fn bind(
+        path: &Path,
+        kind: SocketType,
+        access: Access,
+    ) -> Result<(OwnedFd, Self), SocketFileError> {
+        let system = |error: io::Error| SocketFileError::System(path.to_owned(), error);
         let address = match address(path) {
             Ok(address) => address,
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NAMETOOLONG) => {
-                return Err(ControlError::Length(path.to_owned()));
+                return Err(SocketFileError::Length(path.to_owned()));
             }
-            Err(error) => return Err(ControlError::System(path.to_owned(), error)),
+            Err(error) => return Err(system(error)),
         };
-        let system = |error: Errno| ControlError::System(path.to_owned(), error.into());
-        let listener = stream().map_err(system)?;
-        // The file gets the mode of the socket. So the mode is right from the first
-        // moment, and the process's umask does not change.
-        fchmod(&listener, Mode::RUSR | Mode::WUSR).map_err(system)?;
-        let _lock = Lock::take(path, TURN)?;
-        if is_stale(path, &address)? {
-            std::fs::remove_file(path)
-                .map_err(|error| ControlError::System(path.to_owned(), error))?;
+        let socket = unbound(kind).map_err(|error| system(error.into()))?;
+        if access != Access::default() {
+            // The file gets the mode of the socket, less the umask. So the mode is not
+            // too wide at any moment, and the process's umask does not change.
+            fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|error| system(error.into()))?;
         }
-        rustix::net::bind(&listener, &address).map_err(system)?;
-        let identity = identity(path)
-            .map_err(|error| ControlError::System(path.to_owned(), error))?
-            .ok_or_else(|| system(Errno::NOENT))?;
-        let socket = Self {
-            listener: Arc::new(listener),
+        let _lock = Lock::take(path, TURN)?;
+        if is_stale(path, &address, kind)? {
+            std::fs::remove_file(path).map_err(system)?;
+        }
+        rustix::net::bind(&socket, &address).map_err(|error| system(error.into()))?;
+        let identity = identity(path).map_err(system)?;
+        let identity = identity.ok_or_else(|| system(Errno::NOENT.into()))?;
+        let file = Self {
             path: path.to_owned(),
             identity,
         };
-        rustix::net::listen(&socket.listener, BACKLOG).map_err(system)?;
-        Ok(socket)
-    }
-
-    pub(super) fn listener(&self) -> &Arc<OwnedFd> {
-        &self.listener
+        access.apply(path).map_err(system)?;
+        Ok((socket, file))
     }
 }
 
-impl Drop for Socket {
+impl Access {
+    /// Sets the file's group, and then its mode.
+    fn apply(self, path: &Path) -> io::Result<()> {
+        if let Some(group) = self.group {
+            let group = Some(Gid::from_raw(group));
+            chownat(CWD, path, None, group, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if self != Self::default() {
+            let mode = self.mode.unwrap_or(GROUP_MODE);
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+}
+
+/// The mode of a file that was given a group and no mode: that group may open it.
+const GROUP_MODE: u32 = 0o660;
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let lock = Lock::take(&self.path, Duration::ZERO);
-        if matches!(lock, Err(ControlError::Starting(_))) {
+        if matches!(lock, Err(SocketFileError::Starting(_))) {
             // The holder of the lock is about to replace the socket, or to be
             // refused.
             return;
@@ -161,33 +187,38 @@ impl Drop for Socket {
 }
 
 /// Makes a socket that is not bound yet.
-fn stream() -> Result<OwnedFd, Errno> {
+fn unbound(kind: SocketType) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+    rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)
 }
 
 /// Whether the path has a socket that no process has open. False if the path has
 /// nothing.
-fn is_stale(path: &Path, address: &SocketAddrUnix) -> Result<bool, ControlError> {
+fn is_stale(
+    path: &Path,
+    address: &SocketAddrUnix,
+    kind: SocketType,
+) -> Result<bool, SocketFileError> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(ControlError::NotASocket(path.to_owned()));
+            return Err(SocketFileError::NotASocket(path.to_owned()));
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(ControlError::System(path.to_owned(), error)),
+        Err(error) => return Err(SocketFileError::System(path.to_owned(), error)),
     }
     // Does not block: the process that has the socket may be stopped, with a full
     // backlog.
-    let tried = stream().and_then(|probe| rustix::net::connect(&probe, address));
+    let tried = unbound(kind).and_then(|probe| rustix::net::connect(&probe, address));
     match tried {
-        // EAGAIN is a full backlog.
-        Ok(()) | Err(Errno::AGAIN) => Err(ControlError::InUse(path.to_owned())),
+        // EAGAIN is a full backlog. EPERM is a datagram socket that is connected to
+        // somebody else.
+        Ok(()) | Err(Errno::AGAIN | Errno::PERM) => Err(SocketFileError::InUse(path.to_owned())),
         Err(Errno::CONNREFUSED) => Ok(true),
         // The file was removed in the meantime.
         Err(Errno::NOENT) => Ok(false),
-        Err(Errno::PROTOTYPE) => Err(ControlError::AnotherKind(path.to_owned())),
-        Err(error) => Err(ControlError::Unknown(path.to_owned(), error.into())),
+        Err(Errno::PROTOTYPE) => Err(SocketFileError::AnotherKind(path.to_owned())),
+        Err(error) => Err(SocketFileError::Unknown(path.to_owned(), error.into())),
     }
 }
 
@@ -204,7 +235,6 @@ fn identity(path: &Path) -> io::Result<Option<(u64, u64)>> {
 mod tests {
     use super::*;
     use std::ffi::OsString;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     struct Directory(PathBuf);
@@ -232,15 +262,27 @@ mod tests {
         }
     }
 
+    const OWNERS: Access = Access {
+        mode: Some(0o600),
+        group: None,
+    };
+
+    /// A listening socket, and its file.
+    fn bind(path: &Path) -> Result<(SocketFile, OwnedFd), SocketFileError> {
+        let (socket, file) = SocketFile::bind(path, SocketType::STREAM, OWNERS)?;
+        rustix::net::listen(&socket, 16).unwrap();
+        Ok((file, socket))
+    }
+
     fn refused(path: &Path) -> String {
-        Socket::bind(path).err().unwrap().to_string()
+        bind(path).err().unwrap().to_string()
     }
 
     #[test]
     fn the_socket_is_its_owners_and_leaves_nothing_behind() {
         let directory = Directory::new("bind");
         let path = directory.socket();
-        let socket = Socket::bind(&path).unwrap();
+        let socket = bind(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         assert_eq!(directory.names(), ["s"], "the lock is there only meanwhile");
@@ -258,10 +300,10 @@ mod tests {
         assert!(refused(&path).contains("of another kind"));
         assert!(path.exists());
         drop(datagrams);
-        drop(Socket::bind(&path).unwrap());
+        drop(bind(&path).unwrap());
         drop(UnixListener::bind(&path).unwrap());
-        drop(Socket::bind(&path).unwrap());
-        let stopped = stream().unwrap();
+        drop(bind(&path).unwrap());
+        let stopped = unbound(SocketType::STREAM).unwrap();
         rustix::net::bind(&stopped, &address(&path).unwrap()).unwrap();
         rustix::net::listen(&stopped, 0).unwrap();
         let _waiting = UnixStream::connect(&path).unwrap();
@@ -273,9 +315,9 @@ mod tests {
     fn a_socket_that_came_later_stays() {
         let directory = Directory::new("later");
         let path = directory.socket();
-        let first = Socket::bind(&path).unwrap();
+        let first = bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let second = Socket::bind(&path).unwrap();
+        let second = bind(&path).unwrap();
         drop(first);
         UnixStream::connect(&path).unwrap();
         drop(second);
@@ -291,9 +333,7 @@ mod tests {
         for _ in 0..50 {
             drop(UnixListener::bind(&path).unwrap());
             let sockets: Vec<_> = std::thread::scope(|scope| {
-                let starts: Vec<_> = (0..4)
-                    .map(|_| scope.spawn(|| Socket::bind(&path)))
-                    .collect();
+                let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| bind(&path))).collect();
                 starts
                     .into_iter()
                     .map(|start| start.join().unwrap())
