@@ -94,6 +94,8 @@ mod swap;
 mod time;
 // What TCP does: half-closes, resets, much data, IPv6, listeners, limits.
 mod transport;
+// Connections over Unix sockets, and the sockets' files.
+mod unix;
 // Outputs that nobody reads.
 mod unread;
 // The contracts' documentation.

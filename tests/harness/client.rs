@@ -2,6 +2,9 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -38,10 +41,29 @@ impl Client {
         Client::new(socket.into())
     }
 
+    /// Connects to the socket file of a server.
+    #[track_caller]
+    pub(crate) fn connect_unix(path: &Path) -> Client {
+        match UnixStream::connect(path) {
+            Ok(stream) => Client::of_unix(stream),
+            Err(error) => panic!("cannot connect to {}: {error}", path.display()),
+        }
+    }
+
+    /// Reading, writing and half-closing are the same for both kinds of stream, and
+    /// the system tells them apart.
+    pub(crate) fn of_unix(stream: UnixStream) -> Client {
+        Client::timed(TcpStream::from(OwnedFd::from(stream)))
+    }
+
     fn new(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
+        Client::timed(stream)
+    }
+
+    fn timed(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
         Client {
             reader: BufReader::new(stream),
         }

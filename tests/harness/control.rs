@@ -22,11 +22,25 @@ impl Controlled {
     /// A guest under a dispatch, with a control socket.
     #[track_caller]
     pub(crate) fn start(guest: Guest, dispatch: &str, options: &[&str]) -> Controlled {
+        Controlled::listening(guest, dispatch, &[], options)
+    }
+
+    /// The same, which listens on these addresses.
+    #[track_caller]
+    pub(crate) fn listening(
+        guest: Guest,
+        dispatch: &str,
+        urls: &[&str],
+        options: &[&str],
+    ) -> Controlled {
         let scratch = Scratch::new();
-        let server = Serve::guest(guest, dispatch)
+        let mut serve = Serve::guest(guest, dispatch)
             .args(["--control".as_ref(), scratch.path("control").as_os_str()])
-            .args(options)
-            .start();
+            .args(options);
+        for url in urls {
+            serve = serve.listen(url);
+        }
+        let server = serve.start();
         Controlled { server, scratch }
     }
 

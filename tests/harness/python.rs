@@ -17,15 +17,7 @@ impl Python {
     /// Starts a script that prints its port, unless there is no Python.
     #[track_caller]
     pub(crate) fn start(script: &str) -> Option<Python> {
-        if !tools::have("python3", &["--version"]) {
-            return None;
-        }
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/python")
-            .join(script);
-        let mut command = Command::new("python3");
-        command.arg("-u").arg(path).env("TZ", "UTC");
-        let process = Process::start(&mut command);
+        let process = Python::run(script, &[])?;
         let port = process.stdout.wait_until("the script's port", |lines| {
             lines.first().map(|line| line.parse().unwrap())
         });
@@ -33,6 +25,27 @@ impl Python {
             process,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
         })
+    }
+
+    /// Starts a script with arguments, and waits until it has printed a line, unless
+    /// there is no Python.
+    #[track_caller]
+    pub(crate) fn run(script: &str, args: &[&str]) -> Option<Process> {
+        if !tools::have("python3", &["--version"]) {
+            return None;
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/python")
+            .join(script);
+        let mut command = Command::new("python3");
+        command.arg("-u").arg(path).args(args).env("TZ", "UTC");
+        let process = Process::start(&mut command);
+        process
+            .stdout
+            .wait_until("the script's first line", |lines| {
+                (!lines.is_empty()).then_some(())
+            });
+        Some(process)
     }
 
     #[track_caller]

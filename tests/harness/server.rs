@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
@@ -56,6 +57,12 @@ impl Serve {
         self
     }
 
+    /// Starts it in this directory.
+    pub(crate) fn in_directory(mut self, directory: &Path) -> Serve {
+        self.command.current_dir(directory);
+        self
+    }
+
     /// Takes the compiled component from a cache that the tests share. Compiling is
     /// most of the time of a short test. Tests that compile themselves are in
     /// `clients`, `swap` and `transport`.
@@ -88,7 +95,7 @@ impl Serve {
         let ready = process.stdout.wait_until("the ready lines", |lines| {
             (lines.len() == count).then(|| lines.to_vec())
         });
-        let addresses = ready.iter().map(|line| address(line)).collect();
+        let addresses = ready.iter().filter_map(|line| address(line)).collect();
         Server {
             process,
             ready,
@@ -99,6 +106,9 @@ impl Serve {
 
 /// How many addresses a URL stands for.
 fn listeners(url: &str) -> usize {
+    if url.contains("://*:") {
+        return 2;
+    }
     if !url.starts_with("tcp://localhost:") {
         return 1;
     }
@@ -112,17 +122,20 @@ pub(crate) fn ready_address(process: &Process) -> SocketAddr {
     let ready = process
         .stdout
         .wait_until("the ready line", |lines| lines.first().cloned());
-    address(&ready)
+    address(&ready).unwrap()
 }
 
-/// The address in a ready line.
+/// The address in a ready line. `None` for a Unix socket.
 #[track_caller]
-fn address(ready: &str) -> SocketAddr {
-    ready
-        .strip_prefix("listening tcp://")
-        .and_then(|rest| rest.split(' ').next())
-        .and_then(|address| address.parse().ok())
-        .unwrap_or_else(|| panic!("not a ready line: {ready}"))
+fn address(ready: &str) -> Option<SocketAddr> {
+    let url = ready.strip_prefix("listening ");
+    let Some(url) = url.and_then(|rest| rest.split(' ').next()) else {
+        panic!("not a ready line: {ready}");
+    };
+    let address = url
+        .strip_prefix("tcp://")
+        .or_else(|| url.strip_prefix("udp://"));
+    address.map(|address| address.parse().unwrap())
 }
 
 /// A server that listens.
@@ -130,6 +143,7 @@ pub(crate) struct Server {
     pub(crate) process: Process,
     /// Its ready lines.
     pub(crate) ready: Vec<String>,
+    /// The addresses in them that are on the network.
     pub(crate) addresses: Vec<SocketAddr>,
 }
 

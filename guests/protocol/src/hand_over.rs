@@ -5,10 +5,9 @@
 //! each contract, so a connection can change contracts. The tag names the format of
 //! the session's part.
 
-use crate::{Phase, Session};
+use crate::{Peer, Phase, Session};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 
 /// A state as in the interface `hand-over`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +79,10 @@ pub trait Protocol {
     /// format changes.
     const TAG: &'static str;
 
-    /// Makes a session. `peer` returns the peer's address; a session that does not
-    /// need the address does not call it.
-    fn session(
-        &self,
-        peer: impl FnOnce() -> Result<IpAddr, String>,
-    ) -> Result<Self::Session, String>;
+    /// Makes a session. `peer` returns the peer; a session that does not need it does
+    /// not call it.
+    fn session(&self, peer: impl FnOnce() -> Result<Peer, String>)
+    -> Result<Self::Session, String>;
 
     /// Checks whether a session can continue with `state`. The error is one line
     /// that says what was expected.

@@ -11,6 +11,7 @@ mod conversation;
 mod hand_over;
 mod lines;
 mod option;
+mod peer;
 mod queue;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -19,6 +20,7 @@ pub use conversation::{Conversation, Phase};
 pub use hand_over::{Protocol, Resume, SavedConversation, SessionState, State};
 pub use lines::{Lines, split_ending};
 pub use option::{parse_option, unescape};
+pub use peer::Peer;
 pub use queue::Queue;
 
 /// What a session wants next.

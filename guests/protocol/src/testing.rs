@@ -22,7 +22,7 @@ pub fn run<P: Protocol>(
     chunks: impl IntoIterator<Item = Vec<u8>>,
     moves: impl IntoIterator<Item = (usize, bool)>,
 ) -> Result<Seen, String> {
-    let session = || protocol.session(|| Ok(Ipv4Addr::LOCALHOST.into()));
+    let session = || protocol.session(|| Ok((Ipv4Addr::LOCALHOST, 5000).into()));
     let mut talk = Conversation::open(session()?);
     let mut chunks = chunks.into_iter();
     let mut unread = Vec::new();

@@ -73,15 +73,15 @@ impl Connection {
     /// Makes a connection of `service` from a connected, non-blocking socket, numbers it
     /// and logs it.
     pub(crate) fn new(
-        service: &str,
+        service: &Arc<str>,
         socket: OwnedFd,
         peer: Peer,
         permit: Permit,
         traffic: Arc<Traffic>,
     ) -> Arc<Self> {
-        let parts = Parts::new(socket, peer, permit, traffic);
+        let parts = Parts::new(service, socket, peer, permit, traffic);
         tracing::debug!(
-            service,
+            service = &**service,
             connection = parts.id,
             peer = %parts.peer,
             "connection opened"
@@ -95,6 +95,11 @@ impl Connection {
     /// The number of the connection.
     pub(crate) fn id(&self) -> ConnectionId {
         self.parts.id
+    }
+
+    /// The name of the service that accepted it.
+    pub(crate) fn service(&self) -> &str {
+        &self.parts.service
     }
 
     /// The other side.
@@ -237,7 +242,13 @@ pub(crate) mod tests {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let address = Peer::Ip(([127, 0, 0, 1], 1).into());
         let socket = OwnedFd::from(socket);
-        let connection = Connection::new("test", socket, address, permit.into(), Arc::default());
+        let connection = Connection::new(
+            &"test".into(),
+            socket,
+            address,
+            permit.into(),
+            Arc::default(),
+        );
         (connection, peer)
     }
 }

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 /// it.
 pub(super) struct Parts {
     pub(super) id: ConnectionId,
+    /// The name of the service that accepted it.
+    pub(super) service: Arc<str>,
     pub(super) peer: Peer,
     pub(super) socket: Arc<OwnedFd>,
     /// Declared after the socket, so that the permit is given back after the descriptor
@@ -41,10 +43,17 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Makes the parts of a new connection, and numbers it.
-    pub(super) fn new(socket: OwnedFd, peer: Peer, permit: Permit, traffic: Arc<Traffic>) -> Self {
+    pub(super) fn new(
+        service: &Arc<str>,
+        socket: OwnedFd,
+        peer: Peer,
+        permit: Permit,
+        traffic: Arc<Traffic>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            service: Arc::clone(service),
             peer,
             socket: Arc::new(socket),
             _permit: permit,

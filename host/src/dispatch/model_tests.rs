@@ -177,7 +177,7 @@ impl Model {
         let peer = Peer::Ip(([127, 0, 0, 1], 1).into());
         let traffic = Arc::clone(&self.versions.traffic);
         let socket = OwnedFd::from(socket);
-        let connection = Connection::new("model", socket, peer, permit.into(), traffic);
+        let connection = Connection::new(&"model".into(), socket, peer, permit.into(), traffic);
         self.opened += 1;
         self.alive += 1;
         let current = self.versions.current();

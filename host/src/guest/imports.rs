@@ -9,6 +9,7 @@
 use crate::component::Component;
 use crate::contract::Contract;
 use crate::guest::State;
+use crate::guest::connection_info;
 use crate::guest::draining;
 use crate::guest::engine;
 use crate::sockets;
@@ -186,6 +187,7 @@ pub(super) fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Li
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         sockets::p3::add_to_linker(&mut linker)?;
     }
+    connection_info::add_to_linker(&mut linker, contract == Contract::Concurrent)?;
     draining::add_to_linker(&mut linker, contract == Contract::Concurrent)?;
     Ok(linker)
 }

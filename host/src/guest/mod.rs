@@ -11,6 +11,7 @@
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that give a connection up and accept it |
 //! | `draining` | how a guest learns that it is to give connections up |
+//! | `connection_info` | how a guest learns who its peer is |
 //! | `connection_table` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
@@ -19,6 +20,7 @@
 
 pub(crate) mod clock;
 mod code;
+mod connection_info;
 pub(crate) mod connection_table;
 pub(crate) mod deadline;
 mod draining;

@@ -224,7 +224,8 @@ fn inherited(text: &str) -> Result<Inherited, Reason> {
     let is_name = text
         .bytes()
         .all(|byte| byte.is_ascii_graphic() && byte != b':');
-    if is_name && text.len() <= 255 {
+    let is_number = text.parse::<i128>().is_ok();
+    if is_name && !is_number && text.len() <= 255 {
         Ok(Inherited::Name(text.to_owned()))
     } else {
         Err(

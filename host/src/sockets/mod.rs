@@ -94,7 +94,7 @@ impl Accepted {
     }
 
     /// Returns the connection. `None` once its handler is done.
-    fn connection(&self) -> Option<Arc<Connection>> {
+    pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
         self.held.get()
     }
 }

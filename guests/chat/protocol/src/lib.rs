@@ -16,9 +16,9 @@ mod queue;
 use fill::Fill;
 use lines::Lines;
 use member::Member;
+use protocol::Peer;
 use queue::Queue;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use fill::HoldId;
@@ -70,7 +70,7 @@ impl Room {
     }
 
     /// Adds a new member. It is welcomed, and the others are told.
-    pub fn join(&mut self, id: MemberId, peer: SocketAddr) {
+    pub fn join(&mut self, id: MemberId, peer: Peer) {
         let mut member = Member {
             name: peer.to_string(),
             lines: Lines::default(),

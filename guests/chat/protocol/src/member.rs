@@ -2,9 +2,8 @@
 
 use crate::lines::Lines;
 use crate::queue::Queue;
-use protocol::State;
+use protocol::{Peer, State};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
 
 /// Names the format of [`MemberState`].
 const TAG: &str = "chat/1";
@@ -12,7 +11,7 @@ const TAG: &str = "chat/1";
 /// A member of the room.
 #[derive(Debug)]
 pub(crate) struct Member {
-    /// `HOST:PORT`.
+    /// `HOST:PORT`, or `uidUID:CONNECTION`.
     pub(crate) name: String,
     pub(crate) lines: Lines,
     pub(crate) queue: Queue,
@@ -21,7 +20,7 @@ pub(crate) struct Member {
 /// A member as it is handed over, in the format of postcard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberState {
-    /// `HOST:PORT`.
+    /// `HOST:PORT`, or `uidUID:CONNECTION`.
     name: String,
     /// The beginning of a line that is not complete.
     partial: Vec<u8>,
@@ -43,9 +42,11 @@ impl MemberState {
     pub fn decode(state: &State) -> Result<Self, String> {
         let member: Self = state.decode(TAG)?;
         // All members read the name. The half line has a limit.
-        let named = member.name.parse::<SocketAddr>().is_ok();
+        let named = member.name.parse::<Peer>().is_ok();
         if !named || Lines::resume(member.partial.clone(), member.cut).is_none() {
-            return Err(format!("state {TAG}: expected HOST:PORT and half a line"));
+            return Err(format!(
+                "state {TAG}: expected HOST:PORT or uidUID:CONNECTION, and half a line"
+            ));
         }
         Ok(member)
     }

@@ -13,7 +13,7 @@ fn room(limit: usize) -> Room {
 
 fn join(room: &mut Room, id: MemberId) {
     let port = 5000 + u16::try_from(id).unwrap();
-    room.join(id, SocketAddr::from(([127, 0, 0, 1], port)));
+    room.join(id, Peer::from(([127, 0, 0, 1], port)));
 }
 
 /// A room whose members have read everything so far.
@@ -432,7 +432,8 @@ fn states() {
         let nothing: &[u8] = b"";
         let state = (name, partial, false, nothing, nothing);
         let state = State::encode("chat/1", &state).unwrap();
-        let expected = "state chat/1: expected HOST:PORT and half a line".to_owned();
+        let expected =
+            "state chat/1: expected HOST:PORT or uidUID:CONNECTION, and half a line".to_owned();
         let decoded = MemberState::decode(&state).map(drop);
         let expected = if possible { Ok(()) } else { Err(expected) };
         assert_eq!(decoded, expected, "{name} {partial:?}");

@@ -82,7 +82,7 @@ impl Server {
         id: ConnectionId,
         connection: &Connection,
     ) -> Result<Conversation<Echo>, String> {
-        hand_over::open_conversation(&self.protocol, id, || Ok(peer(&connection.socket)?.ip()))
+        hand_over::open_conversation(&self.protocol, id, || peer(&connection.socket))
     }
 
     /// Does what can be done now for a connection.

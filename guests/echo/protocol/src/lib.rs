@@ -5,9 +5,8 @@
 //! but move the bytes in the way of their contract. Its session is for the output that
 //! has to be written before that, and for tests.
 
-use protocol::{Lines, Output, Protocol, Resume, Session, Step};
+use protocol::{Lines, Output, Peer, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Names the format of [`State`].
@@ -61,7 +60,7 @@ impl Protocol for EchoProtocol {
     type Session = Echo;
     const TAG: &'static str = TAG;
 
-    fn session(&self, peer: impl FnOnce() -> Result<IpAddr, String>) -> Result<Echo, String> {
+    fn session(&self, peer: impl FnOnce() -> Result<Peer, String>) -> Result<Echo, String> {
         let peer = match self.mode {
             Mode::Upper => Some(peer()?),
             Mode::Stream | Mode::Line | Mode::Once | Mode::Hello => None,
@@ -86,8 +85,8 @@ pub struct State {
 #[derive(Debug)]
 pub struct Echo {
     mode: Mode,
-    /// The peer's address, for the log. `None` in the modes that log nothing.
-    peer: Option<IpAddr>,
+    /// The peer, for the log. `None` in the modes that log nothing.
+    peer: Option<Peer>,
     lines: Lines,
 }
 
@@ -95,16 +94,16 @@ impl Echo {
     /// Answers the bytes of one `recv`, as Python's example does. There are none if
     /// the peer has sent nothing.
     fn upper(&self, chunk: &[u8], output: &mut Output) {
-        if let Some(peer) = self.peer {
+        if let Some(peer) = &self.peer {
             upper(peer, chunk, output);
         }
     }
 }
 
 /// Adds the answer of [`Mode::Upper`] to a chunk, and its lines for the log.
-pub fn upper(peer: IpAddr, chunk: &[u8], output: &mut Output) {
+pub fn upper(peer: &Peer, chunk: &[u8], output: &mut Output) {
     let text = strip(chunk);
-    output.log.push(format!("{peer} wrote:"));
+    output.log.push(format!("{} wrote:", peer.host()));
     output.log.push(String::from_utf8_lossy(text).into_owned());
     output.bytes.push(&text.to_ascii_uppercase());
 }

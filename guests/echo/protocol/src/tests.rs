@@ -3,17 +3,17 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::testing::{self, Seen};
 use protocol::{Conversation, Phase, SavedConversation};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-fn session(mode: Mode, peer: impl Into<IpAddr>) -> Echo {
-    let peer = peer.into();
+fn session(mode: Mode, peer: IpAddr) -> Echo {
+    let peer = Peer::from((peer, 5000));
     EchoProtocol { mode }.session(|| Ok(peer)).unwrap()
 }
 
 /// Runs a session over chunks and then end of file. Returns what it wrote, what it
 /// logged, and how many chunks it took.
 fn run(mode: Mode, chunks: &[&[u8]]) -> (Vec<u8>, Vec<String>, usize) {
-    let mut session = session(mode, Ipv4Addr::LOCALHOST);
+    let mut session = session(mode, Ipv4Addr::LOCALHOST.into());
     let mut output = Output::default();
     let mut taken = 0;
     let mut step = session.open(&mut output);
@@ -50,7 +50,7 @@ fn line_echoes_all() {
     check(Mode::Line, &[&[b'x'; 3000]], &[b'x'; 3000], 1);
     // A line is echoed when it is complete.
     let mut output = Output::default();
-    let mut session = session(Mode::Line, Ipv4Addr::LOCALHOST);
+    let mut session = session(Mode::Line, Ipv4Addr::LOCALHOST.into());
     session.receive(b"one\ntw", &mut output);
     assert_eq!(output.bytes.take(), b"one\n");
     session.receive(b"o", &mut output);
@@ -84,7 +84,7 @@ fn upper_logs_the_host_and_the_text() {
     assert_eq!(log, ["127.0.0.1 wrote:", ""]);
     assert!(bytes.is_empty());
     let mut output = Output::default();
-    let mut session = session(Mode::Upper, "::1".parse::<IpAddr>().unwrap());
+    let mut session = session(Mode::Upper, "::1".parse().unwrap());
     session.receive(b"\xff", &mut output);
     assert_eq!(output.log, ["::1 wrote:", "\u{fffd}"]);
 }
@@ -123,7 +123,7 @@ fn a_half_read_line_goes_on_in_any_mode() {
                 unfinished: unfinished.to_vec(),
             },
         };
-        let session = session(mode, Ipv4Addr::LOCALHOST);
+        let session = session(mode, Ipv4Addr::LOCALHOST.into());
         let mut talk = Conversation::resume(session, resumed);
         let expected = [b"before ", expected].concat();
         assert_eq!(talk.output.bytes.take(), expected, "{mode:?} {phase:?}");

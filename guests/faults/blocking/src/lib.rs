@@ -74,7 +74,7 @@ fn serve_conversation(
 ) -> Result<(), String> {
     let id = connection(socket);
     let protocol = FaultProtocol { mode };
-    let mut talk = hand_over::open_conversation(&protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut talk = hand_over::open_conversation(&protocol, id, || peer(socket))?;
     let mut draining = match manner {
         Manner::Ignore => Draining::never(),
         _ => Draining::new(id),

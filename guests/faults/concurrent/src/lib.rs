@@ -72,7 +72,7 @@ fn manner() -> Result<Manner, String> {
 async fn serve_conversation(mode: Mode, manner: Manner, socket: &TcpSocket) -> Result<(), String> {
     let id = connection(socket);
     let protocol = FaultProtocol { mode };
-    let mut talk = hand_over::open_conversation(&protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut talk = hand_over::open_conversation(&protocol, id, || peer(socket))?;
     let draining = match manner {
         Manner::Ignore => Draining::never(),
         _ => Draining::new(id),

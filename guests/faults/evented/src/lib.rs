@@ -119,7 +119,7 @@ impl Server {
         let id = opened.connection;
         let connection = Connection::from(opened);
         let options = (self.mode == Mode::Options).then(|| options(&connection.socket));
-        let address = || Ok(peer(&connection.socket)?.ip());
+        let address = || peer(&connection.socket);
         let Ok(talk) = hand_over::open_conversation(&self.protocol(), id, address) else {
             return changes.push(Change::Close(id));
         };

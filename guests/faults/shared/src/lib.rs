@@ -9,9 +9,8 @@ mod manner;
 mod options;
 
 use echo_protocol::State;
-use protocol::{Output, Protocol, Resume, Session, Step};
+use protocol::{Output, Peer, Protocol, Resume, Session, Step};
 use std::io::Write;
-use std::net::IpAddr;
 
 pub use options::{Manner, Mode};
 
@@ -59,7 +58,7 @@ impl Protocol for FaultProtocol {
     type Session = Fault;
     const TAG: &'static str = echo_protocol::TAG;
 
-    fn session(&self, _: impl FnOnce() -> Result<IpAddr, String>) -> Result<Fault, String> {
+    fn session(&self, _: impl FnOnce() -> Result<Peer, String>) -> Result<Fault, String> {
         Ok(Fault {
             mode: self.mode,
             collected: Vec::new(),

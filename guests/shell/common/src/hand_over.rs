@@ -4,10 +4,9 @@
 //! given up, until `hand-over` is called for them, and of connections that were
 //! accepted, until they are served.
 
-use protocol::{Conversation, Protocol, State};
+use protocol::{Conversation, Peer, Protocol, State};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 wit_bindgen::generate!({
     inline: "
@@ -71,7 +70,7 @@ impl<T: HasProtocol> HandOver for T {
 pub fn open_conversation<P: Protocol>(
     protocol: &P,
     connection: ConnectionId,
-    peer: impl FnOnce() -> Result<IpAddr, String>,
+    peer: impl FnOnce() -> Result<Peer, String>,
 ) -> Result<Conversation<P::Session>, String> {
     let session = protocol.session(peer)?;
     match ACCEPTED.with_borrow_mut(|states| states.remove(&connection)) {

@@ -124,7 +124,7 @@ pub fn serve_by<P: Protocol>(
     carry: impl FnOnce(&mut Conversation<P::Session>, &mut Draining) -> Result<End, String>,
 ) -> Result<(), String> {
     let id = connection(socket);
-    let mut talk = hand_over::open_conversation(protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut talk = hand_over::open_conversation(protocol, id, || peer(socket))?;
     if carry(&mut talk, &mut Draining::new(id))? == End::HandOver {
         hand_over::give_up(id, hand_over::save::<P>(&mut talk));
     }

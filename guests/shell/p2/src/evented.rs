@@ -169,7 +169,7 @@ impl<P: Protocol> Server<P> {
             Event::Opened(opened) => {
                 let id = opened.connection;
                 let connection = Connection::from(opened);
-                let peer = || Ok(peer(&connection.socket)?.ip());
+                let peer = || peer(&connection.socket);
                 let Ok(talk) = hand_over::open_conversation(&self.protocol, id, peer) else {
                     // The peer has gone already.
                     return Some(Change::Close(id));

@@ -4,19 +4,56 @@
 pub mod blocking;
 pub mod evented;
 
+use imports::sockserve::handler::connection_types::{Info, Transport};
+use protocol::Peer;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use wasi::io::streams::{OutputStream, StreamError};
 use wasi::sockets::network::IpSocketAddress;
 use wasi::sockets::tcp::TcpSocket;
 
+mod imports {
+    wit_bindgen::generate!({
+        inline: "
+            package sockserve:shell;
+
+            world info {
+                import sockserve:handler/connection-info@0.1.0;
+            }
+        ",
+        path: "../../../wit",
+        with: {
+            "sockserve:handler/connection-info@0.1.0": generate,
+            "sockserve:handler/connection-types@0.1.0": generate,
+            "wasi:clocks/monotonic-clock@0.2.12": wasi::clocks::monotonic_clock,
+            "wasi:io/error@0.2.12": wasi::io::error,
+            "wasi:io/poll@0.2.12": wasi::io::poll,
+            "wasi:io/streams@0.2.12": wasi::io::streams,
+            "wasi:sockets/network@0.2.12": wasi::sockets::network,
+            "wasi:sockets/tcp@0.2.12": wasi::sockets::tcp,
+        },
+    });
+}
+
 /// The most bytes that one read or write moves. The host permits no more at once.
 pub const CHUNK: usize = 64 * 1024;
 
-/// The peer's address. The error is one line for the host's log.
-pub fn peer(socket: &TcpSocket) -> Result<SocketAddr, String> {
-    match socket.remote_address() {
-        Ok(address) => Ok(socket_addr(address)),
-        Err(code) => Err(format!("remote-address: {}", code.name())),
+/// The peer. The error is one line for the host's log.
+pub fn peer(socket: &TcpSocket) -> Result<Peer, String> {
+    let info = imports::sockserve::handler::connection_info::describe(socket);
+    to_peer(info.ok_or("the connection is gone")?)
+}
+
+fn to_peer(info: Info) -> Result<Peer, String> {
+    match info.transport {
+        Transport::Tcp => {
+            let address = info.peer.parse::<SocketAddr>();
+            let address = address.map_err(|error| format!("the peer's address: {error}"))?;
+            Ok(address.into())
+        }
+        Transport::Unix => Ok(Peer::Unix {
+            uid: info.credentials.map(|credentials| credentials.uid),
+            connection: info.connection,
+        }),
     }
 }
 

@@ -4,6 +4,8 @@
 mod draining;
 mod serve;
 
+use imports::sockserve::handler::connection_types::{Info, Transport};
+use protocol::Peer;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use wasip3::sockets::types::{ErrorCode, IpSocketAddress, TcpSocket};
 use wit_bindgen::{FutureReader, StreamReader, StreamWriter};
@@ -30,12 +32,15 @@ mod imports {
             package sockserve:shell;
 
             world draining {
+                import sockserve:handler/concurrent-connection-info@0.1.0;
                 import sockserve:handler/concurrent-draining@0.1.0;
             }
         ",
         path: "../../../wit",
         with: {
+            "sockserve:handler/concurrent-connection-info@0.1.0": generate,
             "sockserve:handler/concurrent-draining@0.1.0": generate,
+            "sockserve:handler/connection-types@0.1.0": generate,
             "wasi:clocks/types@0.3.0": wasip3::clocks::types,
             "wasi:sockets/types@0.3.0": wasip3::sockets::types,
         },
@@ -88,11 +93,23 @@ async fn ended(what: &str, ending: Ending) -> Result<(), String> {
         .map_err(|code| format!("{what}: {}", error_name(&code)))
 }
 
-/// The peer's address. The error is one line for the host's log.
-pub fn peer(socket: &TcpSocket) -> Result<SocketAddr, String> {
-    match socket.get_remote_address() {
-        Ok(address) => Ok(socket_addr(address)),
-        Err(code) => Err(format!("get-remote-address: {}", error_name(&code))),
+/// The peer. The error is one line for the host's log.
+pub fn peer(socket: &TcpSocket) -> Result<Peer, String> {
+    let info = imports::sockserve::handler::concurrent_connection_info::describe(socket);
+    to_peer(info.ok_or("the connection is gone")?)
+}
+
+fn to_peer(info: Info) -> Result<Peer, String> {
+    match info.transport {
+        Transport::Tcp => {
+            let address = info.peer.parse::<SocketAddr>();
+            let address = address.map_err(|error| format!("the peer's address: {error}"))?;
+            Ok(address.into())
+        }
+        Transport::Unix => Ok(Peer::Unix {
+            uid: info.credentials.map(|credentials| credentials.uid),
+            connection: info.connection,
+        }),
     }
 }
 

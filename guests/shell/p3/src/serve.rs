@@ -38,7 +38,7 @@ pub async fn serve_by<P: Protocol>(
     carry: impl AsyncFnOnce(&mut Talk<P>, Streams, &Draining) -> Result<End, String>,
 ) -> Result<(), String> {
     let id = connection(socket);
-    let mut talk = hand_over::open_conversation(protocol, id, || Ok(peer(socket)?.ip()))?;
+    let mut talk = hand_over::open_conversation(protocol, id, || peer(socket))?;
     let draining = Draining::new(id);
     if carry(&mut talk, Streams::new(socket), &draining).await? == End::HandOver {
         hand_over::give_up(id, hand_over::save::<P>(&mut talk));

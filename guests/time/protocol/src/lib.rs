@@ -10,10 +10,9 @@ mod fifo;
 mod terminator;
 
 use fifo::{Fifo, Refill, Saved};
-use protocol::{Output, Protocol, Resume, Session, Step};
+use protocol::{Output, Peer, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use terminator::{Matcher, Progress};
 
@@ -82,7 +81,7 @@ impl Protocol for TimeProtocol {
     type Session = Time;
     const TAG: &'static str = "time/1";
 
-    fn session(&self, _: impl FnOnce() -> Result<IpAddr, String>) -> Result<Time, String> {
+    fn session(&self, _: impl FnOnce() -> Result<Peer, String>) -> Result<Time, String> {
         Ok(Time {
             clock: self.clock,
             memory: Memory::new(self),

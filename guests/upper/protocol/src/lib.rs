@@ -6,8 +6,7 @@
 //! them alone.
 
 use echo_protocol::{State, TAG, strip, upper};
-use protocol::{Lines, Output, Protocol, Resume, Session, Step, split_ending};
-use std::net::IpAddr;
+use protocol::{Lines, Output, Peer, Protocol, Resume, Session, Step, split_ending};
 
 /// The family, which has no options.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +16,7 @@ impl Protocol for UpperProtocol {
     type Session = Upper;
     const TAG: &'static str = TAG;
 
-    fn session(&self, peer: impl FnOnce() -> Result<IpAddr, String>) -> Result<Upper, String> {
+    fn session(&self, peer: impl FnOnce() -> Result<Peer, String>) -> Result<Upper, String> {
         Ok(Upper {
             peer: peer()?,
             lines: Lines::default(),
@@ -28,8 +27,8 @@ impl Protocol for UpperProtocol {
 /// One connection of the upper family.
 #[derive(Debug)]
 pub struct Upper {
-    /// The peer's address, for the log.
-    peer: IpAddr,
+    /// The peer, for the log.
+    peer: Peer,
     lines: Lines,
 }
 
@@ -39,7 +38,7 @@ impl Session for Upper {
     fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step {
         self.lines.feed(chunk, |line| {
             let (text, ending) = split_ending(line);
-            upper(self.peer, text, output);
+            upper(&self.peer, text, output);
             output.bytes.push(ending);
         });
         Step::Continue
@@ -48,7 +47,7 @@ impl Session for Upper {
     fn end(&mut self, output: &mut Output) {
         let unfinished = self.lines.take();
         if !strip(&unfinished).is_empty() {
-            upper(self.peer, &unfinished, output);
+            upper(&self.peer, &unfinished, output);
         }
     }
 }
@@ -140,7 +139,7 @@ mod tests {
         ) {
             let state = |bytes| protocol::State { tag: TAG.to_owned(), bytes };
             let _ = UpperProtocol.decode(&state(bytes));
-            let mut session = UpperProtocol.session(|| Ok([127, 0, 0, 1].into())).unwrap();
+            let mut session = UpperProtocol.session(|| Ok(([127, 0, 0, 1], 5000).into())).unwrap();
             session.restore(State { unfinished }, &mut Output::default());
             session.receive(b"x\n", &mut Output::default());
             prop_assert!(session.lines.take().is_empty());
