@@ -1,4 +1,4 @@
-//! The three contracts, the three dispatches, and which of them go together.
+//! The contracts, the three dispatches, and which of them go together.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,18 +16,22 @@ pub enum Contract {
     /// `sockserve:handler/concurrent`: one asynchronous WASI 0.3 call per
     /// connection.
     Concurrent,
+    /// `sockserve:handler/datagram`: one WASI 0.2 call per batch of datagrams.
+    Datagram,
+    /// `sockserve:handler/datagram-concurrent`: one asynchronous WASI 0.3 call, with a
+    /// stream of datagrams each way.
+    DatagramConcurrent,
 }
 
 /// How a service spreads connections over threads and instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dispatch {
-    /// One connection at a time. Each connection has its own instance.
+    /// One connection or datagram at a time. Each has its own instance.
     Sequential,
-    /// Worker threads. Each connection has its own instance.
+    /// Worker threads. Each connection or datagram has its own instance.
     Threaded,
-    /// One thread that waits for readiness. `evented` and `concurrent` serve all
-    /// connections from one instance; `blocking` has one suspended instance per
-    /// connection.
+    /// One thread that waits for readiness. One instance serves all connections or
+    /// datagrams; only `blocking` has one suspended instance per connection.
     Poll,
 }
 
@@ -42,7 +46,23 @@ pub struct Incompatible {
 
 impl Contract {
     /// All contracts, in the order of the documentation.
-    pub const ALL: [Self; 3] = [Self::Blocking, Self::Evented, Self::Concurrent];
+    pub const ALL: [Self; 5] = [
+        Self::Blocking,
+        Self::Evented,
+        Self::Concurrent,
+        Self::Datagram,
+        Self::DatagramConcurrent,
+    ];
+
+    /// Whether it serves datagrams. The others serve connections.
+    pub const fn takes_datagrams(self) -> bool {
+        matches!(self, Self::Datagram | Self::DatagramConcurrent)
+    }
+
+    /// Whether it is on WASI 0.3. The others are on 0.2.
+    pub(crate) const fn is_p3(self) -> bool {
+        matches!(self, Self::Concurrent | Self::DatagramConcurrent)
+    }
 
     /// Returns the interface that a component with this contract exports, without
     /// its version.
@@ -51,16 +71,19 @@ impl Contract {
             Self::Blocking => "sockserve:handler/blocking",
             Self::Evented => "sockserve:handler/evented",
             Self::Concurrent => "sockserve:handler/concurrent",
+            Self::Datagram => "sockserve:handler/datagram",
+            Self::DatagramConcurrent => "sockserve:handler/datagram-concurrent",
         }
     }
 
     /// Returns the interface through which the host asks a handler with this
     /// contract to hand its connections over, without its version. `None` for
-    /// `evented`: there the host calls `hand-over` between two turns.
+    /// `evented`, where the host calls `hand-over` between two turns, and for
+    /// datagrams, which have no connections.
     pub const fn draining(self) -> Option<&'static str> {
         match self {
             Self::Blocking => Some("sockserve:handler/blocking-draining"),
-            Self::Evented => None,
+            Self::Evented | Self::Datagram | Self::DatagramConcurrent => None,
             Self::Concurrent => Some("sockserve:handler/concurrent-draining"),
         }
     }
@@ -69,7 +92,9 @@ impl Contract {
     pub const fn default_dispatch(self) -> Dispatch {
         match self {
             Self::Blocking => Dispatch::Threaded,
-            Self::Evented | Self::Concurrent => Dispatch::Poll,
+            Self::Evented | Self::Concurrent | Self::Datagram | Self::DatagramConcurrent => {
+                Dispatch::Poll
+            }
         }
     }
 
@@ -101,10 +126,7 @@ impl Dispatch {
     /// Whether all connections of a handler with this contract share one
     /// instance.
     pub const fn shares_instance(self, contract: Contract) -> bool {
-        matches!(
-            (self, contract),
-            (Self::Poll, Contract::Evented | Contract::Concurrent)
-        )
+        matches!(self, Self::Poll) && !matches!(contract, Contract::Blocking)
     }
 }
 
@@ -114,6 +136,8 @@ impl fmt::Display for Contract {
             Self::Blocking => "blocking",
             Self::Evented => "evented",
             Self::Concurrent => "concurrent",
+            Self::Datagram => "datagram",
+            Self::DatagramConcurrent => "datagram-concurrent",
         })
     }
 }
@@ -149,6 +173,8 @@ mod tests {
         assert_eq!(runs(Contract::Blocking), Dispatch::ALL);
         assert_eq!(runs(Contract::Concurrent), Dispatch::ALL);
         assert_eq!(runs(Contract::Evented), [Dispatch::Poll]);
+        assert_eq!(runs(Contract::Datagram), Dispatch::ALL);
+        assert_eq!(runs(Contract::DatagramConcurrent), Dispatch::ALL);
     }
 
     #[test]

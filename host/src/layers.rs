@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the top, each with the layers right below it. A layer may use these,
 /// whatever is below them, and the leaves.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("cli", &["control"]),
     ("control", &["service"]),
     ("service", &["dispatch", "listen"]),
     ("dispatch", &["version"]),
     ("version", &["guest"]),
     ("listen", &["connection"]),
-    ("guest", &["component", "sockets"]),
+    ("guest", &["component", "datagram", "sockets"]),
     ("component", &[]),
+    ("datagram", &["connection"]),
     ("sockets", &["connection"]),
     ("connection", &[]),
 ];

@@ -6,7 +6,7 @@ use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
 use crate::service::swap::{OldConnections, Swapped};
-use crate::{HandOverCounts, Status, VersionState};
+use crate::{DatagramCounts, HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -272,9 +272,16 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         status.dispatch,
         status.listeners.join(" "),
     )?;
+    let datagrams = status.datagrams;
+    let is_for_datagrams = datagrams != DatagramCounts::default();
     writeln!(
         out,
-        "  connections  accepted {}  open {}  handled {}  refused {}  failed {}",
+        "  {:<12} accepted {}  open {}  handled {}  refused {}  failed {}",
+        if is_for_datagrams {
+            "datagrams"
+        } else {
+            "connections"
+        },
         status.accepted,
         status.open,
         status.handled,
@@ -296,6 +303,18 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             failed.host,
             failed.peer,
             failed.aborted,
+        )?;
+    }
+    if is_for_datagrams {
+        writeln!(
+            out,
+            "  received     {}  oversized {}  loops {}  dropped by the kernel {}",
+            datagrams.received, datagrams.oversized, datagrams.loops, datagrams.dropped_by_kernel
+        )?;
+        writeln!(
+            out,
+            "  sent         {}  refused {}  unsent {}",
+            datagrams.sent, datagrams.refused, datagrams.unsent
         )?;
     }
     writeln!(

@@ -79,8 +79,8 @@ pub enum ComponentError {
     },
     /// It exports no contract.
     #[error(
-        "{0}: exports none of sockserve:handler/blocking, evented or concurrent; it must export \
-         exactly one of them"
+        "{0}: exports none of sockserve:handler/blocking, evented, concurrent, datagram or \
+         datagram-concurrent; it must export exactly one of them"
     )]
     NoContract(String),
     /// It exports more than one contract.

@@ -200,6 +200,7 @@ impl From<SwapError> for Refused {
             | SwapError::NotThere(..) => StatusCode::CONFLICT,
             SwapError::Load(_)
             | SwapError::Handler(_)
+            | SwapError::Transport { .. }
             | SwapError::HandOver(..)
             | SwapError::Probe(_) => StatusCode::UNPROCESSABLE_ENTITY,
             SwapError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -22,6 +22,7 @@
 //! | `isolated` | `blocking`, `concurrent` | one per connection |
 //! | `evented` | `evented` | one for all, called for each batch of events |
 //! | `concurrent` | `concurrent` | one for all, many calls at once |
+//! | `datagram` | `datagram`, `datagram-concurrent` | datagrams instead of connections |
 //!
 //! `isolated` serves all three dispatches: they differ in the number of the runtime's
 //! threads, and in whether the next connection is let in before the last one is done.
@@ -30,6 +31,7 @@
 //! `supervision` runs the drivers of shared instances.
 
 mod concurrent;
+pub(crate) mod datagram;
 mod evented;
 pub(crate) mod fault;
 mod isolated;
@@ -62,6 +64,7 @@ pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Res
     }
     let poller = match version.handler.contract() {
         Contract::Evented => Some(versions.in_runtime(Poller::new)??),
+        Contract::Datagram | Contract::DatagramConcurrent => return Ok(()),
         Contract::Concurrent | Contract::Blocking => None,
     };
     let intake = version.open_intake();

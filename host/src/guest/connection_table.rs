@@ -6,6 +6,7 @@ use crate::guest::clock::Moved;
 use crate::lifecycle::VersionNumber;
 use crate::sync::lock;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::sync::watch;
 
@@ -29,6 +30,8 @@ pub(crate) enum Served {
     None,
     One(Arc<Connection>),
     All(OpenConnections),
+    /// Datagrams, of which this counts the bytes that the guest has taken.
+    Datagrams(Arc<AtomicU64>),
 }
 
 /// The connections of an instance, and whether they are asked to leave.
@@ -61,6 +64,10 @@ impl ConnectionTable {
                 let connection = Arc::clone(connection);
                 Moved::Alone(Box::new(move || bytes(&connection)))
             }
+            Served::Datagrams(bytes) => {
+                let bytes = Arc::clone(bytes);
+                Moved::Alone(Box::new(move || bytes.load(Ordering::Relaxed)))
+            }
             Served::All(open) => {
                 let open = open.clone();
                 Moved::Together(Box::new(move || open.lock().values().map(bytes).sum()))
@@ -75,7 +82,7 @@ impl ConnectionTable {
         id: ConnectionId,
     ) -> Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)> {
         let connection = match &self.served {
-            Served::None => None,
+            Served::None | Served::Datagrams(_) => None,
             Served::One(connection) => (connection.id() == id).then(|| Arc::downgrade(connection)),
             Served::All(open) => open.lock().get(&id).map(Arc::downgrade),
         };

@@ -8,8 +8,11 @@ use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
 use crate::guest::clock::{GuestClock, TimeOfDay};
 use crate::guest::connection_table::ConnectionTable;
+use crate::guest::deadline::Deadline;
 use crate::guest::engine::{Built, VersionToken, build};
-use crate::guest::exports::{Blocking, Concurrent, Evented, Exports, ExportsPre};
+use crate::guest::exports::{
+    Blocking, Concurrent, Datagram, DatagramConcurrent, Evented, Exports, ExportsPre,
+};
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
 use crate::guest::grants::{Files, Grants};
 use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
@@ -20,7 +23,9 @@ use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
 use crate::text::one_line;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store};
@@ -40,6 +45,9 @@ const TABLE_ENTRIES_PER_RESOURCE: usize = 4;
 /// per connection. wasmtime's default is 128 MiB.
 const HOSTCALL_BYTES: usize = (2 << 20) + MAX_STATE;
 const HOSTCALL_BYTES_PER_CONNECTION: usize = 64;
+/// The same for datagrams. The contract says so: what one call sends has 16 MiB at most,
+/// and there is something beside the bytes.
+const HOSTCALL_BYTES_OF_DATAGRAMS: usize = (16 << 20) + (1 << 20);
 
 /// How long a component may take to start, its waits included. Its computing also
 /// has the deadline.
@@ -85,6 +93,8 @@ pub struct Handler {
     grants: Arc<Grants>,
     /// The granted directories, shared with the instances.
     files: Files,
+    /// How many bytes a datagram may have, as the guest said when it was tried.
+    max_data_bytes: AtomicU32,
     /// How many resources an instance may have beside those of its connections.
     own_resources: usize,
     /// The most elements of one table of an instance.
@@ -137,6 +147,8 @@ impl Handler {
         let exports = ExportsPre::new(contract, &pre).map_err(mismatch)?;
         let hand_over = match (component.takes_over(), contract) {
             (false, _) => HandOverPre::Absent,
+            // Nothing is handed over of datagrams.
+            (true, Contract::Datagram | Contract::DatagramConcurrent) => HandOverPre::Absent,
             (true, Contract::Concurrent) => HandOverPre::p3(&pre).map_err(mismatch)?,
             (true, _) => HandOverPre::p2(&pre).map_err(mismatch)?,
         };
@@ -152,6 +164,7 @@ impl Handler {
             contract,
             grants: Arc::new(options.grants.clone()),
             files,
+            max_data_bytes: AtomicU32::new(0),
             own_resources: own_resources(contract, &options),
             table_elements,
             options,
@@ -192,6 +205,17 @@ impl Handler {
     /// Returns the options that the handler was made with.
     pub(crate) fn options(&self) -> &HandlerOptions {
         &self.options
+    }
+
+    /// How many bytes a datagram may have, to be received by the guest.
+    pub(crate) fn max_data_bytes(&self) -> usize {
+        let limit = self.max_data_bytes.load(Ordering::Relaxed);
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// Whether the guest may send a datagram to somebody who has not written.
+    pub(crate) fn may_send_to(&self, peer: SocketAddr) -> bool {
+        self.grants.covers_send(peer)
     }
 
     pub(crate) fn shares_instance(&self) -> bool {
@@ -236,7 +260,11 @@ impl Handler {
         let mut state = State::new(wasi.build(), memory, max_resources, connection_table);
         self.files.give_to(&mut state);
         let mut store = Store::new(&self.engine, state);
-        store.set_hostcall_fuel(HOSTCALL_BYTES + HOSTCALL_BYTES_PER_CONNECTION * connections);
+        store.set_hostcall_fuel(if self.contract.takes_datagrams() {
+            HOSTCALL_BYTES_OF_DATAGRAMS
+        } else {
+            HOSTCALL_BYTES + HOSTCALL_BYTES_PER_CONNECTION * connections
+        });
         if let Some(table) = store.concurrent_resource_table() {
             // wasmtime keeps tasks, streams and futures in this table. A guest
             // whose tasks never end is ended when the table is full.
@@ -264,6 +292,23 @@ impl Handler {
                 Contract::Concurrent => {
                     let made = self.instantiate::<Concurrent>(&mut store, &clock);
                     made.await.map(drop)
+                }
+                Contract::Datagram => {
+                    let made = self.instantiate::<Datagram>(&mut store, &clock);
+                    let (guest, _) = made.await?;
+                    let limit = guest.max_data_bytes(&mut store, &clock).await?;
+                    self.max_data_bytes.store(limit, Ordering::Relaxed);
+                    Ok(())
+                }
+                Contract::DatagramConcurrent => {
+                    let made = self.instantiate::<DatagramConcurrent>(&mut store, &clock);
+                    let (guest, _) = made.await?;
+                    let asking = store
+                        .run_concurrent(async |accessor| guest.max_data_bytes_in(accessor).await);
+                    let deadline = Deadline(self.limits().deadline);
+                    let limit = deadline.hold(clock.count(asking)).await??;
+                    self.max_data_bytes.store(limit, Ordering::Relaxed);
+                    Ok(())
                 }
             }
         };

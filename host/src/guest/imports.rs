@@ -183,12 +183,12 @@ pub(super) fn linker(engine: &Engine, contract: Contract) -> wasmtime::Result<Li
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     sockets::p2::add_to_linker(&mut linker)?;
     // A 0.3 component may use 0.2 as well, as Rust's standard library does.
-    if contract == Contract::Concurrent {
+    if contract.is_p3() {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         sockets::p3::add_to_linker(&mut linker)?;
     }
-    connection_info::add_to_linker(&mut linker, contract == Contract::Concurrent)?;
-    draining::add_to_linker(&mut linker, contract == Contract::Concurrent)?;
+    connection_info::add_to_linker(&mut linker, contract.is_p3())?;
+    draining::add_to_linker(&mut linker, contract.is_p3())?;
     Ok(linker)
 }
 

@@ -35,7 +35,7 @@ use crate::lifecycle::Phase;
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::local::LocalAddress;
-use crate::listen::opening::{self, ListenOptions};
+use crate::listen::opening::{self, ListenOptions, Opened};
 use crate::service::rollback::RollbackPolicy;
 use crate::version::versions::Versions;
 use std::fmt;
@@ -67,6 +67,17 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The contract has no use for what comes there.
+    #[error(
+        "{address}: the contract {contract} serves {}; listen on {}",
+        served(*.contract), fitting(*.contract)
+    )]
+    Transport {
+        /// The address.
+        address: LocalAddress,
+        /// The component's contract.
+        contract: Contract,
+    },
     /// The component cannot be started.
     #[error(transparent)]
     Handler(#[from] HandlerError),
@@ -79,6 +90,24 @@ pub enum StartError {
         #[source]
         error: io::Error,
     },
+}
+
+/// What a contract serves.
+pub(crate) fn served(contract: Contract) -> &'static str {
+    if contract.takes_datagrams() {
+        "datagrams"
+    } else {
+        "connections"
+    }
+}
+
+/// Which listen addresses fit a contract.
+fn fitting(contract: Contract) -> &'static str {
+    if contract.takes_datagrams() {
+        "udp://HOST:PORT or unix+dgram:///PATH"
+    } else {
+        "tcp://HOST:PORT or unix:///PATH"
+    }
 }
 
 /// What the threads and tasks of a service share.
@@ -97,6 +126,8 @@ pub(crate) struct Shared {
     permits: Arc<Semaphore>,
     /// How many connections were accepted.
     accepted: AtomicU64,
+    /// Whether datagrams are taken whose answers could be answered without end.
+    allow_loops: bool,
 }
 
 /// What a service is made of, except its handler.
@@ -112,6 +143,10 @@ pub struct ServiceOptions {
     /// When to go back to the version before by itself. By default
     /// [`RollbackPolicy::default`].
     pub rollback: RollbackPolicy,
+    /// Whether datagrams are taken from the ports of inetd's small services (7, 13, 17,
+    /// 19, 37) and from the service's own socket. Their answers could be answered without
+    /// end (CVE-1999-0103). By default they are dropped.
+    pub allow_loops: bool,
 }
 
 impl ServiceOptions {
@@ -123,6 +158,7 @@ impl ServiceOptions {
             listen: listen.into_iter().collect(),
             listening: ListenOptions::default(),
             rollback: RollbackPolicy::default(),
+            allow_loops: false,
         }
     }
 }
@@ -133,11 +169,18 @@ impl Service {
     /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
+        let contract = handler.contract();
         let listeners = opening::open(&options.listen, backlog, options.listening)?;
+        let unfit = |opened: &&Opened| {
+            opened.local.transport().has_connections() == contract.takes_datagrams()
+        };
+        if let Some(unfit) = listeners.iter().find(unfit) {
+            let address = unfit.local.clone();
+            return Err(StartError::Transport { address, contract });
+        }
         let locals = listeners.iter().map(|opened| opened.local.clone());
         let local_addresses = locals.collect();
-        let ServiceOptions { name, rollback, .. } = options;
-        let shared = Shared::new(&name, rollback, local_addresses, Arc::new(handler));
+        let shared = Shared::new(&options, local_addresses, Arc::new(handler));
         let ended = Arc::clone(&shared).spawn(listeners)?;
         Ok(Self { shared, ended })
     }
@@ -211,17 +254,18 @@ impl fmt::Debug for Shared {
 impl Shared {
     /// Makes the shared part, with as many permits as descriptors allow.
     fn new(
-        name: &str,
-        rollback: RollbackPolicy,
+        options: &ServiceOptions,
         local_addresses: Vec<LocalAddress>,
         handler: Arc<Handler>,
     ) -> Arc<Self> {
+        let name = &options.name;
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
         limits.max_connections = descriptors::permits(name, asked, opens);
         Arc::new(Self {
             dispatch: handler.dispatch(),
-            rollback,
+            rollback: options.rollback,
+            allow_loops: options.allow_loops,
             local_addresses,
             swapping: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),

@@ -197,6 +197,7 @@ mod tests {
     use super::*;
     use crate::connection::tests::connection;
     use crate::guest::failure::Failure;
+    use crate::service::ServiceOptions;
     use crate::version::stay::tests::HANDLER;
 
     #[test]
@@ -226,8 +227,8 @@ mod tests {
     /// Makes a service whose second version, from a swap, is on trial.
     fn on_trial() -> (Arc<Shared>, Arc<Version>) {
         let handler = Arc::clone(&HANDLER);
-        let policy = RollbackPolicy::default();
-        let service = Shared::new("trial", policy, Vec::new(), Arc::clone(&handler));
+        let options = ServiceOptions::new("trial", []);
+        let service = Shared::new(&options, Vec::new(), Arc::clone(&handler));
         service.versions.run_on(tokio::runtime::Handle::current());
         let version = service.versions.next(handler, Origin::Swap);
         let mut history = service.versions.history();

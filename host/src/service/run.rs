@@ -2,7 +2,8 @@
 
 use super::{Shared, StartError, threads};
 use crate::contract::Dispatch;
-use crate::dispatch;
+use crate::datagram::socket::Sockets;
+use crate::dispatch::{self, datagram};
 use crate::lifecycle::Phase;
 use crate::listen::accept::{self, Accepting};
 use crate::listen::opening::Opened;
@@ -149,6 +150,9 @@ impl Shared {
     /// Accepts on every listener, and delivers each connection. Returns when all accept
     /// loops have ended, with the first listener's error.
     async fn accept(self: &Arc<Self>, listeners: Vec<Opened>) -> io::Result<()> {
+        if self.versions.current().handler.contract().takes_datagrams() {
+            return self.take_datagrams(listeners).await;
+        }
         let turn = match self.dispatch {
             Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
             Dispatch::Threaded | Dispatch::Poll => None,
@@ -182,6 +186,24 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Serves the datagrams of all sockets, until the service ends or a socket fails.
+    async fn take_datagrams(self: &Arc<Self>, sockets: Vec<Opened>) -> io::Result<()> {
+        let sockets = sockets.into_iter().map(|it| (it.socket, it.file)).collect();
+        let versions = &self.versions;
+        let counts = Arc::clone(&versions.datagrams);
+        let traffic = Arc::clone(&versions.traffic);
+        let sockets = Sockets::new(sockets, self.allow_loops, counts, traffic)?;
+        let permits = Arc::clone(&self.permits);
+        let served = datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await;
+        if let Err(error) = &served {
+            tracing::error!(service = self.name(), %error, "the socket failed");
+            versions.enter(Phase::Aborting);
+        }
+        served
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,13 +211,13 @@ mod tests {
     use crate::guest::failure::Failure;
     use crate::limits::Limits;
     use crate::listen::opening::{ListenOptions, open};
-    use crate::service::rollback::RollbackPolicy;
+    use crate::service::ServiceOptions;
     use crate::version::stay::tests::HANDLER;
     use tokio::time::Instant;
 
     fn service() -> Arc<Shared> {
         let handler = Arc::clone(&HANDLER);
-        let service = Shared::new("run", RollbackPolicy::default(), Vec::new(), handler);
+        let service = Shared::new(&ServiceOptions::new("run", []), Vec::new(), handler);
         service.versions.run_on(tokio::runtime::Handle::current());
         service
     }

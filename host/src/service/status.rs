@@ -1,5 +1,6 @@
 //! What a service reports of itself.
 
+use crate::datagram::counts::DatagramCounts;
 use crate::lifecycle::Phase;
 use crate::log_queue;
 use crate::service::ServiceHandle;
@@ -25,7 +26,8 @@ pub struct Status {
     pub dispatch: String,
     /// Whether it accepts connections.
     pub state: ServiceState,
-    /// Connections that were accepted.
+    /// Connections that were accepted, or datagrams that a guest got. The sums below are
+    /// of connections or datagrams too.
     pub accepted: u64,
     /// Open connections, those being closed included.
     pub open: u64,
@@ -38,6 +40,9 @@ pub struct Status {
     pub failed: FailureCounts,
     /// Connections that went from one version to another, and those that were refused.
     pub hand_overs: HandOverCounts,
+    /// The datagrams of the service. All 0 if it serves connections.
+    #[serde(default)]
+    pub datagrams: DatagramCounts,
     /// Bytes read from peers.
     pub bytes_in: u64,
     /// Bytes that the kernel has taken for peers.
@@ -185,7 +190,8 @@ impl ServiceHandle {
             failed.add(&version.failures());
             hand_overs.add(version.hand_overs());
         }
-        let open = all.iter().map(|version| version.open()).sum();
+        let is_for_datagrams = current.handler.contract().takes_datagrams();
+        let open: u64 = all.iter().map(|version| version.open()).sum();
         let statuses = all
             .iter()
             .map(|version| {
@@ -207,12 +213,17 @@ impl ServiceHandle {
             contract: current.handler.contract().to_string(),
             dispatch: service.dispatch.to_string(),
             state: versions.phase().into(),
-            accepted: service.accepted(),
+            accepted: if is_for_datagrams {
+                open + handled + failed.total()
+            } else {
+                service.accepted()
+            },
             open,
             handled,
             refused: failed.instantiate + failed.host,
             failed,
             hand_overs,
+            datagrams: versions.datagrams.counts(),
             bytes_in: versions.traffic.bytes_in(),
             bytes_out: versions.traffic.bytes_out(),
             log_lines_dropped: log_queue::lines_dropped(service.name()),

@@ -65,8 +65,8 @@ impl HandOverCounts {
 }
 
 impl Failures {
-    /// Counts one failed connection.
-    pub(super) fn count(&self, failure: &Failure) {
+    /// Counts failed connections or datagrams.
+    pub(super) fn count(&self, failure: &Failure, count: u64) {
         let counter = match failure {
             Failure::Guest(_) | Failure::RefusedBack(_) => &self.error,
             Failure::Trap(_) => &self.trap,
@@ -78,7 +78,7 @@ impl Failures {
             Failure::Peer(_) => &self.peer,
             Failure::Aborted => &self.aborted,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Reads all counters.

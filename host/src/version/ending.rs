@@ -108,6 +108,11 @@ impl Versions {
         connection.close(Duration::ZERO).await;
     }
 
+    /// Counts datagrams that no version takes, because the service is ending.
+    pub(crate) fn lose(&self, datagrams: usize) {
+        self.history().failures.aborted += datagrams as u64;
+    }
+
     /// Counts, logs and closes the connections of a shared instance that died.
     pub(crate) fn instance_died(
         self: &Arc<Self>,

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `versions` | all versions of a service, and which one is current |
 //! | `stay` | a connection as a version counts it |
+//! | `share` | datagrams as a version counts them |
 //! | `entrance` | how connections come to a shared instance |
 //! | `offer` | a connection on its way to another version: its life, drawn |
 //! | `ending` | the end of a connection |
@@ -19,6 +20,7 @@ pub(crate) mod counts;
 mod ending;
 pub(crate) mod entrance;
 pub(crate) mod offer;
+pub(crate) mod share;
 pub(crate) mod stay;
 pub(crate) mod versions;
 
@@ -178,14 +180,14 @@ impl Version {
         }
     }
 
-    /// Counts how a connection's handler ended.
-    pub(super) fn count(&self, outcome: &Result<(), Failure>) {
+    /// Counts how the handler of connections or datagrams ended.
+    pub(super) fn count(&self, outcome: &Result<(), Failure>, count: u64) {
         match outcome {
             Ok(()) => {
-                self.handled.fetch_add(1, Ordering::Relaxed);
+                self.handled.fetch_add(count, Ordering::Relaxed);
             }
             Err(failure) => {
-                self.failures.count(failure);
+                self.failures.count(failure, count);
                 self.failed.notify_one();
             }
         }

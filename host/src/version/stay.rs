@@ -47,7 +47,7 @@ impl Stay {
     /// this is dropped.
     pub(crate) fn end(&mut self, outcome: &Result<(), Failure>) {
         self.is_counted = true;
-        self.version.count(outcome);
+        self.version.count(outcome, 1);
         // A thread that sees that the connection is no longer served sees its end
         // counted.
         self.begin_closing();
@@ -77,7 +77,7 @@ impl Drop for Stay {
     fn drop(&mut self) {
         if !self.is_counted {
             self.version
-                .count(&Err(Failure::Panic(HostPanic::unknown())));
+                .count(&Err(Failure::Panic(HostPanic::unknown())), 1);
         }
         self.version.count_gone(self.is_closing);
     }

@@ -10,6 +10,7 @@ use super::offer::STATES;
 use super::{Origin, Version};
 use crate::connection::Connection;
 use crate::connection::traffic::Traffic;
+use crate::datagram::counts::Datagrams;
 use crate::guest::handler::Handler;
 use crate::guest::stdio::Scope;
 use crate::lifecycle::{Phase, VersionNumber};
@@ -27,8 +28,10 @@ pub(crate) struct Versions {
     pub(crate) service: Arc<str>,
     /// The limits of the service.
     pub(crate) limits: Limits,
-    /// Counts the bytes of all connections.
+    /// Counts the bytes of all connections, or datagrams.
     pub(crate) traffic: Arc<Traffic>,
+    /// Counts the datagrams.
+    pub(crate) datagrams: Arc<Datagrams>,
     /// Room for the states of isolated instances, one permit per byte.
     pub(crate) states: Arc<Semaphore>,
     /// The version that the next connection goes to.
@@ -88,6 +91,7 @@ impl Versions {
             service: service.into(),
             limits,
             traffic: Arc::default(),
+            datagrams: Arc::default(),
             states: Arc::new(Semaphore::new(STATES)),
             current: ArcSwap::new(first),
             history: Mutex::default(),
@@ -175,6 +179,11 @@ impl Versions {
     /// Waits until the service has reached `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
         Phase::reached(&self.phase, phase).await;
+    }
+
+    /// Whether the end of the service has not begun.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.phase() == Phase::Serving
     }
 
     /// How far the end of the service has come.

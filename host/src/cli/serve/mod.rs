@@ -67,7 +67,8 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
     let service = starting
         .context("cannot start")?
         .map_err(|error| match error {
-            StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
+            StartError::Transport { .. }
+            | StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
                 Failure::usage(error)
             }
             error => error.into(),
@@ -111,6 +112,7 @@ fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), F
         listen: options.listen.clone(),
         listening: options.listening.options(),
         rollback: options.control.rollback(),
+        allow_loops: options.listening.allow_loops,
     };
     Ok((service_options, handler, loaded))
 }

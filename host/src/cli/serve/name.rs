@@ -39,8 +39,10 @@ pub(super) fn of_component(component: &OsStr) -> String {
         .map(|c| if is_name_character(c) { c } else { '-' })
         .take(MAX_NAME)
         .collect();
-    for contract in Contract::ALL {
-        for separator in ['-', '_'] {
+    // The longest first: one contract's name ends in another's.
+    for contract in Contract::ALL.into_iter().rev() {
+        for separator in ["-", "_"] {
+            let contract = contract.to_string().replace('-', separator);
             let suffix = format!("{separator}{contract}");
             if let Some(family) = name.strip_suffix(&suffix)
                 && !family.is_empty()
@@ -62,6 +64,9 @@ mod tests {
             ("builtin:echo-blocking", "echo"),
             ("target/release/time_concurrent.wasm", "time"),
             ("echo.wasm", "echo"),
+            ("builtin:echo-datagram-concurrent", "echo"),
+            ("echo_datagram_concurrent.wasm", "echo"),
+            ("echo_datagram.wasm", "echo"),
             ("my-handler.wasm", "my-handler"),
             ("-blocking.wasm", "-blocking"),
             ("my handler/it is.wasm", "it-is"),

@@ -63,6 +63,10 @@ pub(super) struct ListeningOptions {
     /// Group of socket files, by name or number
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     unix_group: Option<u32>,
+    /// Take datagrams from the ports of inetd's small services (7, 13, 17, 19, 37) and
+    /// from the service itself, whose answers could be answered without end
+    #[arg(long)]
+    pub(super) allow_loops: bool,
 }
 
 impl ListeningOptions {
@@ -158,6 +162,10 @@ pub(super) struct GrantOptions {
     /// repeated
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectPlace>,
+    /// Let it send datagrams to a place that has not written to it; `*` is any
+    /// host, or any port. May be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    allow_send: Vec<ConnectPlace>,
     /// Let it look names up
     #[arg(long)]
     allow_lookup: bool,
@@ -218,10 +226,12 @@ impl GrantOptions {
     /// Returns the grants. Looks names up, which may fail and may take long.
     pub(super) fn grants(&self) -> Result<Grants, GrantError> {
         let connect = self.allow_connect.iter().map(ConnectPlace::resolve);
+        let send = self.allow_send.iter().map(ConnectPlace::resolve);
         let grants = Grants {
             env: self.env.clone(),
             dirs: self.dir.clone(),
             connect: connect.collect::<Result<_, _>>()?,
+            send: send.collect::<Result<_, _>>()?,
             lookup: self.allow_lookup,
         };
         grants.check_names()?;

@@ -47,7 +47,11 @@ impl Instance {
                 let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
                 (Exports::Concurrent(exports), hand_over)
             }
-            Contract::Blocking | Contract::Evented => {
+            // The other contracts do not come here.
+            Contract::Blocking
+            | Contract::Evented
+            | Contract::Datagram
+            | Contract::DatagramConcurrent => {
                 let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
                 (Exports::Blocking(exports), hand_over)
             }

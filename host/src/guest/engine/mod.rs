@@ -282,8 +282,10 @@ impl Figures {
             Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
         };
         let stacks = match contract {
-            Contract::Concurrent => instances.saturating_add(SPARE_STACKS),
-            Contract::Blocking | Contract::Evented => instances,
+            Contract::Concurrent | Contract::DatagramConcurrent => {
+                instances.saturating_add(SPARE_STACKS)
+            }
+            Contract::Blocking | Contract::Evented | Contract::Datagram => instances,
         };
         Demand {
             instances,
@@ -325,7 +327,7 @@ impl Setup<'_> {
     }
 
     fn config(&self) -> wasmtime::Result<Config> {
-        let concurrency = self.contract == Contract::Concurrent;
+        let concurrency = self.contract.is_p3();
         let memories = self.plan.memories;
         let enabled = proposals::enabled(concurrency);
         let mut config = Config::new();

@@ -3,10 +3,14 @@
 
 mod blocking;
 mod concurrent;
+pub(crate) mod datagram;
+pub(crate) mod datagram_concurrent;
 pub(crate) mod evented;
 
 pub(crate) use blocking::Blocking;
 pub(crate) use concurrent::Concurrent;
+pub(crate) use datagram::Datagram;
+pub(crate) use datagram_concurrent::DatagramConcurrent;
 pub(crate) use evented::Evented;
 
 use crate::contract::Contract;
@@ -57,4 +61,10 @@ macro_rules! exports {
     };
 }
 
-exports! { Blocking in blocking, Evented in evented, Concurrent in concurrent }
+exports! {
+    Blocking in blocking,
+    Evented in evented,
+    Concurrent in concurrent,
+    Datagram in datagram,
+    DatagramConcurrent in datagram_concurrent
+}

@@ -29,6 +29,9 @@ pub struct Grants {
     pub dirs: Vec<DirGrant>,
     /// Places that the guest may connect to over TCP.
     pub connect: Vec<ConnectGrant>,
+    /// Places that the guest may send datagrams to, whether they have written to the
+    /// service or not.
+    pub send: Vec<ConnectGrant>,
     /// Whether the guest may look names up.
     pub lookup: bool,
 }
@@ -70,9 +73,9 @@ pub enum GrantError {
         directory = text::path(.0)
     )]
     DirUnusable(PathBuf, String),
-    /// The argument of `--allow-connect` is not a place.
+    /// The argument of `--allow-connect` or `--allow-send` is not a place.
     #[error(
-        "`{}` is no place to connect to: {reason}write HOST:PORT; `*` stands for any host or any port",
+        "`{}` is no place on the network: {reason}write HOST:PORT; `*` stands for any host or any port",
         text::escape(.place)
     )]
     Connect {
@@ -81,8 +84,8 @@ pub enum GrantError {
         /// What is wrong with it, followed by a semicolon; may be empty.
         reason: String,
     },
-    /// `--allow-connect` names an unknown host.
-    #[error("--allow-connect {place}: no address found: {error}; {advice}")]
+    /// `--allow-connect` or `--allow-send` names an unknown host.
+    #[error("the grant for {place}: no address found: {error}; {advice}")]
     Lookup {
         /// The place.
         place: String,
@@ -154,6 +157,11 @@ impl Grants {
                 Box::pin(async move { allowed })
             });
         }
+    }
+
+    /// Whether the guest may send datagrams there unasked.
+    pub(crate) fn covers_send(&self, peer: SocketAddr) -> bool {
+        self.send.iter().any(|grant| grant.covers(peer))
     }
 
     /// Whether a guest's own socket may do this. Every such decision is made here.

@@ -1,8 +1,10 @@
-//! A connection that tries a new version, before a user's connection goes to it.
+//! A connection or datagram that tries a new version, before a user's goes to it.
 //!
 //! The probe's time-out bounds all of it: connecting, sending, and the answer. The peer
-//! of the connection is always this process.
+//! of the connection is always this process. It comes over the transport that the service
+//! listens on first.
 
+mod datagrams;
 mod loopback;
 mod text;
 
@@ -10,15 +12,18 @@ use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::dispatch;
 use crate::guest::handler::Handler;
+use crate::listen::local::Transport;
+use crate::unix_name::UnixName;
 use crate::version::versions::Versions;
 use crate::version::{Origin, Version};
 use loopback::Pair;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use text::Shown;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
 /// What to send to a new version, and what it has to answer.
@@ -84,6 +89,7 @@ impl Probe {
         &self,
         versions: &Arc<Versions>,
         handler: Arc<Handler>,
+        transport: Transport,
     ) -> Result<(), ProbeError> {
         let source_name = handler.source().to_owned();
         let number = versions.current().number.next();
@@ -92,8 +98,19 @@ impl Probe {
         version.open_gate();
         let mut answer = Vec::new();
         let probing = async {
-            let client = connect(versions, &version).await?;
-            self.talk(client, &mut answer).await;
+            match transport {
+                Transport::Tcp => {
+                    let client = connect(versions, &version).await?;
+                    self.talk(client, &mut answer).await;
+                }
+                Transport::Unix => {
+                    let client = connect_unix(versions, &version)?;
+                    self.talk(client, &mut answer).await;
+                }
+                Transport::Udp | Transport::UnixDatagram => {
+                    answer = datagrams::ask(versions, &version, transport, &self.send).await?;
+                }
+            }
             io::Result::Ok(())
         };
         let probed = tokio::time::timeout(self.timeout, probing).await;
@@ -116,8 +133,8 @@ impl Probe {
     ///
     /// Does both at once: a handler may answer before it has read everything. It need
     /// not read everything.
-    async fn talk(&self, client: TcpStream, answer: &mut Vec<u8>) {
-        let (mut input, mut output) = client.into_split();
+    async fn talk(&self, client: impl AsyncRead + AsyncWrite, answer: &mut Vec<u8>) {
+        let (mut input, mut output) = tokio::io::split(client);
         let sending = async {
             let _ = output.write_all(&self.send).await;
             // Dropping the output would send FIN.
@@ -149,21 +166,38 @@ async fn connect(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result
         accepted,
         peer,
     } = loopback::pair().await?;
-    let permit = Arc::new(Semaphore::new(1))
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    give(versions, version, accepted, Peer::Ip(peer))?;
+    Ok(client)
+}
+
+/// As [`connect`], over a pair of Unix sockets.
+fn connect_unix(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<UnixStream> {
+    let (client, accepted) = UnixStream::pair()?;
+    let accepted = OwnedFd::from(accepted.into_std()?);
+    let peer = Peer::of_unix(&accepted, UnixName::Unnamed);
+    give(versions, version, accepted, peer)?;
+    Ok(client)
+}
+
+fn give(
+    versions: &Arc<Versions>,
+    version: &Arc<Version>,
+    accepted: OwnedFd,
+    peer: Peer,
+) -> io::Result<()> {
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned();
+    let permit = permit.map_err(io::Error::other)?;
     // Its bytes do not count in the service's totals.
     let connection = Connection::new(
         &versions.service,
         accepted,
-        Peer::Ip(peer),
+        peer,
         permit.into(),
         Arc::default(),
     );
     // This version has not ended, so it takes the connection.
     let _ = dispatch::give(versions, version, connection, &mut None);
-    Ok(client)
+    Ok(())
 }
 
 /// Bytes as an error shows them.

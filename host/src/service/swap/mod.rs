@@ -22,7 +22,8 @@ use crate::component::builtin;
 use crate::dispatch;
 use crate::guest::handler::Handler;
 use crate::lifecycle::Phase;
-use crate::service::{ServiceHandle, Shared};
+use crate::listen::local::{LocalAddress, Transport};
+use crate::service::{ServiceHandle, Shared, served};
 use crate::text;
 use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
@@ -142,10 +143,20 @@ impl Shared {
             return Ok(Swapped::new(&current, None, 0));
         };
         let handler = Arc::new(handler);
+        let (old, new) = (current.handler.contract(), handler.contract());
+        if old.takes_datagrams() != new.takes_datagrams() {
+            return Err(SwapError::Transport {
+                name: handler.source().to_owned(),
+                contract: new,
+                served: served(old),
+            });
+        }
         let old = options.old_mode(&current.handler, &handler)?;
         handler.try_instantiate(versions.scope(None)).await?;
         if let Some(probe) = &options.probe {
-            probe.run(versions, Arc::clone(&handler)).await?;
+            let first = self.local_addresses.first();
+            let transport = first.map_or(Transport::Tcp, LocalAddress::transport);
+            probe.run(versions, Arc::clone(&handler), transport).await?;
         }
         let version = self.activate(handler, Origin::Swap, None, old)?;
         self.end_old(&current, old, options.drain_timeout);

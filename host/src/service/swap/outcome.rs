@@ -2,6 +2,7 @@
 
 use super::OldConnections;
 use crate::component::builtin::LoadError;
+use crate::contract::Contract;
 use crate::guest::handler_error::HandlerError;
 use crate::service::probe::ProbeError;
 use crate::version::Version;
@@ -80,6 +81,19 @@ pub enum SwapError {
     /// The component cannot be a handler of this service.
     #[error(transparent)]
     Handler(#[from] HandlerError),
+    /// The component serves connections and the service datagrams, or the other way.
+    #[error(
+        "{name}: its contract is {contract}, and the service has {served}; swap in a component \
+         for these, or start a service for it"
+    )]
+    Transport {
+        /// Where the component came from.
+        name: String,
+        /// Its contract.
+        contract: Contract,
+        /// What the service has: connections or datagrams.
+        served: &'static str,
+    },
     /// One of the versions cannot hand connections over.
     #[error("{0}: its component {1}; use --old drain or --old abort")]
     HandOver(String, &'static str),

@@ -1,0 +1,196 @@
+//! Receiving and sending on a UDP socket: one system call for a batch, each way.
+//!
+//! On a socket for all addresses of the machine the kernel says for each datagram which
+//! of them it came to (IP_PKTINFO), and is told from which an answer leaves.
+
+use super::address::{Address, Ends};
+use super::batch::Received;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
+    sendmmsg, setsockopt, sockopt,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+/// A datagram to send.
+pub(super) struct Outgoing<'a> {
+    pub(super) peer: SocketAddr,
+    /// The address that it leaves from. `None` for a socket that has only one.
+    pub(super) from: Option<IpAddr>,
+    pub(super) data: &'a [u8],
+}
+
+/// What receiving has found beside the datagrams.
+pub(super) struct Found {
+    /// Datagrams that came, those that are too long included.
+    pub(super) count: usize,
+    /// Datagrams that are longer than the limit.
+    pub(super) oversized: usize,
+    /// How many datagrams the kernel had dropped since the socket was made. `None` if
+    /// it does not say.
+    pub(super) dropped: Option<u32>,
+}
+
+/// Lets the kernel say what a batch needs to know.
+pub(super) fn prepare(socket: &OwnedFd, local: SocketAddr) -> nix::Result<()> {
+    setsockopt(socket, sockopt::RxqOvfl, &1)?;
+    if local.ip().is_unspecified() {
+        if local.is_ipv6() {
+            setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            // An inherited socket may be for IPv4 as well.
+            let _ = setsockopt(socket, sockopt::Ipv4PacketInfo, &true);
+        } else {
+            setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Receives what is there, at most one datagram per buffer. `EAGAIN` if there is
+/// nothing.
+pub(super) fn receive(
+    socket: &OwnedFd,
+    local: SocketAddr,
+    limit: usize,
+    buffers: &mut [Box<[u8]>],
+    received: &mut Vec<Received>,
+) -> nix::Result<Found> {
+    // The headers are made anew for each call: the kernel writes lengths into them, which
+    // nix does not set back.
+    let control = cmsg_space!(in6_pktinfo, in_pktinfo, u32);
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(buffers.len(), Some(control));
+    let mut slices: Vec<_> = buffers
+        .iter_mut()
+        .map(|buffer| [IoSliceMut::new(buffer)])
+        .collect();
+    // With MSG_TRUNC the length of a datagram is its whole length.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+    let messages = recvmmsg(
+        socket.as_raw_fd(),
+        &mut headers,
+        slices.iter_mut(),
+        flags,
+        None,
+    )?;
+    let mut found = Found {
+        count: 0,
+        oversized: 0,
+        dropped: None,
+    };
+    for (place, message) in messages.enumerate() {
+        found.count += 1;
+        let mut to = local;
+        for control in message.cmsgs().into_iter().flatten() {
+            match control {
+                ControlMessageOwned::RxqOvfl(dropped) => found.dropped = Some(dropped),
+                ControlMessageOwned::Ipv4PacketInfo(info) => to.set_ip(written_to(&info, local)),
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                    if !ip.is_multicast() {
+                        to.set_ip(ip.into());
+                    }
+                }
+                _ => {}
+            }
+        }
+        if message.bytes > limit {
+            found.oversized += 1;
+            continue;
+        }
+        let Some(peer) = message.address.as_ref().and_then(socket_addr) else {
+            continue;
+        };
+        received.push(Received {
+            ends: Ends {
+                peer: Address::Ip(peer),
+                local: Address::Ip(to),
+            },
+            place,
+            length: message.bytes,
+        });
+    }
+    Ok(found)
+}
+
+/// Our address that a datagram was written to; for a broadcast or multicast the address
+/// of the interface (ip(7)).
+fn written_to(info: &in_pktinfo, local: SocketAddr) -> IpAddr {
+    let ip = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
+    match local {
+        SocketAddr::V4(_) => ip.into(),
+        SocketAddr::V6(_) => ip.to_ipv6_mapped().into(),
+    }
+}
+
+fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(address) = address.as_sockaddr_in() {
+        return Some(std::net::SocketAddrV4::from(*address).into());
+    }
+    address
+        .as_sockaddr_in6()
+        .map(|address| std::net::SocketAddrV6::from(*address).into())
+}
+
+/// Sends datagrams that leave from the same address, as many as the kernel takes.
+/// Returns how many it took; an error is that of the first one.
+pub(super) fn send(socket: &OwnedFd, outgoing: &[Outgoing<'_>]) -> nix::Result<usize> {
+    let slices: Vec<_> = outgoing
+        .iter()
+        .map(|outgoing| [IoSlice::new(outgoing.data)])
+        .collect();
+    let peers: Vec<_> = outgoing
+        .iter()
+        .map(|outgoing| Some(SockaddrStorage::from(outgoing.peer)))
+        .collect();
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let from = outgoing.first().and_then(|outgoing| outgoing.from);
+    let (v4, v6);
+    let control = match from.map(|from| from.to_canonical()) {
+        None => None,
+        Some(IpAddr::V4(ip)) => {
+            v4 = in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: in_addr {
+                    s_addr: u32::from(ip).to_be(),
+                },
+                ipi_addr: in_addr { s_addr: 0 },
+            };
+            Some(ControlMessage::Ipv4PacketInfo(&v4))
+        }
+        Some(IpAddr::V6(ip)) => {
+            v6 = in6_pktinfo {
+                ipi6_addr: in6_addr {
+                    s6_addr: ip.octets(),
+                },
+                ipi6_ifindex: 0,
+            };
+            Some(ControlMessage::Ipv6PacketInfo(&v6))
+        }
+    };
+    let space = match control {
+        Some(ControlMessage::Ipv4PacketInfo(_)) => Some(cmsg_space!(in_pktinfo)),
+        Some(_) => Some(cmsg_space!(in6_pktinfo)),
+        None => None,
+    };
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(outgoing.len(), space);
+    let controls: Vec<_> = control.into_iter().collect();
+    loop {
+        let sent = sendmmsg(
+            socket.as_raw_fd(),
+            &mut headers,
+            &slices,
+            &peers,
+            &controls,
+            flags,
+        );
+        match sent {
+            Ok(sent) => return Ok(sent.count()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The datagram sockets of a service.
+
+use super::address::{Address, Ends};
+use super::answers::{Answers, is_loop};
+use super::batch::Batch;
+use super::counts::{Datagrams, add};
+use super::network::{self, Found, Outgoing};
+use super::{MAX_BATCH, MAX_DATA, local};
+use crate::connection::register::register;
+use crate::connection::traffic::Traffic;
+use crate::socket_file::SocketFile;
+use crate::sync::lock;
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use tokio::io::unix::AsyncFd;
+
+/// How many batches are received in a row that have nothing for the guest, before other
+/// tasks get the thread.
+const ROUNDS: usize = 8;
+
+/// The least memory that the kernel takes for a waiting datagram, in bytes.
+const KERNEL_OVERHEAD: usize = 512;
+
+/// All datagram sockets of a service, and who may be answered. One task receives; any
+/// may send.
+pub(crate) struct Sockets {
+    all: Vec<Socket>,
+    /// The socket that is received from first at the next time.
+    next: AtomicUsize,
+    answers: Mutex<Answers>,
+    /// Whether datagrams are taken that could make a loop.
+    may_loop: bool,
+    pub(super) counts: Arc<Datagrams>,
+    /// The bytes of the service.
+    pub(super) traffic: Arc<Traffic>,
+}
+
+/// One socket.
+struct Socket {
+    registration: AsyncFd<Arc<OwnedFd>>,
+    /// The address that it is bound to.
+    name: Address,
+    /// Datagrams that the kernel has dropped, as it last said.
+    dropped: AtomicU32,
+    /// Declared after the descriptor: nobody can write any more when the file is
+    /// removed.
+    _file: Option<SocketFile>,
+}
+
+/// What is received, and how much of it.
+pub(crate) struct Wanted {
+    /// Datagrams, at most [`MAX_BATCH`].
+    pub(crate) count: usize,
+    /// Bytes of a datagram, at most [`MAX_DATA`].
+    pub(crate) max_bytes: usize,
+}
+
+impl Sockets {
+    /// Takes bound sockets, with their files. Called inside of the service's runtime.
+    pub(crate) fn new(
+        sockets: Vec<(OwnedFd, Option<SocketFile>)>,
+        may_loop: bool,
+        counts: Arc<Datagrams>,
+        traffic: Arc<Traffic>,
+    ) -> io::Result<Self> {
+        let all = sockets.into_iter().map(|(socket, file)| {
+            let name = Address::try_from(&rustix::net::getsockname(&socket)?)?;
+            if let Address::Ip(name) = name {
+                network::prepare(&socket, name)?;
+            }
+            Ok(Socket {
+                registration: register(Arc::new(socket))?,
+                name,
+                dropped: AtomicU32::new(0),
+                _file: file,
+            })
+        });
+        Ok(Self {
+            all: all.collect::<io::Result<_>>()?,
+            next: AtomicUsize::new(0),
+            answers: Mutex::default(),
+            may_loop,
+            counts,
+            traffic,
+        })
+    }
+
+    /// Waits until datagrams for the guest have come, and receives them from one socket.
+    pub(crate) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+        wanted: &Wanted,
+    ) -> Poll<io::Result<()>> {
+        let first = self.next.load(Ordering::Relaxed);
+        for round in 0..ROUNDS {
+            let mut is_any_ready = false;
+            for at in 0..self.all.len() {
+                let at = (first + round + at) % self.all.len();
+                let Some(socket) = self.all.get(at) else {
+                    continue;
+                };
+                let Poll::Ready(guard) = socket.registration.poll_read_ready(cx) else {
+                    continue;
+                };
+                let mut guard = guard?;
+                is_any_ready = true;
+                let received = self.receive(at, socket, batch, wanted)?;
+                // The kernel had no more. What comes from now on is a new event, which
+                // this does not clear.
+                if received < wanted.count.min(MAX_BATCH) {
+                    guard.clear_ready();
+                }
+                if !batch.is_empty() {
+                    self.next
+                        .store((at + 1) % self.all.len(), Ordering::Relaxed);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            if !is_any_ready {
+                return Poll::Pending;
+            }
+        }
+        // Many datagrams that nobody wants.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Receives datagrams that are there already. There are none if the batch is empty
+    /// afterwards.
+    pub(crate) fn receive_now(&self, batch: &mut Batch, wanted: &Wanted) -> io::Result<()> {
+        for (at, socket) in self.all.iter().enumerate() {
+            // Some may be there for nobody.
+            while self.receive(at, socket, batch, wanted)? > 0 {
+                if !batch.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops received datagrams that are longer than is wanted now.
+    pub(crate) fn drop_oversized(&self, batch: &mut Batch, wanted: &Wanted) {
+        let before = batch.len();
+        batch.received.retain(|it| it.length <= wanted.max_bytes);
+        add(&self.counts.oversized, before - batch.len());
+    }
+
+    /// How many datagrams the kernel can hold at most.
+    pub(crate) fn most_waiting(&self) -> usize {
+        let sizes = self.all.iter().map(|socket| {
+            let size = sockopt::socket_recv_buffer_size(socket.registration.get_ref());
+            size.unwrap_or_default() / KERNEL_OVERHEAD
+        });
+        sizes.sum::<usize>().max(MAX_BATCH)
+    }
+
+    /// Receives from one socket what is there. Returns how many datagrams came; those
+    /// that the guest gets are in the batch.
+    fn receive(
+        &self,
+        at: usize,
+        socket: &Socket,
+        batch: &mut Batch,
+        wanted: &Wanted,
+    ) -> io::Result<usize> {
+        let (buffers, received) = batch.parts();
+        received.clear();
+        let count = wanted.count.min(buffers.len());
+        let (buffers, _) = buffers.split_at_mut(count);
+        let limit = wanted.max_bytes.min(MAX_DATA);
+        let descriptor = socket.registration.get_ref();
+        let found = match &socket.name {
+            Address::Ip(name) => network::receive(descriptor, *name, limit, buffers, received)
+                .map_err(|error| Errno::from_raw_os_error(error as i32)),
+            Address::Unix(name) => local::receive(descriptor, name, limit, buffers, received),
+        };
+        let Found {
+            count,
+            oversized,
+            dropped,
+        } = match found {
+            Ok(found) => found,
+            Err(Errno::AGAIN) => return Ok(0),
+            Err(error) if is_of_the_past(error) => {
+                tracing::debug!(%error, "receiving: an error of an earlier answer");
+                // Not 0: there may be more.
+                return Ok(MAX_BATCH);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(dropped) = dropped {
+            let before = socket.dropped.swap(dropped, Ordering::Relaxed);
+            let more = dropped.wrapping_sub(before);
+            add(
+                &self.counts.dropped_by_kernel,
+                usize::try_from(more).unwrap_or_default(),
+            );
+        }
+        let came = received.len();
+        if !self.may_loop {
+            received.retain(|it| !is_loop(&it.ends, &socket.name));
+        }
+        add(&self.counts.received, count);
+        add(&self.counts.oversized, oversized);
+        add(&self.counts.loops, came - received.len());
+        let mut answers = lock(&self.answers);
+        for datagram in received.iter() {
+            answers.note(&datagram.ends, at);
+            self.traffic.add_in(datagram.length);
+        }
+        Ok(count)
+    }
+
+    /// Returns the socket that a datagram may be sent by. `None` if it may not be sent.
+    /// `is_granted` says whether somebody who has not written may be written to.
+    pub(super) fn way(
+        &self,
+        ends: &Ends,
+        is_granted: impl Fn(SocketAddr) -> bool,
+    ) -> Option<usize> {
+        let granted = || matches!(ends.peer, Address::Ip(peer) if is_granted(peer));
+        if let Some(socket) = lock(&self.answers).socket_for(ends) {
+            let may = !ends.peer.is_for_many() || granted();
+            return may.then_some(socket);
+        }
+        if !granted() {
+            return None;
+        }
+        self.all
+            .iter()
+            .position(|socket| match (&socket.name, &ends.local) {
+                (Address::Ip(name), Address::Ip(local)) => {
+                    name == local
+                        || (name.ip().is_unspecified()
+                            && name.port() == local.port()
+                            && name.is_ipv4() == local.is_ipv4())
+                }
+                _ => false,
+            })
+    }
+
+    /// Sends datagrams by one socket, as many as it takes. They are for peers of the same
+    /// kind, and leave from the same address. Returns how many it took; an error is that
+    /// of the first one.
+    pub(super) fn send(&self, at: usize, datagrams: &[(&Ends, &[u8])]) -> Result<usize, Errno> {
+        let Some(socket) = self.all.get(at) else {
+            return Err(Errno::BADF);
+        };
+        let descriptor = socket.registration.get_ref();
+        match &socket.name {
+            Address::Ip(name) => {
+                let is_for_all = name.ip().is_unspecified();
+                let outgoing = datagrams.iter().filter_map(|(ends, data)| {
+                    let (Address::Ip(peer), Address::Ip(local)) = (&ends.peer, &ends.local) else {
+                        return None;
+                    };
+                    let from = (is_for_all && !local.ip().is_unspecified()).then(|| local.ip());
+                    Some(Outgoing {
+                        peer: *peer,
+                        from,
+                        data,
+                    })
+                });
+                let outgoing: Vec<_> = outgoing.collect();
+                network::send(descriptor, &outgoing)
+                    .map_err(|error| Errno::from_raw_os_error(error as i32))
+            }
+            Address::Unix(_) => match datagrams.first() {
+                Some((ends, data)) => match &ends.peer {
+                    Address::Unix(peer) => local::send(descriptor, peer, data).map(|()| 1),
+                    Address::Ip(_) => Err(Errno::AFNOSUPPORT),
+                },
+                None => Ok(0),
+            },
+        }
+    }
+}
+
+/// Whether an error of receiving is one that an earlier answer has met on its way: ICMP
+/// said that nobody takes it. It disturbs nobody else.
+fn is_of_the_past(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNREFUSED
+            | Errno::CONNRESET
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::NETDOWN
+            | Errno::HOSTDOWN
+            | Errno::MSGSIZE
+            | Errno::PROTO
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NOBUFS
+            | Errno::NOMEM
+            | Errno::INTR
+    )
+}

@@ -1,0 +1,137 @@
+//! One instance for all datagrams, called for each batch: `datagram` handlers under
+//! `poll`.
+//!
+//! An instance ends when a call traps or takes longer than the deadline, and when its
+//! version is replaced. The batch of a call that fails is lost; the next one gets a new
+//! instance.
+
+use super::source::Source;
+use super::{Serving, wanted};
+use crate::contract::Contract;
+use crate::datagram::MAX_BATCH;
+use crate::datagram::batch::Batch;
+use crate::datagram::outbox::Outbox;
+use crate::dispatch::fault;
+use crate::guest::State;
+use crate::guest::clock::GuestClock;
+use crate::guest::connection_table::ConnectionTable;
+use crate::guest::deadline::Deadline;
+use crate::guest::exports::Datagram;
+use crate::guest::failure::{Failure, HostPanic};
+use crate::lifecycle::Phase;
+use crate::panics;
+use crate::version::Version;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use wasmtime::Store;
+
+/// The instance of a version.
+struct Instance {
+    version: Arc<Version>,
+    store: Store<State>,
+    clock: GuestClock,
+    exports: Datagram,
+}
+
+/// Serves batches. Returns false when no more will come, and true when the current
+/// version has another contract.
+pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bool> {
+    let mut outbox = Outbox::default();
+    let mut instance: Option<Instance> = None;
+    loop {
+        let current = serving.versions.current();
+        if current.handler.contract() != Contract::Datagram {
+            return Ok(true);
+        }
+        let wanted = wanted(&current.handler, MAX_BATCH);
+        let received = tokio::select! {
+            biased;
+            // What an instance has must not stay with a version that is over.
+            () = current.reached(Phase::Draining), if serving.versions.is_serving() => continue,
+            received = source.next(&wanted) => received?,
+        };
+        if !received {
+            return Ok(false);
+        }
+        let Some(share) = current.take(source.batch.len()) else {
+            if serving.versions.is_current(&current) {
+                serving.versions.lose(source.batch.len());
+                return Ok(false);
+            }
+            // A swap came between. The next version takes the batch.
+            continue;
+        };
+        if instance
+            .as_ref()
+            .is_some_and(|it| !Arc::ptr_eq(&it.version, &current))
+        {
+            instance = None;
+        }
+        let calling = serve(serving, &current, &mut instance, &source.batch, &mut outbox);
+        let mut calling = Box::pin(calling);
+        let outcome = poll_fn(|cx| panics::poll(calling.as_mut(), cx)).await;
+        drop(calling);
+        let outcome = outcome.unwrap_or_else(|thrown| Err(HostPanic::new(&*thrown).into()));
+        source.batch.clear();
+        if !matches!(outcome, Ok(()) | Err(Failure::Guest(_))) {
+            instance = None;
+        }
+        serving.finish(share, &outcome);
+        if !outbox.is_empty() {
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| outbox.poll_send(cx, &serving.sockets)) => {}
+                () = serving.versions.reached(Phase::Aborting) => return Ok(false),
+            }
+        }
+    }
+}
+
+/// Gives a batch to the instance, which is made if there is none. What the guest wants
+/// to be sent is in the outbox afterwards.
+async fn serve(
+    serving: &Serving,
+    version: &Arc<Version>,
+    instance: &mut Option<Instance>,
+    batch: &Batch,
+    outbox: &mut Outbox,
+) -> Result<(), Failure> {
+    fault::point(&serving.versions.service);
+    let handler = &version.handler;
+    let calling = async {
+        let Instance {
+            store,
+            clock,
+            exports,
+            ..
+        } = match instance {
+            Some(instance) => instance,
+            None => {
+                let scope = serving.versions.scope(None);
+                let (mut store, clock) = handler.store(scope, ConnectionTable::empty())?;
+                let (exports, _) = handler.instantiate(&mut store, &clock).await?;
+                instance.insert(Instance {
+                    version: Arc::clone(version),
+                    store,
+                    clock,
+                    exports,
+                })
+            }
+        };
+        let deadline = Deadline(handler.limits().deadline);
+        let call = exports.receive(store, clock, batch.iter());
+        deadline.hold(call).await?.map_err(Failure::Guest)
+    };
+    let answers = tokio::select! {
+        biased;
+        answers = calling => answers?,
+        () = version.reached(Phase::Aborting) => return Err(Failure::Aborted),
+    };
+    for (ends, data) in answers {
+        outbox.push(&serving.sockets, ends, data, |peer| {
+            handler.may_send_to(peer)
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! From datagrams to calls of a guest.
+//!
+//! One loop receives, and asks for the current version before each batch; so a swap is
+//! in effect from the next batch on. Nothing is queued: while a guest works, datagrams
+//! wait with the kernel.
+//!
+//! | file | contracts | instances |
+//! | --- | --- | --- |
+//! | `batches` | `datagram` | one for all, called for each batch |
+//! | `streams` | `datagram-concurrent` | one for all, or one per datagram |
+//! | `each` | `datagram` | one per datagram |
+//!
+//! | file | |
+//! | --- | --- |
+//! | `source` | where datagrams come from, and when no more come |
+
+mod batches;
+mod each;
+mod source;
+mod streams;
+
+use crate::contract::{Contract, Dispatch};
+use crate::datagram::address::Address;
+use crate::datagram::batch::Batch;
+use crate::datagram::socket::{Sockets, Wanted};
+use crate::guest::failure::Failure;
+use crate::guest::handler::Handler;
+use crate::version::Version;
+use crate::version::share::Share;
+use crate::version::versions::Versions;
+use each::Owned;
+use rustix::net::SocketAddrAny;
+use source::Source;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// What the loops share.
+pub(super) struct Serving {
+    versions: Arc<Versions>,
+    sockets: Arc<Sockets>,
+    /// One permit per instance that serves one datagram.
+    permits: Arc<Semaphore>,
+}
+
+/// Serves the datagrams of a service until it ends, or until its sockets fail. Returns
+/// when the guest has no more datagrams, except for those that instances of their own
+/// still have; each of these holds one of `permits`.
+pub(crate) async fn run(
+    versions: &Arc<Versions>,
+    dispatch: Dispatch,
+    sockets: Arc<Sockets>,
+    permits: Arc<Semaphore>,
+) -> io::Result<()> {
+    let mut source = Source::new(versions, Arc::clone(&sockets));
+    let serving = Arc::new(Serving {
+        versions: Arc::clone(versions),
+        sockets,
+        permits,
+    });
+    // A swap can change the contract, and the loops end with it.
+    loop {
+        let contract = versions.current().handler.contract();
+        let more;
+        match (contract, dispatch) {
+            (Contract::DatagramConcurrent, Dispatch::Poll) => {
+                (source, more) = streams::run(&serving, source).await?;
+            }
+            (_, Dispatch::Poll) => more = batches::run(&serving, &mut source).await?,
+            _ => return each::run(&serving, &mut source).await,
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// Serves one datagram by a version, whichever is current. Others than `sender` are not
+/// listened to.
+pub(crate) async fn serve_one(
+    versions: &Arc<Versions>,
+    version: &Arc<Version>,
+    sockets: Arc<Sockets>,
+    sender: &SocketAddrAny,
+) -> io::Result<()> {
+    let serving = Arc::new(Serving {
+        versions: Arc::clone(versions),
+        sockets,
+        permits: Arc::new(Semaphore::new(1)),
+    });
+    let sender = Address::try_from(sender)?;
+    let mut batch = Batch::new();
+    let wanted = wanted(&version.handler, 1);
+    loop {
+        poll_fn(|cx| serving.sockets.poll_receive(cx, &mut batch, &wanted)).await?;
+        let Some(datagram) = batch.iter().find(|it| it.ends.peer == sender) else {
+            continue;
+        };
+        let permit = Arc::clone(&serving.permits).acquire_owned().await;
+        let permit = permit.map_err(io::Error::other)?;
+        if let Some(share) = version.take(1) {
+            let datagram = Owned::from(datagram);
+            each::one(Arc::clone(&serving), share, datagram, permit).await;
+        }
+        return Ok(());
+    }
+}
+
+/// As many datagrams as `count` says, as long as the handler takes them.
+fn wanted(handler: &Handler, count: usize) -> Wanted {
+    Wanted {
+        count,
+        max_bytes: handler.max_data_bytes(),
+    }
+}
+
+impl Serving {
+    /// Counts a datagram on the version that is current. `None` if the service is ending.
+    fn take_one(&self) -> Option<Share> {
+        loop {
+            let current = self.versions.current();
+            let share = current.take(1);
+            if share.is_some() || self.versions.is_current(&current) {
+                return share;
+            }
+        }
+    }
+
+    /// Counts and logs how the guest's call for datagrams ended.
+    fn finish(&self, share: Share, outcome: &Result<(), Failure>) {
+        let version = share.version();
+        if let Err(failure) = outcome {
+            let (service, number) = (&*self.versions.service, version.number.get());
+            let (datagrams, fault) = (share.count(), failure.fault());
+            if version.is_probe() || matches!(failure, Failure::Aborted) {
+                tracing::debug!(service, version = number, datagrams, %fault, "datagrams failed: {failure}");
+            } else {
+                tracing::warn!(service, version = number, datagrams, %fault, "datagrams failed: {failure}");
+            }
+        }
+        let version = Arc::clone(version);
+        share.end(outcome);
+        self.versions.forget_if_ended(&version);
+    }
+}

@@ -1,0 +1,83 @@
+//! Where the datagrams for a guest come from: the sockets of the service, until it ends.
+
+use crate::datagram::MAX_BATCH;
+use crate::datagram::batch::Batch;
+use crate::datagram::socket::{Sockets, Wanted};
+use crate::lifecycle::Phase;
+use crate::version::versions::Versions;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::watch;
+
+/// Receives the datagrams of a service, and keeps those that no guest has yet.
+///
+/// While the service serves, it waits for them. When the service drains, it takes what
+/// the kernel has at that time: the senders may have gone. Datagrams that come later are
+/// lost, as if the service had ended.
+pub(super) struct Source {
+    sockets: Arc<Sockets>,
+    phase: watch::Receiver<Phase>,
+    /// Is ready when the service no longer serves.
+    ending: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// How many datagrams may still be received while the service drains. `None` before
+    /// it drains.
+    left: Option<usize>,
+    /// What was received and is not with a guest.
+    pub(super) batch: Batch,
+}
+
+impl Source {
+    pub(super) fn new(versions: &Versions, sockets: Arc<Sockets>) -> Self {
+        let mut serving = versions.phases();
+        let ending = async move {
+            let _ = serving.wait_for(|phase| *phase != Phase::Serving).await;
+        };
+        Self {
+            sockets,
+            phase: versions.phases(),
+            ending: Box::pin(ending),
+            left: None,
+            batch: Batch::new(),
+        }
+    }
+
+    /// Receives a batch, unless there is one that no guest has. Returns false if no more
+    /// will come. Cancel-safe.
+    pub(super) async fn next(&mut self, wanted: &Wanted) -> io::Result<bool> {
+        poll_fn(|cx| self.poll_next(cx, wanted)).await
+    }
+
+    /// As [`next`](Self::next).
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: &Wanted,
+    ) -> Poll<io::Result<bool>> {
+        // They may have been received for a version that takes larger ones.
+        self.sockets.drop_oversized(&mut self.batch, wanted);
+        if !self.batch.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        if self.left.is_none() {
+            // First: datagrams that come after the end has begun are not waited for.
+            if self.ending.as_mut().poll(cx).is_pending() {
+                let received = self.sockets.poll_receive(cx, &mut self.batch, wanted);
+                return received.map(|received| received.map(|()| true));
+            }
+        }
+        let left = self.left.unwrap_or_else(|| self.sockets.most_waiting());
+        if *self.phase.borrow() == Phase::Aborting || left == 0 {
+            return Poll::Ready(Ok(false));
+        }
+        let wanted = Wanted {
+            count: wanted.count.min(left).min(MAX_BATCH),
+            ..*wanted
+        };
+        self.sockets.receive_now(&mut self.batch, &wanted)?;
+        self.left = Some(left.saturating_sub(self.batch.len()));
+        Poll::Ready(Ok(!self.batch.is_empty()))
+    }
+}

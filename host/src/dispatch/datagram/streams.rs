@@ -1,0 +1,349 @@
+//! Streams of datagrams: `datagram-concurrent` handlers.
+//!
+//! Under `poll` one instance has the datagrams of all senders. When another version
+//! replaces it, the stream that it reads ends, and the next version receives while this
+//! one finishes. Under the other dispatches the stream has one datagram.
+
+use super::each::Owned;
+use super::source::Source;
+use super::{Serving, wanted};
+use crate::contract::Contract;
+use crate::datagram::MAX_BATCH;
+use crate::datagram::outbox::Outbox;
+use crate::dispatch::fault;
+use crate::guest::connection_table::{ConnectionTable, Served};
+use crate::guest::exports::DatagramConcurrent;
+use crate::guest::exports::datagram_concurrent::{WitDatagram, answer, datagram as to_wit};
+use crate::guest::failure::Failure;
+use crate::lifecycle::Phase;
+use crate::sync::lock;
+use crate::version::Version;
+use crate::version::share::Share;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use tokio::sync::{oneshot, watch};
+use wasmtime::component::{
+    Destination, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer,
+};
+use wasmtime::{Result, StoreContextMut};
+
+/// Runs one instance after another. Returns the source when no more will come (false),
+/// or when the current version has another contract (true).
+pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Result<(Source, bool)> {
+    loop {
+        let current = serving.versions.current();
+        if current.handler.contract() != Contract::DatagramConcurrent {
+            return Ok((source, true));
+        }
+        // An instance is made when there is a datagram to serve.
+        let wanted = wanted(&current.handler, MAX_BATCH);
+        let received = tokio::select! {
+            biased;
+            () = current.reached(Phase::Draining), if serving.versions.is_serving() => continue,
+            received = source.next(&wanted) => received?,
+        };
+        if !received {
+            return Ok((source, false));
+        }
+        if !current.is_serving() {
+            if serving.versions.is_current(&current) {
+                serving.versions.lose(source.batch.len());
+                return Ok((source, false));
+            }
+            continue;
+        }
+        let permit = Arc::clone(&serving.permits).acquire_owned().await;
+        let permit = permit.map_err(io::Error::other)?;
+        let (back, comes_back) = oneshot::channel();
+        let task = {
+            let serving = Arc::clone(serving);
+            async move {
+                fault::point(&serving.versions.service);
+                let incoming = Incoming::new(&serving, &current, source, back);
+                let progress = Arc::clone(&incoming.progress);
+                let outcome = serve(&serving, &current, incoming, &progress).await;
+                progress.finish(&serving, &current, &outcome);
+                drop(permit);
+            }
+        };
+        serving.versions.spawn_task(task);
+        source = match comes_back.await {
+            Ok(ended) => ended?,
+            // Lost in a panic.
+            Err(_) => Source::new(&serving.versions, Arc::clone(&serving.sockets)),
+        };
+    }
+}
+
+/// Serves one datagram in an instance of its own.
+pub(super) async fn one(
+    serving: &Arc<Serving>,
+    version: &Arc<Version>,
+    datagram: &Owned,
+) -> Result<(), Failure> {
+    let incoming = vec![to_wit(datagram.as_received())];
+    let progress = Progress::default();
+    progress.reading.send_replace(false);
+    serve(serving, version, incoming, &progress).await
+}
+
+/// Makes an instance, and calls its `serve`. Returns when the stream of what it sends
+/// has ended.
+async fn serve(
+    serving: &Arc<Serving>,
+    version: &Arc<Version>,
+    incoming: impl StreamProducer<crate::guest::State, Item = WitDatagram>,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let handler = &version.handler;
+    let scope = serving.versions.scope(None);
+    let served = Served::Datagrams(Arc::clone(&progress.bytes));
+    let table = ConnectionTable::new(served, version.asked());
+    let calling = async {
+        let (mut store, clock) = handler.store(scope, table)?;
+        let made = handler.instantiate::<DatagramConcurrent>(&mut store, &clock);
+        let (exports, _) = made.await?;
+        let call = store.run_concurrent(async |accessor| {
+            let from_wasmtime = |error| Failure::from_call(&error);
+            let incoming = accessor.with(|access| StreamReader::new(access, incoming));
+            let incoming = incoming.map_err(from_wasmtime)?;
+            let outgoing = exports.serve_in(accessor, incoming).await?;
+            let (open, is_over) = oneshot::channel();
+            let consumer = Outgoing {
+                serving: Arc::clone(serving),
+                version: Arc::clone(version),
+                bytes: Arc::clone(&progress.bytes),
+                outbox: Outbox::default(),
+                _open: open,
+            };
+            let piped = accessor.with(|access| outgoing.pipe(access, consumer));
+            piped.map_err(from_wasmtime)?;
+            // The other end is dropped with the consumer.
+            let _ = is_over.await;
+            Ok(())
+        });
+        match clock.count(call).await {
+            Ok(result) => result,
+            Err(error) => Err(Failure::from_call(&error)),
+        }
+    };
+    tokio::select! {
+        biased;
+        result = calling => result,
+        () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
+        // Polled outside of the store's event loop: inside of it a timer may not fire
+        // (wasmtime #11869, #11870).
+        () = progress.overdue(serving) => Err(Failure::Aborted),
+    }
+}
+
+/// How far an instance is with its datagrams.
+struct Progress {
+    /// The datagrams that the guest read last.
+    share: Mutex<Option<Share>>,
+    /// Bytes that the guest has taken and given, for its clock.
+    bytes: Arc<AtomicU64>,
+    /// Whether the guest may still read datagrams.
+    reading: watch::Sender<bool>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            share: Mutex::default(),
+            bytes: Arc::default(),
+            reading: watch::Sender::new(true),
+        }
+    }
+}
+
+impl Progress {
+    /// Waits until the guest has not ended for a drain timeout after its last datagram.
+    async fn overdue(&self, serving: &Serving) {
+        let _ = self.reading.subscribe().wait_for(|reading| !reading).await;
+        tokio::time::sleep(serving.versions.limits.drain_timeout).await;
+    }
+
+    /// Counts the datagrams that the guest read last, and logs how the instance ended.
+    fn finish(&self, serving: &Serving, version: &Arc<Version>, outcome: &Result<(), Failure>) {
+        match lock(&self.share).take() {
+            Some(share) => serving.finish(share, outcome),
+            None => {
+                if let Err(failure) = outcome {
+                    tracing::warn!(
+                        service = &*serving.versions.service,
+                        version = version.number.get(),
+                        fault = %failure.fault(),
+                        "instance died: {failure}"
+                    );
+                }
+                serving.versions.forget_if_ended(version);
+            }
+        }
+    }
+}
+
+/// The stream of datagrams that a shared instance reads.
+struct Incoming {
+    serving: Arc<Serving>,
+    version: Arc<Version>,
+    /// Is ready when the version is replaced.
+    replaced: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// `None` when the stream has ended.
+    source: Option<Source>,
+    /// Takes the source, or why it failed.
+    back: Option<oneshot::Sender<io::Result<Source>>>,
+    progress: Arc<Progress>,
+}
+
+impl Incoming {
+    fn new(
+        serving: &Arc<Serving>,
+        version: &Arc<Version>,
+        source: Source,
+        back: oneshot::Sender<io::Result<Source>>,
+    ) -> Self {
+        let replaced = Arc::clone(version);
+        Self {
+            serving: Arc::clone(serving),
+            version: Arc::clone(version),
+            replaced: Box::pin(async move { replaced.reached(Phase::Draining).await }),
+            source: Some(source),
+            back: Some(back),
+            progress: Arc::default(),
+        }
+    }
+
+    /// Ends the stream, and gives the source back.
+    fn end(&mut self, error: Option<io::Error>) -> StreamResult {
+        self.progress.reading.send_replace(false);
+        if let (Some(source), Some(back)) = (self.source.take(), self.back.take()) {
+            let _ = back.send(error.map_or(Ok(source), Err));
+        }
+        StreamResult::Dropped
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+impl<D: 'static> StreamProducer<D> for Incoming {
+    type Item = WitDatagram;
+    type Buffer = VecBuffer<WitDatagram>;
+
+    fn poll_produce<'a>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<'a, D>,
+        mut destination: Destination<'a, WitDatagram, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let this = self.get_mut();
+        // The guest reads on: it is done with what it has read before.
+        if let Some(share) = lock(&this.progress.share).take() {
+            this.serving.finish(share, &Ok(()));
+        }
+        let Some(source) = &mut this.source else {
+            return Poll::Ready(Ok(StreamResult::Dropped));
+        };
+        if this.replaced.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(this.end(None)));
+        }
+        match source.poll_next(cx, &wanted(&this.version.handler, MAX_BATCH)) {
+            Poll::Ready(Ok(true)) => {}
+            Poll::Ready(Ok(false)) => return Poll::Ready(Ok(this.end(None))),
+            Poll::Ready(Err(error)) => return Poll::Ready(Ok(this.end(Some(error)))),
+            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+            Poll::Pending => return Poll::Pending,
+        }
+        let room = destination.remaining(&mut store).unwrap_or(MAX_BATCH);
+        if room == 0 {
+            // A read of nothing asks for readiness.
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        let count = room.min(source.batch.len());
+        let Some(share) = this.version.take(count) else {
+            return Poll::Ready(Ok(this.end(None)));
+        };
+        let datagrams: Vec<_> = source.batch.iter().take(count).map(to_wit).collect();
+        let bytes = datagrams.iter().map(|it| it.data.len() as u64 + 1);
+        this.progress
+            .bytes
+            .fetch_add(bytes.sum(), Ordering::Relaxed);
+        source.batch.remove_first(count);
+        *lock(&this.progress.share) = Some(share);
+        destination.set_buffer(datagrams.into());
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+/// The stream of datagrams that a guest sends.
+struct Outgoing {
+    serving: Arc<Serving>,
+    version: Arc<Version>,
+    bytes: Arc<AtomicU64>,
+    outbox: Outbox,
+    /// Dropped when the guest has ended the stream.
+    _open: oneshot::Sender<()>,
+}
+
+impl<D: 'static> StreamConsumer<D> for Outgoing {
+    type Item = WitDatagram;
+
+    fn poll_consume(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        store: StoreContextMut<'_, D>,
+        mut source: wasmtime::component::Source<'_, WitDatagram>,
+        finish: bool,
+    ) -> Poll<Result<StreamResult>> {
+        let this = self.get_mut();
+        // The guest writes on when what it wrote before is sent.
+        if this
+            .outbox
+            .poll_send(cx, &this.serving.sockets)
+            .is_pending()
+        {
+            return if finish {
+                Poll::Ready(Ok(StreamResult::Cancelled))
+            } else {
+                Poll::Pending
+            };
+        }
+        let mut datagrams = Vec::with_capacity(MAX_BATCH);
+        source.read(store, &mut datagrams)?;
+        for datagram in datagrams {
+            let (ends, data) = answer(datagram);
+            this.bytes
+                .fetch_add(data.len() as u64 + 1, Ordering::Relaxed);
+            let handler = &this.version.handler;
+            this.outbox.push(&this.serving.sockets, ends, data, |peer| {
+                handler.may_send_to(peer)
+            });
+        }
+        // What is not sent at once is sent before the next read.
+        let _ = this.outbox.poll_send(cx, &this.serving.sockets);
+        Poll::Ready(Ok(StreamResult::Completed))
+    }
+}
+
+impl Drop for Outgoing {
+    /// Sends what is left.
+    fn drop(&mut self) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        if outbox.is_empty() {
+            return;
+        }
+        let serving = Arc::clone(&self.serving);
+        self.serving.versions.spawn_task(async move {
+            poll_fn(|cx| outbox.poll_send(cx, &serving.sockets)).await;
+        });
+    }
+}
