@@ -33,7 +33,7 @@ struct Pair {
 }
 
 #[rustfmt::skip]
-const PAIRS: [Pair; 7] = [
+const PAIRS: [Pair; 13] = [
     Pair { contract: "blocking", dispatch: "sequential", shared: false, default: false },
     Pair { contract: "blocking", dispatch: "threaded", shared: false, default: true },
     Pair { contract: "blocking", dispatch: "poll", shared: false, default: false },
@@ -41,6 +41,12 @@ const PAIRS: [Pair; 7] = [
     Pair { contract: "concurrent", dispatch: "sequential", shared: false, default: false },
     Pair { contract: "concurrent", dispatch: "threaded", shared: false, default: false },
     Pair { contract: "concurrent", dispatch: "poll", shared: true, default: true },
+    Pair { contract: "datagram", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "datagram", dispatch: "threaded", shared: false, default: false },
+    Pair { contract: "datagram", dispatch: "poll", shared: true, default: true },
+    Pair { contract: "datagram-concurrent", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "datagram-concurrent", dispatch: "threaded", shared: false, default: false },
+    Pair { contract: "datagram-concurrent", dispatch: "poll", shared: true, default: true },
 ];
 
 /// Whether a choice takes this pair.
@@ -165,7 +171,8 @@ fn components(guests: &Path, release: &Path) -> Vec<PathBuf> {
             let (Some(family), Some(member)) = (family.file_name(), member.file_name()) else {
                 continue;
             };
-            let name = format!("{}_{}", family.to_string_lossy(), member.to_string_lossy());
+            let member = member.to_string_lossy().replace('-', "_");
+            let name = format!("{}_{member}", family.to_string_lossy());
             let path = release.join(format!("{name}.wasm"));
             if path.exists() {
                 found.push(path);
@@ -218,15 +225,22 @@ fn write(out: &Path, components: &[PathBuf]) {
     }
 }
 
-/// Returns the macros with which the tests list guests and pairs.
+/// Returns the macros with which the tests list guests and pairs. A family's guests for
+/// datagrams are a family of their own there, because no test drives both kinds.
 fn macros(guests: &[&str]) -> String {
-    let mut families: BTreeMap<&str, Vec<(&str, &Pair)>> = BTreeMap::new();
+    let mut families: BTreeMap<String, Vec<(&str, &Pair)>> = BTreeMap::new();
     for guest in guests {
         let Some((family, contract)) = guest.split_once('_') else {
             continue;
         };
-        let pairs = PAIRS.iter().filter(|pair| pair.contract == contract);
+        let pairs = PAIRS.iter();
+        let pairs = pairs.filter(|pair| pair.contract.replace('-', "_") == contract);
         let all = pairs.map(|pair| (*guest, pair));
+        let family = if contract.starts_with("datagram") {
+            format!("{family}_datagrams")
+        } else {
+            family.to_owned()
+        };
         families.entry(family).or_default().extend(all);
     }
     let (mut rows, mut lists) = (String::new(), String::new());
@@ -239,6 +253,7 @@ fn macros(guests: &[&str]) -> String {
                 shared,
                 default,
             } = pair;
+            let contract = contract.replace('-', "_");
             let _ = writeln!(
                 rows,
                 "            {contract}_{dispatch}({guest}, {dispatch:?}, \
@@ -250,7 +265,7 @@ fn macros(guests: &[&str]) -> String {
             let list: String = pairs
                 .iter()
                 .filter(|(_, pair)| chosen(pair))
-                .map(|(_, pair)| format!(" {}_{}", pair.contract, pair.dispatch))
+                .map(|(_, pair)| format!(" {}_{}", pair.contract, pair.dispatch).replace('-', "_"))
                 .collect();
             // A choice that takes no pair does not compile.
             if !list.is_empty() {

@@ -48,6 +48,8 @@ mod clients;
 mod clocks;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.
 mod control;
+// Datagrams: what comes, what goes back, to whom, and what is dropped.
+mod datagrams;
 // `sockserve demo`, with few clients.
 mod demo;
 // The echo family, in each of its modes.

@@ -48,17 +48,25 @@ impl Guest {
 
     /// `blocking` of `echo_blocking`.
     pub(crate) fn contract(self) -> &'static str {
-        self.name.rsplit('_').next().unwrap()
+        match self.name.split_once('_').unwrap().1 {
+            "datagram_concurrent" => "datagram-concurrent",
+            contract => contract,
+        }
     }
 
     /// The guest of another family with the same contract.
     #[track_caller]
     pub(crate) fn in_family(self, family: &str) -> Guest {
-        let name = format!("{family}_{}", self.contract());
+        let name = format!("{family}_{}", self.contract().replace('-', "_"));
         match NAMES.iter().copied().find(|it| *it == name) {
             Some(name) => Guest { name },
             None => panic!("there is no guest {name}"),
         }
+    }
+
+    /// Whether it serves datagrams.
+    pub(crate) fn takes_datagrams(self) -> bool {
+        self.contract().starts_with("datagram")
     }
 
     /// Whether one instance serves all connections under `dispatch`.

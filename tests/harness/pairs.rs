@@ -15,6 +15,7 @@
 //! | `echo` | all pairs of a family |
 //! | `echo without sequential` | some of them; `CHOICES` in `host/build.rs` has all such words |
 //! | `echo [blocking_threaded, evented_poll]` | only these |
+//! | `echo_datagrams` | the family's guests for datagrams |
 //! | `chat shared, echo` | pairs of several families; each family's tests are in a module |
 //!
 //! The pairs are made from the guests that were built:
@@ -109,13 +110,13 @@ macro_rules! pair_tests {
     };
 }
 
-/// The guests of a family that run under a dispatch, for a test of a pair that needs
+/// The guests of a family for connections that run under a dispatch, for a test of a pair that needs
 /// other guests too.
 pub(crate) fn guests_under(family: &str, dispatch: &str) -> impl Iterator<Item = Guest> {
     ROWS.iter()
         .filter(move |row| row.dispatch == dispatch)
         .map(|row| Guest { name: row.guest })
-        .filter(move |guest| guest.family() == family)
+        .filter(move |guest| guest.family() == family && !guest.takes_datagrams())
 }
 
 /// The table in `host/build.rs` has all dispatches of each guest, and no others.

@@ -8,6 +8,7 @@
 //! version of the component can continue it.
 
 mod conversation;
+mod datagrams;
 mod hand_over;
 mod lines;
 mod option;
@@ -17,6 +18,7 @@ mod queue;
 pub mod testing;
 
 pub use conversation::{Conversation, Phase};
+pub use datagrams::DatagramProtocol;
 pub use hand_over::{Protocol, Resume, SavedConversation, SessionState, State};
 pub use lines::{Lines, split_ending};
 pub use option::{parse_option, unescape};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// The peer of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A peer with an Internet address.
     Ip(SocketAddr),
@@ -16,6 +16,8 @@ pub enum Peer {
         /// The number of the connection, which tells two peers of one user apart.
         connection: u64,
     },
+    /// A peer that sends datagrams from a Unix socket, by the name of that socket.
+    Named(String),
 }
 
 impl Peer {
@@ -27,6 +29,7 @@ impl Peer {
                 Some(uid) => format!("uid{uid}"),
                 None => "unix".to_owned(),
             },
+            Self::Named(name) => name.clone(),
         }
     }
 }
@@ -38,11 +41,12 @@ impl<A: Into<SocketAddr>> From<A> for Peer {
 }
 
 impl fmt::Display for Peer {
-    /// `HOST:PORT`; for a Unix socket `uidUID:CONNECTION`.
+    /// `HOST:PORT`; for a Unix socket `uidUID:CONNECTION` or its name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(address) => address.fmt(f),
             Self::Unix { connection, .. } => write!(f, "{}:{connection}", self.host()),
+            Self::Named(name) => f.write_str(name),
         }
     }
 }
@@ -50,6 +54,7 @@ impl fmt::Display for Peer {
 impl FromStr for Peer {
     type Err = String;
 
+    /// Reads the peer of a connection.
     fn from_str(text: &str) -> Result<Self, String> {
         const EXPECTED: &str = "HOST:PORT or uidUID:CONNECTION";
         if let Ok(address) = text.parse::<SocketAddr>() {

@@ -5,6 +5,8 @@
 //! but move the bytes in the way of their contract. Its session is for the output that
 //! has to be written before that, and for tests.
 
+pub mod datagrams;
+
 use protocol::{Lines, Output, Peer, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

@@ -46,6 +46,14 @@ pub fn print_log(log: &mut Vec<String>) {
     log.clear();
 }
 
+/// The name of a Unix socket as text: a path, or `@NAME` in the abstract namespace.
+pub fn unix_name(bytes: &[u8]) -> String {
+    match bytes {
+        [0, name @ ..] => format!("@{}", name.escape_ascii()),
+        path => String::from_utf8_lossy(path).escape_debug().to_string(),
+    }
+}
+
 /// Seconds since 1970.
 pub fn unix_time() -> u64 {
     SystemTime::now()

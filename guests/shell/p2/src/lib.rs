@@ -2,6 +2,7 @@
 //! carries a [`protocol::Session`] over each.
 
 pub mod blocking;
+pub mod datagram;
 pub mod evented;
 
 use imports::sockserve::handler::connection_types::{Info, Transport};

@@ -1,6 +1,7 @@
 //! The shell for the contract on WASI 0.3: the bindings of `concurrent`, and the code
 //! that carries a [`protocol::Conversation`] over it.
 
+pub mod datagram;
 mod draining;
 mod serve;
 

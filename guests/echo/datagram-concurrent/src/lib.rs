@@ -1,0 +1,27 @@
+//! The echo family under the contract `datagram-concurrent`: a stream each way.
+
+use echo_protocol::datagrams::DatagramEcho;
+use shell_p3::datagram::{Datagram, Handler, answer};
+use wit_bindgen::StreamReader;
+
+struct Component;
+
+shell_p3::datagram::export!(Component);
+
+/// The protocol with its options set.
+fn protocol() -> DatagramEcho {
+    DatagramEcho::new(
+        shell::option_or_trap("MODE"),
+        shell::option_or_trap("MAX_BYTES"),
+    )
+}
+
+impl Handler for Component {
+    fn max_data_bytes() -> u32 {
+        protocol().max_bytes()
+    }
+
+    async fn serve(incoming: StreamReader<Datagram>) -> StreamReader<Datagram> {
+        answer(protocol(), incoming)
+    }
+}
