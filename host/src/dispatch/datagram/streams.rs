@@ -19,6 +19,8 @@ use crate::lifecycle::Phase;
 use crate::sync::lock;
 use crate::version::Version;
 use crate::version::share::Share;
+use futures_util::task::AtomicWaker;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -86,7 +88,7 @@ pub(super) async fn one(
     datagram: &Owned,
 ) -> Result<(), Failure> {
     let incoming = vec![to_wit(datagram.as_received())];
-    let progress = Progress::default();
+    let progress = Arc::<Progress>::default();
     progress.reading.send_replace(false);
     serve(serving, version, incoming, &progress).await
 }
@@ -97,7 +99,7 @@ async fn serve(
     serving: &Arc<Serving>,
     version: &Arc<Version>,
     incoming: impl StreamProducer<crate::guest::State, Item = WitDatagram>,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<(), Failure> {
     let handler = &version.handler;
     let scope = serving.versions.scope(None);
@@ -116,8 +118,7 @@ async fn serve(
             let consumer = Outgoing {
                 serving: Arc::clone(serving),
                 version: Arc::clone(version),
-                bytes: Arc::clone(&progress.bytes),
-                outbox: Outbox::default(),
+                progress: Arc::clone(progress),
                 _open: open,
             };
             let piped = accessor.with(|access| outgoing.pipe(access, consumer));
@@ -131,14 +132,23 @@ async fn serve(
             Err(error) => Err(Failure::from_call(&error)),
         }
     };
-    tokio::select! {
+    let result = tokio::select! {
         biased;
         result = calling => result,
-        () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
+        never = progress.send(serving) => match never {},
+        () = version.reached(Phase::Aborting) => return Err(Failure::Aborted),
         // Polled outside of the store's event loop: inside of it a timer may not fire
         // (wasmtime #11869, #11870).
         () = progress.overdue(serving) => Err(Failure::Aborted),
+    };
+    // What the guest wrote last.
+    let sent = poll_fn(|cx| lock(&progress.outbox).poll_send(cx, &serving.sockets));
+    tokio::select! {
+        biased;
+        () = sent => {}
+        () = version.reached(Phase::Aborting) => {}
     }
+    result
 }
 
 /// How far an instance is with its datagrams.
@@ -149,6 +159,10 @@ struct Progress {
     bytes: Arc<AtomicU64>,
     /// Whether the guest may still read datagrams.
     reading: watch::Sender<bool>,
+    /// What the guest has written and the sockets have not taken.
+    outbox: Mutex<Outbox>,
+    /// The guest's task that waits until the outbox is empty.
+    room: AtomicWaker,
 }
 
 impl Default for Progress {
@@ -157,11 +171,30 @@ impl Default for Progress {
             share: Mutex::default(),
             bytes: Arc::default(),
             reading: watch::Sender::new(true),
+            outbox: Mutex::default(),
+            room: AtomicWaker::new(),
         }
     }
 }
 
 impl Progress {
+    /// Sends what the guest writes. Never returns.
+    ///
+    /// Polled after the guest in each poll of the task, and so without a waker of its
+    /// own: what the guest has written in this poll is sent in it.
+    async fn send(&self, serving: &Serving) -> Infallible {
+        poll_fn(|cx| {
+            if lock(&self.outbox)
+                .poll_send(cx, &serving.sockets)
+                .is_ready()
+            {
+                self.room.wake();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Waits until the guest has not ended for a drain timeout after its last datagram.
     async fn overdue(&self, serving: &Serving) {
         let _ = self.reading.subscribe().wait_for(|reading| !reading).await;
@@ -288,8 +321,7 @@ impl<D: 'static> StreamProducer<D> for Incoming {
 struct Outgoing {
     serving: Arc<Serving>,
     version: Arc<Version>,
-    bytes: Arc<AtomicU64>,
-    outbox: Outbox,
+    progress: Arc<Progress>,
     /// Dropped when the guest has ended the stream.
     _open: oneshot::Sender<()>,
 }
@@ -305,12 +337,11 @@ impl<D: 'static> StreamConsumer<D> for Outgoing {
         finish: bool,
     ) -> Poll<Result<StreamResult>> {
         let this = self.get_mut();
+        let progress = &this.progress;
         // The guest writes on when what it wrote before is sent.
-        if this
-            .outbox
-            .poll_send(cx, &this.serving.sockets)
-            .is_pending()
-        {
+        progress.room.register(cx.waker());
+        let mut outbox = lock(&progress.outbox);
+        if !outbox.is_empty() {
             return if finish {
                 Poll::Ready(Ok(StreamResult::Cancelled))
             } else {
@@ -321,29 +352,12 @@ impl<D: 'static> StreamConsumer<D> for Outgoing {
         source.read(store, &mut datagrams)?;
         for datagram in datagrams {
             let (ends, data) = answer(datagram);
-            this.bytes
-                .fetch_add(data.len() as u64 + 1, Ordering::Relaxed);
+            let bytes = data.len() as u64 + 1;
+            progress.bytes.fetch_add(bytes, Ordering::Relaxed);
             let handler = &this.version.handler;
-            this.outbox.push(&this.serving.sockets, ends, data, |peer| {
-                handler.may_send_to(peer)
-            });
+            let sockets = &this.serving.sockets;
+            outbox.push(sockets, ends, data, |peer| handler.may_send_to(peer));
         }
-        // What is not sent at once is sent before the next read.
-        let _ = this.outbox.poll_send(cx, &this.serving.sockets);
         Poll::Ready(Ok(StreamResult::Completed))
-    }
-}
-
-impl Drop for Outgoing {
-    /// Sends what is left.
-    fn drop(&mut self) {
-        let mut outbox = std::mem::take(&mut self.outbox);
-        if outbox.is_empty() {
-            return;
-        }
-        let serving = Arc::clone(&self.serving);
-        self.serving.versions.spawn_task(async move {
-            poll_fn(|cx| outbox.poll_send(cx, &serving.sockets)).await;
-        });
     }
 }
