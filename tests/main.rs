@@ -32,6 +32,8 @@
 #[macro_use]
 mod harness;
 
+// Sockets of another program: systemd's activation, inetd, xinetd, sd_notify.
+mod activation;
 // What arguments come to: the exit status, and one line that cannot be forged.
 mod arguments;
 // `--cache`: a known component is not compiled again.

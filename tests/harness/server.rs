@@ -75,6 +75,12 @@ impl Serve {
         self.args(["--env", variable])
     }
 
+    /// An environment variable of the process itself.
+    pub(crate) fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Serve {
+        self.command.env(name, value);
+        self
+    }
+
     /// Another place to listen; without any it is any port of 127.0.0.1.
     pub(crate) fn listen(mut self, url: &str) -> Serve {
         self.listen.push(url.to_owned());

@@ -9,8 +9,10 @@ mod arguments;
 mod builtins;
 mod control;
 mod demo;
+mod inetd;
 mod inspect;
 mod log;
+mod notify;
 mod open_files;
 mod output;
 mod serve;
@@ -45,6 +47,15 @@ enum Command {
     /// while it was starting; 1 it failed, or connections were cut off by a second
     /// signal; 2 wrong arguments.
     Serve(Box<serve::Options>),
+    /// Serve the socket that is standard input, as a program of inetd, xinetd or
+    /// systemd does.
+    ///
+    /// A connection (nowait, Accept=yes) is served, and that is all. A listener or a
+    /// datagram socket (wait) is served until nothing has come for a while. Nothing is
+    /// printed on standard output. If standard error is the same socket, there is no
+    /// log but with --log-file. Exit status: 0 ended in order, 1 it failed, or the
+    /// handler failed on the connection, 2 wrong arguments.
+    Inetd(Box<inetd::Options>),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),
     /// List the embedded components, or write them as files.
@@ -105,12 +116,16 @@ const MORE_THREADS: &str = "raise the limit on processes (ulimit -u, or the pids
 
 /// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
+    inetd::keep_quiet(std::env::args_os());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return arguments::refuse(error),
     };
     // Before anything slow: a signal must not kill the process while it starts.
-    let serves = matches!(cli.command, Command::Serve(_) | Command::Demo(_));
+    let serves = matches!(
+        cli.command,
+        Command::Serve(_) | Command::Inetd(_) | Command::Demo(_)
+    );
     let caught = serves.then(Caught::new);
     let caught = || {
         let caught = caught.unwrap_or_else(Caught::new);
@@ -118,8 +133,16 @@ pub fn main() -> ExitCode {
             .context("cannot watch for signals")
             .map_err(Failure::from)
     };
-    let (default_level, writing) = match cli.command {
+    let (default_level, writing) = match &cli.command {
         Command::Serve(_) => (LevelFilter::INFO, log::Writing::Thread),
+        Command::Inetd(options) => {
+            if let Err(error) = inetd::open_log(options) {
+                complain(&error.to_string());
+                return ExitCode::FAILURE;
+            }
+            // A process per connection: what went well is nothing to report.
+            (LevelFilter::WARN, log::Writing::Thread)
+        }
         // The demo shows what it measures; the output of its guests would hide
         // that.
         Command::Demo(_) => (LevelFilter::WARN, log::Writing::Thread),
@@ -138,6 +161,7 @@ pub fn main() -> ExitCode {
     open_files::raise_limit();
     let result = match cli.command {
         Command::Serve(options) => caught().and_then(|caught| serve::run(options, caught)),
+        Command::Inetd(options) => caught().and_then(|caught| inetd::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),
         Command::Builtins(options) => builtins::run(&options),
         Command::Inspect(options) => inspect::run(&options),

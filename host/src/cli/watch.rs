@@ -4,6 +4,7 @@
 //! answer. Each state of the file is tried once, after it has settled. A state that
 //! the system could not read is tried again, at longer and longer intervals.
 
+use super::notify;
 use super::signals::HangUps;
 use crate::component::builtin::{self, LoadError};
 use crate::service::ServiceHandle;
@@ -76,9 +77,11 @@ impl Watch {
     pub(super) async fn swap_at_hang_up(&self, hang_ups: &mut HangUps) -> Infallible {
         loop {
             hang_ups.next().await;
+            notify::reloading();
             if let Err(error) = self.swap().await {
                 self.warn(&error);
             }
+            notify::ready();
         }
     }
 

@@ -131,7 +131,7 @@ fn take_number(number: RawFd) -> Result<OwnedFd, Reason> {
 
 /// Prepares an inherited socket as one that was bound here. An error continues
 /// "descriptor N".
-fn from_socket(socket: OwnedFd, backlog: u32) -> Result<Opened, Reason> {
+pub(super) fn from_socket(socket: OwnedFd, backlog: u32) -> Result<Opened, Reason> {
     let role = role(&socket)?;
     let system = |error: Errno| format!("cannot be used: {error}");
     let transport = match role {

@@ -34,9 +34,11 @@ use crate::guest::handler_error::HandlerError;
 use crate::lifecycle::Phase;
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
+use crate::listen::given::Given;
 use crate::listen::local::LocalAddress;
-use crate::listen::opening::{self, ListenOptions, Opened};
+use crate::listen::opening::{self, ListenOptions};
 use crate::service::rollback::RollbackPolicy;
+use crate::service::run::Work;
 use crate::version::versions::Versions;
 use std::fmt;
 use std::io;
@@ -169,19 +171,47 @@ impl Service {
     /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
-        let contract = handler.contract();
         let listeners = opening::open(&options.listen, backlog, options.listening)?;
-        let unfit = |opened: &&Opened| {
-            opened.local.transport().has_connections() == contract.takes_datagrams()
+        Self::start_on(&options, handler, Work::Sockets(listeners))
+    }
+
+    /// Starts to serve what the process was given.
+    pub(crate) fn start_given(
+        options: &ServiceOptions,
+        handler: Handler,
+        given: Given,
+    ) -> Result<Self, StartError> {
+        let work = match given {
+            Given::Socket(opened) => Work::Sockets(vec![opened]),
+            Given::Connection {
+                socket,
+                peer,
+                local,
+            } => Work::Connection {
+                socket,
+                peer,
+                local,
+            },
         };
-        if let Some(unfit) = listeners.iter().find(unfit) {
-            let address = unfit.local.clone();
+        Self::start_on(options, handler, work)
+    }
+
+    fn start_on(
+        options: &ServiceOptions,
+        handler: Handler,
+        work: Work,
+    ) -> Result<Self, StartError> {
+        let contract = handler.contract();
+        let local_addresses = work.local_addresses();
+        let unfit = |address: &&LocalAddress| {
+            address.transport().has_connections() == contract.takes_datagrams()
+        };
+        if let Some(unfit) = local_addresses.iter().find(unfit) {
+            let address = unfit.clone();
             return Err(StartError::Transport { address, contract });
         }
-        let locals = listeners.iter().map(|opened| opened.local.clone());
-        let local_addresses = locals.collect();
-        let shared = Shared::new(&options, local_addresses, Arc::new(handler));
-        let ended = Arc::clone(&shared).spawn(listeners)?;
+        let shared = Shared::new(options, local_addresses, Arc::new(handler));
+        let ended = Arc::clone(&shared).spawn(work)?;
         Ok(Self { shared, ended })
     }
 

@@ -1,18 +1,44 @@
 //! A service's thread: from its start to the end of its last connection.
 
 use super::{Shared, StartError, threads};
+use crate::connection::Connection;
+use crate::connection::peer::Peer;
 use crate::contract::Dispatch;
 use crate::datagram::socket::Sockets;
 use crate::dispatch::{self, datagram};
 use crate::lifecycle::Phase;
 use crate::listen::accept::{self, Accepting};
+use crate::listen::local::LocalAddress;
 use crate::listen::opening::Opened;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
+
+/// What a service serves.
+pub(super) enum Work {
+    /// What comes to these sockets.
+    Sockets(Vec<Opened>),
+    /// One connection. The service ends with it.
+    Connection {
+        socket: OwnedFd,
+        peer: Peer,
+        local: LocalAddress,
+    },
+}
+
+impl Work {
+    /// The addresses that it comes to.
+    pub(super) fn local_addresses(&self) -> Vec<LocalAddress> {
+        match self {
+            Self::Sockets(all) => all.iter().map(|opened| opened.local.clone()).collect(),
+            Self::Connection { local, .. } => vec![local.clone()],
+        }
+    }
+}
 
 /// How long the runtime's threads may take to be made.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,7 +73,7 @@ impl Shared {
     /// The receiver has the service's result when the thread is done.
     pub(super) fn spawn(
         self: Arc<Self>,
-        listeners: Vec<Opened>,
+        work: Work,
     ) -> Result<oneshot::Receiver<io::Result<()>>, StartError> {
         // The caller may be inside a runtime of its own, so the service's is
         // made, used and dropped on the service's thread.
@@ -78,7 +104,7 @@ impl Shared {
                 }
                 // Not kept while the service runs: the version may be replaced.
                 drop(version);
-                let result = runtime.block_on(service.run(listeners));
+                let result = runtime.block_on(service.run(work));
                 // A worker may still be in a guest's call; this does not wait for it.
                 runtime.shutdown_background();
                 let _ = ending.send(result);
@@ -105,9 +131,12 @@ impl Shared {
 
     /// Serves until the service is told to end or a listener fails, and then until the
     /// last connection is closed.
-    async fn run(self: Arc<Self>, listeners: Vec<Opened>) -> io::Result<()> {
+    async fn run(self: Arc<Self>, work: Work) -> io::Result<()> {
         let serving = async {
-            let result = self.accept(listeners).await;
+            let result = match work {
+                Work::Sockets(sockets) => self.accept(sockets).await,
+                Work::Connection { socket, peer, .. } => self.serve_one(socket, peer).await,
+            };
             self.versions.current().retire(None);
             let all = self.versions.limits.max_connections;
             let _ = self.permits.acquire_many(all).await;
@@ -187,6 +216,18 @@ impl Shared {
 }
 
 impl Shared {
+    /// Delivers one connection.
+    async fn serve_one(&self, socket: OwnedFd, peer: Peer) -> io::Result<()> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(io::Error::other)?.into();
+        let versions = &self.versions;
+        let traffic = Arc::clone(&versions.traffic);
+        let connection = Connection::new(&versions.service, socket, peer, permit, traffic);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        dispatch::deliver(versions, connection, None);
+        Ok(())
+    }
+
     /// Serves the datagrams of all sockets, until the service ends or a socket fails.
     async fn take_datagrams(self: &Arc<Self>, sockets: Vec<Opened>) -> io::Result<()> {
         let sockets = sockets.into_iter().map(|it| (it.socket, it.file)).collect();
@@ -246,7 +287,7 @@ mod tests {
             drop(held);
         });
         let begun = Instant::now();
-        let running = tokio::spawn(Arc::clone(&service).run(listeners()));
+        let running = tokio::spawn(Arc::clone(&service).run(Work::Sockets(listeners())));
         service.versions.enter(Phase::Draining);
         meanwhile(&service);
         running.await.unwrap().unwrap();

@@ -10,6 +10,7 @@ use crate::version::counts::{FailureCounts, HandOverCounts};
 use crate::version::versions::Previous;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// A service at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +174,16 @@ impl ServiceHandle {
     /// The service's name.
     pub fn name(&self) -> &str {
         self.shared.name()
+    }
+
+    /// Whether the service's threads run its tasks. Returns when they do; false if the
+    /// service has ended.
+    pub(crate) async fn answers(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.shared.versions.spawn_task(async move {
+            let _ = answer.send(());
+        });
+        answered.await.is_ok()
     }
 
     /// Returns the service's status at this moment.

@@ -5,7 +5,7 @@ mod options;
 
 use super::signals::{Caught, Ends, HangUps};
 use super::watch::{Stamp, Watch};
-use super::{Failure, output};
+use super::{Failure, notify, output};
 use crate::aside::aside;
 use crate::component::builtin;
 use crate::control::server::ControlServer;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(super) use name::parse as parse_name;
-pub(super) use options::Options;
+pub(super) use options::{HandlerArgs, Options};
 
 /// Serves until the process is told to end. Runs on the main thread, which only
 /// waits: slow work is on other threads, so that a signal is handled at any time.
@@ -82,31 +82,8 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
 
 /// Reads and compiles the component, which may take a while.
 fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
-    let source = text::path(options.component.as_ref());
-    let loaded = Stamp::of(options.component.as_ref());
-    let component = builtin::load_argument(&options.component)?;
-    let dispatch = options
-        .dispatch
-        .unwrap_or_else(|| component.contract().default_dispatch());
-    let name = match &options.name {
-        Some(name) => name.clone(),
-        None => name::of_component(&options.component),
-    };
-    let cache = options.cache.as_deref().map(CompileCache::in_directory);
-    let handler_options = HandlerOptions {
-        dispatch,
-        limits: options.limits.limits(),
-        grants: options.grants.grants().map_err(|error| match error {
-            error @ GrantError::DirTwice { .. } => Failure::usage(error),
-            error => error.into(),
-        })?,
-        cache: cache.transpose()?,
-    };
-    let handler = Handler::new(&source, &component, handler_options);
-    let handler = handler.map_err(|error| match error {
-        HandlerError::Incompatible(_) => Failure::usage(error),
-        error => error.into(),
-    })?;
+    let loaded = Stamp::of(options.handler.component.as_ref());
+    let (name, handler) = options.handler.load()?;
     let service_options = ServiceOptions {
         name,
         listen: options.listen.clone(),
@@ -115,6 +92,38 @@ fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), F
         allow_loops: options.listening.allow_loops,
     };
     Ok((service_options, handler, loaded))
+}
+
+impl HandlerArgs {
+    /// Reads and compiles the component, which may take a while. Returns it with the name
+    /// of its service.
+    pub(super) fn load(&self) -> Result<(String, Handler), Failure> {
+        let source = text::path(self.component.as_ref());
+        let component = builtin::load_argument(&self.component)?;
+        let dispatch = self
+            .dispatch
+            .unwrap_or_else(|| component.contract().default_dispatch());
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => name::of_component(&self.component),
+        };
+        let cache = self.cache.as_deref().map(CompileCache::in_directory);
+        let handler_options = HandlerOptions {
+            dispatch,
+            limits: self.limits.limits(),
+            grants: self.grants.grants().map_err(|error| match error {
+                error @ GrantError::DirTwice { .. } => Failure::usage(error),
+                error => error.into(),
+            })?,
+            cache: cache.transpose()?,
+        };
+        let handler = Handler::new(&source, &component, handler_options);
+        let handler = handler.map_err(|error| match error {
+            HandlerError::Incompatible(_) => Failure::usage(error),
+            error => Failure::from(error),
+        })?;
+        Ok((name, handler))
+    }
 }
 
 async fn serve(
@@ -135,12 +144,14 @@ async fn serve(
             None => std::future::pending().await,
         }
     };
-    let watching = Watch::new(&options.component, loaded, service.handle());
+    let watching = Watch::new(&options.handler.component, loaded, service.handle());
     print_ready(&service).context("cannot print the ready line")?;
+    notify::ready();
     let remote = service.handle();
     let draining = async {
         ends.next().await;
         tracing::info!(service = remote.name(), "draining");
+        notify::stopping();
         remote.drain();
         ends.next().await;
         remote.status().open
@@ -165,6 +176,7 @@ async fn serve(
             return Err(error.into());
         }
         never = watching.swap_at_hang_up(&mut hang_ups) => match never {},
+        never = notify::report(&remote) => match never {},
     }
     let status = service.handle().status();
     tracing::info!(

@@ -17,8 +17,6 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub(in crate::cli) struct Options {
-    /// A component file, or builtin:NAME
-    pub(super) component: OsString,
     /// Where to listen: tcp://HOST:PORT, unix:///PATH or unix:@NAME for
     /// connections, udp://HOST:PORT, unix+dgram:///PATH or unix+dgram:@NAME for
     /// datagrams; fd://N or fd://NAME for a socket of systemd's. HOST may be * for
@@ -27,8 +25,21 @@ pub(in crate::cli) struct Options {
     /// tcp://[fe80::1%eth0]:7000. May be repeated
     #[arg(long, value_name = "URL", required = true)]
     pub(super) listen: Vec<ListenAddress>,
-    /// sequential, threaded or poll. By default threaded for `blocking`, poll
-    /// for `evented` and `concurrent`
+    #[command(flatten)]
+    pub(super) handler: HandlerArgs,
+    #[command(flatten)]
+    pub(super) listening: ListeningOptions,
+    #[command(flatten)]
+    pub(super) control: ControlOptions,
+}
+
+/// A component, and what it may do and take. `inetd` has these options too.
+#[derive(Args)]
+pub(in crate::cli) struct HandlerArgs {
+    /// A component file, or builtin:NAME
+    pub(in crate::cli) component: OsString,
+    /// sequential, threaded or poll. By default threaded for `blocking`, and poll
+    /// for the other contracts
     #[arg(long)]
     pub(super) dispatch: Option<Dispatch>,
     /// The service's name, in the ready line and the log. By default the
@@ -40,13 +51,9 @@ pub(in crate::cli) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(super) cache: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) listening: ListeningOptions,
-    #[command(flatten)]
     pub(super) grants: GrantOptions,
     #[command(flatten)]
     pub(super) limits: LimitOptions,
-    #[command(flatten)]
-    pub(super) control: ControlOptions,
 }
 
 #[derive(Args)]

@@ -1,0 +1,148 @@
+//! `sockserve inetd`: serves the one socket that is standard input.
+
+use super::Failure;
+use super::serve::HandlerArgs;
+use super::signals::Caught;
+use crate::aside::aside;
+use crate::limits::parse_time_over_zero;
+use crate::listen::given::{self, Given};
+use crate::{Service, ServiceHandle, ServiceOptions, StartError, text};
+use anyhow::Context as _;
+use clap::Args;
+use rustix::fs::fstat;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    handler: HandlerArgs,
+    /// End when nothing has come to a listener or datagram socket for at least this
+    /// long, and nothing is open. The program that has passed the socket starts
+    /// another process when something comes
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "60s")]
+    idle: Duration,
+    /// Append the log to a file
+    #[arg(long, value_name = "PATH")]
+    log_file: Option<PathBuf>,
+    /// Take datagrams from the ports of inetd's small services (7, 13, 17, 19, 37) and
+    /// from the service itself, whose answers could be answered without end
+    #[arg(long)]
+    allow_loops: bool,
+}
+
+/// Keeps text for people away from the peer: inetd passes the connection as standard
+/// error too. Called before the arguments are parsed, because a refusal is such a text.
+pub(super) fn keep_quiet(mut arguments: impl Iterator<Item = OsString>) {
+    let is_inetd = arguments.any(|argument| argument == "inetd");
+    if is_inetd && is_same(io::stdin(), io::stderr()) {
+        // If that fails, there is no place to report it.
+        let _ = redirect_stderr(OpenOptions::new().write(true), "/dev/null".into());
+    }
+}
+
+/// Opens the log's file, if one was asked for.
+pub(super) fn open_log(options: &Options) -> anyhow::Result<()> {
+    let Some(path) = &options.log_file else {
+        return Ok(());
+    };
+    let mut file = OpenOptions::new();
+    redirect_stderr(file.append(true).create(true), path.clone())
+        .with_context(|| format!("cannot open the log {}", text::path(path)))
+}
+
+fn redirect_stderr(options: &OpenOptions, path: PathBuf) -> io::Result<()> {
+    let file = options.open(path)?;
+    nix::unistd::dup2_stderr(file)?;
+    Ok(())
+}
+
+/// Whether both are one socket, pipe or file.
+fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    let identity = |descriptor| fstat(descriptor).map(|found| (found.st_dev, found.st_ino));
+    matches!((identity(one.as_fd()), identity(other.as_fd())), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Serves until the connection has ended, nothing comes any more, or a signal comes.
+pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Failure> {
+    let Caught {
+        runtime,
+        mut ends,
+        hang_ups: _,
+    } = caught;
+    let options = Arc::from(options);
+    let result = runtime.block_on(async {
+        let started = tokio::select! {
+            biased;
+            () = ends.next() => return Ok(ExitCode::SUCCESS),
+            started = start(&options) => started?,
+        };
+        let (mut service, is_connection) = started;
+        let handle = service.handle();
+        let idle = async {
+            if is_connection {
+                std::future::pending::<()>().await;
+            }
+            idle(&handle, options.idle).await;
+            handle.drain();
+            std::future::pending::<()>().await;
+        };
+        let ending = async {
+            ends.next().await;
+            handle.drain();
+            ends.next().await;
+        };
+        tokio::select! {
+            ended = service.ended() => ended.context("the service ended")?,
+            () = idle => {}
+            () = ending => return Ok(ExitCode::FAILURE),
+        }
+        let failed = is_connection && handle.status().failed.total() > 0;
+        Ok(if failed {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Starts the service. Returns it with whether it serves one connection only.
+async fn start(options: &Arc<Options>) -> Result<(Service, bool), Failure> {
+    let options = Arc::clone(options);
+    let starting = aside("start", move || {
+        let (name, handler) = options.handler.load()?;
+        let given = given::take(handler.limits().backlog)?;
+        let is_connection = matches!(given, Given::Connection { .. });
+        let mut service = ServiceOptions::new(&name, []);
+        service.allow_loops = options.allow_loops;
+        let service = Service::start_given(&service, handler, given);
+        let service = service.map_err(|error| match error {
+            StartError::Transport { .. } => Failure::usage(error),
+            error => error.into(),
+        })?;
+        Ok((service, is_connection))
+    });
+    starting.await.context("cannot start")?
+}
+
+/// Waits until nothing was open and nothing has come for at least `time`.
+async fn idle(handle: &ServiceHandle, time: Duration) {
+    let mut before = None;
+    loop {
+        let status = handle.status();
+        let now = (status.open == 0).then_some(status.accepted);
+        if now.is_some() && now == before {
+            return;
+        }
+        before = now;
+        tokio::time::sleep(time).await;
+    }
+}
