@@ -351,10 +351,12 @@ fn xinetd_starts_it_for_connections_listeners_and_datagrams() {
         .write_all(configuration.concat().as_bytes())
         .unwrap();
     let mut command = Command::new("xinetd");
-    command.args(["-d", "-f"]).arg(&path);
+    command
+        .args(["-dontfork", "-filelog", "/dev/stderr", "-f"])
+        .arg(&path);
     command.arg("-pidfile").arg(scratch.path("pid"));
     let xinetd = Process::start(&mut command);
-    xinetd.stdout.wait_until("xinetd's start", |lines| {
+    xinetd.stderr.wait_until("xinetd's start", |lines| {
         let started = |line: &String| line.contains("Started working: 3 available services");
         lines.iter().any(started).then_some(())
     });

@@ -1,5 +1,13 @@
 //! Datagrams, over UDP and over Unix sockets: what comes, what goes back, to whom and
 //! from where, and what is dropped.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `faults` | guests that trap, spin, hoard, or send what they may not |
+//! | `small` | the time of day, and inetd's small servers |
+
+mod faults;
+mod small;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;

@@ -140,8 +140,7 @@ pub fn main() -> ExitCode {
                 complain(&error.to_string());
                 return ExitCode::FAILURE;
             }
-            // A process per connection: what went well is nothing to report.
-            (LevelFilter::WARN, log::Writing::Thread)
+            (LevelFilter::INFO, log::Writing::Thread)
         }
         // The demo shows what it measures; the output of its guests would hide
         // that.

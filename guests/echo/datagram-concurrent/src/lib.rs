@@ -1,6 +1,7 @@
 //! The echo family under the contract `datagram-concurrent`: a stream each way.
 
 use echo_protocol::datagrams::DatagramEcho;
+use protocol::DatagramProtocol as _;
 use shell_p3::datagram::{Datagram, Handler, answer};
 use wit_bindgen::StreamReader;
 

@@ -69,11 +69,6 @@ impl DatagramEcho {
             max_bytes: max_bytes.0.unwrap_or(most),
         }
     }
-
-    /// How many bytes a datagram may have.
-    pub fn max_bytes(&self) -> u32 {
-        self.max_bytes
-    }
 }
 
 impl DatagramProtocol for DatagramEcho {

@@ -1,11 +1,11 @@
 //! What a misbehaving guest does with the accepted socket, and with sockets of its own.
 
-use shell_p3::{error_name, socket_addr};
+use shell_p3::{error_name, ip_address, socket_addr};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use wasip3::sockets::ip_name_lookup::{self, resolve_addresses};
 use wasip3::sockets::types::{
-    ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
+    ErrorCode, IpAddress, IpAddressFamily,
     TcpSocket,
 };
 
@@ -19,7 +19,7 @@ pub(crate) async fn connect(address: &str) -> String {
         SocketAddr::V6(_) => IpAddressFamily::Ipv6,
     };
     let connected = match TcpSocket::create(family) {
-        Ok(socket) => socket.connect(wasi_addr(address)).await,
+        Ok(socket) => socket.connect(ip_address(address)).await,
         Err(code) => Err(code),
     };
     match connected {
@@ -58,21 +58,6 @@ fn ip_addr(address: IpAddress) -> IpAddr {
     }
 }
 
-fn wasi_addr(address: SocketAddr) -> IpSocketAddress {
-    match address {
-        SocketAddr::V4(address) => IpSocketAddress::Ipv4(Ipv4SocketAddress {
-            port: address.port(),
-            address: address.ip().octets().into(),
-        }),
-        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
-            port: address.port(),
-            flow_info: address.flowinfo(),
-            address: address.ip().segments().into(),
-            scope_id: address.scope_id(),
-        }),
-    }
-}
-
 /// Tries every option and every forbidden call of a connected socket whose streams are
 /// taken. Returns one line `name=value` per try. The value is what was read, `ok`, or
 /// the name of the error.
@@ -81,7 +66,7 @@ pub(crate) async fn options(socket: &TcpSocket) -> String {
         IpAddressFamily::Ipv4 => "ipv4",
         IpAddressFamily::Ipv6 => "ipv6",
     };
-    let elsewhere = || wasi_addr(SocketAddr::from(([127, 0, 0, 1], 1)));
+    let elsewhere = || ip_address(SocketAddr::from(([127, 0, 0, 1], 1)));
     let mut out = Lines::default();
     out.add("family", Ok(family));
     out.add("is-listening", Ok(socket.get_is_listening()));

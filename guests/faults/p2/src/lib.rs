@@ -3,15 +3,13 @@
 
 mod misuse;
 
-use shell_p2::socket_addr;
+use shell_p2::{ip_address, socket_addr};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use wasi::io::poll::Pollable;
 use wasi::sockets::instance_network::instance_network;
 use wasi::sockets::ip_name_lookup::{ResolveAddressStream, resolve_addresses};
-use wasi::sockets::network::{
-    ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-};
+use wasi::sockets::network::{ErrorCode, IpAddress, IpAddressFamily};
 use wasi::sockets::tcp::TcpSocket;
 use wasi::sockets::tcp_create_socket::create_tcp_socket;
 
@@ -76,7 +74,7 @@ fn begin_connect(address: SocketAddr) -> Result<TcpSocket, ErrorCode> {
         SocketAddr::V6(_) => IpAddressFamily::Ipv6,
     };
     let socket = create_tcp_socket(family)?;
-    socket.start_connect(&instance_network(), wasi_addr(address))?;
+    socket.start_connect(&instance_network(), ip_address(address))?;
     Ok(socket)
 }
 
@@ -91,21 +89,6 @@ fn ip_addr(address: IpAddress) -> IpAddr {
     }
 }
 
-fn wasi_addr(address: SocketAddr) -> IpSocketAddress {
-    match address {
-        SocketAddr::V4(address) => IpSocketAddress::Ipv4(Ipv4SocketAddress {
-            port: address.port(),
-            address: address.ip().octets().into(),
-        }),
-        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
-            port: address.port(),
-            flow_info: address.flowinfo(),
-            address: address.ip().segments().into(),
-            scope_id: address.scope_id(),
-        }),
-    }
-}
-
 /// Tries every option and every forbidden call of a connected socket. Returns one line
 /// `name=value` per try. The value is what was read, `ok`, or the name of the error.
 pub fn options(socket: &TcpSocket) -> String {
@@ -114,7 +97,7 @@ pub fn options(socket: &TcpSocket) -> String {
         IpAddressFamily::Ipv6 => "ipv6",
     };
     let network = instance_network();
-    let elsewhere = || wasi_addr(SocketAddr::from(([127, 0, 0, 1], 1)));
+    let elsewhere = || ip_address(SocketAddr::from(([127, 0, 0, 1], 1)));
     let mut out = Lines::default();
     out.add("family", Ok(family));
     out.add("is-listening", Ok(socket.is_listening()));

@@ -5,6 +5,7 @@
 //! chunks are echoed, so that a test can keep healthy connections on the same instance.
 //! `fault MODE\n` begins the fault of another mode.
 
+pub mod datagrams;
 mod manner;
 mod options;
 
@@ -218,12 +219,12 @@ fn seed(chunk: &[u8]) -> u64 {
 }
 
 /// Traps, and writes nothing to standard error.
-fn trap() -> ! {
+pub fn trap() -> ! {
     core::arch::wasm32::unreachable()
 }
 
 /// Computes forever.
-fn spin() -> ! {
+pub fn spin() -> ! {
     loop {
         std::hint::spin_loop();
     }

@@ -83,6 +83,9 @@ impl Connection {
     }
 }
 
+/// How many pieces of output a session may add in one turn.
+const PIECES: u32 = 64;
+
 /// A conversation and the connection that it is carried over.
 ///
 /// Reads only while no output is waiting. So it holds back a peer that sends faster
@@ -121,8 +124,10 @@ impl<S: Session> Served<S> {
     }
 
     /// Prints and writes the output of the session, as far as the stream permits.
-    /// Returns whether everything is written.
+    /// Returns whether everything is written. A session without an end is left after
+    /// some pieces, so that others have their turn; its output waits by then.
     fn deliver(&mut self) -> Result<bool, StreamError> {
+        let mut pieces = 0;
         loop {
             let output = &mut self.talk.output;
             shell::print_log(&mut output.log);
@@ -138,6 +143,10 @@ impl<S: Session> Served<S> {
             }
             if !self.talk.add_more() {
                 return Ok(true);
+            }
+            pieces += 1;
+            if pieces == PIECES {
+                return Ok(false);
             }
         }
     }

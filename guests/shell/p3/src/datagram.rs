@@ -26,7 +26,7 @@ pub fn answer(
     mut protocol: impl DatagramProtocol + 'static,
     incoming: StreamReader<Datagram>,
 ) -> StreamReader<Datagram> {
-    run(incoming, move |mut batch| {
+    run(incoming, async move |mut batch| {
         let mut log = Vec::new();
         batch.retain_mut(|datagram| {
             let data = std::mem::take(&mut datagram.data);
@@ -36,15 +36,15 @@ pub fn answer(
             is_answered
         });
         shell::print_log(&mut log);
-        std::future::ready(batch)
+        batch
     })
 }
 
 /// Gives `serve` one batch after another, and writes what it returns to the stream that
 /// this returns.
-pub fn run<F: Future<Output = Vec<Datagram>>>(
+pub fn run(
     mut incoming: StreamReader<Datagram>,
-    mut serve: impl FnMut(Vec<Datagram>) -> F + 'static,
+    mut serve: impl AsyncFnMut(Vec<Datagram>) -> Vec<Datagram> + 'static,
 ) -> StreamReader<Datagram> {
     let (mut outgoing, answers) = wit_stream::new();
     wit_bindgen::spawn_local(async move {

@@ -8,7 +8,9 @@ mod serve;
 use imports::sockserve::handler::connection_types::{Info, Transport};
 use protocol::Peer;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use wasip3::sockets::types::{ErrorCode, IpSocketAddress, TcpSocket};
+use wasip3::sockets::types::{
+    ErrorCode, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress, TcpSocket,
+};
 use wit_bindgen::{FutureReader, StreamReader, StreamWriter};
 
 wit_bindgen::generate!({
@@ -110,6 +112,25 @@ fn to_peer(info: Info) -> Result<Peer, String> {
         Transport::Unix => Ok(Peer::Unix {
             uid: info.credentials.map(|credentials| credentials.uid),
             connection: info.connection,
+        }),
+    }
+}
+
+/// An address of the standard library as WASI has it.
+pub fn ip_address(address: SocketAddr) -> IpSocketAddress {
+    match address {
+        SocketAddr::V4(address) => {
+            let [a, b, c, d] = address.ip().octets();
+            IpSocketAddress::Ipv4(Ipv4SocketAddress {
+                port: address.port(),
+                address: (a, b, c, d),
+            })
+        }
+        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
+            port: address.port(),
+            flow_info: address.flowinfo(),
+            address: address.ip().segments().into(),
+            scope_id: address.scope_id(),
         }),
     }
 }

@@ -6,6 +6,7 @@
 //! dispatches `sequential` and `threaded`.
 
 mod calendar;
+pub mod datagrams;
 mod fifo;
 mod terminator;
 

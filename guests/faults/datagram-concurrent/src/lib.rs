@@ -1,0 +1,86 @@
+//! Misbehaves under the contract `datagram-concurrent`: each datagram is a command.
+
+use faults_shared::datagrams::{Command, grow};
+use faults_shared::{spin, trap};
+use shell_p3::datagram::{Address, Datagram, Handler, peer, run};
+use shell_p3::ip_address;
+use std::cell::RefCell;
+use wasip3::clocks::monotonic_clock::wait_for;
+use wit_bindgen::StreamReader;
+
+struct Component;
+
+shell_p3::datagram::export!(Component);
+
+/// What the instance remembers.
+#[derive(Default)]
+struct Memory {
+    /// How many datagrams it has had.
+    count: u64,
+    /// What it sends with the next answers.
+    later: Vec<Datagram>,
+}
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::default();
+}
+
+impl Handler for Component {
+    fn max_data_bytes() -> u32 {
+        u32::MAX
+    }
+
+    async fn serve(incoming: StreamReader<Datagram>) -> StreamReader<Datagram> {
+        run(incoming, async |batch| {
+            let mut answers = MEMORY.with_borrow_mut(|memory| std::mem::take(&mut memory.later));
+            for datagram in batch {
+                let count = MEMORY.with_borrow_mut(|memory| {
+                    memory.count += 1;
+                    memory.count
+                });
+                serve(datagram, count, &mut answers).await;
+            }
+            answers
+        })
+    }
+}
+
+/// Does what a datagram asks for, and adds its answers.
+async fn serve(datagram: Datagram, count: u64, answers: &mut Vec<Datagram>) {
+    let Datagram { peer, local, data } = datagram;
+    let to = |peer: &Address, local: &Address, data| Datagram {
+        peer: peer.clone(),
+        local: local.clone(),
+        data,
+    };
+    match Command::from(data) {
+        // This contract has no other way to fail.
+        Command::Trap | Command::Fail(_) => trap(),
+        Command::Spin => spin(),
+        Command::Grow => grow(),
+        Command::Sleep(time) => {
+            wait_for(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).await;
+            answers.push(to(&peer, &local, b"slept".to_vec()));
+        }
+        Command::Answer(all) => answers.extend(all.into_iter().map(|it| to(&peer, &local, it))),
+        Command::To(place, text) => {
+            answers.push(to(&Address::Ip(ip_address(place)), &local, text));
+        }
+        Command::From(place, text) => {
+            answers.push(to(&peer, &Address::Ip(ip_address(place)), text));
+        }
+        Command::Later(text) => {
+            let later = to(&peer, &local, text);
+            MEMORY.with_borrow_mut(|memory| memory.later.push(later));
+        }
+        Command::Count => answers.push(to(&peer, &local, count.to_string().into_bytes())),
+        Command::Who => {
+            let text = format!("{} {}", shown(&peer), shown(&local));
+            answers.push(to(&peer, &local, text.into_bytes()));
+        }
+    }
+}
+
+fn shown(address: &Address) -> String {
+    peer(address).to_string()
+}

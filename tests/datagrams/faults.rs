@@ -1,0 +1,179 @@
+//! Guests for datagrams that fail, or that send what they may not send.
+
+use std::net::UdpSocket;
+
+use super::{Peer, datagrams, start, wait_for};
+use crate::harness::control::failed;
+use crate::harness::{Guest, PATIENCE, text};
+
+const LOOPBACK: &str = "udp://127.0.0.1:0";
+
+for_each_pair! { faults_datagrams: a_failure_costs_its_own_batch }
+/// Trap, deadline, memory and an error: the batch is lost and counted, and the next one
+/// is served.
+fn a_failure_costs_its_own_batch(guest: Guest, dispatch: &str) {
+    let options = ["--deadline", "100ms", "--max-memory", "16MiB"];
+    let controlled = start(guest, dispatch, LOOPBACK, &options);
+    let peer = Peer::of(controlled.server.address());
+    let is_concurrent = guest.contract() == "datagram-concurrent";
+    let faults = [
+        ("trap", "trap"),
+        ("spin", "deadline"),
+        ("grow", "memory"),
+        (
+            "err on purpose",
+            if is_concurrent { "trap" } else { "error" },
+        ),
+    ];
+    for (fault, _) in faults {
+        peer.send(fault);
+        controlled.wait_for_status(fault, |status| status["open"] == 0);
+        peer.check("still there", "still there");
+    }
+    let status = controlled.wait_for_status("the failures", |status| failed(status) == 4);
+    for (fault, reason) in faults {
+        assert_ne!(status["failed"][reason], 0, "{fault}: {status}");
+    }
+    assert_eq!(status["accepted"], 8);
+    assert_eq!(status["handled"], 4);
+    let finished = controlled.server.stop();
+    assert_eq!(finished.alarms().len(), 4, "{:#?}", finished.alarms());
+}
+
+for_each_pair! { faults_datagrams: instances_are_shared_under_poll_only }
+fn instances_are_shared_under_poll_only(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &[]);
+    let peer = Peer::of(controlled.server.address());
+    for number in 1..=3 {
+        let shared = guest.shares_instance(dispatch);
+        peer.check("count", if shared { number } else { 1 }.to_string());
+    }
+    controlled.server.stop().check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams: a_handler_sends_as_much_as_it_may }
+fn a_handler_sends_as_much_as_it_may(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &[]);
+    let peer = Peer::of(controlled.server.address());
+    peer.send("many 20");
+    let mut seen: Vec<u32> = (0..20)
+        .map(|_| String::from_utf8(peer.receive()).unwrap().parse().unwrap())
+        .collect();
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(1..=20));
+    peer.send("big 65507");
+    assert_eq!(peer.receive().len(), 65_507);
+    // The system does not send this one.
+    peer.send("big 65508");
+    peer.check("empty", "");
+    peer.send("silent");
+    peer.check_silence();
+    let status = wait_for(&controlled, "unsent", 1);
+    assert_eq!(datagrams(&status, "unsent"), 1);
+    let own = peer.0.local_addr().unwrap();
+    let server = controlled.server.address();
+    peer.check("who", format!("{own} {server}"));
+    controlled.server.stop().check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams: who_has_not_written_is_not_written_to }
+fn who_has_not_written_is_not_written_to(guest: Guest, dispatch: &str) {
+    let third = UdpSocket::bind("127.0.0.1:0").unwrap();
+    third.set_read_timeout(Some(PATIENCE)).unwrap();
+    let place = third.local_addr().unwrap();
+    let controlled = start(guest, dispatch, LOOPBACK, &[]);
+    let peer = Peer::of(controlled.server.address());
+    let refused = [
+        format!("to {place} hello"),
+        "to 224.0.0.1:5000 hello".to_owned(),
+        "to 255.255.255.255:5000 hello".to_owned(),
+        "to 0.0.0.0:5000 hello".to_owned(),
+        "from 127.0.0.2:5000 hello".to_owned(),
+        "from 10.0.0.1:80 hello".to_owned(),
+    ];
+    for command in &refused {
+        peer.send(command);
+        peer.check_silence();
+    }
+    let status = wait_for(&controlled, "refused", refused.len() as u64);
+    assert_eq!(datagrams(&status, "refused"), refused.len() as u64);
+    // One who writes may be written to, by whomever it was asked.
+    third.send_to(b"x", controlled.server.address()).unwrap();
+    let mut data = [0; 100];
+    assert_eq!(third.recv(&mut data).unwrap(), 1);
+    peer.send(format!("to {place} hello"));
+    let length = third.recv(&mut data).unwrap();
+    assert_eq!(text(&data[..length]), "hello");
+    controlled.server.stop().check_no_alarm();
+
+    // And anybody to whom a grant says so.
+    let grant = ["--allow-send", &place.to_string()];
+    let controlled = start(guest, dispatch, LOOPBACK, &grant);
+    let peer = Peer::of(controlled.server.address());
+    peer.send(format!("to {place} granted"));
+    let length = third.recv(&mut data).unwrap();
+    assert_eq!(text(&data[..length]), "granted");
+    controlled.server.stop().check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams [datagram_poll, datagram_concurrent_poll]: an_answer_can_come_later }
+/// To a peer of an earlier batch.
+fn an_answer_can_come_later(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &[]);
+    let ann = Peer::of(controlled.server.address());
+    let bob = Peer::of(controlled.server.address());
+    ann.send("later for ann");
+    bob.check("hello", "hello");
+    assert_eq!(text(ann.receive()), "for ann");
+    controlled.server.stop().check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams: a_handler_that_waits }
+/// Under `datagram` and `poll` it must not; elsewhere others are served meanwhile, but
+/// under `sequential`.
+fn a_handler_that_waits(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &["--deadline", "200ms"]);
+    let slow = Peer::of(controlled.server.address());
+    slow.send("sleep 600");
+    if guest.contract() == "datagram" && dispatch == "poll" {
+        let status = controlled.wait_for_status("the end", |status| failed(status) == 1);
+        assert_eq!(status["failed"]["deadline"], 1);
+        slow.check("hello", "hello");
+        return;
+    }
+    let fast = Peer::of(controlled.server.address());
+    fast.check("hello", "hello");
+    assert_eq!(text(slow.receive()), "slept");
+    controlled.server.stop().check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams without sequential: a_service_that_is_told_to_end_ends }
+/// Whatever its guest does; and what is being served is finished.
+fn a_service_that_is_told_to_end_ends(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &["--deadline", "10s"]);
+    let peer = Peer::of(controlled.server.address());
+    peer.send("sleep 300");
+    controlled.wait_for_status("it waits", |status| status["open"] == 1);
+    controlled.server.terminate();
+    assert_eq!(text(peer.receive()), "slept");
+    let finished = controlled.server.finish();
+    assert_eq!(finished.status.code(), Some(0));
+    finished.check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams [datagram_threaded, datagram_concurrent_threaded]: a_slow_handler_grows_nothing }
+/// When all permits are out, nothing more is received.
+fn a_slow_handler_grows_nothing(guest: Guest, dispatch: &str) {
+    let options = ["--max-connections", "2", "--deadline", "10s"];
+    let controlled = start(guest, dispatch, LOOPBACK, &options);
+    let peer = Peer::of(controlled.server.address());
+    for _ in 0..6 {
+        peer.send("sleep 200");
+    }
+    for _ in 0..6 {
+        let status = controlled.status();
+        assert!(status["open"].as_u64().unwrap() <= 2, "{status}");
+        assert_eq!(text(peer.receive()), "slept");
+    }
+    controlled.server.stop().check_no_alarm();
+}
