@@ -4,10 +4,7 @@ use shell_p3::{error_name, ip_address, socket_addr};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use wasip3::sockets::ip_name_lookup::{self, resolve_addresses};
-use wasip3::sockets::types::{
-    ErrorCode, IpAddress, IpAddressFamily,
-    TcpSocket,
-};
+use wasip3::sockets::types::{ErrorCode, IpAddress, IpAddressFamily, TcpSocket};
 
 /// `outbound`: connects to `HOST:PORT`. Returns the answer: whether it worked.
 pub(crate) async fn connect(address: &str) -> String {

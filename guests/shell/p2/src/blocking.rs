@@ -93,15 +93,19 @@ impl Draining {
         round == 0 && self.is_ready()
     }
 
-    /// Waits for room in `output`. Returns whether the connection is to be handed over
+    /// Waits for one of `others`. Returns whether the connection is to be handed over
     /// by then.
+    pub fn wait_for(&self, others: &[&Pollable]) -> bool {
+        let all: Vec<&Pollable> = others.iter().copied().chain(&self.pollable).collect();
+        let ready = poll(&all);
+        ready
+            .iter()
+            .any(|&index| usize::try_from(index) == Ok(others.len()))
+    }
+
+    /// As [`wait_for`](Draining::wait_for), for room in `output`.
     fn wait_for_room(&self, output: &OutputStream) -> bool {
-        let room = output.subscribe();
-        let Some(pollable) = &self.pollable else {
-            room.block();
-            return false;
-        };
-        poll(&[&room, pollable]).contains(&1)
+        self.wait_for(&[&output.subscribe()])
     }
 }
 

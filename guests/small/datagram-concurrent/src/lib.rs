@@ -1,8 +1,9 @@
-//! inetd's small servers under the contract `datagram-concurrent`: a stream each way.
+//! The small servers under the contract `datagram-concurrent`: a stream each way.
 
-use protocol::DatagramProtocol as _;
+use protocol::DatagramProtocol;
 use shell_p3::datagram::{Datagram, Handler, answer};
 use small_protocol::SmallProtocol;
+use small_protocol::datagrams::DatagramSmall;
 use wit_bindgen::StreamReader;
 
 struct Component;
@@ -10,12 +11,13 @@ struct Component;
 shell_p3::datagram::export!(Component);
 
 /// The protocol with its options set.
-fn protocol() -> SmallProtocol {
-    SmallProtocol::new(
-        shell::option_or_trap("SERVICE"),
-        shell::option_or_trap("QUOTE"),
-        shell::unix_time,
-    )
+fn protocol() -> DatagramSmall {
+    let options = SmallProtocol {
+        service: shell::option_or_trap("SERVICE"),
+        quote: shell::option_or_trap("QUOTE"),
+        clock: shell::unix_time,
+    };
+    options.into()
 }
 
 impl Handler for Component {

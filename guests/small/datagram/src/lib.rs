@@ -1,8 +1,9 @@
-//! inetd's small servers under the contract `datagram`: one instance, and one call per batch.
+//! The small servers under the contract `datagram`: one instance, and one call per batch.
 
-use protocol::DatagramProtocol as _;
+use protocol::DatagramProtocol;
 use shell_p2::datagram::{Datagram, Handler, answer};
 use small_protocol::SmallProtocol;
+use small_protocol::datagrams::DatagramSmall;
 use std::cell::RefCell;
 
 struct Component;
@@ -10,29 +11,27 @@ struct Component;
 shell_p2::datagram::export!(Component);
 
 thread_local! {
-    /// The protocol with its options set, or which of them is wrong.
-    static PROTOCOL: RefCell<Result<SmallProtocol, String>> = RefCell::new(protocol());
+    /// Chargen remembers its place in the pattern from batch to batch.
+    static SERVED: RefCell<Result<DatagramSmall, String>> = RefCell::new(protocol());
 }
 
-fn protocol() -> Result<SmallProtocol, String> {
-    Ok(SmallProtocol::new(
-        shell::option("SERVICE")?,
-        shell::option("QUOTE")?,
-        shell::unix_time,
-    ))
+/// The protocol with its options set.
+fn protocol() -> Result<DatagramSmall, String> {
+    let options = SmallProtocol {
+        service: shell::option("SERVICE")?,
+        quote: shell::option("QUOTE")?,
+        clock: shell::unix_time,
+    };
+    Ok(options.into())
 }
 
 impl Handler for Component {
     fn max_data_bytes() -> u32 {
-        PROTOCOL.with_borrow(|protocol| {
-            let protocol = protocol.as_ref();
-            // A wrong option is told to the log when there is a datagram.
-            protocol.map_or(u32::MAX, |protocol| protocol.max_bytes())
-        })
+        protocol().map_or(u32::MAX, |protocol| protocol.max_bytes())
     }
 
     fn receive(batch: Vec<Datagram>) -> Result<Vec<Datagram>, String> {
-        PROTOCOL.with_borrow_mut(|protocol| match protocol {
+        SERVED.with_borrow_mut(|protocol| match protocol {
             Ok(protocol) => Ok(answer(protocol, batch)),
             Err(error) => Err(error.clone()),
         })

@@ -1,50 +1,32 @@
-//! inetd's small servers: discard (RFC 863), chargen (RFC 864), qotd (RFC 865) and time
-//! (RFC 868), over connections and over datagrams.
+//! The small servers of inetd: discard, chargen, time, and the quote of the day.
 //!
-//! There is no I/O here; the clock is a function that the shell passes in. echo (RFC 862)
-//! and daytime (RFC 867) are the families `echo` and `time`.
+//! There is no I/O here; the clock is a function that the shell passes in. The components
+//! have a way of their own to carry chargen, because it has to read while it writes. They
+//! take the pattern from the session, piece by piece.
 
-mod datagrams;
+mod chargen;
+pub mod datagrams;
 mod options;
-mod pattern;
 
-use pattern::Pattern;
+use chargen::Pattern;
 use protocol::{Output, Peer, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
+use time_protocol::datagrams::seconds_since_1900;
 
 pub use options::{Quote, Service};
 
-/// Seconds from 1900 to 1970: RFC 868 counts from 1900.
-const FROM_1900: u64 = 2_208_988_800;
+/// How many lines of the pattern are queued at once: less than 4 KiB.
+const LINES_AT_ONCE: usize = 55;
 
 /// The family with its options set.
 #[derive(Clone, Debug)]
 pub struct SmallProtocol {
-    service: Service,
-    quote: Quote,
+    /// Which of the small servers it is.
+    pub service: Service,
+    /// What [`Service::Qotd`] answers.
+    pub quote: Quote,
     /// Seconds since 1970 in UTC.
-    clock: fn() -> u64,
-    /// Where the next datagram of chargen begins.
-    pattern: Pattern,
-}
-
-impl SmallProtocol {
-    /// Sets the options.
-    pub fn new(service: Service, quote: Quote, clock: fn() -> u64) -> Self {
-        Self {
-            service,
-            quote,
-            clock,
-            pattern: Pattern::default(),
-        }
-    }
-
-    /// The time as RFC 868 has it: four bytes, which begin again in 2036.
-    fn time(&self) -> [u8; 4] {
-        let seconds = (self.clock)().wrapping_add(FROM_1900);
-        let [_, _, _, _, time @ ..] = seconds.to_be_bytes();
-        time
-    }
+    pub clock: fn() -> u64,
 }
 
 impl Protocol for SmallProtocol {
@@ -52,67 +34,66 @@ impl Protocol for SmallProtocol {
     const TAG: &'static str = "small/1";
 
     fn session(&self, _: impl FnOnce() -> Result<Peer, String>) -> Result<Small, String> {
-        Ok(match self.service {
-            Service::Discard => Small::Discard,
-            Service::Chargen => Small::Chargen(Pattern::default()),
-            Service::Time => Small::Says(self.time().to_vec()),
-            Service::Qotd => Small::Says(self.quote.bytes().to_vec()),
+        let work = match self.service {
+            Service::Discard => Work::Discard,
+            Service::Chargen => Work::Chargen(Pattern::default()),
+            Service::Time => Work::Answer(seconds_since_1900((self.clock)()).to_vec()),
+            Service::Qotd => Work::Answer(self.quote.bytes().to_vec()),
+        };
+        Ok(Small {
+            service: self.service,
+            work,
         })
     }
 
-    /// A connection that is handed over goes on with the service that it was opened for.
+    /// The service has to be the same as before: a peer has chosen one of them.
     fn check(&self, state: &State) -> Result<(), String> {
-        let fits = match state {
-            State::Discard => self.service == Service::Discard,
-            State::Chargen { .. } => self.service == Service::Chargen,
-            // The answer is written already.
-            State::Says => true,
-        };
-        if fits {
-            Ok(())
-        } else {
-            let service = self.service;
-            Err(format!(
-                "state small/1 of another service: expected SERVICE={service}"
-            ))
+        let State { service, place } = state;
+        let expected = self.service;
+        if *service != expected {
+            return Err(format!(
+                "state small/1, SERVICE={service}: expected SERVICE={expected}"
+            ));
+        }
+        match Pattern::at(*place) {
+            Some(_) => Ok(()),
+            None => Err("state small/1: expected a place in the pattern".to_owned()),
         }
     }
 }
 
-/// One connection.
-#[derive(Debug)]
-pub enum Small {
-    /// Drops what it reads.
-    Discard,
-    /// Writes the pattern, as long as the peer takes it. It does not read while it
-    /// writes; inetd's does not either.
-    Chargen(Pattern),
-    /// Writes this and closes.
-    Says(Vec<u8>),
-}
-
 /// What a session remembers, as it is handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
-    /// Nothing.
+pub struct State {
+    /// Which of the small servers it is.
+    pub service: Service,
+    /// The next line of the pattern of [`Service::Chargen`]; 0 for the others.
+    pub place: u8,
+}
+
+/// One connection to a small server.
+#[derive(Debug)]
+pub struct Small {
+    service: Service,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
     Discard,
-    /// The place in the pattern.
-    Chargen {
-        /// The line that comes next.
-        line: u8,
-    },
-    /// Nothing: it closes when its output is written.
-    Says,
+    Chargen(Pattern),
+    /// Writes these bytes, and closes.
+    Answer(Vec<u8>),
 }
 
 impl Session for Small {
     fn open(&mut self, output: &mut Output) -> Step {
-        match self {
-            Self::Says(text) => {
-                output.bytes.push(text);
+        match &self.work {
+            Work::Discard | Work::Chargen(_) => Step::Continue,
+            Work::Answer(answer) => {
+                output.bytes.push(answer);
                 Step::Close
             }
-            Self::Discard | Self::Chargen(_) => Step::Continue,
         }
     }
 
@@ -120,9 +101,11 @@ impl Session for Small {
         Step::Continue
     }
 
+    /// The pattern has no end: there is always a further piece. So chargen goes on after
+    /// the peer has half-closed, like that of inetd, until a write fails.
     fn add_more(&mut self, output: &mut Output) -> Step {
-        if let Self::Chargen(pattern) = self {
-            for _ in 0..LINES {
+        if let Work::Chargen(pattern) = &mut self.work {
+            for _ in 0..LINES_AT_ONCE {
                 output.bytes.push(&pattern.next_line());
             }
         }
@@ -130,95 +113,29 @@ impl Session for Small {
     }
 }
 
-/// How many lines of the pattern are written at a time: about 4 KiB.
-const LINES: usize = 56;
-
 impl Resume for Small {
     type State = State;
 
     fn save(&mut self) -> State {
-        match self {
-            Self::Discard => State::Discard,
-            Self::Chargen(pattern) => State::Chargen {
-                line: pattern.line(),
-            },
-            Self::Says(_) => State::Says,
+        let place = match &self.work {
+            Work::Chargen(pattern) => pattern.place(),
+            Work::Discard | Work::Answer(_) => 0,
+        };
+        State {
+            service: self.service,
+            place,
         }
     }
 
-    fn restore(&mut self, state: State, _: &mut Output) -> Step {
-        match (self, state) {
-            (Self::Chargen(pattern), State::Chargen { line }) => {
-                *pattern = Pattern::at(line);
-                Step::Continue
-            }
-            (Self::Discard, State::Discard) => Step::Continue,
-            _ => Step::Close,
+    /// An answer was queued before the hand-over, and the conversation was closing. If it
+    /// was not, the peer has no answer yet.
+    fn restore(&mut self, state: State, output: &mut Output) -> Step {
+        if let Work::Chargen(pattern) = &mut self.work {
+            *pattern = Pattern::at(state.place).unwrap_or_default();
         }
+        self.open(output)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::testing::run;
-    use protocol::{Conversation, DatagramProtocol};
-
-    /// A second of 2026.
-    fn clock() -> u64 {
-        1_795_000_000
-    }
-
-    fn small(service: &str) -> SmallProtocol {
-        SmallProtocol::new(service.parse().unwrap(), Quote::default(), clock)
-    }
-
-    #[test]
-    fn services_that_say_one_thing() {
-        let quote = Quote::default().bytes().to_vec();
-        assert!((1..=512).contains(&quote.len()));
-        let time = 4_003_988_800_u32.to_be_bytes().to_vec();
-        for (service, expected) in [("qotd", quote), ("time", time), ("discard", Vec::new())] {
-            let seen = run(&small(service), vec![b"ignored".to_vec()], vec![]).unwrap();
-            assert_eq!(seen.written, expected, "{service}");
-            let mut small = small(service);
-            let answer = small.answer(|| ([127, 0, 0, 1], 1).into(), b"x".to_vec(), &mut vec![]);
-            assert_eq!(answer.unwrap_or_default(), expected, "{service}");
-        }
-    }
-
-    #[test]
-    fn chargen_goes_on_as_long_as_it_is_taken() {
-        let chargen = small("chargen");
-        let session = chargen.session(|| Err("not asked for".to_owned())).unwrap();
-        let mut talk = Conversation::open(session);
-        talk.end();
-        let mut pattern = Pattern::default();
-        for round in 0..10 {
-            assert!(talk.add_more());
-            let expected: Vec<u8> = (0..LINES).flat_map(|_| pattern.next_line()).collect();
-            assert_eq!(talk.output.bytes.take(), expected);
-            if round == 5 {
-                // Another version goes on at the same place.
-                let saved = talk.save();
-                chargen.check(&saved.session).unwrap();
-                small("discard").check(&saved.session).unwrap_err();
-                let session = chargen.session(|| Err("not asked for".to_owned())).unwrap();
-                talk = Conversation::resume(session, saved);
-            }
-        }
-    }
-
-    #[test]
-    fn the_next_datagram_gets_the_next_line() {
-        let mut chargen = small("chargen");
-        let mut line = || {
-            let peer = || ([127, 0, 0, 1], 1).into();
-            chargen.answer(peer, Vec::new(), &mut vec![]).unwrap()
-        };
-        let mut pattern = Pattern::default();
-        for _ in 0..200 {
-            assert_eq!(line(), pattern.next_line());
-        }
-    }
-}
+mod tests;

@@ -1,20 +1,24 @@
-//! The options of the family.
+//! The options `SERVICE` and `QUOTE`.
 
 use protocol::unescape;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// The most bytes of a quote, as RFC 865 says.
+const QUOTE_LIMIT: usize = 512;
+
 /// The option `SERVICE`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Service {
-    /// RFC 863: drops everything.
+    /// RFC 863: drops what comes, and answers nothing.
     #[default]
     Discard,
-    /// RFC 864: writes characters without end; a line per datagram.
+    /// RFC 864: writes a pattern of characters without end.
     Chargen,
-    /// RFC 868: the time as a number of 32 bits.
+    /// RFC 868: answers the time as a number of 4 bytes.
     Time,
-    /// RFC 865: a quotation.
+    /// RFC 865: answers the quote of the day.
     Qotd,
 }
 
@@ -33,8 +37,8 @@ impl FromStr for Service {
 }
 
 impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
             Self::Discard => "discard",
             Self::Chargen => "chargen",
             Self::Time => "time",
@@ -43,19 +47,12 @@ impl fmt::Display for Service {
     }
 }
 
-/// The option `QUOTE`: what `qotd` says.
+/// The option `QUOTE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote(Vec<u8>);
 
-/// The longest quotation, in bytes. RFC 865 says that it should be less than 512
-/// characters.
-const LONGEST: usize = 511;
-
-/// What is said without the option.
-const DEFAULT: &str = "A little learning is a dangerous thing. (Alexander Pope)\r\n";
-
 impl Quote {
-    /// What is said.
+    /// The bytes of the quote.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -63,7 +60,8 @@ impl Quote {
 
 impl Default for Quote {
     fn default() -> Self {
-        Self(DEFAULT.as_bytes().to_vec())
+        let text = "Brevity is the soul of wit.\r\n\t-- William Shakespeare, Hamlet\r\n";
+        Self(text.into())
     }
 }
 
@@ -71,11 +69,12 @@ impl FromStr for Quote {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bytes = unescape(text)?;
-        if (1..=LONGEST).contains(&bytes.len()) {
-            Ok(Self(bytes))
-        } else {
-            Err(format!("1 to {LONGEST} bytes"))
+        match unescape(text)? {
+            bytes if bytes.len() > QUOTE_LIMIT => Err(format!(
+                "at most {QUOTE_LIMIT} bytes, and not {}",
+                bytes.len()
+            )),
+            bytes => Ok(Self(bytes)),
         }
     }
 }
@@ -85,21 +84,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_have_names() {
-        for name in ["discard", "chargen", "time", "qotd"] {
-            assert_eq!(name.parse::<Service>().unwrap().to_string(), name);
+    fn services() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<Service>) {
+            assert_eq!(text.parse().ok(), expected, "{text:?}");
+            if let Some(service) = expected {
+                assert_eq!(service.to_string(), text);
+            }
         }
-        assert!("echo".parse::<Service>().is_err());
         assert_eq!(Service::default(), Service::Discard);
+        check("discard", Some(Service::Discard));
+        check("chargen", Some(Service::Chargen));
+        check("time", Some(Service::Time));
+        check("qotd", Some(Service::Qotd));
+        check("", None);
+        check("echo", None);
     }
 
     #[test]
-    fn a_quote_is_not_too_long() {
-        let bytes = |text: &str| text.parse::<Quote>().map(|quote| quote.bytes().to_vec());
-        assert_eq!(bytes(r"a\r\n"), Ok(b"a\r\n".to_vec()));
-        assert_eq!(bytes(&"x".repeat(511)).unwrap().len(), 511);
-        assert!(bytes(&"x".repeat(512)).is_err());
-        assert!(bytes("").is_err());
-        assert!(bytes(r"\q").is_err());
+    fn quotes() {
+        #[track_caller]
+        fn check(text: &str, expected: Result<&[u8], &str>) {
+            let quote = text.parse::<Quote>();
+            let quote = quote.as_ref().map(Quote::bytes).map_err(String::as_str);
+            assert_eq!(quote, expected, "{text:?}");
+        }
+        let default = Quote::default();
+        assert!(default.bytes().len() <= QUOTE_LIMIT && default.bytes().ends_with(b"\r\n"));
+        check("", Ok(b""));
+        check(r"Know thyself.\r\n", Ok(b"Know thyself.\r\n"));
+        let longest = "x".repeat(512);
+        check(&longest, Ok(longest.as_bytes()));
+        // Counted without the escapes.
+        check(&r"\x41".repeat(512), Ok(&[b'A'; 512]));
+        check(&"x".repeat(513), Err("at most 512 bytes, and not 513"));
+        let escapes = r"only the escapes \r, \n, \t, \0, \\ and \xHH";
+        check(r"\q", Err(escapes));
     }
 }

@@ -12,6 +12,16 @@ pub enum DatagramMode {
     Daytime,
     /// Does that too, and logs the text of the datagram.
     Request,
+    /// Answers anything with the time as a number (RFC 868).
+    Time,
+}
+
+/// Seconds since 1900 as RFC 868 has them, the most significant byte first. They begin
+/// again in 2036.
+pub fn seconds_since_1900(unix_seconds: u64) -> [u8; 4] {
+    const FROM_1900: u64 = 2_208_988_800;
+    let [_, _, _, _, seconds @ ..] = unix_seconds.wrapping_add(FROM_1900).to_be_bytes();
+    seconds
 }
 
 impl FromStr for DatagramMode {
@@ -21,7 +31,8 @@ impl FromStr for DatagramMode {
         match text {
             "daytime" => Ok(Self::Daytime),
             "request" => Ok(Self::Request),
-            _ => Err("daytime or request".to_owned()),
+            "time" => Ok(Self::Time),
+            _ => Err("daytime, request or time".to_owned()),
         }
     }
 }
@@ -58,7 +69,13 @@ impl DatagramProtocol for DatagramTime {
         if self.mode == DatagramMode::Request {
             log.push(String::from_utf8_lossy(&data).trim_end().to_owned());
         }
-        Some(format!("{}\r\n", ctime((self.clock)())).into_bytes())
+        let now = (self.clock)();
+        Some(match self.mode {
+            DatagramMode::Time => seconds_since_1900(now).to_vec(),
+            DatagramMode::Daytime | DatagramMode::Request => {
+                format!("{}\r\n", ctime(now)).into_bytes()
+            }
+        })
     }
 }
 
@@ -68,19 +85,18 @@ mod tests {
 
     #[test]
     fn answers() {
-        let check = |mode: &str, logged: &[&str]| {
+        let check = |mode: &str, expected: &[u8], logged: &[&str]| {
             let mut time = DatagramTime::new(mode.parse().unwrap(), || 0);
             let mut log = Vec::new();
             let peer = || ([127, 0, 0, 1], 5000).into();
             let answer = time.answer(peer, b"now?\n".to_vec(), &mut log);
-            assert_eq!(
-                answer.as_deref(),
-                Some(&b"Thu Jan  1 00:00:00 1970\r\n"[..])
-            );
+            assert_eq!(answer.as_deref(), Some(expected));
             assert_eq!(log, logged);
         };
-        check("daytime", &[]);
-        check("request", &["now?"]);
+        let epoch = b"Thu Jan  1 00:00:00 1970\r\n";
+        check("daytime", epoch, &[]);
+        check("request", epoch, &["now?"]);
+        check("time", &[0x83, 0xaa, 0x7e, 0x80], &[]);
         assert!("line".parse::<DatagramMode>().is_err());
     }
 }
