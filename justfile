@@ -23,6 +23,7 @@ lint:
 # Ratios to a native echo, and what a swap costs.
 bench *args:
     cargo bench --bench echo -- {{args}}
+    cargo bench --bench datagrams -- {{args}}
     cargo bench --bench swap -- {{args}}
 
 # A million connections, most of them hostile, and swaps: nothing must grow.

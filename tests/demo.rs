@@ -1,5 +1,6 @@
 //! `sockserve demo`, with few clients: every byte is right, and the table has
-//! every family in every contract under every dispatch that suits them.
+//! every family in every contract under every dispatch that suits them, over TCP, UDP and
+//! a Unix socket.
 
 use crate::harness::command::sockserve;
 
@@ -24,28 +25,33 @@ fn the_demo_is_right_in_every_row() {
     let lines: Vec<String> = outcome.stdout.iter().map(words).collect();
     assert_eq!(
         lines[0],
-        "service contract dispatch connections round trips p50 p99 wrong bytes"
+        "service contract dispatch transport connections round trips p50 p99 wrong bytes"
     );
     let (rows, swap) = lines.split_at(lines.iter().position(String::is_empty).unwrap());
     let mut rows: Vec<(String, bool)> = rows[1..]
         .iter()
         .map(|line| {
-            let (counts, times) = line.split_at(line.match_indices(' ').nth(4).unwrap().0);
+            let (counts, times) = line.split_at(line.match_indices(' ').nth(5).unwrap().0);
             (counts.to_owned(), times.ends_with(" 0"))
         })
         .collect();
     rows.sort();
     let mut expected = Vec::new();
     for contract in ["concurrent", "evented"] {
-        expected.push(format!("chat {contract} poll {CHAT}"));
+        expected.push(format!("chat {contract} poll tcp {CHAT}"));
     }
     for service in ["echo", "time"] {
         for dispatch in ["poll", "threaded"] {
-            expected.push(format!("{service} blocking {dispatch} {OTHERS}"));
-            expected.push(format!("{service} concurrent {dispatch} {OTHERS}"));
+            expected.push(format!("{service} blocking {dispatch} tcp {OTHERS}"));
+            expected.push(format!("{service} concurrent {dispatch} tcp {OTHERS}"));
+            expected.push(format!("{service} datagram {dispatch} udp {OTHERS}"));
+            expected.push(format!(
+                "{service} datagram-concurrent {dispatch} udp {OTHERS}"
+            ));
         }
-        expected.push(format!("{service} evented poll {OTHERS}"));
+        expected.push(format!("{service} evented poll tcp {OTHERS}"));
     }
+    expected.push(format!("echo evented poll unix {OTHERS}"));
     expected.sort();
     let expected: Vec<_> = expected.into_iter().map(|row| (row, true)).collect();
     assert_eq!(rows, expected);

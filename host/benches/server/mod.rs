@@ -24,9 +24,11 @@ impl Server {
         let stdout = child.stdout.take().ok_or("no standard output")?;
         BufReader::new(stdout).read_line(&mut ready)?;
         let address = ready
-            .strip_prefix("listening tcp://")
-            .and_then(|rest| rest.split_whitespace().next())
+            .split_whitespace()
+            .nth(1)
+            .and_then(|url| url.split_once("://"))
             .ok_or_else(|| format!("not ready: {ready}"))?
+            .1
             .parse()?;
         Ok(Self { child, address })
     }

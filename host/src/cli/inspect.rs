@@ -61,6 +61,9 @@ fn dispatches(contract: Contract) -> String {
 
 /// Returns what happens to the component's live connections at a swap.
 fn hand_over(component: &Component) -> &'static str {
+    if component.contract().takes_datagrams() {
+        return "none; a swap is in effect from the next datagram on";
+    }
     match (component.takes_over(), component.gives_up()) {
         (true, true) => "takes connections over, and gives its own up",
         (true, false) => "takes connections over; its own drain",
@@ -90,6 +93,9 @@ fn need_of_provided(contract: Contract, import: &str) -> &'static str {
         return "provided; tells when a connection is to be handed over";
     }
     match interface {
+        "sockserve:handler/connection-info"
+        | "sockserve:handler/concurrent-connection-info"
+        | "sockserve:handler/connection-types" => "provided; says who the peer is",
         "wasi:cli/environment" => "provided; variables by --env NAME=VALUE",
         "wasi:cli/stdout" | "wasi:cli/stderr" => "provided; goes to the log",
         "wasi:filesystem/types" | "wasi:filesystem/preopens" => {

@@ -24,6 +24,9 @@ use tokio::io::unix::AsyncFd;
 /// tasks get the thread.
 const ROUNDS: usize = 8;
 
+/// The least room that is made for a batch.
+const FEWEST: usize = 4;
+
 /// The least memory that the kernel takes for a waiting datagram, in bytes.
 const KERNEL_OVERHEAD: usize = 512;
 
@@ -48,9 +51,18 @@ struct Socket {
     name: Address,
     /// Datagrams that the kernel has dropped, as it last said.
     dropped: AtomicU32,
+    /// How many datagrams may come at the next time. Room for more costs time.
+    expected: AtomicUsize,
     /// Declared after the descriptor: nobody can write any more when the file is
     /// removed.
     _file: Option<SocketFile>,
+}
+
+/// What the kernel may still have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Perhaps,
 }
 
 /// What is received, and how much of it.
@@ -78,6 +90,7 @@ impl Sockets {
                 registration: register(Arc::new(socket))?,
                 name,
                 dropped: AtomicU32::new(0),
+                expected: AtomicUsize::new(FEWEST),
                 _file: file,
             })
         });
@@ -111,10 +124,9 @@ impl Sockets {
                 };
                 let mut guard = guard?;
                 is_any_ready = true;
-                let received = self.receive(at, socket, batch, wanted)?;
-                // The kernel had no more. What comes from now on is a new event, which
-                // this does not clear.
-                if received < wanted.count.min(MAX_BATCH) {
+                // If the kernel had no more: what comes from now on is a new event,
+                // which this does not clear.
+                if self.receive(at, socket, batch, wanted)? == Left::Nothing {
                     guard.clear_ready();
                 }
                 if !batch.is_empty() {
@@ -137,9 +149,13 @@ impl Sockets {
     pub(crate) fn receive_now(&self, batch: &mut Batch, wanted: &Wanted) -> io::Result<()> {
         for (at, socket) in self.all.iter().enumerate() {
             // Some may be there for nobody.
-            while self.receive(at, socket, batch, wanted)? > 0 {
+            loop {
+                let left = self.receive(at, socket, batch, wanted)?;
                 if !batch.is_empty() {
                     return Ok(());
+                }
+                if left == Left::Nothing {
+                    break;
                 }
             }
         }
@@ -162,19 +178,19 @@ impl Sockets {
         sizes.sum::<usize>().max(MAX_BATCH)
     }
 
-    /// Receives from one socket what is there. Returns how many datagrams came; those
-    /// that the guest gets are in the batch.
+    /// Receives from one socket what is there. Those that the guest gets are in the batch.
     fn receive(
         &self,
         at: usize,
         socket: &Socket,
         batch: &mut Batch,
         wanted: &Wanted,
-    ) -> io::Result<usize> {
+    ) -> io::Result<Left> {
         let (buffers, received) = batch.parts();
         received.clear();
-        let count = wanted.count.min(buffers.len());
-        let (buffers, _) = buffers.split_at_mut(count);
+        let expected = socket.expected.load(Ordering::Relaxed);
+        let room = wanted.count.min(expected).min(buffers.len());
+        let (buffers, _) = buffers.split_at_mut(room);
         let limit = wanted.max_bytes.min(MAX_DATA);
         let descriptor = socket.registration.get_ref();
         let found = match &socket.name {
@@ -188,11 +204,10 @@ impl Sockets {
             dropped,
         } = match found {
             Ok(found) => found,
-            Err(Errno::AGAIN) => return Ok(0),
+            Err(Errno::AGAIN) => return Ok(Left::Nothing),
             Err(error) if is_of_the_past(error) => {
                 tracing::debug!(%error, "receiving: an error of an earlier answer");
-                // Not 0: there may be more.
-                return Ok(MAX_BATCH);
+                return Ok(Left::Perhaps);
             }
             Err(error) => return Err(error.into()),
         };
@@ -216,7 +231,13 @@ impl Sockets {
             answers.note(&datagram.ends, at);
             self.traffic.add_in(datagram.length);
         }
-        Ok(count)
+        let next = (count * 2).clamp(FEWEST, MAX_BATCH);
+        socket.expected.store(next, Ordering::Relaxed);
+        Ok(if count < room {
+            Left::Nothing
+        } else {
+            Left::Perhaps
+        })
     }
 
     /// Returns the socket that a datagram may be sent by. `None` if it may not be sent.

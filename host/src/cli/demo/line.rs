@@ -3,12 +3,13 @@
 use super::Options;
 use super::ctime::ctime;
 use super::report::Meter;
+use crate::LocalAddress;
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 #[derive(Clone, Copy)]
@@ -20,7 +21,7 @@ pub(super) enum Kind {
 /// Runs all clients at once. Each client does its round trips one after the other.
 pub(super) async fn drive(
     kind: Kind,
-    address: SocketAddr,
+    address: &LocalAddress,
     options: &Options,
     meter: &Arc<Meter>,
 ) -> anyhow::Result<()> {
@@ -28,19 +29,36 @@ pub(super) async fn drive(
     for client in 0..options.connections {
         let meter = Arc::clone(meter);
         let round_trips = options.round_trips;
+        let address = address.clone();
         clients.spawn(async move {
-            let mut stream = connect(address).await?;
+            let mut stream = open(&address).await?;
             meter.count_connection();
             for number in 0..round_trips {
-                round_trip(kind, &mut stream, client, number, &meter).await?;
+                round_trip(kind, &mut *stream, client, number, &meter).await?;
             }
-            finish(&mut stream, &meter).await
+            finish(&mut *stream, &meter).await
         });
     }
     while let Some(client) = clients.join_next().await {
         client??;
     }
     Ok(())
+}
+
+/// Both directions of a connection.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Connects over the transport of an address.
+async fn open(address: &LocalAddress) -> anyhow::Result<Box<dyn Duplex>> {
+    if let Some(ip) = address.ip() {
+        return Ok(Box::new(connect(ip).await?));
+    }
+    let url = address.to_string();
+    let name = url.strip_prefix("unix:@").context("no abstract name")?;
+    let stream = UnixStream::connect(format!("\0{name}")).await;
+    Ok(Box::new(stream.context("connect")?))
 }
 
 pub(super) async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
@@ -51,7 +69,7 @@ pub(super) async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
 
 async fn round_trip(
     kind: Kind,
-    stream: &mut TcpStream,
+    stream: &mut dyn Duplex,
     client: u32,
     number: u32,
     meter: &Meter,
@@ -67,21 +85,26 @@ async fn round_trip(
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).await.context("read")?;
     meter.add_round_trip(began.elapsed());
-    let wrong = match kind {
-        Kind::Echo => differences(&answer, &expected),
+    meter.count_wrong_bytes(wrong_bytes(kind, &expected, &answer, second));
+    Ok(())
+}
+
+/// Counts the wrong bytes of an answer to a question that was asked in this second. An
+/// echo's is `question`.
+pub(super) fn wrong_bytes(kind: Kind, question: &[u8], answer: &[u8], second: u64) -> usize {
+    match kind {
+        Kind::Echo => differences(answer, question),
         // A second may have passed between the question and the answer.
         Kind::Time => (second..=unix_seconds())
-            .map(|second| differences(&answer, &time_line(second)))
+            .map(|second| differences(answer, &time_line(second)))
             .min()
             .unwrap_or(answer.len()),
-    };
-    meter.count_wrong_bytes(wrong);
-    Ok(())
+    }
 }
 
 /// Half-closes the connection, and expects the end of the stream without more
 /// bytes.
-async fn finish(stream: &mut TcpStream, meter: &Meter) -> anyhow::Result<()> {
+async fn finish(stream: &mut dyn Duplex, meter: &Meter) -> anyhow::Result<()> {
     stream.shutdown().await.context("half-close")?;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.context("end of file")?;
@@ -91,7 +114,7 @@ async fn finish(stream: &mut TcpStream, meter: &Meter) -> anyhow::Result<()> {
 
 /// Returns a line that no other client and no other round trip sends. It is a few
 /// bytes to a few kilobytes long.
-fn question(client: u32, number: u32) -> Vec<u8> {
+pub(super) fn question(client: u32, number: u32) -> Vec<u8> {
     let filler = usize::try_from((client * 31 + number * 257) % 2048).unwrap_or(0);
     let mut line = format!("client {client} line {number} ").into_bytes();
     line.extend((b'a'..=b'z').cycle().take(filler));
@@ -103,7 +126,7 @@ fn time_line(second: u64) -> Vec<u8> {
     format!("{}\r\n", ctime(second)).into_bytes()
 }
 
-fn unix_seconds() -> u64 {
+pub(super) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -3,10 +3,11 @@
 //! under an open connection.
 //!
 //! All clients run on one thread. The services have their own threads, in the same
-//! process. All traffic is TCP over loopback.
+//! process. All traffic is TCP and UDP over loopback, and Unix sockets.
 
 mod chat;
 mod ctime;
+mod datagrams;
 mod line;
 mod report;
 mod swap;
@@ -17,12 +18,11 @@ use super::signals::Caught;
 use crate::aside::aside;
 use crate::{
     Dispatch, Grants, Handler, HandlerOptions, Limits, LocalAddress, Service, ServiceOptions,
-    builtin,
+    Transport, builtin,
 };
 use anyhow::Context as _;
 use clap::Args;
 use report::{Meter, Row};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,12 +53,13 @@ enum Traffic {
 
 struct Plan {
     traffic: Traffic,
+    transport: Transport,
     builtin: &'static str,
     dispatch: Dispatch,
 }
 
 /// Returns the runs: every family in every contract, under `threaded` and under
-/// `poll`.
+/// `poll`, over TCP or UDP; and one over a Unix socket.
 fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
     for builtin in builtin::all() {
@@ -68,14 +69,26 @@ fn plans() -> Vec<Plan> {
             Some("chat") => Traffic::Chat,
             _ => continue,
         };
+        let transport = if builtin.name.contains("-datagram") {
+            Transport::Udp
+        } else {
+            Transport::Tcp
+        };
         for dispatch in [Dispatch::Threaded, Dispatch::Poll] {
             plans.push(Plan {
                 traffic,
+                transport,
                 builtin: builtin.name,
                 dispatch,
             });
         }
     }
+    plans.push(Plan {
+        traffic: Traffic::Echo,
+        transport: Transport::Unix,
+        builtin: "echo-evented",
+        dispatch: Dispatch::Poll,
+    });
     plans
 }
 
@@ -141,6 +154,7 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
     }
     let (name, env) = match plan.traffic {
         Traffic::Echo => ("echo", vec![]),
+        Traffic::Time if plan.transport == Transport::Udp => ("time", vec![]),
         Traffic::Time => ("time", vec![("MODE".to_owned(), "line".to_owned())]),
         Traffic::Chat => ("chat", vec![]),
     };
@@ -158,11 +172,10 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
         ..HandlerOptions::new(plan.dispatch)
     };
     let handler = Handler::new(&source, &component, handler_options)?;
-    let mut service = Service::start(service_options(name)?, handler)?;
+    let mut service = Service::start(service_options(name, plan.transport)?, handler)?;
     let address = service
         .local_addresses()
         .first()
-        .and_then(LocalAddress::ip)
         .context("the service has no address")?;
     let meter = Arc::new(Meter::new(format!("{name} {contract} {}", plan.dispatch)));
     let driving = drive(plan.traffic, address, options, &meter);
@@ -179,20 +192,32 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
     Ok(Some(row))
 }
 
-/// A service on a free port of the loopback interface.
-fn service_options(name: &str) -> anyhow::Result<ServiceOptions> {
-    Ok(ServiceOptions::new(name, ["tcp://127.0.0.1:0".parse()?]))
+/// A service on a free port of the loopback interface, or on a name that only this
+/// process has.
+fn service_options(name: &str, transport: Transport) -> anyhow::Result<ServiceOptions> {
+    let url = match transport {
+        Transport::Unix => format!("unix:@sockserve-demo-{}", std::process::id()),
+        transport => format!("{transport}://127.0.0.1:0"),
+    };
+    Ok(ServiceOptions::new(name, [url.parse()?]))
 }
 
 async fn drive(
     traffic: Traffic,
-    address: SocketAddr,
+    address: &LocalAddress,
     options: &Options,
     meter: &Arc<Meter>,
 ) -> anyhow::Result<()> {
-    match traffic {
-        Traffic::Echo => line::drive(line::Kind::Echo, address, options, meter).await,
-        Traffic::Time => line::drive(line::Kind::Time, address, options, meter).await,
-        Traffic::Chat => chat::drive(address, options, meter).await,
+    let ip = || address.ip().context("the service is not on the network");
+    match (traffic, address.transport()) {
+        (Traffic::Chat, _) => chat::drive(ip()?, options, meter).await,
+        (Traffic::Echo, Transport::Udp) => {
+            datagrams::drive(line::Kind::Echo, ip()?, options, meter).await
+        }
+        (Traffic::Time, Transport::Udp) => {
+            datagrams::drive(line::Kind::Time, ip()?, options, meter).await
+        }
+        (Traffic::Echo, _) => line::drive(line::Kind::Echo, address, options, meter).await,
+        (Traffic::Time, _) => line::drive(line::Kind::Time, address, options, meter).await,
     }
 }

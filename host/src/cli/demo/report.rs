@@ -1,8 +1,8 @@
 //! What the clients measured: the progress while they run, and a table at the end.
 
-use crate::Service;
 use crate::cli::output::{self, complain};
 use crate::sync::lock;
+use crate::{LocalAddress, Service};
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -79,15 +79,16 @@ impl Meter {
 
 /// One line of the table.
 pub(super) struct Row {
-    cells: [String; 8],
+    cells: [String; 9],
     wrong_bytes: usize,
     error: Option<anyhow::Error>,
 }
 
-const HEADINGS: [&str; 8] = [
+const HEADINGS: [&str; 9] = [
     "service",
     "contract",
     "dispatch",
+    "transport",
     "connections",
     "round trips",
     "p50",
@@ -108,11 +109,14 @@ impl Row {
                 Ok(()) if failed > 0 => Some(anyhow::anyhow!("{failed} connections failed")),
                 Ok(()) => None,
             };
+            let first = service.local_addresses().first();
+            let transport = first.map(LocalAddress::transport);
             Self {
                 cells: [
                     service.name().to_owned(),
                     service.contract().to_string(),
                     service.dispatch().to_string(),
+                    transport.map(|it| it.to_string()).unwrap_or_default(),
                     measured.connections.to_string(),
                     measured.times.len().to_string(),
                     milliseconds(percentile(&measured.times, 50)),
@@ -145,12 +149,12 @@ pub(super) fn print(rows: &[Row]) -> std::io::Result<()> {
         })
         .collect();
     let mut stdout = output::stdout();
-    let mut write = |cells: [&str; 8]| {
+    let mut write = |cells: [&str; 9]| {
         let mut line = String::new();
         for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
             // Words are aligned left, numbers right.
-            if column < 3 {
+            if column < 4 {
                 line.extend([*cell, &padding, "  "]);
             } else {
                 line.extend([&padding, *cell, "  "]);

@@ -5,7 +5,9 @@
 use super::line::connect;
 use super::service_options;
 use crate::cli::output;
-use crate::{Dispatch, Handler, HandlerOptions, LocalAddress, Service, SwapOptions, builtin};
+use crate::{
+    Dispatch, Handler, HandlerOptions, LocalAddress, Service, SwapOptions, Transport, builtin,
+};
 use anyhow::Context as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -20,7 +22,7 @@ const NEW: &str = "builtin:upper-evented";
 pub(super) async fn show() -> anyhow::Result<bool> {
     let component = builtin::load(OLD)?;
     let handler = Handler::new(OLD, &component, HandlerOptions::new(Dispatch::Poll))?;
-    let mut service = Service::start(service_options("echo")?, handler)?;
+    let mut service = Service::start(service_options("echo", Transport::Tcp)?, handler)?;
     let address = service
         .local_addresses()
         .first()
