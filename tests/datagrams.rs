@@ -469,6 +469,50 @@ fn what_does_not_fit_is_refused() {
     );
 }
 
+for_each_pair! { echo_datagrams: many_datagrams_of_all_sizes }
+/// None is doubled and none is changed. The environment variable `DATAGRAMS` says how
+/// many there are.
+fn many_datagrams_of_all_sizes(guest: Guest, dispatch: &str) {
+    const WINDOW: u64 = 8;
+    let count = std::env::var("DATAGRAMS").map_or(4000, |count| count.parse().unwrap());
+    let controlled = start(guest, dispatch, "udp://127.0.0.1:0", &[]);
+    let address = controlled.server.address();
+    let bytes = noise(1 << 17);
+    // The number, and as much noise as it says.
+    let datagram = |number: u64| {
+        let length = match number % 64 {
+            0 => number * 7919 % 65_500,
+            1..8 => number * 31 % 9000,
+            _ => number % 1400,
+        };
+        let start = usize::try_from(number % 60_000).unwrap();
+        let noise = &bytes[start..start + usize::try_from(length).unwrap()];
+        [&number.to_le_bytes(), noise].concat()
+    };
+    let (mut sent, mut lost) = (0_u64, 0_u64);
+    let peer = Peer::of(address);
+    let mut waiting = std::collections::BTreeSet::new();
+    while sent < count || !waiting.is_empty() {
+        while sent < count && (waiting.len() as u64) < WINDOW {
+            peer.send(datagram(sent));
+            waiting.insert(sent);
+            sent += 1;
+        }
+        // The last ones may be lost, if the kernel has dropped them; the server knows.
+        let answer = peer.receive();
+        let number = u64::from_le_bytes(answer[..8].try_into().unwrap());
+        assert!(waiting.remove(&number), "{number} was answered twice");
+        assert!(answer == datagram(number), "{number} was changed");
+        lost += waiting.iter().filter(|it| **it + 1000 < number).count() as u64;
+        waiting.retain(|it| *it + 1000 >= number);
+    }
+    let status = wait_for(&controlled, "sent", count - lost);
+    assert_eq!(lost, 0, "{status}");
+    assert_eq!(status["handled"], count);
+    assert_eq!(status["bytes-in"], status["bytes-out"]);
+    controlled.server.stop().check_no_alarm();
+}
+
 /// What a slow service cannot take the kernel drops, and says so.
 #[test]
 fn what_the_kernel_drops_is_counted() {
@@ -496,5 +540,8 @@ fn what_the_kernel_drops_is_counted() {
     };
     let dropped = datagrams(&status, "dropped-by-kernel");
     assert!(dropped < 2000, "{status}");
+    // What was sent has come or was dropped: 2001 and the last ones.
+    let received = datagrams(&status, "received");
+    assert!(received + dropped > 2001, "{status}");
     controlled.server.stop().check_no_alarm();
 }

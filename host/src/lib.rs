@@ -1,6 +1,6 @@
 //! `sockserve`: socketserver for WebAssembly components.
 //!
-//! The host owns the listeners, accepts connections and hands each to a
+//! The host owns the sockets, and hands each connection or batch of datagrams to a
 //! sandboxed component that speaks one of the contracts in `wit/`.
 //!
 //! # What is here
@@ -30,9 +30,10 @@
 //!         version   listen    one version and its books │ from an address to connections
 //!             │       │
 //!           guest     │       a compiled component and its calls
-//!           │   │     │
-//!   component sockets │       a file's bytes and contract │ wasi:sockets
-//!               │     │
+//!        │    │    │  │
+//!  component │ sockets│       a file's bytes and contract │ wasi:sockets
+//!        datagram  │  │       sockets for datagrams, and who may be answered
+//!             │    │  │
 //!              connection     an accepted stream, as the host holds it
 //! ```
 //!

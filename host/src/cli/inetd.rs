@@ -9,7 +9,7 @@ use crate::listen::given::{self, Given};
 use crate::{Service, ServiceHandle, ServiceOptions, StartError, text};
 use anyhow::Context as _;
 use clap::Args;
-use rustix::fs::fstat;
+use rustix::fs::{FileType, fstat};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
@@ -41,7 +41,7 @@ pub(super) struct Options {
 /// error too. Called before the arguments are parsed, because a refusal is such a text.
 pub(super) fn keep_quiet(mut arguments: impl Iterator<Item = OsString>) {
     let is_inetd = arguments.any(|argument| argument == "inetd");
-    if is_inetd && is_same(io::stdin(), io::stderr()) {
+    if is_inetd && are_one_socket(io::stdin(), io::stderr()) {
         // If that fails, there is no place to report it.
         let _ = redirect_stderr(OpenOptions::new().write(true), "/dev/null".into());
     }
@@ -63,10 +63,13 @@ fn redirect_stderr(options: &OpenOptions, path: PathBuf) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether both are one socket, pipe or file.
-fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
-    let identity = |descriptor| fstat(descriptor).map(|found| (found.st_dev, found.st_ino));
-    matches!((identity(one.as_fd()), identity(other.as_fd())), (Ok(one), Ok(other)) if one == other)
+/// Whether both are the same socket.
+fn are_one_socket(one: impl AsFd, other: impl AsFd) -> bool {
+    let (Ok(one), Ok(other)) = (fstat(one), fstat(other)) else {
+        return false;
+    };
+    let is_socket = FileType::from_raw_mode(one.st_mode).is_socket();
+    is_socket && (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 /// Serves until the connection has ended, nothing comes any more, or a signal comes.

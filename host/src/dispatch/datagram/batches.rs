@@ -48,7 +48,10 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
         let received = tokio::select! {
             biased;
             // What an instance has must not stay with a version that is over.
-            () = current.reached(Phase::Draining), if serving.versions.is_serving() => continue,
+            () = current.reached(Phase::Draining), if serving.versions.is_serving() => {
+                instance = None;
+                continue;
+            }
             received = source.next(&wanted) => received?,
         };
         if !received {

@@ -60,20 +60,35 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
         }
         let permit = Arc::clone(&serving.permits).acquire_owned().await;
         let permit = permit.map_err(io::Error::other)?;
-        let (back, comes_back) = oneshot::channel();
+        let (back, mut comes_back) = oneshot::channel();
+        let incoming = Incoming::new(serving, &current, source, back);
+        let (progress, lent) = (Arc::clone(&incoming.progress), Arc::clone(&incoming.source));
         let task = {
-            let serving = Arc::clone(serving);
+            let (serving, version) = (Arc::clone(serving), Arc::clone(&current));
+            let progress = Arc::clone(&progress);
             async move {
                 fault::point(&serving.versions.service);
-                let incoming = Incoming::new(&serving, &current, source, back);
-                let progress = Arc::clone(&incoming.progress);
-                let outcome = serve(&serving, &current, incoming, &progress).await;
-                progress.finish(&serving, &current, &outcome);
+                let outcome = serve(&serving, &version, incoming, &progress).await;
+                progress.finish(&serving, &version, &outcome);
                 drop(permit);
             }
         };
         serving.versions.spawn_task(task);
-        source = match comes_back.await {
+        let ended = tokio::select! {
+            biased;
+            ended = &mut comes_back => ended,
+            // A guest that reads nothing now must not keep the datagrams from the next
+            // version.
+            () = current.reached(Phase::Draining), if serving.versions.is_serving() => {
+                progress.reading.send_replace(false);
+                let taken = lock(&lent).take();
+                match taken {
+                    Some(source) => Ok(Ok(source)),
+                    None => comes_back.await,
+                }
+            }
+        };
+        source = match ended {
             Ok(ended) => ended?,
             // Lost in a panic.
             Err(_) => Source::new(&serving.versions, Arc::clone(&serving.sockets)),
@@ -227,7 +242,7 @@ struct Incoming {
     /// Is ready when the version is replaced.
     replaced: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// `None` when the stream has ended.
-    source: Option<Source>,
+    source: Arc<Mutex<Option<Source>>>,
     /// Takes the source, or why it failed.
     back: Option<oneshot::Sender<io::Result<Source>>>,
     progress: Arc<Progress>,
@@ -245,7 +260,7 @@ impl Incoming {
             serving: Arc::clone(serving),
             version: Arc::clone(version),
             replaced: Box::pin(async move { replaced.reached(Phase::Draining).await }),
-            source: Some(source),
+            source: Arc::new(Mutex::new(Some(source))),
             back: Some(back),
             progress: Arc::default(),
         }
@@ -254,7 +269,8 @@ impl Incoming {
     /// Ends the stream, and gives the source back.
     fn end(&mut self, error: Option<io::Error>) -> StreamResult {
         self.progress.reading.send_replace(false);
-        if let (Some(source), Some(back)) = (self.source.take(), self.back.take()) {
+        let source = lock(&self.source).take();
+        if let (Some(source), Some(back)) = (source, self.back.take()) {
             let _ = back.send(error.map_or(Ok(source), Err));
         }
         StreamResult::Dropped
@@ -283,16 +299,25 @@ impl<D: 'static> StreamProducer<D> for Incoming {
         if let Some(share) = lock(&this.progress.share).take() {
             this.serving.finish(share, &Ok(()));
         }
-        let Some(source) = &mut this.source else {
-            return Poll::Ready(Ok(StreamResult::Dropped));
-        };
         if this.replaced.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(this.end(None)));
         }
+        let lent = Arc::clone(&this.source);
+        let mut lent = lock(&lent);
+        let Some(source) = &mut *lent else {
+            drop(lent);
+            return Poll::Ready(Ok(this.end(None)));
+        };
         match source.poll_next(cx, &wanted(&this.version.handler, MAX_BATCH)) {
             Poll::Ready(Ok(true)) => {}
-            Poll::Ready(Ok(false)) => return Poll::Ready(Ok(this.end(None))),
-            Poll::Ready(Err(error)) => return Poll::Ready(Ok(this.end(Some(error)))),
+            Poll::Ready(Ok(false)) => {
+                drop(lent);
+                return Poll::Ready(Ok(this.end(None)));
+            }
+            Poll::Ready(Err(error)) => {
+                drop(lent);
+                return Poll::Ready(Ok(this.end(Some(error))));
+            }
             Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
             Poll::Pending => return Poll::Pending,
         }
@@ -303,6 +328,7 @@ impl<D: 'static> StreamProducer<D> for Incoming {
         }
         let count = room.min(source.batch.len());
         let Some(share) = this.version.take(count) else {
+            drop(lent);
             return Poll::Ready(Ok(this.end(None)));
         };
         let datagrams: Vec<_> = source.batch.iter().take(count).map(to_wit).collect();
