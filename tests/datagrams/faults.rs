@@ -41,6 +41,40 @@ fn a_failure_costs_its_own_batch(guest: Guest, dispatch: &str) {
     assert_eq!(finished.alarms().len(), 4, "{:#?}", finished.alarms());
 }
 
+for_each_pair! { faults_datagrams [datagram_concurrent_poll, datagram_concurrent_threaded]: an_instance_that_reads_nothing_costs_what_it_was_made_for }
+/// Another one would end in the same way, without end.
+fn an_instance_that_reads_nothing_costs_what_it_was_made_for(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &["--env", "TRAP=1"]);
+    let peer = Peer::of(controlled.server.address());
+    for number in 1..=3 {
+        peer.send("x");
+        controlled.wait_for_status("its end", |status| failed(status) == number);
+    }
+    let status = controlled.status();
+    assert_eq!(status["failed"]["trap"], 3);
+    assert_eq!(status["open"], 0);
+    let finished = controlled.server.stop();
+    assert_eq!(finished.alarms().len(), 3, "{:#?}", finished.alarms());
+}
+
+for_each_pair! { faults_datagrams [datagram_concurrent_poll]: a_handler_that_reads_nothing_does_not_hold_up_a_swap }
+/// Datagrams go to the next version at once, and the old one finishes.
+fn a_handler_that_reads_nothing_does_not_hold_up_a_swap(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &[]);
+    let slow = Peer::of(controlled.server.address());
+    slow.send("sleep 1000");
+    controlled.wait_for_status("it waits", |status| status["open"] == 1);
+    controlled.swap(guest.in_family("echo").path(), &[]);
+    let fast = Peer::of(controlled.server.address());
+    fast.check("count", "count");
+    assert_eq!(controlled.status()["versions"].as_array().unwrap().len(), 2);
+    assert_eq!(text(slow.receive()), "slept");
+    controlled.wait_for_status("the old one's end", |status| {
+        status["versions"].as_array().unwrap().len() == 1
+    });
+    controlled.server.stop().check_no_alarm();
+}
+
 for_each_pair! { faults_datagrams: instances_are_shared_under_poll_only }
 fn instances_are_shared_under_poll_only(guest: Guest, dispatch: &str) {
     let controlled = start(guest, dispatch, LOOPBACK, &[]);

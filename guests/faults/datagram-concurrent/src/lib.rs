@@ -30,7 +30,11 @@ impl Handler for Component {
         u32::MAX
     }
 
+    /// With the option `TRAP` it traps before it reads.
     async fn serve(incoming: StreamReader<Datagram>) -> StreamReader<Datagram> {
+        if std::env::var_os("TRAP").is_some() {
+            trap();
+        }
         run(incoming, async |batch| {
             let mut answers = MEMORY.with_borrow_mut(|memory| std::mem::take(&mut memory.later));
             for datagram in batch {

@@ -243,6 +243,8 @@ struct Incoming {
     replaced: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// `None` when the stream has ended.
     source: Arc<Mutex<Option<Source>>>,
+    /// Whether the guest has read a datagram.
+    has_read: bool,
     /// Takes the source, or why it failed.
     back: Option<oneshot::Sender<io::Result<Source>>>,
     progress: Arc<Progress>,
@@ -261,6 +263,7 @@ impl Incoming {
             version: Arc::clone(version),
             replaced: Box::pin(async move { replaced.reached(Phase::Draining).await }),
             source: Arc::new(Mutex::new(Some(source))),
+            has_read: false,
             back: Some(back),
             progress: Arc::default(),
         }
@@ -278,7 +281,16 @@ impl Incoming {
 }
 
 impl Drop for Incoming {
+    /// The instance has ended. If it has read nothing, the datagrams that it was made for
+    /// end with it: another instance would end in the same way, again and again.
     fn drop(&mut self) {
+        if !self.has_read
+            && let Some(source) = &mut *lock(&self.source)
+            && let Some(share) = self.version.take(source.batch.len())
+        {
+            source.batch.clear();
+            *lock(&self.progress.share) = Some(share);
+        }
         self.end(None);
     }
 }
@@ -337,6 +349,7 @@ impl<D: 'static> StreamProducer<D> for Incoming {
             .bytes
             .fetch_add(bytes.sum(), Ordering::Relaxed);
         source.batch.remove_first(count);
+        this.has_read = true;
         *lock(&this.progress.share) = Some(share);
         destination.set_buffer(datagrams.into());
         Poll::Ready(Ok(StreamResult::Completed))
