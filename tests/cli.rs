@@ -11,14 +11,23 @@ use crate::harness::process::Process;
 use crate::harness::server::ready_address;
 use crate::harness::{Client, Guest, Serve};
 
-const BUILTINS: [&str; 11] = [
+const BUILTINS: [&str; 20] = [
     "chat-concurrent",
     "chat-evented",
     "echo-blocking",
     "echo-concurrent",
+    "echo-datagram",
+    "echo-datagram-concurrent",
     "echo-evented",
+    "small-blocking",
+    "small-concurrent",
+    "small-datagram",
+    "small-datagram-concurrent",
+    "small-evented",
     "time-blocking",
     "time-concurrent",
+    "time-datagram",
+    "time-datagram-concurrent",
     "time-evented",
     "upper-blocking",
     "upper-concurrent",
@@ -59,10 +68,13 @@ fn builtins_are_written_as_files_that_can_be_served() {
     for path in paths {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let family = name.split('-').next().unwrap();
-        let server = Serve::component(&path).start();
+        let is_for_datagrams = name.contains("-datagram");
+        let transport = if is_for_datagrams { "udp" } else { "tcp" };
+        let url = format!("{transport}://127.0.0.1:0");
+        let server = Serve::component(&path).listen(&url).start();
         let expected = format!(" service={family} ");
         assert!(server.ready[0].contains(&expected), "{}", server.ready[0]);
-        if family == "echo" {
+        if family == "echo" && !is_for_datagrams {
             server.connect().check_echo("hello");
         }
     }
@@ -134,13 +146,13 @@ fn inspect_says_what_a_component_is_and_needs() {
 #[test]
 fn help_has_every_option() {
     let global = ["--help", "--log-level", "--log-format"];
-    let serve = [
-        "--listen",
+    let handler = [
         "--dispatch",
         "--name",
         "--env",
         "--dir",
         "--allow-connect",
+        "--allow-send",
         "--allow-lookup",
         "--max-connections",
         "--max-memory",
@@ -149,19 +161,31 @@ fn help_has_every_option() {
         "--backlog",
         "--linger",
         "--drain-timeout",
+        "--cache",
+    ];
+    let serve = [
+        "--listen",
+        "--reuse-port",
+        "--unix-mode",
+        "--unix-group",
+        "--allow-loops",
         "--control",
         "--watch",
-        "--cache",
         "--rollback-percent",
         "--rollback-least",
         "--rollback-on",
         "--rollback-window",
     ];
     let commands = [
-        "serve", "demo", "builtins", "inspect", "status", "swap", "rollback", "drain", "shutdown",
+        "serve", "inetd", "demo", "builtins", "inspect", "status", "swap", "rollback", "drain",
+        "shutdown",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
-    check_help(&["serve", "--help"], &global, &serve, &["<COMPONENT>"]);
+    let component = ["<COMPONENT>"];
+    let serve = [&handler[..], &serve].concat();
+    check_help(&["serve", "--help"], &global, &serve, &component);
+    let inetd = [&handler[..], &["--idle", "--log-file", "--allow-loops"]].concat();
+    check_help(&["inetd", "--help"], &global, &inetd, &component);
     let demo = ["--connections", "--round-trips", "--members"];
     check_help(&["demo", "--help"], &global, &demo, &[]);
     check_help(&["builtins", "--help"], &global, &["--write"], &[]);

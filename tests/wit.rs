@@ -38,7 +38,13 @@ fn every_item_of_the_contracts_is_documented() {
     // That something was looked at, down to the cases.
     assert!(items.count > 20, "{}", items.count);
 
-    for contract in ["blocking", "evented", "concurrent"] {
+    for contract in [
+        "blocking",
+        "evented",
+        "concurrent",
+        "datagram",
+        "datagram-concurrent",
+    ] {
         let world = package.worlds[&format!("{contract}-handler")];
         let world = &resolve.worlds[world];
         assert_eq!(world.exports.len(), 1);

@@ -232,8 +232,10 @@ fn dir_parser() -> impl TypedValueParser<Value = DirGrant> {
 impl GrantOptions {
     /// Returns the grants. Looks names up, which may fail and may take long.
     pub(super) fn grants(&self) -> Result<Grants, GrantError> {
-        let connect = self.allow_connect.iter().map(ConnectPlace::resolve);
-        let send = self.allow_send.iter().map(ConnectPlace::resolve);
+        let connect = self.allow_connect.iter();
+        let connect = connect.map(|place| place.resolve("--allow-connect"));
+        let send = self.allow_send.iter();
+        let send = send.map(|place| place.resolve("--allow-send"));
         let grants = Grants {
             env: self.env.clone(),
             dirs: self.dir.clone(),

@@ -26,13 +26,14 @@ pub(crate) struct ConnectPlace {
 }
 
 impl ConnectPlace {
-    /// Looks the host's name up.
-    pub(crate) fn resolve(&self) -> Result<ConnectGrant, GrantError> {
+    /// Looks the host's name up. `option` has granted the place; an error names it.
+    pub(crate) fn resolve(&self, option: &'static str) -> Result<ConnectGrant, GrantError> {
         let addresses = match &self.host {
             None => None,
             Some(host) => {
                 let found = host.resolve(0);
                 Some(found.map_err(|error| GrantError::Lookup {
+                    option,
                     place: self.to_string(),
                     error,
                     advice: host.advice(),
@@ -99,7 +100,7 @@ impl FromStr for ConnectGrant {
 
     /// Looks the host's name up, which may take long.
     fn from_str(text: &str) -> Result<Self, GrantError> {
-        text.parse::<ConnectPlace>()?.resolve()
+        text.parse::<ConnectPlace>()?.resolve("--allow-connect")
     }
 }
 

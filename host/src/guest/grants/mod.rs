@@ -85,8 +85,10 @@ pub enum GrantError {
         reason: String,
     },
     /// `--allow-connect` or `--allow-send` names an unknown host.
-    #[error("the grant for {place}: no address found: {error}; {advice}")]
+    #[error("{option} {place}: no address found: {error}; {advice}")]
     Lookup {
+        /// The option.
+        option: &'static str,
         /// The place.
         place: String,
         /// What the system said.
