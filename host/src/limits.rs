@@ -9,11 +9,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections that are open at once, those that are closing included. By
-    /// default 1024.
+    /// Connections that are open at once, those that are closing included; or
+    /// datagrams that are served at once by instances of their own. By default 1024.
     ///
     /// At the limit the service stops accepting, and further peers wait in the
-    /// kernel's backlog.
+    /// kernel's backlog. Datagrams wait in its buffer, and it drops those that it has
+    /// no room for.
     pub max_connections: u32,
     /// The memory of one instance: its linear memories and tables together, in
     /// bytes. By default 64 MiB.
@@ -21,8 +22,8 @@ pub struct Limits {
     /// An instance that asks for more traps. Under `poll` with `evented` or
     /// `concurrent` all connections share this memory.
     pub max_memory_bytes: u64,
-    /// How long a guest may compute without waiting and without moving a byte. For
-    /// `evented` also how long a whole turn may take. By default one second. It is
+    /// How long a guest may compute without waiting and without moving a byte. Also how
+    /// long a whole turn of `evented` may take, and a batch of `datagram` under `poll`. By default one second. It is
     /// counted in steps of 10 ms.
     pub deadline: Duration,
     /// Threads that run guests under `threaded`. By default one per processor.

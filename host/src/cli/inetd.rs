@@ -149,3 +149,30 @@ async fn idle(handle: &ServiceHandle, time: Duration) {
         tokio::time::sleep(time).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_as_documented() {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            options: Options,
+        }
+        let only = <Only as clap::Parser>::parse_from(["only", "builtin:echo-evented"]);
+        assert_eq!(only.options.idle, Duration::from_secs(60));
+        assert!(only.options.log_file.is_none() && !only.options.allow_loops);
+    }
+
+    #[test]
+    fn only_a_socket_that_is_both_is_kept_quiet() {
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(are_one_socket(&one, one.try_clone().unwrap()));
+        assert!(!are_one_socket(&one, &other));
+        // A terminal is both, too.
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(!are_one_socket(&null, &null));
+    }
+}

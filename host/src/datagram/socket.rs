@@ -205,6 +205,11 @@ impl Sockets {
         } = match found {
             Ok(found) => found,
             Err(Errno::AGAIN) => return Ok(Left::Nothing),
+            Err(error @ (Errno::NOBUFS | Errno::NOMEM)) => {
+                tracing::warn!(%error, "receiving: the machine is out of memory");
+                // Tried again when the next one comes.
+                return Ok(Left::Nothing);
+            }
             Err(error) if is_of_the_past(error) => {
                 tracing::debug!(%error, "receiving: an error of an earlier answer");
                 return Ok(Left::Perhaps);
@@ -320,8 +325,6 @@ fn is_of_the_past(error: Errno) -> bool {
             | Errno::PROTO
             | Errno::ACCESS
             | Errno::PERM
-            | Errno::NOBUFS
-            | Errno::NOMEM
             | Errno::INTR
     )
 }

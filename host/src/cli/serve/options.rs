@@ -181,14 +181,15 @@ pub(super) struct GrantOptions {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitOptions {
-    /// Connections open at once; further peers wait in the backlog
+    /// Connections open at once, or datagrams served at once by instances of their
+    /// own; what comes beyond that waits with the kernel
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), default_value_t = Limits::default().max_connections)]
     max_connections: u32,
     /// Memory of one instance, its tables included
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
     max_memory: ByteSize,
     /// Guest time without a wait or a byte moved, and the whole time of an
-    /// evented turn
+    /// evented turn or of a batch of datagrams under poll
     #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "1s")]
     deadline: Duration,
     /// Threads that run guests under threaded [default: one a processor]
