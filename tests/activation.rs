@@ -170,7 +170,7 @@ fn what_is_no_socket_is_told() {
     check(
         &["file", "x"],
         "fd://3",
-        "descriptor 3 is no socket; pass a listener",
+        "descriptor 3 is no socket; pass a TCP, UDP or Unix socket",
     );
     check(
         &["connection", "x"],
@@ -295,7 +295,7 @@ fn inetd_says_nothing_to_the_peer() {
     let outcome = crate::harness::command::sockserve(["inetd", "builtin:echo-evented"]);
     assert_eq!(outcome.status, Some(1));
     assert!(
-        outcome.stderr[0].contains("standard input is no socket; pass a listener"),
+        outcome.stderr[0].contains("standard input is no socket; pass a TCP, UDP or Unix socket"),
         "{outcome:?}"
     );
     // A contract that cannot take it.

@@ -6,7 +6,7 @@ use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
 use crate::service::swap::{OldConnections, Swapped};
-use crate::{DatagramCounts, HandOverCounts, Status, VersionState};
+use crate::{HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -273,7 +273,7 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         status.listeners.join(" "),
     )?;
     let datagrams = status.datagrams;
-    let is_for_datagrams = datagrams != DatagramCounts::default();
+    let is_for_datagrams = status.contract.starts_with("datagram");
     writeln!(
         out,
         "  {:<12} accepted {}  open {}  handled {}  refused {}  failed {}",

@@ -175,7 +175,7 @@ pub(super) fn local(transport: Transport, socket: impl AsFd) -> rustix::io::Resu
 
 /// Asks a descriptor what it is. An error continues "descriptor N".
 pub(super) fn role(socket: impl AsFd) -> Result<Role, Reason> {
-    const WANTED: &str = "pass a listener or a datagram socket, TCP, UDP or Unix";
+    const WANTED: &str = "pass a TCP, UDP or Unix socket";
     let socket = socket.as_fd();
     let system = |error: Errno| match error {
         Errno::NOTSOCK => format!("is no socket; {WANTED}"),
