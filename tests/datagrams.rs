@@ -87,10 +87,12 @@ fn datagrams(status: &Value, field: &str) -> u64 {
     status["datagrams"][field].as_u64().unwrap()
 }
 
+/// Waits until so many are counted and no guest has any. A peer may have its answer
+/// before either.
 #[track_caller]
 fn wait_for(controlled: &Controlled, field: &str, count: u64) -> Value {
     controlled.wait_for_status(&format!("{count} {field}"), |status| {
-        datagrams(status, field) >= count
+        datagrams(status, field) >= count && status["open"] == 0
     })
 }
 
@@ -120,7 +122,6 @@ fn every_datagram_goes_back(guest: Guest, dispatch: &str) {
             peer.send(&data);
             assert!(peer.receive() == data, "{length}");
         }
-        // A peer may have its answer before it is counted.
         let status = wait_for(&controlled, "sent", 13);
         assert_eq!(status["handled"], 13);
         assert_eq!(status["accepted"], 13);
