@@ -31,7 +31,9 @@ fn a_failure_costs_its_own_batch(guest: Guest, dispatch: &str) {
         controlled.wait_for_status(fault, |status| failed(status) == number);
         peer.check("still there", "still there");
     }
-    let status = controlled.wait_for_status("the failures", |status| failed(status) == 4);
+    let status = controlled.wait_for_status("the end", |status| {
+        failed(status) == 4 && status["handled"] == 4
+    });
     for (fault, reason) in faults {
         assert_ne!(status["failed"][reason], 0, "{fault}: {status}");
     }
