@@ -73,8 +73,7 @@ impl ControlServer {
     /// same socket.
     pub fn bind(path: &Path) -> Result<Self, SocketFileError> {
         let system = |error| SocketFileError::System(path.to_owned(), error);
-        let (listener, file) = SocketFile::bind(path, SocketType::STREAM, ACCESS)?;
-        rustix::net::listen(&listener, BACKLOG).map_err(|error| system(error.into()))?;
+        let (listener, file) = SocketFile::bind(path, SocketType::STREAM, ACCESS, Some(BACKLOG))?;
         let listener = Arc::new(listener);
         let spares = Spares::of(&listener).map_err(system)?;
         Ok(Self {

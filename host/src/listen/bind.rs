@@ -151,8 +151,13 @@ pub(super) fn prepare_tcp(listener: impl AsFd) -> rustix::io::Result<()> {
 }
 
 /// Lets a bound socket take connections.
-pub(super) fn listen(socket: impl AsFd, backlog: u32) -> rustix::io::Result<()> {
-    rustix::net::listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))
+pub(super) fn listen(socket: impl AsFd, connections: u32) -> rustix::io::Result<()> {
+    rustix::net::listen(socket, backlog(connections))
+}
+
+/// A backlog as the system takes it.
+pub(super) fn backlog(connections: u32) -> i32 {
+    i32::try_from(connections).unwrap_or(i32::MAX)
 }
 
 /// The address that a socket got.

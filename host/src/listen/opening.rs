@@ -5,10 +5,9 @@ use crate::listen::bind::{self, BindError, BindOptions};
 use crate::listen::error::ListenError;
 use crate::listen::inherited;
 use crate::listen::local::{LocalAddress, Transport};
-use crate::socket_file::{Access, SocketFile, SocketFileError};
+use crate::socket_file::{Access, SocketFile};
 use crate::unix_name::UnixName;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use std::io;
 use std::os::fd::OwnedFd;
 
 /// How the addresses of a service are listened on.
@@ -130,38 +129,30 @@ fn open_unix(
         mode: options.unix_mode,
         group: options.unix_group,
     };
-    let (socket, file) = match name {
-        UnixName::Path(path) => {
-            let (socket, file) = SocketFile::bind(path, kind, access)?;
-            (socket, Some(file))
-        }
-        UnixName::Abstract(_) | UnixName::Unnamed => {
-            let system = |error: io::Error| ListenError::Abstract {
-                address: address.clone(),
-                error,
-            };
-            let socket = bind_abstract(name, kind).map_err(|error| system(error.into()))?;
-            (socket, None)
-        }
-    };
-    if transport.has_connections() {
-        bind::listen(&socket, backlog).map_err(|error| match name {
-            UnixName::Path(path) => {
-                SocketFileError::System(path.to_path_buf(), error.into()).into()
-            }
-            _ => ListenError::Abstract {
-                address: address.clone(),
-                error: error.into(),
-            },
-        })?;
+    let backlog = transport.has_connections().then(|| bind::backlog(backlog));
+    if let UnixName::Path(path) = name {
+        let (socket, file) = SocketFile::bind(path, kind, access, backlog)?;
+        return Ok((socket, Some(file)));
     }
-    Ok((socket, file))
+    let bound = bind_abstract(name, kind, backlog);
+    let socket = bound.map_err(|error| ListenError::Abstract {
+        address: address.clone(),
+        error: error.into(),
+    })?;
+    Ok((socket, None))
 }
 
-/// Binds a socket to a name that is no file.
-fn bind_abstract(name: &UnixName, kind: SocketType) -> rustix::io::Result<OwnedFd> {
+/// Binds a socket to a name that is no file. With a `backlog` it listens.
+fn bind_abstract(
+    name: &UnixName,
+    kind: SocketType,
+    backlog: Option<i32>,
+) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     rustix::net::bind(&socket, &name.address()?)?;
+    if let Some(backlog) = backlog {
+        rustix::net::listen(&socket, backlog)?;
+    }
     Ok(socket)
 }

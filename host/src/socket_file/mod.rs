@@ -113,16 +113,17 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Makes a socket and binds it to a path. The socket does not block. Replaces a
-    /// socket that a killed process left behind. Waits for at most a second, and only
-    /// for another start.
+    /// Makes a socket and binds it to a path. The socket does not block. With a `backlog`
+    /// it listens. Replaces a socket that a killed process left behind. Waits for at most a
+    /// second, and only for another start.
     ///
-    /// The socket does not listen yet. A file with a mode or a group of its own can be
-    /// opened by its owner only until it has both.
+    /// A file with a mode or a group of its own can be opened by its owner only until it
+    /// has both.
     pub(crate) fn bind(
         path: &Path,
         kind: SocketType,
         access: Access,
+        backlog: Option<i32>,
     ) -> Result<(OwnedFd, Self), SocketFileError> {
         let system = |error: io::Error| SocketFileError::System(path.to_owned(), error);
         let address = match address(path) {
@@ -143,14 +144,24 @@ impl SocketFile {
             std::fs::remove_file(path).map_err(system)?;
         }
         rustix::net::bind(&socket, &address).map_err(|error| system(error.into()))?;
-        let identity = identity(path).map_err(system)?;
-        let identity = identity.ok_or_else(|| system(Errno::NOENT.into()))?;
-        let file = Self {
-            path: path.to_owned(),
-            identity,
+        // Under the lock: a socket that does not listen yet looks stale.
+        let finish = || {
+            access.apply(path)?;
+            if let Some(backlog) = backlog {
+                rustix::net::listen(&socket, backlog)?;
+            }
+            identity(path)?.ok_or_else(|| Errno::NOENT.into())
         };
-        access.apply(path).map_err(system)?;
-        Ok((socket, file))
+        match finish() {
+            Ok(identity) => {
+                let path = path.to_owned();
+                Ok((socket, Self { path, identity }))
+            }
+            Err(error) => {
+                let _ = std::fs::remove_file(path);
+                Err(system(error))
+            }
+        }
     }
 }
 
@@ -269,8 +280,7 @@ mod tests {
 
     /// A listening socket, and its file.
     fn bind(path: &Path) -> Result<(SocketFile, OwnedFd), SocketFileError> {
-        let (socket, file) = SocketFile::bind(path, SocketType::STREAM, OWNERS)?;
-        rustix::net::listen(&socket, 16).unwrap();
+        let (socket, file) = SocketFile::bind(path, SocketType::STREAM, OWNERS, Some(16))?;
         Ok((file, socket))
     }
 
@@ -309,6 +319,16 @@ mod tests {
         let _waiting = UnixStream::connect(&path).unwrap();
         assert!(refused(&path).contains("a running process has"));
         assert!(path.exists());
+    }
+
+    #[test]
+    fn what_fails_after_the_bind_leaves_nothing_behind() {
+        let directory = Directory::new("undone");
+        let path = directory.socket();
+        // A datagram socket cannot listen.
+        let bound = SocketFile::bind(&path, SocketType::DGRAM, OWNERS, Some(1));
+        assert!(matches!(bound, Err(SocketFileError::System(..))));
+        assert!(directory.names().is_empty());
     }
 
     #[test]
