@@ -273,6 +273,23 @@ fn inetd_takes_datagrams_until_nothing_comes() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// A socket for all addresses, and a datagram that came before the process: the answer
+/// leaves from where it was written to.
+#[test]
+fn inetd_answers_what_came_before_it_from_where_it_was_written_to() {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    // A connected socket receives nothing from another address.
+    peer.connect(("127.0.0.2", port)).unwrap();
+    peer.send(b"first").unwrap();
+    let mut child = inetd(echo_datagram, &["--idle", "300ms"], socket.into());
+    let mut answer = [0; 10];
+    assert_eq!(peer.recv(&mut answer).unwrap(), 5);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 /// A refusal is for the administrator and not for the peer.
 #[test]
 fn inetd_says_nothing_to_the_peer() {

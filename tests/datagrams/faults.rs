@@ -186,6 +186,14 @@ fn a_handler_that_waits(guest: Guest, dispatch: &str) {
     controlled.server.stop().check_no_alarm();
 }
 
+for_each_pair! { faults_datagrams [datagram_concurrent_sequential, datagram_concurrent_threaded]: a_drain_timeout_of_nothing_is_for_a_drain_only }
+fn a_drain_timeout_of_nothing_is_for_a_drain_only(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &["--drain-timeout", "0s"]);
+    let peer = Peer::of(controlled.server.address());
+    peer.check("sleep 100", "slept");
+    controlled.server.stop().check_no_alarm();
+}
+
 for_each_pair! { faults_datagrams without sequential: a_service_that_is_told_to_end_ends }
 /// Whatever its guest does; and what is being served is finished.
 fn a_service_that_is_told_to_end_ends(guest: Guest, dispatch: &str) {

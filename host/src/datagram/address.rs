@@ -27,6 +27,15 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether the address means the same to everybody. A relative path is resolved in the
+    /// directory of whoever uses it: in ours it may be a socket that the peer has no right
+    /// to write to.
+    pub(super) fn can_be_named(&self) -> bool {
+        !matches!(self, Self::Unix(UnixName::Path(path)) if path.is_relative())
+    }
+}
+
 impl TryFrom<&SocketAddrAny> for Address {
     type Error = Errno;
 
@@ -53,5 +62,24 @@ impl fmt::Display for Address {
             Self::Ip(address) => address.fmt(f),
             Self::Unix(name) => write!(f, "unix:{name}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_names_nobody() {
+        let check = |name: &[u8], expected| {
+            let address = Address::Unix(UnixName::from_bytes(name));
+            assert_eq!(address.can_be_named(), expected, "{address}");
+        };
+        check(b"/run/x", true);
+        check(b"\0x", true);
+        check(b"", true);
+        check(b"run/x", false);
+        check(b"../x", false);
+        assert!(Address::Ip(([127, 0, 0, 1], 1).into()).can_be_named());
     }
 }

@@ -35,6 +35,10 @@ pub(super) struct Found {
     pub(super) dropped: Option<u32>,
 }
 
+/// Room for control messages that were asked for by whoever has passed the socket on, such
+/// as times. Without room for them the kernel leaves out some of ours.
+type Others = [u8; 128];
+
 /// Lets the kernel say what a batch needs to know.
 pub(super) fn prepare(socket: &OwnedFd, local: SocketAddr) -> nix::Result<()> {
     setsockopt(socket, sockopt::RxqOvfl, &1)?;
@@ -61,7 +65,7 @@ pub(super) fn receive(
 ) -> nix::Result<Found> {
     // The headers are made anew for each call: the kernel writes lengths into them, which
     // nix does not set back.
-    let control = cmsg_space!(in6_pktinfo, in_pktinfo, u32);
+    let control = cmsg_space!(in6_pktinfo, in_pktinfo, u32, Others);
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(buffers.len(), Some(control));
     let mut slices: Vec<_> = buffers
         .iter_mut()
@@ -118,8 +122,17 @@ pub(super) fn receive(
 
 /// Our address that a datagram was written to; for a broadcast or multicast the address
 /// of the interface (ip(7)).
+///
+/// The kernel knows the latter only of datagrams that came after it was asked for it
+/// (`prepare`). An inherited socket may have others.
 fn written_to(info: &in_pktinfo, local: SocketAddr) -> IpAddr {
-    let ip = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
+    let [own, header] = [info.ipi_spec_dst, info.ipi_addr];
+    let [own, header] = [own, header].map(|it| Ipv4Addr::from(u32::from_be(it.s_addr)));
+    let ip = if own.is_unspecified() && !header.is_multicast() && !header.is_broadcast() {
+        header
+    } else {
+        own
+    };
     match local {
         SocketAddr::V4(_) => ip.into(),
         SocketAddr::V6(_) => ip.to_ipv6_mapped().into(),

@@ -60,9 +60,24 @@ struct Socket {
 
 /// What the kernel may still have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+pub(crate) enum Left {
     Nothing,
     Perhaps,
+}
+
+/// What was taken from the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// Datagrams, those included that no guest gets; an error counts as one.
+    pub(crate) count: usize,
+    pub(crate) left: Left,
+}
+
+impl Taken {
+    const NOTHING: Self = Self {
+        count: 0,
+        left: Left::Nothing,
+    };
 }
 
 /// What is received, and how much of it.
@@ -126,7 +141,7 @@ impl Sockets {
                 is_any_ready = true;
                 // If the kernel had no more: what comes from now on is a new event,
                 // which this does not clear.
-                if self.receive(at, socket, batch, wanted)? == Left::Nothing {
+                if self.receive(at, socket, batch, wanted)?.left == Left::Nothing {
                     guard.clear_ready();
                 }
                 if !batch.is_empty() {
@@ -144,22 +159,28 @@ impl Sockets {
         Poll::Pending
     }
 
-    /// Receives datagrams that are there already. There are none if the batch is empty
-    /// afterwards.
-    pub(crate) fn receive_now(&self, batch: &mut Batch, wanted: &Wanted) -> io::Result<()> {
-        for (at, socket) in self.all.iter().enumerate() {
-            // Some may be there for nobody.
-            loop {
-                let left = self.receive(at, socket, batch, wanted)?;
-                if !batch.is_empty() {
-                    return Ok(());
-                }
-                if left == Left::Nothing {
-                    break;
-                }
+    /// Receives datagrams that are there already, from one socket. Looks at each socket
+    /// once: those that came may all be for nobody.
+    pub(crate) fn receive_now(&self, batch: &mut Batch, wanted: &Wanted) -> io::Result<Taken> {
+        let first = self.next.load(Ordering::Relaxed);
+        let mut all = Taken::NOTHING;
+        for at in 0..self.all.len() {
+            let at = (first + at) % self.all.len();
+            let Some(socket) = self.all.get(at) else {
+                continue;
+            };
+            let taken = self.receive(at, socket, batch, wanted)?;
+            all.count += taken.count;
+            if taken.left == Left::Perhaps {
+                all.left = Left::Perhaps;
+            }
+            if !batch.is_empty() {
+                self.next
+                    .store((at + 1) % self.all.len(), Ordering::Relaxed);
+                break;
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Drops received datagrams that are longer than is wanted now.
@@ -185,7 +206,7 @@ impl Sockets {
         socket: &Socket,
         batch: &mut Batch,
         wanted: &Wanted,
-    ) -> io::Result<Left> {
+    ) -> io::Result<Taken> {
         let (buffers, received) = batch.parts();
         received.clear();
         let expected = socket.expected.load(Ordering::Relaxed);
@@ -204,15 +225,16 @@ impl Sockets {
             dropped,
         } = match found {
             Ok(found) => found,
-            Err(Errno::AGAIN) => return Ok(Left::Nothing),
+            Err(Errno::AGAIN) => return Ok(Taken::NOTHING),
             Err(error @ (Errno::NOBUFS | Errno::NOMEM)) => {
                 tracing::warn!(%error, "receiving: the machine is out of memory");
                 // Tried again when the next one comes.
-                return Ok(Left::Nothing);
+                return Ok(Taken::NOTHING);
             }
             Err(error) if is_of_the_past(error) => {
                 tracing::debug!(%error, "receiving: an error of an earlier answer");
-                return Ok(Left::Perhaps);
+                let left = Left::Perhaps;
+                return Ok(Taken { count: 1, left });
             }
             Err(error) => return Err(error.into()),
         };
@@ -238,11 +260,12 @@ impl Sockets {
         }
         let next = (count * 2).clamp(FEWEST, MAX_BATCH);
         socket.expected.store(next, Ordering::Relaxed);
-        Ok(if count < room {
+        let left = if count < room {
             Left::Nothing
         } else {
             Left::Perhaps
-        })
+        };
+        Ok(Taken { count, left })
     }
 
     /// Returns the socket that a datagram may be sent by. `None` if it may not be sent.
@@ -252,6 +275,9 @@ impl Sockets {
         ends: &Ends,
         is_granted: impl Fn(SocketAddr) -> bool,
     ) -> Option<usize> {
+        if !ends.peer.can_be_named() {
+            return None;
+        }
         let granted = || matches!(ends.peer, Address::Ip(peer) if is_granted(peer));
         if let Some(socket) = lock(&self.answers).socket_for(ends) {
             let may = !ends.peer.is_for_many() || granted();

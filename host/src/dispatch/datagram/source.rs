@@ -2,7 +2,7 @@
 
 use crate::datagram::MAX_BATCH;
 use crate::datagram::batch::Batch;
-use crate::datagram::socket::{Sockets, Wanted};
+use crate::datagram::socket::{Left, Sockets, Wanted};
 use crate::lifecycle::Phase;
 use crate::version::versions::Versions;
 use std::future::poll_fn;
@@ -68,7 +68,7 @@ impl Source {
                 return received.map(|received| received.map(|()| true));
             }
         }
-        let left = self.left.unwrap_or_else(|| self.sockets.most_waiting());
+        let left = *self.left.get_or_insert_with(|| self.sockets.most_waiting());
         if *self.phase.borrow() == Phase::Aborting || left == 0 {
             return Poll::Ready(Ok(false));
         }
@@ -76,8 +76,72 @@ impl Source {
             count: wanted.count.min(left).min(MAX_BATCH),
             ..*wanted
         };
-        self.sockets.receive_now(&mut self.batch, &wanted)?;
-        self.left = Some(left.saturating_sub(self.batch.len()));
-        Poll::Ready(Ok(!self.batch.is_empty()))
+        let taken = self.sockets.receive_now(&mut self.batch, &wanted)?;
+        self.left = Some(left.saturating_sub(taken.count));
+        if !self.batch.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        if taken.left == Left::Nothing {
+            return Poll::Ready(Ok(false));
+        }
+        // What came is for nobody, and there may be more.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::version::stay::tests::HANDLER;
+    use std::net::UdpSocket;
+    use std::os::fd::OwnedFd;
+
+    const WANTED: Wanted = Wanted {
+        count: 1,
+        max_bytes: 10,
+    };
+
+    /// A source, its service, and a socket that writes to it.
+    fn source() -> (Source, Arc<Versions>, UdpSocket) {
+        let versions = Versions::new("source", Limits::default(), Arc::clone(&HANDLER));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.connect(socket.local_addr().unwrap()).unwrap();
+        let sockets = vec![(OwnedFd::from(socket), None)];
+        let sockets = Sockets::new(sockets, false, Arc::default(), Arc::default()).unwrap();
+        (Source::new(&versions, Arc::new(sockets)), versions, peer)
+    }
+
+    #[tokio::test]
+    async fn what_is_there_when_the_service_drains_is_received() {
+        let (mut source, versions, peer) = source();
+        for data in [
+            &b"one"[..],
+            b"longer than ten bytes",
+            b"longer than ten too",
+            b"two",
+        ] {
+            peer.send(data).unwrap();
+        }
+        versions.enter(Phase::Draining);
+        for expected in [b"one", b"two"] {
+            assert!(source.next(&WANTED).await.unwrap());
+            assert_eq!(source.batch.iter().next().unwrap().data, expected);
+            source.batch.clear();
+        }
+        assert!(!source.next(&WANTED).await.unwrap());
+        peer.send(b"late").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_source_that_has_ended_stays_so() {
+        let (mut source, versions, peer) = source();
+        peer.send(b"one").unwrap();
+        versions.enter(Phase::Aborting);
+        assert!(!source.next(&WANTED).await.unwrap());
+        assert!(!source.next(&WANTED).await.unwrap());
     }
 }

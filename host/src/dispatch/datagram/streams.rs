@@ -210,10 +210,12 @@ impl Progress {
         .await
     }
 
-    /// Waits until the guest has not ended for a drain timeout after its last datagram.
+    /// Waits until the guest has not ended for a drain timeout after its last datagram, or
+    /// for a deadline if that is longer.
     async fn overdue(&self, serving: &Serving) {
         let _ = self.reading.subscribe().wait_for(|reading| !reading).await;
-        tokio::time::sleep(serving.versions.limits.drain_timeout).await;
+        let limits = &serving.versions.limits;
+        tokio::time::sleep(limits.drain_timeout.max(limits.deadline)).await;
     }
 
     /// Counts the datagrams that the guest read last, and logs how the instance ended.
