@@ -17,4 +17,18 @@ pub trait DatagramProtocol {
         data: Vec<u8>,
         log: &mut Vec<String>,
     ) -> Option<Vec<u8>>;
+
+    /// As [`answer`](DatagramProtocol::answer), with the answer in the place of the
+    /// datagram. Returns whether there is one.
+    fn answer_in_place(
+        &mut self,
+        peer: impl FnOnce() -> Peer,
+        data: &mut Vec<u8>,
+        log: &mut Vec<String>,
+    ) -> bool {
+        let answer = self.answer(peer, std::mem::take(data), log);
+        let is_answered = answer.is_some();
+        *data = answer.unwrap_or_default();
+        is_answered
+    }
 }

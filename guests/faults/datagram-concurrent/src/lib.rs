@@ -2,7 +2,7 @@
 
 use faults_shared::datagrams::{Command, grow};
 use faults_shared::{spin, trap};
-use shell_p3::datagram::{Address, Datagram, Handler, peer, run};
+use shell_p3::datagram::{Address, Datagram, Handler, run, shown};
 use shell_p3::ip_address;
 use std::cell::RefCell;
 use wasip3::clocks::monotonic_clock::wait_for;
@@ -83,8 +83,4 @@ async fn serve(datagram: Datagram, count: u64, answers: &mut Vec<Datagram>) {
             answers.push(to(&peer, &local, text.into_bytes()));
         }
     }
-}
-
-fn shown(address: &Address) -> String {
-    peer(address).to_string()
 }

@@ -2,7 +2,7 @@
 
 use faults_shared::datagrams::{Command, grow};
 use faults_shared::{spin, trap};
-use shell_p2::datagram::{Address, Datagram, Handler, peer};
+use shell_p2::datagram::{Address, Datagram, Handler, shown};
 use shell_p2::ip_address;
 use std::cell::RefCell;
 
@@ -76,8 +76,4 @@ fn serve(datagram: Datagram, count: u64, answers: &mut Vec<Datagram>) -> Result<
         }
     }
     Ok(())
-}
-
-fn shown(address: &Address) -> String {
-    peer(address).to_string()
 }

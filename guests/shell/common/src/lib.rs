@@ -3,6 +3,7 @@
 //! A guest's options, log and clock come from the standard library, so they are the
 //! same for WASI 0.2 and 0.3. [`hand_over`] is the interface `hand-over`.
 
+pub mod connection_info;
 pub mod hand_over;
 
 use std::io::Write;

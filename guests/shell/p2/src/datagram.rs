@@ -15,22 +15,30 @@ wit_bindgen::generate!({
 
 pub use exports::sockserve::handler::datagram::{Address, Datagram, Guest as Handler};
 
-/// Answers a batch. The answers are in the order of the datagrams.
-pub fn answer(protocol: &mut impl DatagramProtocol, mut batch: Vec<Datagram>) -> Vec<Datagram> {
-    let mut log = Vec::new();
-    batch.retain_mut(|datagram| {
-        let data = std::mem::take(&mut datagram.data);
-        let answer = protocol.answer(|| peer(&datagram.peer), data, &mut log);
-        let is_answered = answer.is_some();
-        datagram.data = answer.unwrap_or_default();
-        is_answered
-    });
-    shell::print_log(&mut log);
-    batch
+/// The protocol of an instance, or which of its options is wrong.
+pub struct Server<P>(pub Result<P, String>);
+
+impl<P: DatagramProtocol> Server<P> {
+    /// How many bytes a datagram may have. A wrong option is told when there is one.
+    pub fn max_data_bytes(&self) -> u32 {
+        let protocol = self.0.as_ref();
+        protocol.map_or(u32::MAX, DatagramProtocol::max_bytes)
+    }
+
+    /// Answers a batch. The answers are in the order of the datagrams.
+    pub fn receive(&mut self, mut batch: Vec<Datagram>) -> Result<Vec<Datagram>, String> {
+        let protocol = self.0.as_mut().map_err(|error| error.clone())?;
+        let mut log = Vec::new();
+        batch.retain_mut(|Datagram { peer, data, .. }| {
+            protocol.answer_in_place(|| shown(peer), data, &mut log)
+        });
+        shell::print_log(&mut log);
+        Ok(batch)
+    }
 }
 
 /// The peer of a datagram, as protocols show it.
-pub fn peer(address: &Address) -> Peer {
+pub fn shown(address: &Address) -> Peer {
     match address {
         Address::Ip(address) => socket_addr(*address).into(),
         Address::Unix(name) => Peer::Named(shell::unix_name(name)),

@@ -83,9 +83,6 @@ impl Connection {
     }
 }
 
-/// How many pieces of output a session may add in one turn.
-const PIECES: u32 = 64;
-
 /// A conversation and the connection that it is carried over.
 ///
 /// Reads only while no output is waiting. So it holds back a peer that sends faster
@@ -124,10 +121,8 @@ impl<S: Session> Served<S> {
     }
 
     /// Prints and writes the output of the session, as far as the stream permits.
-    /// Returns whether everything is written. A session without an end is left after
-    /// some pieces, so that others have their turn; its output waits by then.
+    /// Returns whether everything is written.
     fn deliver(&mut self) -> Result<bool, StreamError> {
-        let mut pieces = 0;
         loop {
             let output = &mut self.talk.output;
             shell::print_log(&mut output.log);
@@ -143,10 +138,6 @@ impl<S: Session> Served<S> {
             }
             if !self.talk.add_more() {
                 return Ok(true);
-            }
-            pieces += 1;
-            if pieces == PIECES {
-                return Ok(false);
             }
         }
     }
@@ -166,14 +157,33 @@ impl<P: Protocol> Server<P> {
         }
     }
 
+    /// The protocol, with its options set.
+    pub fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
     pub fn turn(&mut self, events: Vec<Event>) -> Vec<Change> {
+        self.turn_by(events, Served::advance)
+    }
+
+    /// As [`turn`](Server::turn), but `advance` does what can be done for a connection; it
+    /// returns as [`Served::advance`] does.
+    pub fn turn_by(
+        &mut self,
+        events: Vec<Event>,
+        advance: impl Fn(&mut Served<P::Session>, bool) -> Option<Interest>,
+    ) -> Vec<Change> {
         events
             .into_iter()
-            .filter_map(|event| self.event(event))
+            .filter_map(|event| self.event(event, &advance))
             .collect()
     }
 
-    fn event(&mut self, event: Event) -> Option<Change> {
+    fn event(
+        &mut self,
+        event: Event,
+        advance: impl Fn(&mut Served<P::Session>, bool) -> Option<Interest>,
+    ) -> Option<Change> {
         match event {
             Event::Opened(opened) => {
                 let id = opened.connection;
@@ -184,17 +194,24 @@ impl<P: Protocol> Server<P> {
                     return Some(Change::Close(id));
                 };
                 self.peers.insert(id, Served { connection, talk });
-                self.advance(id, false)
+                self.advance(id, false, advance)
             }
-            Event::Ready(ready) => self.advance(ready.connection, ready.readiness.can_read()),
+            Event::Ready(ready) => {
+                self.advance(ready.connection, ready.readiness.can_read(), advance)
+            }
             Event::Tick => None,
         }
     }
 
     /// Does what can be done now for a connection.
-    fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
+    fn advance(
+        &mut self,
+        id: ConnectionId,
+        can_read: bool,
+        advance: impl Fn(&mut Served<P::Session>, bool) -> Option<Interest>,
+    ) -> Option<Change> {
         let served = self.peers.get_mut(&id)?;
-        match served.advance(can_read) {
+        match advance(served, can_read) {
             Some(interest) => served.connection.set_interest(id, interest),
             None => {
                 self.peers.remove(&id);

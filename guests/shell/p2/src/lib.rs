@@ -5,7 +5,6 @@ pub mod blocking;
 pub mod datagram;
 pub mod evented;
 
-use imports::sockserve::handler::connection_types::{Info, Transport};
 use protocol::Peer;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use wasi::io::streams::{OutputStream, StreamError};
@@ -24,7 +23,7 @@ mod imports {
         path: "../../../wit",
         with: {
             "sockserve:handler/connection-info@0.1.0": generate,
-            "sockserve:handler/connection-types@0.1.0": generate,
+            "sockserve:handler/connection-types@0.1.0": shell::connection_info::connection_types,
             "wasi:clocks/monotonic-clock@0.2.12": wasi::clocks::monotonic_clock,
             "wasi:io/error@0.2.12": wasi::io::error,
             "wasi:io/poll@0.2.12": wasi::io::poll,
@@ -41,21 +40,7 @@ pub const CHUNK: usize = 64 * 1024;
 /// The peer. The error is one line for the host's log.
 pub fn peer(socket: &TcpSocket) -> Result<Peer, String> {
     let info = imports::sockserve::handler::connection_info::describe(socket);
-    to_peer(info.ok_or("the connection is gone")?)
-}
-
-fn to_peer(info: Info) -> Result<Peer, String> {
-    match info.transport {
-        Transport::Tcp => {
-            let address = info.peer.parse::<SocketAddr>();
-            let address = address.map_err(|error| format!("the peer's address: {error}"))?;
-            Ok(address.into())
-        }
-        Transport::Unix => Ok(Peer::Unix {
-            uid: info.credentials.map(|credentials| credentials.uid),
-            connection: info.connection,
-        }),
-    }
+    shell::connection_info::peer(info)
 }
 
 /// An address of the standard library as WASI has it.

@@ -28,12 +28,8 @@ pub fn answer(
 ) -> StreamReader<Datagram> {
     run(incoming, async move |mut batch| {
         let mut log = Vec::new();
-        batch.retain_mut(|datagram| {
-            let data = std::mem::take(&mut datagram.data);
-            let answer = protocol.answer(|| peer(&datagram.peer), data, &mut log);
-            let is_answered = answer.is_some();
-            datagram.data = answer.unwrap_or_default();
-            is_answered
+        batch.retain_mut(|Datagram { peer, data, .. }| {
+            protocol.answer_in_place(|| shown(peer), data, &mut log)
         });
         shell::print_log(&mut log);
         batch
@@ -66,7 +62,7 @@ pub fn run(
 }
 
 /// The peer of a datagram, as protocols show it.
-pub fn peer(address: &Address) -> Peer {
+pub fn shown(address: &Address) -> Peer {
     match address {
         Address::Ip(address) => socket_addr(*address).into(),
         Address::Unix(name) => Peer::Named(shell::unix_name(name)),

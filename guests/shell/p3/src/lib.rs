@@ -5,7 +5,6 @@ pub mod datagram;
 mod draining;
 mod serve;
 
-use imports::sockserve::handler::connection_types::{Info, Transport};
 use protocol::Peer;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use wasip3::sockets::types::{
@@ -43,7 +42,7 @@ mod imports {
         with: {
             "sockserve:handler/concurrent-connection-info@0.1.0": generate,
             "sockserve:handler/concurrent-draining@0.1.0": generate,
-            "sockserve:handler/connection-types@0.1.0": generate,
+            "sockserve:handler/connection-types@0.1.0": shell::connection_info::connection_types,
             "wasi:clocks/types@0.3.0": wasip3::clocks::types,
             "wasi:sockets/types@0.3.0": wasip3::sockets::types,
         },
@@ -99,21 +98,7 @@ async fn ended(what: &str, ending: Ending) -> Result<(), String> {
 /// The peer. The error is one line for the host's log.
 pub fn peer(socket: &TcpSocket) -> Result<Peer, String> {
     let info = imports::sockserve::handler::concurrent_connection_info::describe(socket);
-    to_peer(info.ok_or("the connection is gone")?)
-}
-
-fn to_peer(info: Info) -> Result<Peer, String> {
-    match info.transport {
-        Transport::Tcp => {
-            let address = info.peer.parse::<SocketAddr>();
-            let address = address.map_err(|error| format!("the peer's address: {error}"))?;
-            Ok(address.into())
-        }
-        Transport::Unix => Ok(Peer::Unix {
-            uid: info.credentials.map(|credentials| credentials.uid),
-            connection: info.connection,
-        }),
-    }
+    shell::connection_info::peer(info)
 }
 
 /// An address of the standard library as WASI has it.

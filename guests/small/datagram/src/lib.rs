@@ -1,7 +1,6 @@
 //! The small servers under the contract `datagram`: one instance, and one call per batch.
 
-use protocol::DatagramProtocol;
-use shell_p2::datagram::{Datagram, Handler, answer};
+use shell_p2::datagram::{Datagram, Handler, Server};
 use small_protocol::SmallProtocol;
 use small_protocol::datagrams::DatagramSmall;
 use std::cell::RefCell;
@@ -12,7 +11,7 @@ shell_p2::datagram::export!(Component);
 
 thread_local! {
     /// Chargen remembers its place in the pattern from batch to batch.
-    static SERVED: RefCell<Result<DatagramSmall, String>> = RefCell::new(protocol());
+    static SERVER: RefCell<Server<DatagramSmall>> = RefCell::new(Server(protocol()));
 }
 
 /// The protocol with its options set.
@@ -27,13 +26,10 @@ fn protocol() -> Result<DatagramSmall, String> {
 
 impl Handler for Component {
     fn max_data_bytes() -> u32 {
-        protocol().map_or(u32::MAX, |protocol| protocol.max_bytes())
+        SERVER.with_borrow(Server::max_data_bytes)
     }
 
     fn receive(batch: Vec<Datagram>) -> Result<Vec<Datagram>, String> {
-        SERVED.with_borrow_mut(|protocol| match protocol {
-            Ok(protocol) => Ok(answer(protocol, batch)),
-            Err(error) => Err(error.clone()),
-        })
+        SERVER.with_borrow_mut(|server| server.receive(batch))
     }
 }

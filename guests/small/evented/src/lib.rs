@@ -1,13 +1,11 @@
 //! The small servers under the contract `evented`: one instance, and one call per batch
 //! of events, which never waits.
 
-use protocol::State;
-use shell::hand_over::{self, HandOver, WitState};
-use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Served};
-use shell_p2::{CHUNK, peer};
+use shell::hand_over::{HandOver, WitState};
+use shell_p2::CHUNK;
+use shell_p2::evented::{Change, ConnectionId, Event, Handler, Interest, Served, Server};
 use small_protocol::{Service, Small, SmallProtocol};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 struct Component;
 
@@ -19,28 +17,18 @@ shell::hand_over::export!(Component);
 const PIECES_PER_TURN: usize = 16;
 
 thread_local! {
-    static SERVER: RefCell<Server> = RefCell::new(Server {
-        protocol: SmallProtocol {
-            service: shell::option_or_trap("SERVICE"),
-            quote: shell::option_or_trap("QUOTE"),
-            clock: shell::unix_time,
-        },
-        peers: BTreeMap::new(),
-    });
-}
-
-struct Server {
-    protocol: SmallProtocol,
-    peers: BTreeMap<ConnectionId, Served<Small>>,
+    static SERVER: RefCell<Server<SmallProtocol>> = RefCell::new(Server::new(SmallProtocol {
+        service: shell::option_or_trap("SERVICE"),
+        quote: shell::option_or_trap("QUOTE"),
+        clock: shell::unix_time,
+    }));
 }
 
 impl Handler for Component {
     fn turn(events: Vec<Event>) -> Vec<Change> {
-        SERVER.with_borrow_mut(|server| {
-            events
-                .into_iter()
-                .filter_map(|event| server.event(event))
-                .collect()
+        SERVER.with_borrow_mut(|server| match server.protocol().service {
+            Service::Chargen => server.turn_by(events, chargen),
+            Service::Discard | Service::Time | Service::Qotd => server.turn(events),
         })
     }
 }
@@ -52,47 +40,7 @@ impl HandOver for Component {
     }
 
     fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
-        SERVER.with_borrow(|server| hand_over::accept(&server.protocol, connection, state.into()))
-    }
-}
-
-impl Server {
-    fn event(&mut self, event: Event) -> Option<Change> {
-        match event {
-            Event::Opened(opened) => {
-                let id = opened.connection;
-                let connection = Connection::from(opened);
-                let peer = || peer(&connection.socket);
-                let Ok(talk) = hand_over::open_conversation(&self.protocol, id, peer) else {
-                    return Some(Change::Close(id));
-                };
-                self.peers.insert(id, Served { connection, talk });
-                self.advance(id, false)
-            }
-            Event::Ready(ready) => self.advance(ready.connection, ready.readiness.can_read()),
-            Event::Tick => None,
-        }
-    }
-
-    /// Does what can be done now for a connection.
-    fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
-        let served = self.peers.get_mut(&id)?;
-        let next = match self.protocol.service {
-            Service::Chargen => chargen(served, can_read),
-            Service::Discard | Service::Time | Service::Qotd => served.advance(can_read),
-        };
-        match next {
-            Some(interest) => served.connection.set_interest(id, interest),
-            None => {
-                self.peers.remove(&id);
-                Some(Change::Close(id))
-            }
-        }
-    }
-
-    fn hand_over(&mut self, id: ConnectionId) -> Option<State> {
-        let mut served = self.peers.remove(&id)?;
-        hand_over::save::<SmallProtocol>(&mut served.talk)
+        SERVER.with_borrow(|server| server.accept(connection, state.into()))
     }
 }
 

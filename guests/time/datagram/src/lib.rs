@@ -1,7 +1,6 @@
 //! The time family under the contract `datagram`: one instance, and one call per batch.
 
-use protocol::DatagramProtocol as _;
-use shell_p2::datagram::{Datagram, Handler, answer};
+use shell_p2::datagram::{Datagram, Handler, Server};
 use std::cell::RefCell;
 use time_protocol::datagrams::DatagramTime;
 
@@ -10,27 +9,20 @@ struct Component;
 shell_p2::datagram::export!(Component);
 
 thread_local! {
-    /// The protocol with its options set, or which of them is wrong.
-    static PROTOCOL: RefCell<Result<DatagramTime, String>> = RefCell::new(protocol());
+    static SERVER: RefCell<Server<DatagramTime>> = RefCell::new(Server(protocol()));
 }
 
+/// The protocol with its options set.
 fn protocol() -> Result<DatagramTime, String> {
     Ok(DatagramTime::new(shell::option("MODE")?, shell::unix_time))
 }
 
 impl Handler for Component {
     fn max_data_bytes() -> u32 {
-        PROTOCOL.with_borrow(|protocol| {
-            let protocol = protocol.as_ref();
-            // A wrong option is told to the log when there is a datagram.
-            protocol.map_or(u32::MAX, |protocol| protocol.max_bytes())
-        })
+        SERVER.with_borrow(Server::max_data_bytes)
     }
 
     fn receive(batch: Vec<Datagram>) -> Result<Vec<Datagram>, String> {
-        PROTOCOL.with_borrow_mut(|protocol| match protocol {
-            Ok(protocol) => Ok(answer(protocol, batch)),
-            Err(error) => Err(error.clone()),
-        })
+        SERVER.with_borrow_mut(|server| server.receive(batch))
     }
 }

@@ -1,0 +1,39 @@
+//! Who is at the other end of a connection. What the host says of it is the same for every
+//! contract.
+
+use protocol::Peer;
+use std::net::SocketAddr;
+
+wit_bindgen::generate!({
+    inline: "
+        package sockserve:shell;
+
+        world connection-types {
+            import sockserve:handler/connection-types@0.1.0;
+        }
+    ",
+    path: "../../../wit",
+    with: { "sockserve:handler/connection-types@0.1.0": generate },
+    generate_unused_types: true,
+});
+
+pub use sockserve::handler::connection_types;
+
+use connection_types::{Info, Transport};
+
+/// The peer of a connection, as protocols show it. The error is one line for the host's
+/// log.
+pub fn peer(info: Option<Info>) -> Result<Peer, String> {
+    let info = info.ok_or("the connection is gone")?;
+    match info.transport {
+        Transport::Tcp => {
+            let address = info.peer.parse::<SocketAddr>();
+            let address = address.map_err(|error| format!("the peer's address: {error}"))?;
+            Ok(address.into())
+        }
+        Transport::Unix => Ok(Peer::Unix {
+            uid: info.credentials.map(|credentials| credentials.uid),
+            connection: info.connection,
+        }),
+    }
+}
