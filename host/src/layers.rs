@@ -32,7 +32,7 @@ const LEAVES: [&str; 12] = [
     "lifecycle",
     "host_port",
     "socket_file",
-    "unix_name",
+    "socket_name",
     "log_queue",
     "panics",
     "aside",

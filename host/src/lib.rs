@@ -82,10 +82,10 @@ mod log_queue;
 mod panics;
 mod service;
 mod socket_file;
+mod socket_name;
 mod sockets;
 mod sync;
 mod text;
-mod unix_name;
 mod version;
 
 pub use component::builtin;

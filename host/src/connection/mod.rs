@@ -36,14 +36,13 @@ mod session;
 pub(crate) mod traffic;
 mod writing;
 
+use crate::socket_name::SocketName;
 use crate::sync::lock;
-use crate::unix_name::UnixName;
 use attention::Attention;
 use parts::Parts;
 use peer::Peer;
 use permit::Permit;
 use register::register;
-use rustix::net::SocketAddrUnix;
 use session::Session;
 use std::io;
 use std::net::SocketAddr;
@@ -118,10 +117,7 @@ impl Connection {
     /// `@NAME` of a Unix socket. Empty for a socket without a name.
     pub(crate) fn local_address(&self) -> io::Result<String> {
         let address = rustix::net::getsockname(&self.parts.socket)?;
-        Ok(match SocketAddrUnix::try_from(address.clone()) {
-            Ok(unix) => UnixName::from(&unix).to_string(),
-            Err(_) => SocketAddr::try_from(address)?.to_string(),
-        })
+        Ok(SocketName::try_from(address)?.text())
     }
 
     /// Whether a read or a write has failed permanently. No handler can cause that.

@@ -1,6 +1,6 @@
 //! The other side of a connection.
 
-use crate::unix_name::UnixName;
+use crate::socket_name::UnixName;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use std::fmt;

@@ -2,8 +2,8 @@
 //!
 //! Without this rule a handler could send anything to anybody, in the service's name.
 
-use super::address::{Address, Ends};
-use crate::unix_name::UnixName;
+use super::address::Ends;
+use crate::socket_name::{SocketName, UnixName};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -45,13 +45,13 @@ impl Answers {
 /// Whether an answer to this datagram could come back as another one: it is from the
 /// port of a small service, or from the socket that it came to. `bound` is the name of
 /// that socket.
-pub(super) fn is_loop(ends: &Ends, bound: &Address) -> bool {
+pub(super) fn is_loop(ends: &Ends, bound: &SocketName) -> bool {
     match (&ends.peer, &ends.local, bound) {
-        (Address::Ip(peer), Address::Ip(local), _) => {
+        (SocketName::Ip(peer), SocketName::Ip(local), _) => {
             SMALL_SERVICES.contains(&peer.port()) || is_itself(*peer, *local)
         }
-        (Address::Unix(UnixName::Unnamed), _, _) => false,
-        (Address::Unix(peer), _, Address::Unix(bound)) => peer == bound,
+        (SocketName::Unix(UnixName::Unnamed), _, _) => false,
+        (SocketName::Unix(peer), _, SocketName::Unix(bound)) => peer == bound,
         _ => false,
     }
 }
@@ -70,8 +70,8 @@ mod tests {
 
     fn ends(peer: &str, local: &str) -> Ends {
         let address = |text: &str| match text.parse() {
-            Ok(address) => Address::Ip(address),
-            Err(_) => Address::Unix(UnixName::from_bytes(text.as_bytes())),
+            Ok(address) => SocketName::Ip(address),
+            Err(_) => SocketName::Unix(UnixName::from_bytes(text.as_bytes())),
         };
         Ends {
             peer: address(peer),

@@ -4,12 +4,12 @@
 //! is room again. So the host asks again after a pause, for a while. Nothing is lost on a
 //! Unix socket as long as both sides are there and read.
 
-use super::address::{Address, Ends};
+use super::address::Ends;
 use super::batch::Received;
 use super::network::Found;
-use crate::unix_name::UnixName;
+use crate::socket_name::{SocketName, UnixName};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketAddrUnix};
+use rustix::net::{RecvFlags, SendFlags};
 use std::os::fd::OwnedFd;
 
 /// Receives what is there, at most one datagram per buffer. `EAGAIN` if there is
@@ -39,12 +39,10 @@ pub(super) fn receive(
             found.oversized += 1;
             continue;
         }
-        let peer = peer.and_then(|peer| SocketAddrUnix::try_from(peer).ok());
-        let peer = peer.map_or(UnixName::Unnamed, |peer| UnixName::from(&peer));
         received.push(Received {
             ends: Ends {
-                peer: Address::Unix(peer),
-                local: Address::Unix(local.clone()),
+                peer: SocketName::Unix(UnixName::of_peer(peer)),
+                local: SocketName::Unix(local.clone()),
             },
             place,
             length,

@@ -3,8 +3,9 @@
 //! On a socket for all addresses of the machine the kernel says for each datagram which
 //! of them it came to (IP_PKTINFO), and is told from which an answer leaves.
 
-use super::address::{Address, Ends};
+use super::address::Ends;
 use super::batch::Received;
+use crate::socket_name::SocketName;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -110,8 +111,8 @@ pub(super) fn receive(
         };
         received.push(Received {
             ends: Ends {
-                peer: Address::Ip(peer),
-                local: Address::Ip(to),
+                peer: SocketName::Ip(peer),
+                local: SocketName::Ip(to),
             },
             place,
             length: message.bytes,

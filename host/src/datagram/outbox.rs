@@ -5,9 +5,10 @@
 //! has reached them.
 
 use super::MAX_ANSWERS;
-use super::address::{Address, Ends};
+use super::address::Ends;
 use super::counts::add;
 use super::socket::Sockets;
+use crate::socket_name::SocketName;
 use rustix::io::Errno;
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -40,7 +41,7 @@ pub(crate) struct Outbox {
     /// How often the first one was tried.
     tries: u32,
     /// Peers that did not take a datagram in all tries.
-    slow: HashSet<Address>,
+    slow: HashSet<SocketName>,
 }
 
 impl Outbox {
@@ -123,7 +124,7 @@ impl Outbox {
     /// Whether the first one goes to an Internet address.
     fn is_to_network(&self) -> bool {
         let first = self.queue.front();
-        first.is_some_and(|first| matches!(first.ends.peer, Address::Ip(_)))
+        first.is_some_and(|first| matches!(first.ends.peer, SocketName::Ip(_)))
     }
 
     /// The first one is not sent.

@@ -1,6 +1,6 @@
 //! The datagram sockets of a service.
 
-use super::address::{Address, Ends};
+use super::address::{Ends, is_for_many, means_one};
 use super::answers::{Answers, is_loop};
 use super::batch::Batch;
 use super::counts::{Datagrams, add};
@@ -9,6 +9,7 @@ use super::{MAX_BATCH, MAX_DATA, local};
 use crate::connection::register::register;
 use crate::connection::traffic::Traffic;
 use crate::socket_file::SocketFile;
+use crate::socket_name::SocketName;
 use crate::sync::lock;
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -48,7 +49,7 @@ pub(crate) struct Sockets {
 struct Socket {
     registration: AsyncFd<Arc<OwnedFd>>,
     /// The address that it is bound to.
-    name: Address,
+    name: SocketName,
     /// Datagrams that the kernel has dropped, as it last said.
     dropped: AtomicU32,
     /// How many datagrams may come at the next time. Room for more costs time.
@@ -97,8 +98,8 @@ impl Sockets {
         traffic: Arc<Traffic>,
     ) -> io::Result<Self> {
         let all = sockets.into_iter().map(|(socket, file)| {
-            let name = Address::try_from(&rustix::net::getsockname(&socket)?)?;
-            if let Address::Ip(name) = name {
+            let name = SocketName::try_from(rustix::net::getsockname(&socket)?)?;
+            if let SocketName::Ip(name) = name {
                 network::prepare(&socket, name)?;
             }
             Ok(Socket {
@@ -215,9 +216,9 @@ impl Sockets {
         let limit = wanted.max_bytes.min(MAX_DATA);
         let descriptor = socket.registration.get_ref();
         let found = match &socket.name {
-            Address::Ip(name) => network::receive(descriptor, *name, limit, buffers, received)
+            SocketName::Ip(name) => network::receive(descriptor, *name, limit, buffers, received)
                 .map_err(|error| Errno::from_raw_os_error(error as i32)),
-            Address::Unix(name) => local::receive(descriptor, name, limit, buffers, received),
+            SocketName::Unix(name) => local::receive(descriptor, name, limit, buffers, received),
         };
         let Found {
             count,
@@ -275,12 +276,12 @@ impl Sockets {
         ends: &Ends,
         is_granted: impl Fn(SocketAddr) -> bool,
     ) -> Option<usize> {
-        if !ends.peer.can_be_named() {
+        if !means_one(&ends.peer) {
             return None;
         }
-        let granted = || matches!(ends.peer, Address::Ip(peer) if is_granted(peer));
+        let granted = || matches!(ends.peer, SocketName::Ip(peer) if is_granted(peer));
         if let Some(socket) = lock(&self.answers).socket_for(ends) {
-            let may = !ends.peer.is_for_many() || granted();
+            let may = !is_for_many(&ends.peer) || granted();
             return may.then_some(socket);
         }
         if !granted() {
@@ -289,7 +290,7 @@ impl Sockets {
         self.all
             .iter()
             .position(|socket| match (&socket.name, &ends.local) {
-                (Address::Ip(name), Address::Ip(local)) => {
+                (SocketName::Ip(name), SocketName::Ip(local)) => {
                     name == local
                         || (name.ip().is_unspecified()
                             && name.port() == local.port()
@@ -308,10 +309,11 @@ impl Sockets {
         };
         let descriptor = socket.registration.get_ref();
         match &socket.name {
-            Address::Ip(name) => {
+            SocketName::Ip(name) => {
                 let is_for_all = name.ip().is_unspecified();
                 let outgoing = datagrams.iter().filter_map(|(ends, data)| {
-                    let (Address::Ip(peer), Address::Ip(local)) = (&ends.peer, &ends.local) else {
+                    let (SocketName::Ip(peer), SocketName::Ip(local)) = (&ends.peer, &ends.local)
+                    else {
                         return None;
                     };
                     let from = (is_for_all && !local.ip().is_unspecified()).then(|| local.ip());
@@ -325,10 +327,10 @@ impl Sockets {
                 network::send(descriptor, &outgoing)
                     .map_err(|error| Errno::from_raw_os_error(error as i32))
             }
-            Address::Unix(_) => match datagrams.first() {
+            SocketName::Unix(_) => match datagrams.first() {
                 Some((ends, data)) => match &ends.peer {
-                    Address::Unix(peer) => local::send(descriptor, peer, data).map(|()| 1),
-                    Address::Ip(_) => Err(Errno::AFNOSUPPORT),
+                    SocketName::Unix(peer) => local::send(descriptor, peer, data).map(|()| 1),
+                    SocketName::Ip(_) => Err(Errno::AFNOSUPPORT),
                 },
                 None => Ok(0),
             },

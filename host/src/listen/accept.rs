@@ -12,9 +12,9 @@ use crate::connection::traffic::Traffic;
 use crate::lifecycle::Phase;
 use crate::listen::local::Transport;
 use crate::listen::opening::Opened;
-use crate::unix_name::UnixName;
+use crate::socket_name::UnixName;
 use rustix::io::Errno;
-use rustix::net::{SocketAddrUnix, SocketFlags};
+use rustix::net::{SocketAddrAny, SocketFlags};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -242,15 +242,21 @@ impl Trouble {
 fn accept_now(listener: &OwnedFd, transport: Transport) -> Result<(OwnedFd, Peer), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (socket, address) = rustix::net::acceptfrom_with(listener.as_fd(), flags)?;
-    let peer = if transport == Transport::Unix {
-        let address = address.and_then(|address| SocketAddrUnix::try_from(address).ok());
-        let name = address.map_or(UnixName::Unnamed, |address| UnixName::from(&address));
-        Peer::of_unix(&socket, name)
-    } else {
-        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-        Peer::Ip(address.ok_or(Errno::CONNABORTED)?)
-    };
+    let peer = peer(&socket, transport, address).ok_or(Errno::CONNABORTED)?;
     Ok((socket, peer))
+}
+
+/// The peer of a connected socket at this address. `None` if the system has no address of
+/// it any more.
+pub(super) fn peer(
+    socket: &OwnedFd,
+    transport: Transport,
+    address: Option<SocketAddrAny>,
+) -> Option<Peer> {
+    if transport == Transport::Unix {
+        return Some(Peer::of_unix(socket, UnixName::of_peer(address)));
+    }
+    SocketAddr::try_from(address?).ok().map(Peer::Ip)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use crate::host_port::{self, Host, Wrong};
 use crate::listen::local::{LocalAddress, Transport};
 use crate::socket_file::MAX_PATH;
+use crate::socket_name::UnixName;
 use crate::text;
-use crate::unix_name::UnixName;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -4,15 +4,13 @@
 //! listener or a datagram socket (`wait`). Which one, the socket itself says.
 
 use crate::connection::peer::Peer;
+use crate::listen::accept;
 use crate::listen::bind;
 use crate::listen::inherited::{self, Role};
 use crate::listen::local::{LocalAddress, Transport};
 use crate::listen::opening::Opened;
-use crate::unix_name::UnixName;
 use rustix::io::Errno;
-use rustix::net::SocketAddrUnix;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 /// The socket that the process was given.
@@ -53,18 +51,10 @@ fn connection(socket: OwnedFd, transport: Transport) -> Result<Given, Errno> {
     let local = inherited::local(transport, &socket)?;
     // A peer that is gone already has no address any more. Its connection ends at once.
     let address = rustix::net::getpeername(&socket)?;
-    let peer = match transport {
-        Transport::Tcp => {
-            bind::prepare_tcp(&socket)?;
-            let address = address.ok_or(Errno::NOTCONN)?;
-            Peer::Ip(SocketAddr::try_from(address)?)
-        }
-        _ => {
-            let name = address.and_then(|address| SocketAddrUnix::try_from(address).ok());
-            let name = name.map_or(UnixName::Unnamed, |name| UnixName::from(&name));
-            Peer::of_unix(&socket, name)
-        }
-    };
+    if transport == Transport::Tcp {
+        bind::prepare_tcp(&socket)?;
+    }
+    let peer = accept::peer(&socket, transport, address).ok_or(Errno::NOTCONN)?;
     Ok(Given::Connection {
         socket,
         peer,

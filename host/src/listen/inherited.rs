@@ -10,11 +10,9 @@ use crate::listen::bind;
 use crate::listen::local::{LocalAddress, Transport};
 use crate::listen::opening::Opened;
 use crate::sync::lock;
-use crate::unix_name::UnixName;
 use rustix::io::{Errno, FdFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::{Mutex, OnceLock};
 
@@ -166,11 +164,8 @@ pub(super) fn prepare(socket: impl AsFd) -> rustix::io::Result<()> {
 
 /// The address that a socket is bound to.
 pub(super) fn local(transport: Transport, socket: impl AsFd) -> rustix::io::Result<LocalAddress> {
-    let address = rustix::net::getsockname(socket)?;
-    Ok(match SocketAddrUnix::try_from(address.clone()) {
-        Ok(unix) => LocalAddress::of_unix(transport, UnixName::from(&unix)),
-        Err(_) => LocalAddress::of_ip(transport, SocketAddr::try_from(address)?),
-    })
+    let name = rustix::net::getsockname(socket)?.try_into()?;
+    Ok(LocalAddress::new(transport, name))
 }
 
 /// Asks a descriptor what it is. An error continues "descriptor N".

@@ -1,6 +1,6 @@
 //! What a service listens on: a transport and a name, as the system has it.
 
-use crate::unix_name::UnixName;
+use crate::socket_name::{SocketName, UnixName};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -41,24 +41,20 @@ impl fmt::Display for Transport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalAddress {
     transport: Transport,
-    name: Name,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Name {
-    Ip(SocketAddr),
-    Unix(UnixName),
+    name: SocketName,
 }
 
 impl LocalAddress {
-    pub(super) fn of_ip(transport: Transport, address: SocketAddr) -> Self {
-        let name = Name::Ip(address);
+    pub(super) fn new(transport: Transport, name: SocketName) -> Self {
         Self { transport, name }
     }
 
+    pub(super) fn of_ip(transport: Transport, address: SocketAddr) -> Self {
+        Self::new(transport, SocketName::Ip(address))
+    }
+
     pub(super) fn of_unix(transport: Transport, name: UnixName) -> Self {
-        let name = Name::Unix(name);
-        Self { transport, name }
+        Self::new(transport, SocketName::Unix(name))
     }
 
     /// Its transport.
@@ -69,8 +65,8 @@ impl LocalAddress {
     /// Its address and port. `None` for a Unix socket.
     pub fn ip(&self) -> Option<SocketAddr> {
         match self.name {
-            Name::Ip(address) => Some(address),
-            Name::Unix(_) => None,
+            SocketName::Ip(address) => Some(address),
+            SocketName::Unix(_) => None,
         }
     }
 }
@@ -81,11 +77,11 @@ impl fmt::Display for LocalAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { transport, name } = self;
         match name {
-            Name::Ip(address) => write!(f, "{transport}://{address}"),
-            Name::Unix(UnixName::Path(path)) if path.is_absolute() => {
+            SocketName::Ip(address) => write!(f, "{transport}://{address}"),
+            SocketName::Unix(UnixName::Path(path)) if path.is_absolute() => {
                 write!(f, "{transport}://{}", UnixName::Path(path.clone()))
             }
-            Name::Unix(name) => write!(f, "{transport}:{name}"),
+            SocketName::Unix(name) => write!(f, "{transport}:{name}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::listen::error::ListenError;
 use crate::listen::inherited;
 use crate::listen::local::{LocalAddress, Transport};
 use crate::socket_file::{Access, SocketFile};
-use crate::unix_name::UnixName;
+use crate::socket_name::UnixName;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::os::fd::OwnedFd;
 

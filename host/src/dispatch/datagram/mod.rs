@@ -20,11 +20,11 @@ mod source;
 mod streams;
 
 use crate::contract::{Contract, Dispatch};
-use crate::datagram::address::Address;
 use crate::datagram::batch::Batch;
 use crate::datagram::socket::{Sockets, Wanted};
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
+use crate::socket_name::SocketName;
 use crate::version::Version;
 use crate::version::share::Share;
 use crate::version::versions::Versions;
@@ -89,7 +89,7 @@ pub(crate) async fn serve_one(
         sockets,
         permits: Arc::new(Semaphore::new(1)),
     });
-    let sender = Address::try_from(sender)?;
+    let sender = SocketName::try_from(sender.clone())?;
     let mut batch = Batch::new();
     let wanted = wanted(&version.handler, 1);
     loop {

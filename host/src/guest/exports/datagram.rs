@@ -1,11 +1,11 @@
 //! The contract `datagram`: one call per batch of datagrams, on WASI 0.2.
 
-use crate::datagram::address::{Address, Ends};
+use crate::datagram::address::Ends;
 use crate::datagram::batch::Datagram as Received;
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
-use crate::unix_name::UnixName;
+use crate::socket_name::{SocketName, UnixName};
 use wasmtime::Store;
 
 mod bindings {
@@ -65,9 +65,9 @@ struct Names {
 
 impl Names {
     fn of(received: Received<'_>) -> Self {
-        let name = |address: &Address| match address {
-            Address::Ip(_) => Vec::new(),
-            Address::Unix(name) => name.to_bytes(),
+        let name = |address: &SocketName| match address {
+            SocketName::Ip(_) => Vec::new(),
+            SocketName::Unix(name) => name.to_bytes(),
         };
         Self {
             peer: name(&received.ends.peer),
@@ -76,9 +76,9 @@ impl Names {
     }
 
     fn datagram<'a>((received, names): &'a (Received<'a>, Self)) -> DatagramParam<'a> {
-        let address = |address: &Address, name: &'a [u8]| match address {
-            Address::Ip(address) => AddressParam::Ip((*address).into()),
-            Address::Unix(_) => AddressParam::Unix(name),
+        let address = |address: &SocketName, name: &'a [u8]| match address {
+            SocketName::Ip(address) => AddressParam::Ip((*address).into()),
+            SocketName::Unix(_) => AddressParam::Unix(name),
         };
         DatagramParam {
             peer: address(&received.ends.peer, &names.peer),
@@ -90,8 +90,8 @@ impl Names {
 
 fn answer(answer: DatagramResult) -> Answer {
     let address = |address| match address {
-        AddressResult::Ip(address) => Address::Ip(address.into()),
-        AddressResult::Unix(name) => Address::Unix(UnixName::from_bytes(&name)),
+        AddressResult::Ip(address) => SocketName::Ip(address.into()),
+        AddressResult::Unix(name) => SocketName::Unix(UnixName::from_bytes(&name)),
     };
     let ends = Ends {
         peer: address(answer.peer),

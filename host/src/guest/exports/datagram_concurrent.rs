@@ -1,12 +1,12 @@
 //! The contract `datagram-concurrent`: one call, with a stream of datagrams each way, on
 //! WASI 0.3.
 
-use crate::datagram::address::{Address, Ends};
+use crate::datagram::address::Ends;
 use crate::datagram::batch::Datagram as Received;
 use crate::guest::State;
 use crate::guest::exports::datagram::Answer;
 use crate::guest::failure::Failure;
-use crate::unix_name::UnixName;
+use crate::socket_name::{SocketName, UnixName};
 use wasmtime::component::{Accessor, StreamReader};
 
 mod bindings {
@@ -51,9 +51,9 @@ impl DatagramConcurrent {
 
 /// A datagram as the guest gets it.
 pub(crate) fn datagram(received: Received<'_>) -> WitDatagram {
-    let address = |address: &Address| match address {
-        Address::Ip(address) => WitAddress::Ip((*address).into()),
-        Address::Unix(name) => WitAddress::Unix(name.to_bytes()),
+    let address = |address: &SocketName| match address {
+        SocketName::Ip(address) => WitAddress::Ip((*address).into()),
+        SocketName::Unix(name) => WitAddress::Unix(name.to_bytes()),
     };
     WitDatagram {
         peer: address(&received.ends.peer),
@@ -65,8 +65,8 @@ pub(crate) fn datagram(received: Received<'_>) -> WitDatagram {
 /// A datagram that the guest wants to be sent.
 pub(crate) fn answer(datagram: WitDatagram) -> Answer {
     let address = |address| match address {
-        WitAddress::Ip(address) => Address::Ip(address.into()),
-        WitAddress::Unix(name) => Address::Unix(UnixName::from_bytes(&name)),
+        WitAddress::Ip(address) => SocketName::Ip(address.into()),
+        WitAddress::Unix(name) => SocketName::Unix(UnixName::from_bytes(&name)),
     };
     let ends = Ends {
         peer: address(datagram.peer),

@@ -13,7 +13,7 @@ use crate::connection::peer::Peer;
 use crate::dispatch;
 use crate::guest::handler::Handler;
 use crate::listen::local::Transport;
-use crate::unix_name::UnixName;
+use crate::socket_name::UnixName;
 use crate::version::versions::Versions;
 use crate::version::{Origin, Version};
 use loopback::Pair;

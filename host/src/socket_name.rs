@@ -1,11 +1,51 @@
-//! The names of Unix sockets.
+//! The names that sockets are bound to.
 
 use crate::text;
-use rustix::net::SocketAddrUnix;
+use rustix::io::Errno;
+use rustix::net::{SocketAddrAny, SocketAddrUnix};
 use std::fmt;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The name that a socket is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum SocketName {
+    Ip(SocketAddr),
+    Unix(UnixName),
+}
+
+impl SocketName {
+    /// The name alone: `HOST:PORT`, or as [`UnixName`] writes it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Ip(address) => address.to_string(),
+            Self::Unix(name) => name.to_string(),
+        }
+    }
+}
+
+impl TryFrom<SocketAddrAny> for SocketName {
+    type Error = Errno;
+
+    fn try_from(address: SocketAddrAny) -> Result<Self, Errno> {
+        match SocketAddrUnix::try_from(address.clone()) {
+            Ok(unix) => Ok(Self::Unix((&unix).into())),
+            Err(_) => Ok(Self::Ip(SocketAddr::try_from(address)?)),
+        }
+    }
+}
+
+impl fmt::Display for SocketName {
+    /// `HOST:PORT` or `unix:NAME`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(name) => write!(f, "unix:{name}"),
+        }
+    }
+}
 
 /// The name that a Unix socket is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +59,14 @@ pub(crate) enum UnixName {
 }
 
 impl UnixName {
+    /// The name of a peer, as the system reports it.
+    pub(crate) fn of_peer(address: Option<SocketAddrAny>) -> Self {
+        match address.map(SocketAddrUnix::try_from) {
+            Some(Ok(address)) => Self::from(&address),
+            _ => Self::Unnamed,
+        }
+    }
+
     /// The name as bytes of an address: a path as it is, an abstract name with a zero
     /// byte in front. Empty for no name.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
