@@ -5,8 +5,8 @@
 //! version is replaced. The batch of a call that fails is lost; the next one gets a new
 //! instance.
 
+use super::Serving;
 use super::source::Source;
-use super::{Serving, wanted};
 use crate::contract::Contract;
 use crate::datagram::MAX_BATCH;
 use crate::datagram::batch::Batch;
@@ -44,15 +44,11 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
         if current.handler.contract() != Contract::Datagram {
             return Ok(true);
         }
-        let wanted = wanted(&current.handler, MAX_BATCH);
-        let received = tokio::select! {
-            biased;
+        let received = serving.receive(source, &current, MAX_BATCH).await?;
+        let Some(received) = received else {
             // What an instance has must not stay with a version that is over.
-            () = current.reached(Phase::Draining), if serving.versions.is_serving() => {
-                instance = None;
-                continue;
-            }
-            received = source.next(&wanted) => received?,
+            instance = None;
+            continue;
         };
         if !received {
             return Ok(false);
@@ -81,12 +77,8 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
             instance = None;
         }
         serving.finish(share, &outcome);
-        if !outbox.is_empty() {
-            tokio::select! {
-                biased;
-                () = poll_fn(|cx| outbox.poll_send(cx, &serving.sockets)) => {}
-                () = serving.versions.reached(Phase::Aborting) => return Ok(false),
-            }
+        if !serving.send(&mut outbox).await {
+            return Ok(false);
         }
     }
 }
@@ -131,10 +123,6 @@ async fn serve(
         answers = calling => answers?,
         () = version.reached(Phase::Aborting) => return Err(Failure::Aborted),
     };
-    for (ends, data) in answers {
-        outbox.push(&serving.sockets, ends, data, |peer| {
-            handler.may_send_to(peer)
-        });
-    }
+    serving.post(outbox, handler, answers);
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! no more is received, and the kernel drops what it has no room for.
 
 use super::source::Source;
-use super::{Serving, streams, wanted};
+use super::{Serving, streams};
 use crate::contract::{Contract, Dispatch};
 use crate::datagram::MAX_BATCH;
 use crate::datagram::address::Ends;
@@ -18,7 +18,6 @@ use crate::guest::failure::Failure;
 use crate::lifecycle::Phase;
 use crate::version::Version;
 use crate::version::share::Share;
-use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -60,14 +59,10 @@ pub(super) async fn run(serving: &Arc<Serving>, source: &mut Source) -> io::Resu
             // Only this loop takes permits.
             MAX_BATCH.min(1 + serving.permits.available_permits())
         };
-        let wanted = wanted(&current.handler, count);
-        let received = tokio::select! {
-            biased;
-            () = current.reached(Phase::Draining), if serving.versions.is_serving() => continue,
-            received = source.next(&wanted) => received?,
-        };
-        if !received {
-            return Ok(());
+        match serving.receive(source, &current, count).await? {
+            Some(true) => {}
+            Some(false) => return Ok(()),
+            None => continue,
         }
         let mut first = Some(permit);
         for datagram in source.batch.iter() {
@@ -118,13 +113,7 @@ pub(super) async fn one(
         () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
     };
     serving.finish(share, &outcome);
-    if !outbox.is_empty() {
-        tokio::select! {
-            biased;
-            () = poll_fn(|cx| outbox.poll_send(cx, &serving.sockets)) => {}
-            () = serving.versions.reached(Phase::Aborting) => {}
-        }
-    }
+    serving.send(&mut outbox).await;
     drop(permit);
 }
 
@@ -142,10 +131,6 @@ async fn call(
     let batch = std::iter::once(datagram.as_received());
     let called = exports.receive(&mut store, &clock, batch).await;
     let called = called.map_err(|error| Failure::from_call(&error))?;
-    for (ends, data) in called.map_err(Failure::Guest)? {
-        outbox.push(&serving.sockets, ends, data, |peer| {
-            handler.may_send_to(peer)
-        });
-    }
+    serving.post(outbox, handler, called.map_err(Failure::Guest)?);
     Ok(())
 }

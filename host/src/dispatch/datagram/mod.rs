@@ -21,9 +21,12 @@ mod streams;
 
 use crate::contract::{Contract, Dispatch};
 use crate::datagram::batch::Batch;
+use crate::datagram::outbox::Outbox;
 use crate::datagram::socket::{Sockets, Wanted};
+use crate::guest::exports::datagram::Answer;
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
+use crate::lifecycle::Phase;
 use crate::socket_name::SocketName;
 use crate::version::Version;
 use crate::version::share::Share;
@@ -116,6 +119,46 @@ fn wanted(handler: &Handler, count: usize) -> Wanted {
 }
 
 impl Serving {
+    /// Puts what a guest wants to be sent into the outbox, if it may be sent.
+    fn post(
+        &self,
+        outbox: &mut Outbox,
+        handler: &Handler,
+        answers: impl IntoIterator<Item = Answer>,
+    ) {
+        for (ends, data) in answers {
+            outbox.push(&self.sockets, ends, data, |peer| handler.may_send_to(peer));
+        }
+    }
+
+    /// Sends what is in the outbox. Returns false if the service aborts before that.
+    async fn send(&self, outbox: &mut Outbox) -> bool {
+        if outbox.is_empty() {
+            return true;
+        }
+        tokio::select! {
+            biased;
+            () = poll_fn(|cx| outbox.poll_send(cx, &self.sockets)) => true,
+            () = self.versions.reached(Phase::Aborting) => false,
+        }
+    }
+
+    /// Receives at most `count` datagrams for a version. Returns whether there are some.
+    /// `None` if another version has become current: they are for that one.
+    async fn receive(
+        &self,
+        source: &mut Source,
+        version: &Version,
+        count: usize,
+    ) -> io::Result<Option<bool>> {
+        let wanted = wanted(&version.handler, count);
+        tokio::select! {
+            biased;
+            () = version.reached(Phase::Draining), if self.versions.is_serving() => Ok(None),
+            received = source.next(&wanted) => received.map(Some),
+        }
+    }
+
     /// Counts a datagram on the version that is current. `None` if the service is ending.
     fn take_one(&self) -> Option<Share> {
         loop {

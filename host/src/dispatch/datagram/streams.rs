@@ -42,14 +42,10 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
             return Ok((source, true));
         }
         // An instance is made when there is a datagram to serve.
-        let wanted = wanted(&current.handler, MAX_BATCH);
-        let received = tokio::select! {
-            biased;
-            () = current.reached(Phase::Draining), if serving.versions.is_serving() => continue,
-            received = source.next(&wanted) => received?,
-        };
-        if !received {
-            return Ok((source, false));
+        match serving.receive(&mut source, &current, MAX_BATCH).await? {
+            Some(true) => {}
+            Some(false) => return Ok((source, false)),
+            None => continue,
         }
         if !current.is_serving() {
             if serving.versions.is_current(&current) {
@@ -346,16 +342,19 @@ impl<D: 'static> StreamProducer<D> for Incoming {
             return Poll::Ready(Ok(this.end(None)));
         };
         let datagrams: Vec<_> = source.batch.iter().take(count).map(to_wit).collect();
-        let bytes = datagrams.iter().map(|it| it.data.len() as u64 + 1);
-        this.progress
-            .bytes
-            .fetch_add(bytes.sum(), Ordering::Relaxed);
+        let bytes = datagrams.iter().map(size).sum();
+        this.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
         source.batch.remove_first(count);
         this.has_read = true;
         *lock(&this.progress.share) = Some(share);
         destination.set_buffer(datagrams.into());
         Poll::Ready(Ok(StreamResult::Completed))
     }
+}
+
+/// How much a datagram moves the guest's clock; one without bytes too.
+fn size(datagram: &WitDatagram) -> u64 {
+    datagram.data.len() as u64 + 1
 }
 
 /// The stream of datagrams that a guest sends.
@@ -391,14 +390,11 @@ impl<D: 'static> StreamConsumer<D> for Outgoing {
         }
         let mut datagrams = Vec::with_capacity(MAX_BATCH);
         source.read(store, &mut datagrams)?;
-        for datagram in datagrams {
-            let (ends, data) = answer(datagram);
-            let bytes = data.len() as u64 + 1;
-            progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-            let handler = &this.version.handler;
-            let sockets = &this.serving.sockets;
-            outbox.push(sockets, ends, data, |peer| handler.may_send_to(peer));
-        }
+        let bytes = datagrams.iter().map(size).sum();
+        progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let answers = datagrams.into_iter().map(answer);
+        this.serving
+            .post(&mut outbox, &this.version.handler, answers);
         Poll::Ready(Ok(StreamResult::Completed))
     }
 }
