@@ -11,14 +11,15 @@
 //! `FILTER`, beside the native ones.
 
 mod server;
+mod shared;
 
 use server::{Result, Server};
+use shared::{echo, median, ping_pong, runtime};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UdpSocket, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -105,9 +106,7 @@ fn main() -> Result<()> {
         return native_unix(path.as_ref());
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let clients = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let clients = runtime()?;
     println!(
         "{:<22} {:<32} {:>9} {:>9} {:>12}",
         "load", "server", "rate", "cost", "ns per op"
@@ -214,7 +213,7 @@ async fn ask(load: Load, place: &Place) -> Result<usize> {
         tasks.spawn(async move {
             match load {
                 Load::Datagrams(size) => datagrams(address, size, until).await,
-                Load::Unix => unix(&path, until).await,
+                Load::Unix => ping_pong(UnixStream::connect(path).await?, until).await,
             }
         });
     }
@@ -243,18 +242,6 @@ async fn datagrams(address: SocketAddr, size: usize, until: Instant) -> std::io:
     Ok(count)
 }
 
-async fn unix(path: &Path, until: Instant) -> std::io::Result<usize> {
-    let mut stream = UnixStream::connect(path).await?;
-    let (message, mut answer) = ([7; 64], [0; 64]);
-    let mut count = 0;
-    while Instant::now() < until {
-        stream.write_all(&message).await?;
-        stream.read_exact(&mut answer).await?;
-        count += 1;
-    }
-    Ok(count)
-}
-
 /// How much processor time a server has used, user and system.
 fn processor_time(server: &Server) -> Result<Duration> {
     let mut nanoseconds = 0;
@@ -266,18 +253,9 @@ fn processor_time(server: &Server) -> Result<Duration> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// The native server of datagrams: one at a time.
 fn native_datagrams() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let socket = UdpSocket::bind("127.0.0.1:0").await?;
         println!("listening udp://{}", socket.local_addr()?);
         let mut buffer = vec![0; 1 << 16];
@@ -291,25 +269,12 @@ fn native_datagrams() -> Result<()> {
 
 /// The native server of Unix streams: one task per connection.
 fn native_unix(path: &Path) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let listener = UnixListener::bind(path)?;
         println!("listening tcp://127.0.0.1:0");
         loop {
-            let (mut stream, _) = listener.accept().await?;
-            tokio::spawn(async move {
-                let mut buffer = vec![0; 64 << 10];
-                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                    let Some(bytes) = buffer.get(..read) else {
-                        return;
-                    };
-                    if stream.write_all(bytes).await.is_err() {
-                        return;
-                    }
-                }
-            });
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(echo(stream));
         }
     })
 }

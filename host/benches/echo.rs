@@ -10,8 +10,10 @@
 //! `cargo bench -- FILTER` runs the servers whose name contains `FILTER`.
 
 mod server;
+mod shared;
 
 use server::{Result, Server};
+use shared::{echo, median, ping_pong, runtime};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -50,9 +52,7 @@ fn main() -> Result<()> {
     }
     // Cargo's own `--bench` is not a filter.
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let clients = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let clients = runtime()?;
     println!(
         "{:<26} {:>10} {:>10} {:>10}",
         "ratio to native", "ping-pong", "stream", "connect"
@@ -91,13 +91,8 @@ fn compare(clients: &Runtime, load: Load, component: &str, dispatch: &str) -> Re
             rates.push(clients.block_on(load.run(server.address))?);
         }
     }
-    let [native, served] = rates.map(median);
+    let [native, served] = rates.map(|rates| median(&rates));
     Ok(format!("{:>10.2}", served / native))
-}
-
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 impl Load {
@@ -113,7 +108,7 @@ impl Load {
         for _ in 0..clients {
             tasks.spawn(async move {
                 let count = match self {
-                    Self::PingPong => ping_pong(address, until).await,
+                    Self::PingPong => round_trips(address, until).await,
                     Self::Stream => stream(address, until).await,
                     Self::Connect => connect(address, until).await,
                 };
@@ -128,18 +123,11 @@ impl Load {
     }
 }
 
-async fn ping_pong(address: SocketAddr, until: Instant) -> std::io::Result<usize> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn round_trips(address: SocketAddr, until: Instant) -> std::io::Result<usize> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let (message, mut answer) = ([7; 64], [0; 64]);
-    let mut count = 0;
-    while Instant::now() < until {
-        stream.write_all(&message).await?;
-        stream.read_exact(&mut answer).await?;
-        // Scaled up, so that the sum survives the rounding in `run`.
-        count += 1024;
-    }
-    Ok(count)
+    // Scaled up, so that the sum survives the rounding in `run`.
+    Ok(ping_pong(stream, until).await? * 1024)
 }
 
 async fn stream(address: SocketAddr, until: Instant) -> std::io::Result<usize> {
@@ -181,26 +169,13 @@ async fn connect(address: SocketAddr, until: Instant) -> std::io::Result<usize> 
 
 /// The native server: one task per connection, with a buffer of 64 KiB.
 fn native() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("listening tcp://{}", listener.local_addr()?);
         loop {
-            let (mut stream, _) = listener.accept().await?;
+            let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(async move {
-                let mut buffer = vec![0; 64 << 10];
-                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                    let Some(bytes) = buffer.get(..read) else {
-                        return;
-                    };
-                    if stream.write_all(bytes).await.is_err() {
-                        return;
-                    }
-                }
-            });
+            tokio::spawn(echo(stream));
         }
     })
 }
