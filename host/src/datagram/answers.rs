@@ -5,7 +5,6 @@
 use super::address::Ends;
 use crate::socket_name::{SocketName, UnixName};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 /// How many peers are remembered, or more. The contract says so.
 const REMEMBERED: usize = 16_384;
@@ -43,25 +42,33 @@ impl Answers {
 }
 
 /// Whether an answer to this datagram could come back as another one: it is from the
-/// port of a small service, or from the socket that it came to. `bound` is the name of
-/// that socket.
-pub(super) fn is_loop(ends: &Ends, bound: &SocketName) -> bool {
-    match (&ends.peer, &ends.local, bound) {
-        (SocketName::Ip(peer), SocketName::Ip(local), _) => {
-            SMALL_SERVICES.contains(&peer.port()) || is_itself(*peer, *local)
-        }
-        (SocketName::Unix(UnixName::Unnamed), _, _) => false,
-        (SocketName::Unix(peer), _, SocketName::Unix(bound)) => peer == bound,
-        _ => false,
+/// port of a small service, or from a socket of the service itself. `own` are the names of
+/// all its sockets.
+pub(super) fn is_loop<'a>(ends: &Ends, own: impl IntoIterator<Item = &'a SocketName>) -> bool {
+    if let SocketName::Ip(peer) = ends.peer
+        && SMALL_SERVICES.contains(&peer.port())
+    {
+        return true;
     }
+    own.into_iter().any(|own| is_by(ends, own))
 }
 
-/// Whether a socket has written to itself.
-fn is_itself(peer: SocketAddr, local: SocketAddr) -> bool {
-    let is_loopback =
-        peer.ip().to_canonical().is_loopback() && local.ip().to_canonical().is_loopback();
-    // A socket for all addresses has every address of the loopback network.
-    peer.port() == local.port() && (peer.ip() == local.ip() || is_loopback)
+/// Whether a datagram is from the socket with this name.
+fn is_by(ends: &Ends, own: &SocketName) -> bool {
+    match (&ends.peer, &ends.local, own) {
+        (SocketName::Ip(peer), SocketName::Ip(local), SocketName::Ip(own)) => {
+            let ip = peer.ip().to_canonical();
+            let is_here = || {
+                // A socket for all addresses has every address of the loopback network.
+                ip == local.ip().to_canonical() || ip.is_loopback()
+            };
+            peer.port() == own.port()
+                && (peer.ip() == own.ip() || (own.ip().is_unspecified() && is_here()))
+        }
+        (SocketName::Unix(UnixName::Unnamed), _, _) => false,
+        (SocketName::Unix(peer), _, SocketName::Unix(own)) => peer == own,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -113,30 +120,37 @@ mod tests {
 
     #[test]
     fn answers_that_could_be_answered_without_end_are_known() {
-        let check = |peer: &str, local: &str, bound: &str, expected| {
-            let bound = ends(bound, bound).local;
+        let check = |peer: &str, local: &str, own: &[&str], expected| {
+            let own: Vec<_> = own.iter().map(|own| ends(own, own).local).collect();
             assert_eq!(
-                is_loop(&ends(peer, local), &bound),
+                is_loop(&ends(peer, local), &own),
                 expected,
-                "{peer} {local}"
+                "{peer} {local} {own:?}"
             );
         };
         for port in [7, 13, 17, 19, 37] {
-            check(
-                &format!("10.0.0.1:{port}"),
-                "10.0.0.2:5000",
-                "10.0.0.2:5000",
-                true,
-            );
+            let peer = format!("10.0.0.1:{port}");
+            check(&peer, "10.0.0.2:5000", &["10.0.0.2:5000"], true);
         }
-        check("10.0.0.1:53", "10.0.0.2:5000", "10.0.0.2:5000", false);
-        check("10.0.0.2:5000", "10.0.0.2:5000", "0.0.0.0:5000", true);
-        check("10.0.0.3:5000", "10.0.0.2:5000", "0.0.0.0:5000", false);
-        check("127.0.0.1:5000", "127.0.0.2:5000", "0.0.0.0:5000", true);
-        check("[::1]:5000", "[::1]:5000", "[::]:5000", true);
-        check("/a", "/b", "/b", false);
-        check("/b", "/b", "/b", true);
-        check("", "/b", "/b", false);
-        check("", "", "", false);
+        check("10.0.0.1:53", "10.0.0.2:5000", &["10.0.0.2:5000"], false);
+        check("10.0.0.2:5000", "10.0.0.2:5000", &["0.0.0.0:5000"], true);
+        check("10.0.0.3:5000", "10.0.0.2:5000", &["0.0.0.0:5000"], false);
+        check("127.0.0.1:5000", "127.0.0.2:5000", &["0.0.0.0:5000"], true);
+        check("[::1]:5000", "[::1]:5000", &["[::]:5000"], true);
+        // Another socket of the service.
+        let two = ["10.0.0.2:5000", "10.0.0.3:6000"];
+        check("10.0.0.3:6000", "10.0.0.2:5000", &two, true);
+        check("10.0.0.3:5000", "10.0.0.2:5000", &two, false);
+        check(
+            "127.0.0.1:6000",
+            "127.0.0.1:5000",
+            &["0.0.0.0:5000", "0.0.0.0:6000"],
+            true,
+        );
+        check("/a", "/b", &["/b"], false);
+        check("/b", "/b", &["/b"], true);
+        check("/c", "/b", &["/b", "/c"], true);
+        check("", "/b", &["/b"], false);
+        check("", "", &[""], false);
     }
 }

@@ -249,7 +249,7 @@ impl Sockets {
         }
         let came = received.len();
         if !self.may_loop {
-            received.retain(|it| !is_loop(&it.ends, &socket.name));
+            received.retain(|it| !is_loop(&it.ends, self.all.iter().map(|socket| &socket.name)));
         }
         add(&self.counts.received, count);
         add(&self.counts.oversized, oversized);

@@ -146,7 +146,7 @@ pub struct ServiceOptions {
     /// [`RollbackPolicy::default`].
     pub rollback: RollbackPolicy,
     /// Whether datagrams are taken from the ports of inetd's small services (7, 13, 17,
-    /// 19, 37) and from the service's own socket. Their answers could be answered without
+    /// 19, 37) and from the service's own sockets. Their answers could be answered without
     /// end (CVE-1999-0103). By default they are dropped.
     pub allow_loops: bool,
 }
