@@ -12,6 +12,7 @@
 //! | `batch` | the datagrams that one call receives |
 //! | `answers` | who may be sent what |
 //! | `outbox` | datagrams on their way out |
+//! | `slow` | the peers that do not read |
 //! | `counts` | how many datagrams came, went and were dropped |
 
 pub(crate) mod address;
@@ -21,6 +22,7 @@ pub(crate) mod counts;
 mod local;
 mod network;
 pub(crate) mod outbox;
+mod slow;
 pub(crate) mod socket;
 
 /// The most datagrams of one batch. The contract says so.

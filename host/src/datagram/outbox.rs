@@ -1,8 +1,8 @@
 //! Datagrams on their way out.
 //!
-//! They are sent in their order. What a full buffer does not take is tried again for a
-//! while; somebody who has let that while pass is not waited for again, until a datagram
-//! has reached them.
+//! They are sent in their order, as far as each peer sees it. What a full buffer does not
+//! take is tried again for a while, and meanwhile the others get theirs. Somebody who has
+//! let that while pass is not waited for again, until a datagram has reached them.
 
 use super::MAX_ANSWERS;
 use super::address::Ends;
@@ -21,27 +21,27 @@ use tokio::time::Sleep;
 const PAUSE: Duration = Duration::from_millis(1);
 const TRIES: u32 = 100;
 
-/// How many peers that do not read are remembered.
-const MAX_SLOW: usize = 1024;
-
 /// A datagram that may be sent.
 struct Outgoing {
     ends: Ends,
     data: Vec<u8>,
     /// The socket that sends it.
     socket: usize,
+    /// How often it was tried in vain.
+    tries: u32,
 }
 
 /// The datagrams that one guest has to send.
 #[derive(Default)]
 pub(crate) struct Outbox {
     queue: VecDeque<Outgoing>,
-    /// The pause before the first one is tried again. `None` if none is needed.
+    /// Those whose peer has no room. They are tried again after a pause, when the queue is
+    /// empty.
+    waiting: VecDeque<Outgoing>,
+    /// The peers of those that are waiting.
+    full: HashSet<SocketName>,
+    /// The pause before the next try. `None` if none is needed.
     pause: Option<Pin<Box<Sleep>>>,
-    /// How often the first one was tried.
-    tries: u32,
-    /// Peers that did not take a datagram in all tries.
-    slow: HashSet<SocketName>,
 }
 
 impl Outbox {
@@ -53,12 +53,17 @@ impl Outbox {
         data: Vec<u8>,
         is_granted: impl Fn(SocketAddr) -> bool,
     ) {
-        if self.queue.len() >= MAX_ANSWERS {
+        if self.queue.len() + self.waiting.len() >= MAX_ANSWERS {
             add(&sockets.counts.unsent, 1);
             return;
         }
         match sockets.way(&ends, is_granted) {
-            Some(socket) => self.queue.push_back(Outgoing { ends, data, socket }),
+            Some(socket) => self.queue.push_back(Outgoing {
+                ends,
+                data,
+                socket,
+                tries: 0,
+            }),
             None => {
                 tracing::debug!(peer = %ends.peer, local = %ends.local, "not sent: a datagram for somebody who has not written");
                 add(&sockets.counts.refused, 1);
@@ -68,7 +73,7 @@ impl Outbox {
 
     /// Whether everything is sent.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.waiting.is_empty()
     }
 
     /// Sends everything. Is ready when nothing is left.
@@ -78,68 +83,201 @@ impl Outbox {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            let Some(first) = self.queue.front() else {
-                return Poll::Ready(());
+            if self.queue.is_empty() {
+                if self.waiting.is_empty() {
+                    return Poll::Ready(());
+                }
+                std::mem::swap(&mut self.queue, &mut self.waiting);
+                self.full.clear();
+                self.pause();
+                continue;
+            }
+            let run = self.run();
+            let Some(first) = self.queue.front_mut() else {
+                continue;
             };
+            if !self.full.is_empty() && self.full.contains(&first.ends.peer) {
+                self.set_aside();
+                continue;
+            }
+            let socket = first.socket;
             let run: Vec<_> = self
                 .queue
                 .iter()
-                .take_while(|it| it.socket == first.socket && it.ends.local == first.ends.local)
+                .take(run)
                 .map(|it| (&it.ends, &*it.data))
                 .collect();
-            match sockets.send(first.socket, &run) {
+            match sockets.send(socket, &run) {
                 Ok(count) => self.sent(sockets, count),
-                Err(Errno::AGAIN | Errno::NOBUFS) if self.may_wait() => {
-                    self.tries += 1;
-                    self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
-                }
-                // The kernel reports an ICMP error of an earlier datagram instead of
-                // sending this one.
-                Err(Errno::CONNREFUSED) if self.tries == 0 && self.is_to_network() => {
-                    self.tries = 1;
-                }
-                Err(error) => self.give_up(sockets, error),
+                Err(error) => self.not_sent(sockets, error),
             }
+        }
+    }
+
+    /// How many datagrams can be sent by one call, from the first one on: those that leave
+    /// by one socket and from one address.
+    fn run(&self) -> usize {
+        match self.queue.front() {
+            Some(first) if is_to_network(first) => self
+                .queue
+                .iter()
+                .take_while(|it| it.socket == first.socket && it.ends.local == first.ends.local)
+                .count(),
+            // Over Unix sockets one at a time.
+            first => first.map_or(0, |_| 1),
         }
     }
 
     /// The first datagrams are sent.
     fn sent(&mut self, sockets: &Sockets, count: usize) {
-        self.tries = 0;
         add(&sockets.counts.sent, count);
         for sent in self.queue.drain(..count.min(self.queue.len())) {
             sockets.traffic.add_out(sent.data.len());
-            if !self.slow.is_empty() {
-                self.slow.remove(&sent.ends.peer);
-            }
+            sockets.slow.forget(&sent.ends.peer);
         }
     }
 
-    /// Whether the first one is to be tried again after a pause.
-    fn may_wait(&self) -> bool {
-        let peer = self.queue.front().map(|first| &first.ends.peer);
-        self.tries < TRIES && peer.is_some_and(|peer| !self.slow.contains(peer))
-    }
-
-    /// Whether the first one goes to an Internet address.
-    fn is_to_network(&self) -> bool {
-        let first = self.queue.front();
-        first.is_some_and(|first| matches!(first.ends.peer, SocketName::Ip(_)))
-    }
-
     /// The first one is not sent.
+    fn not_sent(&mut self, sockets: &Sockets, error: Errno) {
+        let Some(first) = self.queue.front_mut() else {
+            return;
+        };
+        let may_wait = first.tries < TRIES;
+        first.tries += 1;
+        match error {
+            // The socket's own buffer is full, and so it is for those behind it.
+            Errno::AGAIN | Errno::NOBUFS if may_wait && is_to_network(first) => self.pause(),
+            Errno::AGAIN | Errno::NOBUFS
+                if may_wait && !sockets.slow.contains(&first.ends.peer) =>
+            {
+                self.full.insert(first.ends.peer.clone());
+                self.set_aside();
+            }
+            // The kernel reports an ICMP error of an earlier datagram instead of sending
+            // this one.
+            Errno::CONNREFUSED if first.tries == 1 && is_to_network(first) => {}
+            error => self.give_up(sockets, error),
+        }
+    }
+
+    fn pause(&mut self) {
+        self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+    }
+
+    /// The first one waits for its peer.
+    fn set_aside(&mut self) {
+        self.waiting.extend(self.queue.pop_front());
+    }
+
+    /// The first one is not sent, and will not be.
     fn give_up(&mut self, sockets: &Sockets, error: Errno) {
-        self.tries = 0;
         add(&sockets.counts.unsent, 1);
         let Some(Outgoing { ends, data, .. }) = self.queue.pop_front() else {
             return;
         };
         tracing::debug!(peer = %ends.peer, bytes = data.len(), %error, "a datagram was not sent");
         if error == Errno::AGAIN {
-            if self.slow.len() >= MAX_SLOW {
-                self.slow.clear();
-            }
-            self.slow.insert(ends.peer);
+            sockets.slow.add(ends.peer);
         }
+    }
+}
+
+/// Whether a datagram goes to an Internet address.
+fn is_to_network(datagram: &Outgoing) -> bool {
+    matches!(datagram.ends.peer, SocketName::Ip(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::batch::Batch;
+    use crate::datagram::socket::Wanted;
+    use crate::datagram::socket::tests::sockets;
+    use std::future::poll_fn;
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{self, UnixDatagram};
+    use tokio::time::Instant;
+
+    fn address(name: &str) -> net::SocketAddr {
+        let name = format!("sockserve-outbox-{}-{name}", std::process::id());
+        net::SocketAddr::from_abstract_name(name).unwrap()
+    }
+
+    /// A peer that has written to the sockets, and the ends of what it wrote.
+    fn peer(sockets: &Sockets, name: &str) -> (UnixDatagram, Ends) {
+        let peer = UnixDatagram::bind_addr(&address(name)).unwrap();
+        peer.send_to_addr(b"hello", &address("server")).unwrap();
+        let mut batch = Batch::new();
+        let wanted = Wanted {
+            count: 1,
+            max_bytes: 10,
+        };
+        sockets.receive_now(&mut batch, &wanted).unwrap();
+        let ends = batch.iter().next().unwrap().ends.clone();
+        (peer, ends)
+    }
+
+    /// As many datagrams as the peer's queue takes.
+    fn fill(peer: &UnixDatagram) {
+        let filler = UnixDatagram::unbound().unwrap();
+        filler.set_nonblocking(true).unwrap();
+        let address = peer.local_addr().unwrap();
+        while filler.send_to_addr(b"x", &address).is_ok() {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peers_that_do_not_read_are_waited_for_together_and_once() {
+        let server = UnixDatagram::bind_addr(&address("server")).unwrap();
+        let (sockets, counts) = sockets(server, false);
+
+        let silent: Vec<_> = (0..30)
+            .map(|number| peer(&sockets, &format!("silent-{number}")))
+            .collect();
+        for (silent, _) in &silent {
+            fill(silent);
+        }
+        let (reader, reads) = peer(&sockets, "reader");
+        reader.set_nonblocking(true).unwrap();
+
+        let send = async |outbox: &mut Outbox, number: u8| {
+            for (_, ends) in &silent {
+                outbox.push(&sockets, ends.clone(), vec![number], |_| false);
+            }
+            for part in [1, 2] {
+                outbox.push(&sockets, reads.clone(), vec![number, part], |_| false);
+            }
+            let begun = Instant::now();
+            let mut data = [0; 3];
+            // The reader gets its own at the first try.
+            let first = poll_fn(|cx| Poll::Ready(outbox.poll_send(cx, &sockets))).await;
+            for part in [1, 2] {
+                assert_eq!(reader.recv(&mut data).unwrap(), 2);
+                assert_eq!(data, [number, part, 0]);
+            }
+            if first.is_pending() {
+                poll_fn(|cx| outbox.poll_send(cx, &sockets)).await;
+            }
+            assert!(outbox.is_empty());
+            begun.elapsed()
+        };
+        let mut outbox = Outbox::default();
+        let took = send(&mut outbox, 1).await;
+        assert!(
+            took >= PAUSE * TRIES && took < PAUSE * TRIES * 2,
+            "{took:?}"
+        );
+        assert_eq!(counts.counts().unsent, 30);
+        // Nobody waits for them again, not even another guest's outbox.
+        assert_eq!(send(&mut outbox, 2).await, Duration::ZERO);
+        assert_eq!(send(&mut Outbox::default(), 3).await, Duration::ZERO);
+
+        // One of them reads: it is waited for again.
+        let (back, ends) = &silent[0];
+        let mut data = [0; 3];
+        back.recv(&mut data).unwrap();
+        outbox.push(&sockets, ends.clone(), vec![4], |_| false);
+        poll_fn(|cx| outbox.poll_send(cx, &sockets)).await;
+        fill(back);
+        assert!(send(&mut outbox, 5).await >= PAUSE * TRIES);
     }
 }

@@ -5,6 +5,7 @@ use super::answers::{Answers, is_loop};
 use super::batch::Batch;
 use super::counts::{Datagrams, add};
 use super::network::{self, Found, Outgoing};
+use super::slow::Slow;
 use super::{MAX_BATCH, MAX_DATA, local};
 use crate::connection::register::register;
 use crate::connection::traffic::Traffic;
@@ -16,7 +17,7 @@ use rustix::net::sockopt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::io::unix::AsyncFd;
@@ -38,6 +39,7 @@ pub(crate) struct Sockets {
     /// The socket that is received from first at the next time.
     next: AtomicUsize,
     answers: Mutex<Answers>,
+    pub(super) slow: Slow,
     /// Whether datagrams are taken that could make a loop.
     may_loop: bool,
     pub(super) counts: Arc<Datagrams>,
@@ -50,13 +52,22 @@ struct Socket {
     registration: AsyncFd<Arc<OwnedFd>>,
     /// The address that it is bound to.
     name: SocketName,
-    /// Datagrams that the kernel has dropped, as it last said.
-    dropped: AtomicU32,
+    /// Datagrams that the kernel has dropped, as it last said. `None` if it has not yet
+    /// said how many it had dropped before the socket was ours.
+    dropped: Mutex<Option<u32>>,
     /// How many datagrams may come at the next time. Room for more costs time.
     expected: AtomicUsize,
     /// Declared after the descriptor: nobody can write any more when the file is
     /// removed.
     _file: Option<SocketFile>,
+}
+
+/// A socket as it was bound.
+pub(crate) struct Bound {
+    pub(crate) socket: OwnedFd,
+    pub(crate) file: Option<SocketFile>,
+    /// Whether others have received from it before.
+    pub(crate) is_inherited: bool,
 }
 
 /// What the kernel may still have.
@@ -90,14 +101,19 @@ pub(crate) struct Wanted {
 }
 
 impl Sockets {
-    /// Takes bound sockets, with their files. Called inside of the service's runtime.
+    /// Takes bound sockets. Called inside of the service's runtime.
     pub(crate) fn new(
-        sockets: Vec<(OwnedFd, Option<SocketFile>)>,
+        sockets: Vec<Bound>,
         may_loop: bool,
         counts: Arc<Datagrams>,
         traffic: Arc<Traffic>,
     ) -> io::Result<Self> {
-        let all = sockets.into_iter().map(|(socket, file)| {
+        let all = sockets.into_iter().map(|bound| {
+            let Bound {
+                socket,
+                file,
+                is_inherited,
+            } = bound;
             let name = SocketName::try_from(rustix::net::getsockname(&socket)?)?;
             if let SocketName::Ip(name) = name {
                 network::prepare(&socket, name)?;
@@ -105,7 +121,7 @@ impl Sockets {
             Ok(Socket {
                 registration: register(Arc::new(socket))?,
                 name,
-                dropped: AtomicU32::new(0),
+                dropped: Mutex::new((!is_inherited).then_some(0)),
                 expected: AtomicUsize::new(FEWEST),
                 _file: file,
             })
@@ -114,6 +130,7 @@ impl Sockets {
             all: all.collect::<io::Result<_>>()?,
             next: AtomicUsize::new(0),
             answers: Mutex::default(),
+            slow: Slow::default(),
             may_loop,
             counts,
             traffic,
@@ -240,8 +257,8 @@ impl Sockets {
             Err(error) => return Err(error.into()),
         };
         if let Some(dropped) = dropped {
-            let before = socket.dropped.swap(dropped, Ordering::Relaxed);
-            let more = dropped.wrapping_sub(before);
+            let before = lock(&socket.dropped).replace(dropped);
+            let more = dropped.wrapping_sub(before.unwrap_or(dropped));
             add(
                 &self.counts.dropped_by_kernel,
                 usize::try_from(more).unwrap_or_default(),
@@ -355,4 +372,66 @@ fn is_of_the_past(error: Errno) -> bool {
             | Errno::PERM
             | Errno::INTR
     )
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    const WANTED: Wanted = Wanted {
+        count: MAX_BATCH,
+        max_bytes: 2000,
+    };
+
+    /// Sockets that have this one only.
+    pub(crate) fn sockets(
+        socket: impl Into<OwnedFd>,
+        is_inherited: bool,
+    ) -> (Sockets, Arc<Datagrams>) {
+        let socket = socket.into();
+        rustix::io::ioctl_fionbio(&socket, true).unwrap();
+        let bound = Bound {
+            socket,
+            file: None,
+            is_inherited,
+        };
+        let counts = Arc::<Datagrams>::default();
+        let sockets = Sockets::new(vec![bound], false, Arc::clone(&counts), Arc::default());
+        (sockets.unwrap(), counts)
+    }
+
+    /// Sends more than the socket has room for, and one more when there is room again.
+    fn overflow(peer: &UdpSocket, mut receive: impl FnMut()) {
+        for _ in 0..2000 {
+            peer.send(&[0; 1000]).unwrap();
+        }
+        receive();
+        peer.send(b"last").unwrap();
+        receive();
+    }
+
+    #[tokio::test]
+    async fn what_was_dropped_before_a_socket_was_ours_is_not_counted() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.connect(socket.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        overflow(&peer, || while socket.recv(&mut [0; 1000]).is_ok() {});
+
+        let (sockets, counts) = sockets(socket, true);
+        let mut batch = Batch::new();
+        let mut receive = || {
+            while sockets.receive_now(&mut batch, &WANTED).unwrap().count > 0 {}
+            counts.counts().dropped_by_kernel
+        };
+        peer.send(b"first").unwrap();
+        assert_eq!(receive(), 0);
+        overflow(&peer, || {
+            receive();
+        });
+        let received = counts.counts().received;
+        assert_eq!(received + receive(), 2002);
+        assert!(received < 2002, "{received}");
+    }
 }

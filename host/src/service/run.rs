@@ -4,7 +4,7 @@ use super::{Shared, StartError, threads};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::contract::Dispatch;
-use crate::datagram::socket::Sockets;
+use crate::datagram::socket::{Bound, Sockets};
 use crate::dispatch::{self, datagram};
 use crate::lifecycle::Phase;
 use crate::listen::accept::{self, Accepting};
@@ -230,18 +230,18 @@ impl Shared {
 
     /// Serves the datagrams of all sockets, until the service ends or a socket fails.
     async fn take_datagrams(self: &Arc<Self>, sockets: Vec<Opened>) -> io::Result<()> {
-        let sockets = sockets.into_iter().map(|it| (it.socket, it.file)).collect();
+        let sockets = sockets.into_iter().map(|opened| Bound {
+            socket: opened.socket,
+            file: opened.file,
+            is_inherited: opened.is_inherited,
+        });
+        let sockets = sockets.collect();
         let versions = &self.versions;
         let counts = Arc::clone(&versions.datagrams);
         let traffic = Arc::clone(&versions.traffic);
         let sockets = Sockets::new(sockets, self.allow_loops, counts, traffic)?;
         let permits = Arc::clone(&self.permits);
-        let served = datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await;
-        if let Err(error) = &served {
-            tracing::error!(service = self.name(), %error, "the socket failed");
-            versions.enter(Phase::Aborting);
-        }
-        served
+        datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await
     }
 }
 

@@ -93,10 +93,10 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::datagram::socket::tests::sockets;
     use crate::limits::Limits;
     use crate::version::stay::tests::HANDLER;
     use std::net::UdpSocket;
-    use std::os::fd::OwnedFd;
 
     const WANTED: Wanted = Wanted {
         count: 1,
@@ -107,11 +107,9 @@ mod tests {
     fn source() -> (Source, Arc<Versions>, UdpSocket) {
         let versions = Versions::new("source", Limits::default(), Arc::clone(&HANDLER));
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.connect(socket.local_addr().unwrap()).unwrap();
-        let sockets = vec![(OwnedFd::from(socket), None)];
-        let sockets = Sockets::new(sockets, false, Arc::default(), Arc::default()).unwrap();
+        let (sockets, _) = sockets(socket, false);
         (Source::new(&versions, Arc::new(sockets)), versions, peer)
     }
 

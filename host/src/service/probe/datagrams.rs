@@ -1,7 +1,7 @@
 //! A probe of a handler for datagrams: one datagram there, and its answer.
 
 use crate::connection::register::register;
-use crate::datagram::socket::Sockets;
+use crate::datagram::socket::{Bound, Sockets};
 use crate::dispatch::datagram;
 use crate::listen::local::Transport;
 use crate::version::Version;
@@ -27,7 +27,12 @@ pub(super) async fn ask(
     rustix::net::connect(&client, &address)?;
     rustix::net::send(&client, data, rustix::net::SendFlags::empty())?;
     // Others can send to the socket as well; their datagrams are not for the probe.
-    let sockets = Sockets::new(vec![(service, None)], true, Arc::default(), Arc::default())?;
+    let service = Bound {
+        socket: service,
+        file: None,
+        is_inherited: false,
+    };
+    let sockets = Sockets::new(vec![service], true, Arc::default(), Arc::default())?;
     let client = register(Arc::new(client))?;
     let answering = datagram::serve_one(versions, version, Arc::new(sockets), &own);
     let reading = async {
