@@ -236,6 +236,29 @@ fn inetd_serves_a_unix_connection() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
+/// A connection that was reset before the process could look at it is over, and is no
+/// listener. Nothing has failed.
+#[test]
+fn inetd_has_nothing_to_do_for_a_connection_that_was_reset() {
+    let scratch = Scratch::new();
+    let log = scratch.path("log");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::connect(listener.local_addr().unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    client.reset();
+    let mut child = inetd(
+        echo_blocking,
+        &["--log-file", log.to_str().unwrap()],
+        stream.into(),
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let logged = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        logged.contains("was reset before it could be served"),
+        "{logged}"
+    );
+}
+
 #[test]
 fn inetd_takes_a_listener_until_nothing_comes() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

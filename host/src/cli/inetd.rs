@@ -86,7 +86,10 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
             () = ends.next() => return Ok(ExitCode::SUCCESS),
             started = start(&options) => started?,
         };
-        let (mut service, is_connection) = started;
+        let Some((mut service, is_connection)) = started else {
+            tracing::info!("the connection was reset before it could be served");
+            return Ok(ExitCode::SUCCESS);
+        };
         let handle = service.handle();
         let idle = async {
             if is_connection {
@@ -117,8 +120,9 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
     result
 }
 
-/// Starts the service. Returns it with whether it serves one connection only.
-async fn start(options: &Arc<Options>) -> Result<(Service, bool), Failure> {
+/// Starts the service. Returns it with whether it serves one connection only; `None` if
+/// nobody is there to be served.
+async fn start(options: &Arc<Options>) -> Result<Option<(Service, bool)>, Failure> {
     let options = Arc::clone(options);
     let starting = aside("start", move || {
         let (name, handler) = options.handler.load()?;
@@ -131,7 +135,7 @@ async fn start(options: &Arc<Options>) -> Result<(Service, bool), Failure> {
             StartError::Transport { .. } => Failure::usage(error),
             error => error.into(),
         })?;
-        Ok((service, is_connection))
+        Ok(service.map(|service| (service, is_connection)))
     });
     starting.await.context("cannot start")?
 }

@@ -21,6 +21,8 @@ pub(crate) enum Given {
         peer: Peer,
         local: LocalAddress,
     },
+    /// A connection that the peer has reset already. There is nobody to serve.
+    Gone,
     /// A socket to listen on, or to take datagrams from.
     Socket(Opened),
 }
@@ -38,8 +40,12 @@ pub(crate) fn take(backlog: u32) -> Result<Given, NotGiven> {
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(system)?;
     let role = inherited::role(&socket).map_err(NotGiven)?;
     match role {
-        Role::Connection(transport) => connection(socket, transport)
-            .map_err(|error| NotGiven(format!("cannot be used: {error}"))),
+        Role::Connection(transport) => match connection(socket, transport) {
+            Err(Errno::NOTCONN) => Ok(Given::Gone),
+            given => given.map_err(|error| NotGiven(format!("cannot be used: {error}"))),
+        },
+        // Whoever passes on a listener lets it listen first.
+        Role::Idle(_) => Ok(Given::Gone),
         Role::Listener(_) | Role::Datagrams(_) => inherited::from_socket(socket, backlog)
             .map(Given::Socket)
             .map_err(NotGiven),
@@ -49,7 +55,7 @@ pub(crate) fn take(backlog: u32) -> Result<Given, NotGiven> {
 fn connection(socket: OwnedFd, transport: Transport) -> Result<Given, Errno> {
     inherited::prepare(&socket)?;
     let local = inherited::local(transport, &socket)?;
-    // A peer that is gone already has no address any more. Its connection ends at once.
+    // A peer that is gone already has no address any more.
     let address = rustix::net::getpeername(&socket)?;
     if transport == Transport::Tcp {
         bind::prepare_tcp(&socket)?;

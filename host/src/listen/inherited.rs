@@ -22,8 +22,11 @@ type Reason = String;
 /// What an inherited socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It listens, or could.
+    /// It listens.
     Listener(Transport),
+    /// It does not listen, and is not connected: it was not used yet, or it is a TCP
+    /// connection that was reset.
+    Idle(Transport),
     /// It is one end of a connection.
     Connection(Transport),
     /// It takes datagrams.
@@ -136,15 +139,13 @@ pub(super) fn from_socket(socket: OwnedFd, backlog: u32) -> Result<Opened, Reaso
         Role::Connection(_) => {
             return Err("is a connection and does not listen; `sockserve inetd` serves one".into());
         }
-        Role::Listener(transport) | Role::Datagrams(transport) => transport,
+        Role::Listener(transport) | Role::Idle(transport) | Role::Datagrams(transport) => transport,
     };
-    if matches!(role, Role::Listener(_)) {
-        if transport == Transport::Tcp {
-            bind::prepare_tcp(&socket).map_err(system)?;
-        }
-        if !sockopt::socket_acceptconn(&socket).map_err(system)? {
-            bind::listen(&socket, backlog).map_err(system)?;
-        }
+    if transport == Transport::Tcp {
+        bind::prepare_tcp(&socket).map_err(system)?;
+    }
+    if matches!(role, Role::Idle(_)) {
+        bind::listen(&socket, backlog).map_err(system)?;
     }
     prepare(&socket).map_err(system)?;
     Ok(Opened {
@@ -191,7 +192,7 @@ pub(super) fn role(socket: impl AsFd) -> Result<Role, Reason> {
                 return Ok(Role::Listener(transport));
             }
             match rustix::net::getpeername(socket) {
-                Err(Errno::NOTCONN) => Ok(Role::Listener(transport)),
+                Err(Errno::NOTCONN) => Ok(Role::Idle(transport)),
                 // EINVAL: a connection that has ended in the meantime.
                 Ok(_) | Err(Errno::INVAL) => Ok(Role::Connection(transport)),
                 Err(error) => Err(system(error)),
@@ -226,7 +227,7 @@ mod tests {
             Ok(Role::Datagrams(Transport::UnixDatagram))
         );
         let unbound = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None);
-        assert_eq!(role(unbound.unwrap()), Ok(Role::Listener(Transport::Unix)));
+        assert_eq!(role(unbound.unwrap()), Ok(Role::Idle(Transport::Unix)));
         let file = File::open("/dev/null").unwrap();
         assert!(role(&file).unwrap_err().contains("is no socket; pass"));
         let packets = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None);

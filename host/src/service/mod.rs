@@ -175,13 +175,14 @@ impl Service {
         Self::start_on(&options, handler, Work::Sockets(listeners))
     }
 
-    /// Starts to serve what the process was given.
+    /// Starts to serve what the process was given. `None` if nobody is there to be served.
     pub(crate) fn start_given(
         options: &ServiceOptions,
         handler: Handler,
         given: Given,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Option<Self>, StartError> {
         let work = match given {
+            Given::Gone => return Ok(None),
             Given::Socket(opened) => Work::Sockets(vec![opened]),
             Given::Connection {
                 socket,
@@ -193,7 +194,7 @@ impl Service {
                 local,
             },
         };
-        Self::start_on(options, handler, work)
+        Self::start_on(options, handler, work).map(Some)
     }
 
     fn start_on(
