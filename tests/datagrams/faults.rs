@@ -60,9 +60,10 @@ fn an_instance_that_reads_nothing_costs_what_it_was_made_for(guest: Guest, dispa
 }
 
 for_each_pair! { faults_datagrams [datagram_concurrent_poll]: a_handler_that_reads_nothing_does_not_hold_up_a_swap }
-/// Datagrams go to the next version at once, and the old one finishes.
+/// Datagrams go to the next version at once, and the old one finishes. A shared instance
+/// is no connection.
 fn a_handler_that_reads_nothing_does_not_hold_up_a_swap(guest: Guest, dispatch: &str) {
-    let controlled = start(guest, dispatch, LOOPBACK, &[]);
+    let controlled = start(guest, dispatch, LOOPBACK, &["--max-connections", "1"]);
     let slow = Peer::of(controlled.server.address());
     slow.send("sleep 1000");
     controlled.wait_for_status("it waits", |status| status["open"] == 1);
@@ -74,6 +75,29 @@ fn a_handler_that_reads_nothing_does_not_hold_up_a_swap(guest: Guest, dispatch: 
     controlled.wait_for_status("the old one's end", |status| {
         status["versions"].as_array().unwrap().len() == 1
     });
+    controlled.server.stop().check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams [datagram_concurrent_poll]: instances_that_end_slowly_are_no_more_than_there_is_room_for }
+/// Each reads one batch and answers it later. Those that find no room wait.
+fn instances_that_end_slowly_are_no_more_than_there_is_room_for(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &["--env", "BRIEF=500"]);
+    let peer = Peer::of(controlled.server.address());
+    for number in 1..=4 {
+        peer.send("early");
+        // Otherwise the next one may be in the same batch.
+        controlled.wait_for_status("it is read", |status| status["accepted"] == number);
+    }
+    for _ in 0..4 {
+        peer.send("late");
+    }
+    for _ in 0..4 {
+        assert_eq!(text(peer.receive()), "early");
+    }
+    for _ in 0..4 {
+        assert_eq!(text(peer.receive()), "late");
+    }
+    controlled.wait_for_status("all", |status| status["handled"] == 8);
     controlled.server.stop().check_no_alarm();
 }
 
@@ -111,6 +135,26 @@ fn a_handler_sends_as_much_as_it_may(guest: Guest, dispatch: &str) {
     let server = controlled.server.address();
     peer.check("who", format!("{own} {server}"));
     controlled.server.stop().check_no_alarm();
+}
+
+for_each_pair! { faults_datagrams [datagram_poll, datagram_threaded, datagram_sequential]: an_answer_of_too_many_bytes_traps }
+/// The contract says how many are too many.
+fn an_answer_of_too_many_bytes_traps(guest: Guest, dispatch: &str) {
+    let options = ["--max-memory", "128MiB"];
+    let controlled = start(guest, dispatch, LOOPBACK, &options);
+    let peer = Peer::of(controlled.server.address());
+    // 17 MiB are 272 of them, and a little.
+    peer.send("flood 273");
+    let status = controlled.wait_for_status("the end", |status| failed(status) == 1);
+    assert_eq!(status["failed"]["trap"], 1, "{status}");
+    assert_eq!(datagrams(&status, "sent"), 0);
+    peer.check("still there", "still there");
+    // Some of these are lost: there is no room for them at the peer.
+    peer.send("flood 256");
+    controlled.wait_for_status("the answers", |status| datagrams(status, "sent") == 257);
+    let finished = controlled.server.stop();
+    let alarms = finished.alarms();
+    assert_eq!(alarms.len(), 1, "{alarms:#?}");
 }
 
 for_each_pair! { faults_datagrams: who_has_not_written_is_not_written_to }

@@ -43,6 +43,8 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+pub(crate) use crate::guest::engine::SHARED_INSTANCES;
+
 /// The data of an instance's store.
 pub(crate) struct State {
     wasi: WasiCtx,

@@ -2,7 +2,7 @@
 
 use faults_shared::datagrams::{Command, grow};
 use faults_shared::{spin, trap};
-use shell_p3::datagram::{Address, Datagram, Handler, run, shown};
+use shell_p3::datagram::{Address, Datagram, Handler, run, shown, wit_stream};
 use shell_p3::ip_address;
 use std::cell::RefCell;
 use wasip3::clocks::monotonic_clock::wait_for;
@@ -30,10 +30,22 @@ impl Handler for Component {
         u32::MAX
     }
 
-    /// With the option `TRAP` it traps before it reads.
-    async fn serve(incoming: StreamReader<Datagram>) -> StreamReader<Datagram> {
+    /// With the option `TRAP` it traps before it reads. With `BRIEF` it reads once, and
+    /// answers so many milliseconds later.
+    async fn serve(mut incoming: StreamReader<Datagram>) -> StreamReader<Datagram> {
         if std::env::var_os("TRAP").is_some() {
             trap();
+        }
+        if let Ok(time) = std::env::var("BRIEF") {
+            let time: u64 = time.parse().expect("milliseconds");
+            let (_, batch) = incoming.read(Vec::with_capacity(64)).await;
+            drop(incoming);
+            let (mut outgoing, answers) = wit_stream::new();
+            wit_bindgen::spawn_local(async move {
+                wait_for(time * 1_000_000).await;
+                outgoing.write_all(batch).await;
+            });
+            return answers;
         }
         run(incoming, async |batch| {
             let mut answers = MEMORY.with_borrow_mut(|memory| std::mem::take(&mut memory.later));

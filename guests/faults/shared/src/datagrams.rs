@@ -17,7 +17,7 @@ pub enum Command {
     /// `sleep MS`: wait, and answer `slept`.
     Sleep(Duration),
     /// Answer with these datagrams: `many N` is N of them, `big N` one of N bytes,
-    /// `empty` one without bytes, `silent` none. Everything else is one, as it came.
+    /// `flood N` N of the largest size, `empty` one without bytes, `silent` none. Everything else is one, as it came.
     Answer(Vec<Vec<u8>>),
     /// `to HOST:PORT TEXT`: send the text there.
     To(SocketAddr, Vec<u8>),
@@ -57,6 +57,10 @@ fn parse(text: &str) -> Option<Command> {
             Command::Answer((1..=count).map(|it| it.to_string().into_bytes()).collect())
         }
         "big" => Command::Answer(vec![vec![b'x'; rest.parse().ok()?]]),
+        "flood" => {
+            let count: usize = rest.parse().ok()?;
+            Command::Answer(vec![vec![b'x'; 65_507]; count])
+        }
         "empty" => Command::Answer(vec![Vec::new()]),
         "silent" => Command::Answer(Vec::new()),
         "to" => {

@@ -34,10 +34,11 @@ use crate::version::versions::Versions;
 use each::Owned;
 use rustix::net::SocketAddrAny;
 use source::Source;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 /// What the loops share.
 pub(super) struct Serving {
@@ -45,33 +46,43 @@ pub(super) struct Serving {
     sockets: Arc<Sockets>,
     /// One permit per instance that serves one datagram.
     permits: Arc<Semaphore>,
+    /// Closed when nobody has this any more.
+    _in_use: mpsc::Sender<Infallible>,
 }
 
-/// Serves the datagrams of a service until it ends, or until its sockets fail. Returns
-/// when the guest has no more datagrams, except for those that instances of their own
-/// still have; each of these holds one of `permits`.
+/// Serves the datagrams of a service until it ends, or until its sockets fail; that is
+/// logged, and aborts the service. Returns when no guest has any.
 pub(crate) async fn run(
     versions: &Arc<Versions>,
     dispatch: Dispatch,
     sockets: Arc<Sockets>,
     permits: Arc<Semaphore>,
 ) -> io::Result<()> {
-    let mut source = Source::new(versions, Arc::clone(&sockets));
-    let serving = Arc::new(Serving {
-        versions: Arc::clone(versions),
-        sockets,
-        permits,
-    });
+    let (serving, mut in_use) = Serving::new(versions, sockets, permits);
+    let served = serve(&serving, dispatch).await;
+    if let Err(error) = &served {
+        tracing::error!(service = &*versions.service, %error, "the socket failed");
+        versions.enter(Phase::Aborting);
+    }
+    drop(serving);
+    in_use.recv().await;
+    served
+}
+
+/// Receives until no more will come.
+async fn serve(serving: &Arc<Serving>, dispatch: Dispatch) -> io::Result<()> {
+    let versions = &serving.versions;
+    let mut source = Source::new(versions, Arc::clone(&serving.sockets));
     // A swap can change the contract, and the loops end with it.
     loop {
         let contract = versions.current().handler.contract();
         let more;
         match (contract, dispatch) {
             (Contract::DatagramConcurrent, Dispatch::Poll) => {
-                (source, more) = streams::run(&serving, source).await?;
+                (source, more) = streams::run(serving, source).await?;
             }
-            (_, Dispatch::Poll) => more = batches::run(&serving, &mut source).await?,
-            _ => return each::run(&serving, &mut source).await,
+            (_, Dispatch::Poll) => more = batches::run(serving, &mut source).await?,
+            _ => return each::run(serving, &mut source).await,
         }
         if !more {
             return Ok(());
@@ -87,11 +98,7 @@ pub(crate) async fn serve_one(
     sockets: Arc<Sockets>,
     sender: &SocketAddrAny,
 ) -> io::Result<()> {
-    let serving = Arc::new(Serving {
-        versions: Arc::clone(versions),
-        sockets,
-        permits: Arc::new(Semaphore::new(1)),
-    });
+    let (serving, _) = Serving::new(versions, sockets, Arc::new(Semaphore::new(1)));
     let sender = SocketName::try_from(sender.clone())?;
     let mut batch = Batch::new();
     let wanted = wanted(&version.handler, 1);
@@ -119,6 +126,22 @@ fn wanted(handler: &Handler, count: usize) -> Wanted {
 }
 
 impl Serving {
+    /// The receiver is told when nobody has it any more.
+    fn new(
+        versions: &Arc<Versions>,
+        sockets: Arc<Sockets>,
+        permits: Arc<Semaphore>,
+    ) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
+        let (sender, receiver) = mpsc::channel(1);
+        let serving = Arc::new(Self {
+            versions: Arc::clone(versions),
+            sockets,
+            permits,
+            _in_use: sender,
+        });
+        (serving, receiver)
+    }
+
     /// Puts what a guest wants to be sent into the outbox, if it may be sent.
     fn post(
         &self,

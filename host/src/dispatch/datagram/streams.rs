@@ -11,6 +11,7 @@ use crate::contract::Contract;
 use crate::datagram::MAX_BATCH;
 use crate::datagram::outbox::Outbox;
 use crate::dispatch::fault;
+use crate::guest::SHARED_INSTANCES;
 use crate::guest::connection_table::{ConnectionTable, Served};
 use crate::guest::exports::DatagramConcurrent;
 use crate::guest::exports::datagram_concurrent::{WitDatagram, answer, datagram as to_wit};
@@ -27,7 +28,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use wasmtime::component::{
     Destination, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer,
 };
@@ -36,6 +37,7 @@ use wasmtime::{Result, StoreContextMut};
 /// Runs one instance after another. Returns the source when no more will come (false),
 /// or when the current version has another contract (true).
 pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Result<(Source, bool)> {
+    let mut instances = Instances::of(serving.versions.current());
     loop {
         let current = serving.versions.current();
         if current.handler.contract() != Contract::DatagramConcurrent {
@@ -54,7 +56,14 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
             }
             continue;
         }
-        let permit = Arc::clone(&serving.permits).acquire_owned().await;
+        if !Arc::ptr_eq(&instances.version, &current) {
+            instances = Instances::of(Arc::clone(&current));
+        }
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&instances.permits).acquire_owned() => permit,
+            () = current.reached(Phase::Draining), if serving.versions.is_serving() => continue,
+        };
         let permit = permit.map_err(io::Error::other)?;
         let (back, mut comes_back) = oneshot::channel();
         let incoming = Incoming::new(serving, &current, source, back);
@@ -89,6 +98,21 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
             // Lost in a panic.
             Err(_) => Source::new(&serving.versions, Arc::clone(&serving.sockets)),
         };
+    }
+}
+
+/// The instances of a version that exist: one that receives, and others that have ended
+/// the stream that they read, and not the one that they write. There are as many as the
+/// version has room for.
+struct Instances {
+    version: Arc<Version>,
+    permits: Arc<Semaphore>,
+}
+
+impl Instances {
+    fn of(version: Arc<Version>) -> Self {
+        let permits = Arc::new(Semaphore::new(SHARED_INSTANCES as usize));
+        Self { version, permits }
     }
 }
 

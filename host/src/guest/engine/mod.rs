@@ -40,7 +40,7 @@ const WASM_STACK: usize = 512 << 10;
 
 /// How many instances of a shared contract may exist at once: the one that serves,
 /// and earlier ones that are ending.
-const SHARED_INSTANCES: u32 = 4;
+pub(crate) const SHARED_INSTANCES: u32 = 4;
 
 /// Stacks beyond one per instance, for `concurrent`. A guest that cancels a host
 /// call waits for the cancellation on its own stack, and the store meanwhile runs
