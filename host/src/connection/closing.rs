@@ -157,7 +157,11 @@ mod tests {
         std::thread::spawn(move || {
             runtime.block_on(async {
                 let (connection, _silent) = connection();
-                let _first = register(Arc::clone(&connection.parts.socket)).unwrap();
+                let _first = register(
+                    Arc::clone(&connection.parts.socket),
+                    Interest::READABLE | Interest::WRITABLE,
+                )
+                .unwrap();
                 assert_eq!(connection.close(Duration::from_secs(3600)).await, 0);
             });
             done.send(()).unwrap();

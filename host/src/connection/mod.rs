@@ -49,6 +49,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, Weak};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use traffic::Traffic;
 
@@ -186,7 +187,10 @@ impl Connection {
         if let Some(registration) = self.session.registration.get() {
             return Ok(registration);
         }
-        let registration = register(Arc::clone(&self.parts.socket))?;
+        let registration = register(
+            Arc::clone(&self.parts.socket),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         Ok(self.session.registration.get_or_init(|| registration))
     }
 }

@@ -26,6 +26,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
@@ -91,7 +92,7 @@ impl ControlServer {
             services,
             uploads: Upload::places(),
         });
-        let listener = register(Arc::clone(&self.listener))?;
+        let listener = register(Arc::clone(&self.listener), Interest::READABLE)?;
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut trouble = Trouble::default();
         loop {

@@ -1,14 +1,33 @@
 //! The two ends of a datagram.
 
 use crate::socket_name::{SocketName, UnixName};
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 
 /// Both ends of a datagram. An answer has the same ones.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
     /// The other side.
     pub(crate) peer: SocketName,
     /// Our own side.
     pub(crate) local: SocketName,
+}
+
+/// For each datagram. So it is short: who the peer is tells almost all ends apart.
+impl Hash for Ends {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match &self.peer {
+            SocketName::Ip(SocketAddr::V4(peer)) => {
+                let ip = u64::from(u32::from(*peer.ip()));
+                state.write_u64(ip << 16 | u64::from(peer.port()));
+            }
+            SocketName::Ip(SocketAddr::V6(peer)) => {
+                state.write_u128(u128::from(*peer.ip()));
+                state.write_u16(peer.port());
+            }
+            SocketName::Unix(name) => name.hash(state),
+        }
+    }
 }
 
 /// Whether datagrams for a name go to more than one host, or to nobody in particular.

@@ -17,14 +17,6 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-/// A datagram to send.
-pub(super) struct Outgoing<'a> {
-    pub(super) peer: SocketAddr,
-    /// The address that it leaves from. `None` for a socket that has only one.
-    pub(super) from: Option<IpAddr>,
-    pub(super) data: &'a [u8],
-}
-
 /// What receiving has found beside the datagrams.
 pub(super) struct Found {
     /// Datagrams that came, those that are too long included.
@@ -56,17 +48,25 @@ pub(super) fn prepare(socket: &OwnedFd, local: SocketAddr) -> nix::Result<()> {
 }
 
 /// Receives what is there, at most one datagram per buffer. `EAGAIN` if there is
-/// nothing.
+/// nothing. `is_inherited` is whether others may have asked the kernel for more than
+/// [`prepare`] has.
 pub(super) fn receive(
     socket: &OwnedFd,
     local: SocketAddr,
+    is_inherited: bool,
     limit: usize,
     buffers: &mut [Box<[u8]>],
     received: &mut Vec<Received>,
 ) -> nix::Result<Found> {
     // The headers are made anew for each call: the kernel writes lengths into them, which
     // nix does not set back.
-    let control = cmsg_space!(in6_pktinfo, in_pktinfo, u32, Others);
+    let control = if is_inherited {
+        cmsg_space!(in6_pktinfo, in_pktinfo, u32, Others)
+    } else if local.ip().is_unspecified() {
+        cmsg_space!(in6_pktinfo, in_pktinfo, u32)
+    } else {
+        cmsg_space!(u32)
+    };
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(buffers.len(), Some(control));
     let mut slices: Vec<_> = buffers
         .iter_mut()
@@ -150,18 +150,20 @@ fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
 }
 
 /// Sends datagrams that leave from the same address, as many as the kernel takes.
-/// Returns how many it took; an error is that of the first one.
-pub(super) fn send(socket: &OwnedFd, outgoing: &[Outgoing<'_>]) -> nix::Result<usize> {
-    let slices: Vec<_> = outgoing
-        .iter()
-        .map(|outgoing| [IoSlice::new(outgoing.data)])
-        .collect();
-    let peers: Vec<_> = outgoing
-        .iter()
-        .map(|outgoing| Some(SockaddrStorage::from(outgoing.peer)))
-        .collect();
+/// Returns how many it took; an error is that of the first one. `from` is the address, or
+/// `None` for a socket that has only one.
+pub(super) fn send<'a>(
+    socket: &OwnedFd,
+    from: Option<IpAddr>,
+    outgoing: impl ExactSizeIterator<Item = (SocketAddr, &'a [u8])>,
+) -> nix::Result<usize> {
+    let count = outgoing.len();
+    let (mut peers, mut slices) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for (peer, data) in outgoing {
+        peers.push(Some(SockaddrStorage::from(peer)));
+        slices.push([IoSlice::new(data)]);
+    }
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let from = outgoing.first().and_then(|outgoing| outgoing.from);
     let (v4, v6);
     let control = match from.map(|from| from.to_canonical()) {
         None => None,
@@ -190,7 +192,7 @@ pub(super) fn send(socket: &OwnedFd, outgoing: &[Outgoing<'_>]) -> nix::Result<u
         Some(_) => Some(cmsg_space!(in6_pktinfo)),
         None => None,
     };
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(outgoing.len(), space);
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(count, space);
     let controls: Vec<_> = control.into_iter().collect();
     loop {
         let sent = sendmmsg(

@@ -45,28 +45,31 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a datagram, if it may be sent. Counts it as refused otherwise.
-    pub(crate) fn push(
+    /// Adds the datagrams that may be sent. Counts the others as refused. `is_granted`
+    /// says whether somebody who has not written may be written to.
+    pub(crate) fn extend(
         &mut self,
         sockets: &Sockets,
-        ends: Ends,
-        data: Vec<u8>,
+        datagrams: impl IntoIterator<Item = (Ends, Vec<u8>)>,
         is_granted: impl Fn(SocketAddr) -> bool,
     ) {
-        if self.queue.len() + self.waiting.len() >= MAX_ANSWERS {
-            add(&sockets.counts.unsent, 1);
-            return;
-        }
-        match sockets.way(&ends, is_granted) {
-            Some(socket) => self.queue.push_back(Outgoing {
-                ends,
-                data,
-                socket,
-                tries: 0,
-            }),
-            None => {
-                tracing::debug!(peer = %ends.peer, local = %ends.local, "not sent: a datagram for somebody who has not written");
-                add(&sockets.counts.refused, 1);
+        let ways = sockets.ways();
+        for (ends, data) in datagrams {
+            if self.queue.len() + self.waiting.len() >= MAX_ANSWERS {
+                add(&sockets.counts.unsent, 1);
+                continue;
+            }
+            match ways.find(&ends, &is_granted) {
+                Some(socket) => self.queue.push_back(Outgoing {
+                    ends,
+                    data,
+                    socket,
+                    tries: 0,
+                }),
+                None => {
+                    tracing::debug!(peer = %ends.peer, local = %ends.local, "not sent: a datagram for somebody who has not written");
+                    add(&sockets.counts.refused, 1);
+                }
             }
         }
     }
@@ -101,13 +104,8 @@ impl Outbox {
                 continue;
             }
             let socket = first.socket;
-            let run: Vec<_> = self
-                .queue
-                .iter()
-                .take(run)
-                .map(|it| (&it.ends, &*it.data))
-                .collect();
-            match sockets.send(socket, &run) {
+            let run = self.queue.iter().take(run);
+            match sockets.send(socket, run.map(|it| (&it.ends, &*it.data))) {
                 Ok(count) => self.sent(sockets, count),
                 Err(error) => self.not_sent(sockets, error),
             }
@@ -240,12 +238,10 @@ mod tests {
         reader.set_nonblocking(true).unwrap();
 
         let send = async |outbox: &mut Outbox, number: u8| {
-            for (_, ends) in &silent {
-                outbox.push(&sockets, ends.clone(), vec![number], |_| false);
-            }
-            for part in [1, 2] {
-                outbox.push(&sockets, reads.clone(), vec![number, part], |_| false);
-            }
+            let all = silent.iter().map(|(_, ends)| (ends.clone(), vec![number]));
+            outbox.extend(&sockets, all, |_| false);
+            let all = [1, 2].map(|part| (reads.clone(), vec![number, part]));
+            outbox.extend(&sockets, all, |_| false);
             let begun = Instant::now();
             let mut data = [0; 3];
             // The reader gets its own at the first try.
@@ -275,7 +271,7 @@ mod tests {
         let (back, ends) = &silent[0];
         let mut data = [0; 3];
         back.recv(&mut data).unwrap();
-        outbox.push(&sockets, ends.clone(), vec![4], |_| false);
+        outbox.extend(&sockets, [(ends.clone(), vec![4])], |_| false);
         poll_fn(|cx| outbox.poll_send(cx, &sockets)).await;
         fill(back);
         assert!(send(&mut outbox, 5).await >= PAUSE * TRIES);

@@ -4,7 +4,7 @@ use super::address::{Ends, is_for_many, means_one};
 use super::answers::{Answers, is_loop};
 use super::batch::Batch;
 use super::counts::{Datagrams, add};
-use super::network::{self, Found, Outgoing};
+use super::network::{self, Found};
 use super::slow::Slow;
 use super::{MAX_BATCH, MAX_DATA, local};
 use crate::connection::register::register;
@@ -18,8 +18,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// How many batches are received in a row that have nothing for the guest, before other
@@ -52,6 +53,8 @@ struct Socket {
     registration: AsyncFd<Arc<OwnedFd>>,
     /// The address that it is bound to.
     name: SocketName,
+    /// Whether others have received from it before.
+    is_inherited: bool,
     /// Datagrams that the kernel has dropped, as it last said. `None` if it has not yet
     /// said how many it had dropped before the socket was ours.
     dropped: Mutex<Option<u32>>,
@@ -119,8 +122,9 @@ impl Sockets {
                 network::prepare(&socket, name)?;
             }
             Ok(Socket {
-                registration: register(Arc::new(socket))?,
+                registration: register(Arc::new(socket), Interest::READABLE)?,
                 name,
+                is_inherited,
                 dropped: Mutex::new((!is_inherited).then_some(0)),
                 expected: AtomicUsize::new(FEWEST),
                 _file: file,
@@ -233,8 +237,11 @@ impl Sockets {
         let limit = wanted.max_bytes.min(MAX_DATA);
         let descriptor = socket.registration.get_ref();
         let found = match &socket.name {
-            SocketName::Ip(name) => network::receive(descriptor, *name, limit, buffers, received)
-                .map_err(|error| Errno::from_raw_os_error(error as i32)),
+            SocketName::Ip(name) => {
+                let is_inherited = socket.is_inherited;
+                network::receive(descriptor, *name, is_inherited, limit, buffers, received)
+                    .map_err(|error| Errno::from_raw_os_error(error as i32))
+            }
             SocketName::Unix(name) => local::receive(descriptor, name, limit, buffers, received),
         };
         let Found {
@@ -286,9 +293,58 @@ impl Sockets {
         Ok(Taken { count, left })
     }
 
+    /// Asks who may be sent what.
+    pub(super) fn ways(&self) -> Ways<'_> {
+        Ways {
+            all: &self.all,
+            answers: lock(&self.answers),
+        }
+    }
+
+    /// Sends datagrams by one socket, as many as it takes. They leave from the same
+    /// address. Returns how many it took; an error is that of the first one.
+    pub(super) fn send<'a>(
+        &self,
+        at: usize,
+        datagrams: impl ExactSizeIterator<Item = (&'a Ends, &'a [u8])> + Clone,
+    ) -> Result<usize, Errno> {
+        let Some(socket) = self.all.get(at) else {
+            return Err(Errno::BADF);
+        };
+        let Some((first, data)) = datagrams.clone().next() else {
+            return Ok(0);
+        };
+        let descriptor = socket.registration.get_ref();
+        match (&first.peer, &first.local) {
+            (SocketName::Ip(peer), SocketName::Ip(local)) => {
+                let is_for_all =
+                    matches!(&socket.name, SocketName::Ip(name) if name.ip().is_unspecified());
+                let from = (is_for_all && !local.ip().is_unspecified()).then(|| local.ip());
+                let peer = *peer;
+                let outgoing = datagrams.map(|(ends, data)| match ends.peer {
+                    SocketName::Ip(peer) => (peer, data),
+                    // Not in one run with others.
+                    SocketName::Unix(_) => (peer, data),
+                });
+                network::send(descriptor, from, outgoing)
+                    .map_err(|error| Errno::from_raw_os_error(error as i32))
+            }
+            (SocketName::Unix(peer), _) => local::send(descriptor, peer, data).map(|()| 1),
+            (SocketName::Ip(_), SocketName::Unix(_)) => Err(Errno::AFNOSUPPORT),
+        }
+    }
+}
+
+/// Who may be sent datagrams, and by which socket. Nothing is received meanwhile.
+pub(super) struct Ways<'a> {
+    all: &'a [Socket],
+    answers: MutexGuard<'a, Answers>,
+}
+
+impl Ways<'_> {
     /// Returns the socket that a datagram may be sent by. `None` if it may not be sent.
     /// `is_granted` says whether somebody who has not written may be written to.
-    pub(super) fn way(
+    pub(super) fn find(
         &self,
         ends: &Ends,
         is_granted: impl Fn(SocketAddr) -> bool,
@@ -297,7 +353,7 @@ impl Sockets {
             return None;
         }
         let granted = || matches!(ends.peer, SocketName::Ip(peer) if is_granted(peer));
-        if let Some(socket) = lock(&self.answers).socket_for(ends) {
+        if let Some(socket) = self.answers.socket_for(ends) {
             let may = !is_for_many(&ends.peer) || granted();
             return may.then_some(socket);
         }
@@ -315,43 +371,6 @@ impl Sockets {
                 }
                 _ => false,
             })
-    }
-
-    /// Sends datagrams by one socket, as many as it takes. They are for peers of the same
-    /// kind, and leave from the same address. Returns how many it took; an error is that
-    /// of the first one.
-    pub(super) fn send(&self, at: usize, datagrams: &[(&Ends, &[u8])]) -> Result<usize, Errno> {
-        let Some(socket) = self.all.get(at) else {
-            return Err(Errno::BADF);
-        };
-        let descriptor = socket.registration.get_ref();
-        match &socket.name {
-            SocketName::Ip(name) => {
-                let is_for_all = name.ip().is_unspecified();
-                let outgoing = datagrams.iter().filter_map(|(ends, data)| {
-                    let (SocketName::Ip(peer), SocketName::Ip(local)) = (&ends.peer, &ends.local)
-                    else {
-                        return None;
-                    };
-                    let from = (is_for_all && !local.ip().is_unspecified()).then(|| local.ip());
-                    Some(Outgoing {
-                        peer: *peer,
-                        from,
-                        data,
-                    })
-                });
-                let outgoing: Vec<_> = outgoing.collect();
-                network::send(descriptor, &outgoing)
-                    .map_err(|error| Errno::from_raw_os_error(error as i32))
-            }
-            SocketName::Unix(_) => match datagrams.first() {
-                Some((ends, data)) => match &ends.peer {
-                    SocketName::Unix(peer) => local::send(descriptor, peer, data).map(|()| 1),
-                    SocketName::Ip(_) => Err(Errno::AFNOSUPPORT),
-                },
-                None => Ok(0),
-            },
-        }
     }
 }
 

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// The first pause after the process ran out of a resource.
@@ -96,7 +97,7 @@ pub(crate) async fn run(
         file,
     } = listener;
     let transport = local.transport();
-    let listener = register(Arc::new(socket))?;
+    let listener = register(Arc::new(socket), Interest::READABLE)?;
     let mut aborting = phase.clone();
     let accepting = async {
         let mut trouble = Trouble::default();

@@ -38,6 +38,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use tokio::sync::{Semaphore, mpsc};
 
 /// What the loops share.
@@ -149,9 +150,7 @@ impl Serving {
         handler: &Handler,
         answers: impl IntoIterator<Item = Answer>,
     ) {
-        for (ends, data) in answers {
-            outbox.push(&self.sockets, ends, data, |peer| handler.may_send_to(peer));
-        }
+        outbox.extend(&self.sockets, answers, |peer| handler.may_send_to(peer));
     }
 
     /// Sends what is in the outbox. Returns false if the service aborts before that.
@@ -175,6 +174,13 @@ impl Serving {
         count: usize,
     ) -> io::Result<Option<bool>> {
         let wanted = wanted(&version.handler, count);
+        if version.is_serving() {
+            // Without the wait for another version, which takes some time to set up.
+            let first = poll_fn(|cx| Poll::Ready(source.poll_next(cx, &wanted))).await;
+            if let Poll::Ready(received) = first {
+                return received.map(Some);
+            }
+        }
         tokio::select! {
             biased;
             () = version.reached(Phase::Draining), if self.versions.is_serving() => Ok(None),

@@ -16,6 +16,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// The most events that one wait returns.
@@ -41,7 +42,10 @@ impl Poller {
     /// Makes an epoll descriptor. Called inside a runtime.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            epoll: register(Arc::new(epoll::create(CreateFlags::CLOEXEC)?))?,
+            epoll: register(
+                Arc::new(epoll::create(CreateFlags::CLOEXEC)?),
+                Interest::READABLE,
+            )?,
             ready: Vec::with_capacity(BATCH),
             yielded: Instant::now(),
         })

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use tokio::io::Interest;
 
 /// The longest answer that is looked at.
 const MAX_ANSWER: usize = 65_535;
@@ -33,7 +34,7 @@ pub(super) async fn ask(
         is_inherited: false,
     };
     let sockets = Sockets::new(vec![service], true, Arc::default(), Arc::default())?;
-    let client = register(Arc::new(client))?;
+    let client = register(Arc::new(client), Interest::READABLE)?;
     let answering = datagram::serve_one(versions, version, Arc::new(sockets), &own);
     let reading = async {
         let mut answer = vec![0; MAX_ANSWER];
