@@ -33,7 +33,7 @@ struct Pair {
 }
 
 #[rustfmt::skip]
-const PAIRS: [Pair; 13] = [
+const PAIRS: [Pair; 16] = [
     Pair { contract: "blocking", dispatch: "sequential", shared: false, default: false },
     Pair { contract: "blocking", dispatch: "threaded", shared: false, default: true },
     Pair { contract: "blocking", dispatch: "poll", shared: false, default: false },
@@ -47,6 +47,9 @@ const PAIRS: [Pair; 13] = [
     Pair { contract: "datagram-concurrent", dispatch: "sequential", shared: false, default: false },
     Pair { contract: "datagram-concurrent", dispatch: "threaded", shared: false, default: false },
     Pair { contract: "datagram-concurrent", dispatch: "poll", shared: true, default: true },
+    Pair { contract: "command", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "command", dispatch: "threaded", shared: false, default: true },
+    Pair { contract: "command", dispatch: "poll", shared: false, default: false },
 ];
 
 /// Whether a choice takes this pair.
@@ -226,7 +229,8 @@ fn write(out: &Path, components: &[PathBuf]) {
 }
 
 /// Returns the macros with which the tests list guests and pairs. A family's guests for
-/// datagrams are a family of their own there, because no test drives both kinds.
+/// datagrams are a family of their own there, because no test drives both kinds; and so
+/// are its programs, which hand nothing over.
 fn macros(guests: &[&str]) -> String {
     let mut families: BTreeMap<String, Vec<(&str, &Pair)>> = BTreeMap::new();
     for guest in guests {
@@ -236,10 +240,10 @@ fn macros(guests: &[&str]) -> String {
         let pairs = PAIRS.iter();
         let pairs = pairs.filter(|pair| pair.contract.replace('-', "_") == contract);
         let all = pairs.map(|pair| (*guest, pair));
-        let family = if contract.starts_with("datagram") {
-            format!("{family}_datagrams")
-        } else {
-            family.to_owned()
+        let family = match contract {
+            "command" => format!("{family}_commands"),
+            _ if contract.starts_with("datagram") => format!("{family}_datagrams"),
+            _ => family.to_owned(),
         };
         families.entry(family).or_default().extend(all);
     }

@@ -195,7 +195,7 @@ fn what_is_no_socket_is_told() {
     );
 }
 
-for_each_pair! { echo: inetd_serves_a_connection }
+for_each_pair! { echo, echo_commands: inetd_serves_a_connection }
 /// As inetd does it: the connection is standard input, output and error.
 fn inetd_serves_a_connection(guest: Guest, dispatch: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

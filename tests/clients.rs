@@ -41,7 +41,7 @@ fn check(guest: Guest, server: &Server, client: &str) {
     }
 }
 
-for_each_pair! { chat, echo, time, upper: every_builtin_serves_what_people_have_at_hand }
+for_each_pair! { chat, echo, time, upper, echo_commands, time_commands, upper_commands: every_builtin_serves_what_people_have_at_hand }
 fn every_builtin_serves_what_people_have_at_hand(guest: Guest, dispatch: &str) {
     let mut clients = Vec::new();
     if have_nc() {

@@ -15,7 +15,7 @@ fn serve(guest: Guest, dispatch: &str, mode: &str, check: impl FnOnce(&Server)) 
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo: the_ready_line_says_what_is_served }
+for_each_pair! { echo, echo_commands: the_ready_line_says_what_is_served }
 fn the_ready_line_says_what_is_served(guest: Guest, dispatch: &str) {
     let server = Serve::component(guest.builtin())
         .args(["--dispatch", dispatch])
@@ -29,7 +29,7 @@ fn the_ready_line_says_what_is_served(guest: Guest, dispatch: &str) {
     server.connect().check_echo("hello");
 }
 
-for_each_pair! { echo by default: the_default_dispatch_is_what_suits_the_contract }
+for_each_pair! { echo by default, echo_commands by default: the_default_dispatch_is_what_suits_the_contract }
 fn the_default_dispatch_is_what_suits_the_contract(guest: Guest, dispatch: &str) {
     let server = Serve::component(guest.path())
         .args(["--name", "shout"])
@@ -41,7 +41,7 @@ fn the_default_dispatch_is_what_suits_the_contract(guest: Guest, dispatch: &str)
     assert!(server.ready[0].ends_with(&expected), "{}", server.ready[0]);
 }
 
-for_each_pair! { echo: stream_echoes_until_the_peer_half_closes }
+for_each_pair! { echo, echo_commands: stream_echoes_until_the_peer_half_closes }
 /// E2.
 fn stream_echoes_until_the_peer_half_closes(guest: Guest, dispatch: &str) {
     serve(guest, dispatch, "MODE=stream", |server| {
@@ -57,7 +57,7 @@ fn stream_echoes_until_the_peer_half_closes(guest: Guest, dispatch: &str) {
     });
 }
 
-for_each_pair! { echo: once_echoes_a_single_read_of_at_most_a_hundred_bytes }
+for_each_pair! { echo, echo_commands: once_echoes_a_single_read_of_at_most_a_hundred_bytes }
 /// E1.
 fn once_echoes_a_single_read_of_at_most_a_hundred_bytes(guest: Guest, dispatch: &str) {
     serve(guest, dispatch, "MODE=once", |server| {
@@ -91,7 +91,7 @@ fn ask(mut client: Client, question: &[u8]) -> String {
     text(client.read_to_end())
 }
 
-for_each_pair! { echo: upper_answers_the_stripped_text_in_upper_case }
+for_each_pair! { echo, echo_commands: upper_answers_the_stripped_text_in_upper_case }
 /// E3.
 fn upper_answers_the_stripped_text_in_upper_case(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch).env("MODE=upper").start();
@@ -113,7 +113,7 @@ fn upper_answers_the_stripped_text_in_upper_case(guest: Guest, dispatch: &str) {
     );
 }
 
-for_each_pair! { echo: upper_is_what_socketserver_does }
+for_each_pair! { echo, echo_commands: upper_is_what_socketserver_does }
 fn upper_is_what_socketserver_does(guest: Guest, dispatch: &str) {
     let Some(python) = Python::start("upper.py") else {
         return;
@@ -130,7 +130,7 @@ fn upper_is_what_socketserver_does(guest: Guest, dispatch: &str) {
     assert_eq!(theirs, lines);
 }
 
-for_each_pair! { echo: hello_greets_and_closes }
+for_each_pair! { echo, echo_commands: hello_greets_and_closes }
 /// E6.
 fn hello_greets_and_closes(guest: Guest, dispatch: &str) {
     serve(guest, dispatch, "MODE=hello", |server| {
@@ -143,7 +143,7 @@ fn hello_greets_and_closes(guest: Guest, dispatch: &str) {
     });
 }
 
-for_each_pair! { echo: a_wrong_option_is_told }
+for_each_pair! { echo, echo_commands: a_wrong_option_is_told }
 fn a_wrong_option_is_told(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch).env("MODE=shout").start();
     server.connect().expect_eof();

@@ -31,7 +31,7 @@ fn at_rest(controlled: &Controlled, accepted: u64) -> Value {
     status
 }
 
-for_each_pair! { echo: a_reset_is_counted_the_same_everywhere }
+for_each_pair! { echo, echo_commands: a_reset_is_counted_the_same_everywhere }
 /// A peer that resets is one that failed, by its own doing, under each contract and
 /// wherever the reset met the handler.
 // From: 824a11e.
@@ -81,7 +81,7 @@ fn a_reset_is_counted_the_same_everywhere(guest: Guest, dispatch: &str) {
     controlled.server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo: nobody_is_lost_or_counted_twice }
+for_each_pair! { echo, echo_commands: nobody_is_lost_or_counted_twice }
 /// Every kind of them, many times, and nobody is lost, counted twice or kept.
 fn nobody_is_lost_or_counted_twice(guest: Guest, dispatch: &str) {
     let bytes = noise(30_000);

@@ -16,7 +16,7 @@ fn start(guest: Guest, dispatch: &str, options: &[&str]) -> Server {
         .start()
 }
 
-for_each_pair! { echo: a_service_without_connections_ends_at_once }
+for_each_pair! { echo, echo_commands: a_service_without_connections_ends_at_once }
 fn a_service_without_connections_ends_at_once(guest: Guest, dispatch: &str) {
     for signal in [Signal::TERM, Signal::INT] {
         // Past the patience of `finish`, so that no timeout helps.
@@ -49,7 +49,7 @@ fn wait_until_refused(server: &Server) {
     panic!("it still listens");
 }
 
-for_each_pair! { echo: open_connections_go_on_until_they_close }
+for_each_pair! { echo, echo_commands: open_connections_go_on_until_they_close }
 fn open_connections_go_on_until_they_close(guest: Guest, dispatch: &str) {
     let server = start(guest, dispatch, &["--drain-timeout", "1h"]);
     let count = if dispatch == "sequential" { 1 } else { 3 };
@@ -73,7 +73,7 @@ fn open_connections_go_on_until_they_close(guest: Guest, dispatch: &str) {
     finished.check_no_alarm();
 }
 
-for_each_pair! { echo: the_drain_timeout_closes_what_is_open }
+for_each_pair! { echo, echo_commands: the_drain_timeout_closes_what_is_open }
 fn the_drain_timeout_closes_what_is_open(guest: Guest, dispatch: &str) {
     let server = start(guest, dispatch, &["--drain-timeout", "300ms"]);
     let count = if dispatch == "sequential" { 1 } else { 3 };
@@ -96,7 +96,7 @@ fn the_drain_timeout_closes_what_is_open(guest: Guest, dispatch: &str) {
     assert_eq!(told[0].number("connections"), Some(count));
 }
 
-for_each_pair! { echo: a_second_signal_ends_it_at_once }
+for_each_pair! { echo, echo_commands: a_second_signal_ends_it_at_once }
 // From: review of 2026-11-25, 3.17, for the status.
 fn a_second_signal_ends_it_at_once(guest: Guest, dispatch: &str) {
     let server = start(guest, dispatch, &["--drain-timeout", "1h"]);
@@ -111,7 +111,7 @@ fn a_second_signal_ends_it_at_once(guest: Guest, dispatch: &str) {
     assert!(client.drain().is_empty());
 }
 
-for_each_pair! { echo: what_waits_in_the_backlog_is_served }
+for_each_pair! { echo, echo_commands: what_waits_in_the_backlog_is_served }
 /// A peer that the kernel has connected before the signal has been promised
 /// service.
 fn what_waits_in_the_backlog_is_served(guest: Guest, dispatch: &str) {
@@ -139,7 +139,7 @@ fn what_waits_in_the_backlog_is_served(guest: Guest, dispatch: &str) {
     );
 }
 
-for_each_pair! { echo: connections_are_counted }
+for_each_pair! { echo, echo_commands: connections_are_counted }
 /// The log has the end of every connection, with what went over it.
 fn connections_are_counted(guest: Guest, dispatch: &str) {
     let server = start(guest, dispatch, &[]);
@@ -169,7 +169,7 @@ fn connections_are_counted(guest: Guest, dispatch: &str) {
     assert_eq!(counts, [3, 3, 0]);
 }
 
-for_each_pair! { echo: peers_in_the_backlog_are_served_before_the_end }
+for_each_pair! { echo, echo_commands: peers_in_the_backlog_are_served_before_the_end }
 /// Connections that the kernel has completed when draining begins are served as
 /// permits come free, though there was none for them then.
 // From: review of 2026-11-25, 3.16.

@@ -48,6 +48,7 @@ mod cli;
 mod clients;
 // A clock that is far from the truth.
 mod clocks;
+mod commands;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.
 mod control;
 // Datagrams: what comes, what goes back, to whom, and what is dropped.

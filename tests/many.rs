@@ -29,7 +29,7 @@ fn start(guest: Guest, dispatch: &str, options: &[&str]) -> Server {
         .start()
 }
 
-for_each_pair! { echo without sequential: a_thousand_peers_talk }
+for_each_pair! { echo without sequential, echo_commands without sequential: a_thousand_peers_talk }
 /// All are open before the first one talks, and all have talked before the first
 /// one closes.
 fn a_thousand_peers_talk(guest: Guest, dispatch: &str) {

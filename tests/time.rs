@@ -30,7 +30,7 @@ fn expect_only_time(client: &mut Client, earliest: u64) {
     ctime::check(&client.read_to_end(), earliest);
 }
 
-for_each_pair! { time: daytime_tells_the_time_and_closes }
+for_each_pair! { time, time_commands: daytime_tells_the_time_and_closes }
 /// T1. It is the default too, as the tests in `clients` see.
 fn daytime_tells_the_time_and_closes(guest: Guest, dispatch: &str) {
     serve(guest, dispatch, &["MODE=daytime"], |server| {
@@ -43,7 +43,7 @@ fn daytime_tells_the_time_and_closes(guest: Guest, dispatch: &str) {
     });
 }
 
-for_each_pair! { time: request_is_logged_and_answered }
+for_each_pair! { time, time_commands: request_is_logged_and_answered }
 /// T2.
 fn request_is_logged_and_answered(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch).env("MODE=request").start();
@@ -60,7 +60,7 @@ fn request_is_logged_and_answered(guest: Guest, dispatch: &str) {
     assert_eq!(finished.guest_lines()[0], "What time is it?");
 }
 
-for_each_pair! { time under sequential: sequential_serves_one_after_the_other }
+for_each_pair! { time under sequential, time_commands under sequential: sequential_serves_one_after_the_other }
 /// T3: a peer that says nothing holds up the next one.
 fn sequential_serves_one_after_the_other(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch).env("MODE=request").start();
@@ -80,7 +80,7 @@ fn sequential_serves_one_after_the_other(guest: Guest, dispatch: &str) {
     assert_eq!(finished.guest_lines(), ["silent no more", "next"]);
 }
 
-for_each_pair! { time without sequential: a_silent_peer_holds_up_nobody_else }
+for_each_pair! { time without sequential, time_commands without sequential: a_silent_peer_holds_up_nobody_else }
 /// T4, and what the poll dispatch does with one thread.
 fn a_silent_peer_holds_up_nobody_else(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch)
@@ -107,7 +107,7 @@ fn a_silent_peer_holds_up_nobody_else(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { time: line_answers_every_chunk_with_a_line_ending }
+for_each_pair! { time, time_commands: line_answers_every_chunk_with_a_line_ending }
 /// T5.
 fn line_answers_every_chunk_with_a_line_ending(guest: Guest, dispatch: &str) {
     serve(guest, dispatch, &["MODE=line"], |server| {
@@ -138,7 +138,7 @@ const LINES: [(&str, usize); 6] = [
     ("\n\n\r", 0),
 ];
 
-for_each_pair! { time: line_is_what_socketserver_does }
+for_each_pair! { time, time_commands: line_is_what_socketserver_does }
 fn line_is_what_socketserver_does(guest: Guest, dispatch: &str) {
     let Some(python) = Python::start("time_by_line.py") else {
         return;
@@ -162,7 +162,7 @@ fn line_is_what_socketserver_does(guest: Guest, dispatch: &str) {
     assert_eq!(transcript(server.connect()), theirs);
 }
 
-for_each_pair! { time: event_answers_every_chunk }
+for_each_pair! { time, time_commands: event_answers_every_chunk }
 /// T6.
 fn event_answers_every_chunk(guest: Guest, dispatch: &str) {
     serve(guest, dispatch, &["MODE=event"], |server| {
@@ -199,25 +199,25 @@ fn check_terminator(guest: Guest, dispatch: &str, options: &[&str], request: &[&
     });
 }
 
-for_each_pair! { time: terminator_is_an_empty_line_by_default }
+for_each_pair! { time, time_commands: terminator_is_an_empty_line_by_default }
 fn terminator_is_an_empty_line_by_default(guest: Guest, dispatch: &str) {
     let request = ["GET / HTTP/1.0\r\n", "\r", "\r\n\r", "\nignored"];
     check_terminator(guest, dispatch, &["MODE=terminator"], &request);
 }
 
-for_each_pair! { time: terminator_may_be_any_text }
+for_each_pair! { time, time_commands: terminator_may_be_any_text }
 fn terminator_may_be_any_text(guest: Guest, dispatch: &str) {
     let options = ["MODE=terminator", r"TERMINATOR=\x45ND\n"];
     check_terminator(guest, dispatch, &options, &["BEGIN\nEN", "END", "\n"]);
 }
 
-for_each_pair! { time: terminator_may_be_a_count }
+for_each_pair! { time, time_commands: terminator_may_be_a_count }
 fn terminator_may_be_a_count(guest: Guest, dispatch: &str) {
     let options = ["MODE=terminator", "TERMINATOR=count:5000"];
     check_terminator(guest, dispatch, &options, &[&"x".repeat(4999), "y"]);
 }
 
-for_each_pair! { time: terminator_may_be_none }
+for_each_pair! { time, time_commands: terminator_may_be_none }
 fn terminator_may_be_none(guest: Guest, dispatch: &str) {
     serve(
         guest,
@@ -232,7 +232,7 @@ fn terminator_may_be_none(guest: Guest, dispatch: &str) {
     );
 }
 
-for_each_pair! { time: a_wrong_terminator_is_told }
+for_each_pair! { time, time_commands: a_wrong_terminator_is_told }
 fn a_wrong_terminator_is_told(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch)
         .env("TERMINATOR=count:0")

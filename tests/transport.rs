@@ -27,7 +27,7 @@ fn check_full_duplex(client: &mut Client, bytes: &[u8], sent: usize) {
     );
 }
 
-for_each_pair! { echo: megabytes_go_both_ways_at_once }
+for_each_pair! { echo, echo_commands: megabytes_go_both_ways_at_once }
 fn megabytes_go_both_ways_at_once(guest: Guest, dispatch: &str) {
     let bytes = noise(5_000_001);
     let server = Serve::guest(guest, dispatch).start();
@@ -35,7 +35,7 @@ fn megabytes_go_both_ways_at_once(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo without sequential: several_peers_stream_at_once }
+for_each_pair! { echo without sequential, echo_commands without sequential: several_peers_stream_at_once }
 fn several_peers_stream_at_once(guest: Guest, dispatch: &str) {
     let bytes = noise(1_000_003);
     let server = Serve::guest(guest, dispatch).start();
@@ -47,7 +47,7 @@ fn several_peers_stream_at_once(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo: a_peer_that_reads_late_gets_everything }
+for_each_pair! { echo, echo_commands: a_peer_that_reads_late_gets_everything }
 /// A peer that sends until nobody takes any more, and only then reads: nothing
 /// is lost, and the server keeps no more of it than the kernel.
 fn a_peer_that_reads_late_gets_everything(guest: Guest, dispatch: &str) {
@@ -61,7 +61,7 @@ fn a_peer_that_reads_late_gets_everything(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo: a_peer_may_send_one_byte_at_a_time }
+for_each_pair! { echo, echo_commands: a_peer_may_send_one_byte_at_a_time }
 fn a_peer_may_send_one_byte_at_a_time(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch).start();
     let mut client = server.connect();
@@ -115,7 +115,7 @@ fn a_guest_may_half_close_and_still_read(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo: a_peer_may_reset }
+for_each_pair! { echo, echo_commands: a_peer_may_reset }
 /// A peer that resets, at any moment, costs nobody anything.
 fn a_peer_may_reset(guest: Guest, dispatch: &str) {
     // With a single permit the next one waits until this one is over.
@@ -144,7 +144,7 @@ fn a_peer_may_reset(guest: Guest, dispatch: &str) {
     }
 }
 
-for_each_pair! { echo: ipv6_is_served }
+for_each_pair! { echo, echo_commands: ipv6_is_served }
 fn ipv6_is_served(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch)
         .listen("tcp://[::1]:0")
@@ -161,7 +161,7 @@ fn ipv6_is_served(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo: one_service_may_have_several_listeners }
+for_each_pair! { echo, echo_commands: one_service_may_have_several_listeners }
 fn one_service_may_have_several_listeners(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch)
         .listen("tcp://127.0.0.1:0")
@@ -176,7 +176,7 @@ fn one_service_may_have_several_listeners(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
-for_each_pair! { echo without sequential: connections_are_limited }
+for_each_pair! { echo without sequential, echo_commands without sequential: connections_are_limited }
 /// At the limit the next peer waits in the backlog, and is served when a
 /// connection ends.
 fn connections_are_limited(guest: Guest, dispatch: &str) {

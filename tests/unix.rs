@@ -58,7 +58,7 @@ fn this_process() -> String {
     format!("unix:uid={uid},pid={}", std::process::id())
 }
 
-for_each_pair! { echo: echo_goes_over_a_unix_socket }
+for_each_pair! { echo, echo_commands: echo_goes_over_a_unix_socket }
 fn echo_goes_over_a_unix_socket(guest: Guest, dispatch: &str) {
     let unix = Unix::start(guest, dispatch, &[]);
     let expected = format!(
@@ -85,7 +85,7 @@ fn echo_goes_over_a_unix_socket(guest: Guest, dispatch: &str) {
     assert!(!unix.scratch.path("s").exists());
 }
 
-for_each_pair! { upper: upper_goes_over_a_unix_socket }
+for_each_pair! { upper, upper_commands: upper_goes_over_a_unix_socket }
 fn upper_goes_over_a_unix_socket(guest: Guest, dispatch: &str) {
     let unix = Unix::start(guest, dispatch, &[]);
     let mut client = unix.connect();
@@ -102,7 +102,7 @@ fn upper_goes_over_a_unix_socket(guest: Guest, dispatch: &str) {
     assert_eq!(finished.guest_lines(), [&who, "hello", &who, "world"]);
 }
 
-for_each_pair! { time: time_goes_over_a_unix_socket }
+for_each_pair! { time, time_commands: time_goes_over_a_unix_socket }
 fn time_goes_over_a_unix_socket(guest: Guest, dispatch: &str) {
     let unix = Unix::start(guest, dispatch, &["--env", "MODE=line"]);
     let mut client = unix.connect();
@@ -202,7 +202,7 @@ fn sockets_say_what_they_have_no_words_for(guest: Guest, dispatch: &str) {
     assert!(answer.contains("family=ipv4"), "{answer}");
 }
 
-for_each_pair! { upper: a_unix_socket_is_what_socketserver_makes }
+for_each_pair! { upper, upper_commands: a_unix_socket_is_what_socketserver_makes }
 fn a_unix_socket_is_what_socketserver_makes(guest: Guest, dispatch: &str) {
     const QUESTIONS: [&str; 3] = ["hello world", "  padded \r\n", "stra\u{df}e"];
     let ask = |path: &Path, question: &str| {
@@ -232,7 +232,7 @@ fn a_unix_socket_is_what_socketserver_makes(guest: Guest, dispatch: &str) {
     }
 }
 
-for_each_pair! { echo by default: nc_and_socat_speak_to_it }
+for_each_pair! { echo by default, echo_commands by default: nc_and_socat_speak_to_it }
 fn nc_and_socat_speak_to_it(guest: Guest, dispatch: &str) {
     let unix = Unix::start(guest, dispatch, &[]);
     let mut clients = Vec::new();

@@ -21,6 +21,10 @@ pub enum Contract {
     /// `sockserve:handler/datagram-concurrent`: one asynchronous WASI 0.3 call, with a
     /// stream of datagrams each way.
     DatagramConcurrent,
+    /// `wasi:cli/run` of WASI 0.2: a program that is started once per connection.
+    Command,
+    /// `wasi:cli/run` of WASI 0.3, which is the same for everybody but the host.
+    CommandP3,
 }
 
 /// How a service spreads connections over threads and instances.
@@ -31,7 +35,8 @@ pub enum Dispatch {
     /// Worker threads. Each connection or datagram has its own instance.
     Threaded,
     /// One thread that waits for readiness. One instance serves all connections or
-    /// datagrams; only `blocking` has one suspended instance per connection.
+    /// datagrams; only `blocking` and `command` have one suspended instance per
+    /// connection.
     Poll,
 }
 
@@ -46,12 +51,14 @@ pub struct Incompatible {
 
 impl Contract {
     /// All contracts, in the order of the documentation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Blocking,
         Self::Evented,
         Self::Concurrent,
         Self::Datagram,
         Self::DatagramConcurrent,
+        Self::Command,
+        Self::CommandP3,
     ];
 
     /// Whether it serves datagrams. The others serve connections.
@@ -61,7 +68,16 @@ impl Contract {
 
     /// Whether it is on WASI 0.3. The others are on 0.2.
     pub(crate) const fn is_p3(self) -> bool {
-        matches!(self, Self::Concurrent | Self::DatagramConcurrent)
+        matches!(
+            self,
+            Self::Concurrent | Self::DatagramConcurrent | Self::CommandP3
+        )
+    }
+
+    /// Whether the component is a program, whose standard input and output are the
+    /// connection.
+    pub const fn is_command(self) -> bool {
+        matches!(self, Self::Command | Self::CommandP3)
     }
 
     /// Returns the interface that a component with this contract exports, without
@@ -73,17 +89,22 @@ impl Contract {
             Self::Concurrent => "sockserve:handler/concurrent",
             Self::Datagram => "sockserve:handler/datagram",
             Self::DatagramConcurrent => "sockserve:handler/datagram-concurrent",
+            Self::Command | Self::CommandP3 => "wasi:cli/run",
         }
     }
 
     /// Returns the interface through which the host asks a handler with this
     /// contract to hand its connections over, without its version. `None` for
-    /// `evented`, where the host calls `hand-over` between two turns, and for
-    /// datagrams, which have no connections.
+    /// `evented`, where the host calls `hand-over` between two turns, for datagrams,
+    /// which have no connections, and for commands, which keep theirs.
     pub const fn draining(self) -> Option<&'static str> {
         match self {
             Self::Blocking => Some("sockserve:handler/blocking-draining"),
-            Self::Evented | Self::Datagram | Self::DatagramConcurrent => None,
+            Self::Evented
+            | Self::Datagram
+            | Self::DatagramConcurrent
+            | Self::Command
+            | Self::CommandP3 => None,
             Self::Concurrent => Some("sockserve:handler/concurrent-draining"),
         }
     }
@@ -91,7 +112,7 @@ impl Contract {
     /// Returns the dispatch to use if none was asked for.
     pub const fn default_dispatch(self) -> Dispatch {
         match self {
-            Self::Blocking => Dispatch::Threaded,
+            Self::Blocking | Self::Command | Self::CommandP3 => Dispatch::Threaded,
             Self::Evented | Self::Concurrent | Self::Datagram | Self::DatagramConcurrent => {
                 Dispatch::Poll
             }
@@ -126,7 +147,11 @@ impl Dispatch {
     /// Whether all connections of a handler with this contract share one
     /// instance.
     pub const fn shares_instance(self, contract: Contract) -> bool {
-        matches!(self, Self::Poll) && !matches!(contract, Contract::Blocking)
+        matches!(self, Self::Poll)
+            && !matches!(
+                contract,
+                Contract::Blocking | Contract::Command | Contract::CommandP3
+            )
     }
 }
 
@@ -138,6 +163,7 @@ impl fmt::Display for Contract {
             Self::Concurrent => "concurrent",
             Self::Datagram => "datagram",
             Self::DatagramConcurrent => "datagram-concurrent",
+            Self::Command | Self::CommandP3 => "command",
         })
     }
 }
@@ -175,6 +201,8 @@ mod tests {
         assert_eq!(runs(Contract::Evented), [Dispatch::Poll]);
         assert_eq!(runs(Contract::Datagram), Dispatch::ALL);
         assert_eq!(runs(Contract::DatagramConcurrent), Dispatch::ALL);
+        assert_eq!(runs(Contract::Command), Dispatch::ALL);
+        assert_eq!(runs(Contract::CommandP3), Dispatch::ALL);
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn small_servers_answer_datagrams(guest: Guest, dispatch: &str) {
     });
 }
 
-for_each_pair! { small: small_servers_serve_connections }
+for_each_pair! { small, small_commands: small_servers_serve_connections }
 fn small_servers_serve_connections(guest: Guest, dispatch: &str) {
     let serve = |service: &str, check: &dyn Fn(Client)| {
         let scratch = Scratch::new();

@@ -25,7 +25,8 @@ impl Controlled {
         Controlled::listening(guest, dispatch, &[], options)
     }
 
-    /// The same, which listens on these addresses.
+    /// The same, which listens on these addresses. What comes after `--` is for the
+    /// component.
     #[track_caller]
     pub(crate) fn listening(
         guest: Guest,
@@ -34,9 +35,12 @@ impl Controlled {
         options: &[&str],
     ) -> Controlled {
         let scratch = Scratch::new();
+        let mut parts = options.splitn(2, |option| *option == "--");
+        let (options, arguments) = (parts.next(), parts.next());
         let mut serve = Serve::guest(guest, dispatch)
             .args(["--control".as_ref(), scratch.path("control").as_os_str()])
-            .args(options);
+            .args(options.unwrap_or_default())
+            .arguments(arguments.unwrap_or_default());
         for url in urls {
             serve = serve.listen(url);
         }

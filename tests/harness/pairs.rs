@@ -116,7 +116,8 @@ pub(crate) fn guests_under(family: &str, dispatch: &str) -> impl Iterator<Item =
     ROWS.iter()
         .filter(move |row| row.dispatch == dispatch)
         .map(|row| Guest { name: row.guest })
-        .filter(move |guest| guest.family() == family && !guest.takes_datagrams())
+        .filter(move |guest| guest.family() == family)
+        .filter(|guest| !guest.takes_datagrams() && guest.contract() != "command")
 }
 
 /// The table in `host/build.rs` has all dispatches of each guest, and no others.

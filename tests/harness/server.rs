@@ -20,6 +20,7 @@ pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
 pub(crate) struct Serve {
     command: Command,
     listen: Vec<String>,
+    arguments: Vec<String>,
 }
 
 impl Serve {
@@ -49,11 +50,18 @@ impl Serve {
         Serve {
             command,
             listen: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 
     pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Serve {
         self.command.args(args);
+        self
+    }
+
+    /// Arguments of the component.
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Serve {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -95,6 +103,9 @@ impl Serve {
         }
         for url in &self.listen {
             self.command.args(["--listen", url]);
+        }
+        if !self.arguments.is_empty() {
+            self.command.arg("--").args(&self.arguments);
         }
         let process = Process::start(&mut self.command);
         let count: usize = self.listen.iter().map(|url| listeners(url)).sum();

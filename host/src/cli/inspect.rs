@@ -96,7 +96,10 @@ fn need_of_provided(contract: Contract, import: &str) -> &'static str {
         "sockserve:handler/connection-info"
         | "sockserve:handler/concurrent-connection-info"
         | "sockserve:handler/connection-types" => "provided; says who the peer is",
-        "wasi:cli/environment" => "provided; variables by --env NAME=VALUE",
+        "wasi:cli/environment" => "provided; variables by --env NAME=VALUE, arguments after --",
+        "wasi:cli/stdin" | "wasi:cli/stdout" if contract.is_command() => {
+            "provided; is the connection"
+        }
         "wasi:cli/stdout" | "wasi:cli/stderr" => "provided; goes to the log",
         "wasi:filesystem/types" | "wasi:filesystem/preopens" => {
             "provided; directories by --dir HOST_DIR[::GUEST_DIR]"

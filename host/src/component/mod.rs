@@ -80,7 +80,7 @@ pub enum ComponentError {
     /// It exports no contract.
     #[error(
         "{0}: exports none of sockserve:handler/blocking, evented, concurrent, datagram or \
-         datagram-concurrent; it must export exactly one of them"
+         datagram-concurrent, nor wasi:cli/run of WASI 0.2 or 0.3; it must export one of them"
     )]
     NoContract(String),
     /// It exports more than one contract.
@@ -265,12 +265,15 @@ impl Sections {
 
     fn contract(&self, name: &str) -> Result<Contract, ComponentError> {
         let mut found = None;
+        let mut command = None;
+        let handlers = Contract::ALL.into_iter().filter(|it| !it.is_command());
         for export in &self.exports {
             let (interface, version) = export.split_once('@').unwrap_or((export, ""));
-            let Some(contract) = Contract::ALL
-                .into_iter()
-                .find(|contract| contract.interface() == interface)
-            else {
+            if interface == Contract::Command.interface() {
+                command = command_of(version).or(command);
+            }
+            let mut handlers = handlers.clone();
+            let Some(contract) = handlers.find(|it| it.interface() == interface) else {
                 continue;
             };
             check_version(name, export, version)?;
@@ -282,7 +285,10 @@ impl Sections {
                 });
             }
         }
-        found.ok_or_else(|| ComponentError::NoContract(name.to_owned()))
+        // A handler may be a program as well.
+        found
+            .or(command)
+            .ok_or_else(|| ComponentError::NoContract(name.to_owned()))
     }
 
     fn takes_over(&self, name: &str) -> Result<bool, ComponentError> {
@@ -294,6 +300,17 @@ impl Sections {
             }
         }
         Ok(false)
+    }
+}
+
+/// The contract of a program, by the version of its `wasi:cli/run`.
+fn command_of(version: &str) -> Option<Contract> {
+    if version.starts_with("0.2.") {
+        Some(Contract::Command)
+    } else if version.starts_with("0.3.") {
+        Some(Contract::CommandP3)
+    } else {
+        None
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Res
     let poller = match version.handler.contract() {
         Contract::Evented => Some(versions.in_runtime(Poller::new)??),
         Contract::Datagram | Contract::DatagramConcurrent => return Ok(()),
-        Contract::Concurrent | Contract::Blocking => None,
+        Contract::Concurrent | Contract::Blocking | Contract::Command | Contract::CommandP3 => None,
     };
     let intake = version.open_intake();
     let (serving, served) = (Arc::clone(versions), Arc::clone(version));

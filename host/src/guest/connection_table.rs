@@ -52,6 +52,14 @@ impl ConnectionTable {
         Self::new(Served::None, watch::Sender::new(None).subscribe())
     }
 
+    /// Returns the connection of an instance that serves only one.
+    pub(crate) fn only(&self) -> Option<&Arc<Connection>> {
+        match &self.served {
+            Served::One(connection) => Some(connection),
+            Served::None | Served::All(_) | Served::Datagrams(_) => None,
+        }
+    }
+
     /// Returns a function that counts the bytes that the connections have moved,
     /// for the guest's clock.
     pub(crate) fn moved(&self) -> Moved {

@@ -7,11 +7,13 @@ use crate::component::cache::CompileCache;
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
 use crate::guest::clock::{GuestClock, TimeOfDay};
+use crate::guest::command;
 use crate::guest::connection_table::ConnectionTable;
 use crate::guest::deadline::Deadline;
 use crate::guest::engine::{Built, VersionToken, build};
 use crate::guest::exports::{
-    Blocking, Concurrent, Datagram, DatagramConcurrent, Evented, Exports, ExportsPre,
+    Blocking, Command, CommandP3, Concurrent, Datagram, DatagramConcurrent, Evented, Exports,
+    ExportsPre,
 };
 use crate::guest::failure::{Failure, MemoryExceeded, root_cause};
 use crate::guest::grants::{Files, Grants};
@@ -21,6 +23,7 @@ use crate::guest::imports::{Lack, lacks, linker};
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
+use crate::sockets::stdio::Stdio;
 use crate::text::one_line;
 use std::fmt;
 use std::net::SocketAddr;
@@ -149,6 +152,8 @@ impl Handler {
             (false, _) => HandOverPre::Absent,
             // Nothing is handed over of datagrams.
             (true, Contract::Datagram | Contract::DatagramConcurrent) => HandOverPre::Absent,
+            // A program is not asked for its connection.
+            (true, Contract::Command | Contract::CommandP3) => HandOverPre::Absent,
             (true, Contract::Concurrent) => HandOverPre::p3(&pre).map_err(mismatch)?,
             (true, _) => HandOverPre::p2(&pre).map_err(mismatch)?,
         };
@@ -240,9 +245,18 @@ impl Handler {
         connection_table: ConnectionTable,
     ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
-        self.grants.apply(&mut wasi);
         wasi.wall_clock(TimeOfDay);
         wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
+        let mut variables = Vec::new();
+        if self.contract.is_command()
+            && let Some(connection) = connection_table.only()
+        {
+            variables = command::environment(connection);
+            wasi.stdin(Stdio::new(connection));
+            wasi.stdout(Stdio::new(connection));
+        }
+        wasi.arg(command::name(&self.source));
+        self.grants.apply(&mut wasi, &variables);
         wasi.stderr(GuestLog::new(scope, Stream::Stderr));
         let connections = if self.shares_instance() {
             self.options.limits.max_connections as usize
@@ -291,6 +305,14 @@ impl Handler {
                 }
                 Contract::Concurrent => {
                     let made = self.instantiate::<Concurrent>(&mut store, &clock);
+                    made.await.map(drop)
+                }
+                Contract::Command => {
+                    let made = self.instantiate::<Command>(&mut store, &clock);
+                    made.await.map(drop)
+                }
+                Contract::CommandP3 => {
+                    let made = self.instantiate::<CommandP3>(&mut store, &clock);
                     made.await.map(drop)
                 }
                 Contract::Datagram => {

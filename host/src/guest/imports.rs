@@ -17,7 +17,7 @@ use crate::sync::lock;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{LazyLock, Mutex};
-use wasmparser::component_types::ComponentEntityType;
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::{Parser, ValidPayload, Validator};
 use wasmtime::component::Linker;
 use wasmtime::{Engine, WasmFeatures};
@@ -72,7 +72,11 @@ pub(crate) fn lacks(component: &Component) -> wasmtime::Result<Vec<(String, Opti
     with_provided(component.contract(), |provided| {
         let imports = component.imports().iter();
         let lacks = imports.map(|import| {
-            let lack = provided.lack(import, functions.of_import(import));
+            let lack = if functions.has_only_types(import) {
+                None
+            } else {
+                provided.lack(import, functions.of_import(import))
+            };
             (import.clone(), lack)
         });
         lacks.collect()
@@ -212,8 +216,17 @@ fn track(version: &str) -> Option<(u64, u64)> {
     }
 }
 
-/// The functions of each interface that a component imports.
-struct Functions(Vec<(String, Vec<String>)>);
+/// What a component imports, by interface.
+struct Functions(Vec<Imported>);
+
+#[derive(Debug)]
+struct Imported {
+    name: String,
+    functions: Vec<String>,
+    /// Whether there is nothing in it that the host would have to provide: it only names
+    /// types.
+    only_types: bool,
+}
 
 impl Functions {
     /// Returns no functions if the component is not valid. The compiler reports
@@ -222,7 +235,7 @@ impl Functions {
         Self(Self::read(bytes).unwrap_or_default())
     }
 
-    fn read(bytes: &[u8]) -> wasmparser::Result<Vec<(String, Vec<String>)>> {
+    fn read(bytes: &[u8]) -> wasmparser::Result<Vec<Imported>> {
         // Accepts all proposals. The compiler refuses those that are off.
         let mut validator = Validator::new_with_features(WasmFeatures::all());
         let mut names = Vec::new();
@@ -249,19 +262,27 @@ impl Functions {
             let types = types.as_ref();
             let functions = names.into_iter().map(|name| {
                 let item = types.component_item_for_import(&name);
-                let functions = match item.map(|item| item.ty) {
-                    Some(ComponentEntityType::Instance(instance)) => {
-                        let exports = types.get(instance).map(|it| it.exports.iter());
-                        exports
-                            .into_iter()
-                            .flatten()
-                            .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)))
-                            .map(|(name, _)| name.clone())
-                            .collect()
-                    }
-                    _ => Vec::new(),
+                let instance = match item.map(|item| item.ty) {
+                    Some(ComponentEntityType::Instance(instance)) => types.get(instance),
+                    _ => None,
                 };
-                (name, functions)
+                let exports = || instance.iter().flat_map(|it| &it.exports);
+                let functions = exports()
+                    .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)))
+                    .map(|(name, _)| name.clone())
+                    .collect();
+                let only_types = instance.is_some()
+                    && exports().all(|(_, item)| match item.ty {
+                        ComponentEntityType::Type { referenced, .. } => {
+                            !matches!(referenced, ComponentAnyTypeId::Resource(_))
+                        }
+                        _ => false,
+                    });
+                Imported {
+                    name,
+                    functions,
+                    only_types,
+                }
             });
             return Ok(functions.collect());
         }
@@ -269,8 +290,15 @@ impl Functions {
     }
 
     fn of_import(&self, import: &str) -> &[String] {
-        let found = self.0.iter().find(|(name, _)| name == import);
-        found.map_or(&[], |(_, functions)| functions)
+        self.find(import).map_or(&[], |found| &found.functions)
+    }
+
+    fn has_only_types(&self, import: &str) -> bool {
+        self.find(import).is_some_and(|found| found.only_types)
+    }
+
+    fn find(&self, import: &str) -> Option<&Imported> {
+        self.0.iter().find(|found| found.name == import)
     }
 }
 
@@ -375,11 +403,20 @@ mod tests {
                     (export "[method]r.m" (func (param "self" (borrow 0))))
                     (export "f" (func))))
                 (component (import "inner" (instance (export "g" (func)))))
+                (import "a:b/types@0.1.0" (instance
+                    (type (enum "x"))
+                    (export "t" (type (eq 0)))))
+                (import "a:b/resources@0.1.0" (instance
+                    (export "r" (type (sub resource)))))
                 (import "p" (func)))"#,
         );
         let functions = Functions::of(&bytes.unwrap());
         assert_eq!(functions.of_import("a:b/c@0.1.0"), ["[method]r.m", "f"]);
         assert!(functions.of_import("inner").is_empty());
         assert!(functions.of_import("p").is_empty());
+        for import in ["a:b/c@0.1.0", "a:b/resources@0.1.0", "p", "nothing"] {
+            assert!(!functions.has_only_types(import), "{import}");
+        }
+        assert!(functions.has_only_types("a:b/types@0.1.0"));
     }
 }

@@ -12,6 +12,7 @@
 //! | `hand_over` | the calls that give a connection up and accept it |
 //! | `draining` | how a guest learns that it is to give connections up |
 //! | `connection_info` | how a guest learns who its peer is |
+//! | `command` | what a program gets to know |
 //! | `connection_table` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
@@ -20,6 +21,7 @@
 
 pub(crate) mod clock;
 mod code;
+mod command;
 mod connection_info;
 pub(crate) mod connection_table;
 pub(crate) mod deadline;

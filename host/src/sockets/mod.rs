@@ -13,6 +13,7 @@
 //! | `options` | socket options, shared by both WASI versions |
 //! | `p2` | WASI 0.2: `tcp-socket` and its two streams |
 //! | `p3` | WASI 0.3: `tcp-socket`, `send` and `receive` |
+//! | `stdio` | both: standard input and output of a program |
 
 /// Writes the methods for the properties of a socket. The connection answers if the
 /// socket is ours, wasmtime-wasi if the guest created the socket. Used inside the
@@ -39,6 +40,7 @@ macro_rules! properties {
 mod options;
 pub(crate) mod p2;
 pub(crate) mod p3;
+pub(crate) mod stdio;
 
 use crate::connection::{Connection, ConnectionId, Held};
 use std::sync::Arc;

@@ -38,16 +38,13 @@ pub(crate) fn add_to_linker<T: SocketsStore>(linker: &mut Linker<T>) -> Result<(
 /// order.
 pub(crate) fn push(table: &mut ResourceTable, connection: &Arc<Connection>) -> Result<Triple> {
     let socket = push_socket(table, connection)?;
-    let input: DynInputStream = Box::new(Input(connection.hold()));
-    let output: DynOutputStream = Box::new(Output {
-        held: connection.hold(),
-        permit: 0,
-    });
+    let input: DynInputStream = Box::new(Input::new(connection));
+    let output: DynOutputStream = Box::new(Output::new(connection));
     Ok((socket, table.push(input)?, table.push(output)?))
 }
 
 /// The `input-stream` of a connection.
-struct Input(Held);
+pub(super) struct Input(Held);
 
 #[async_trait]
 impl InputStream for Input {
@@ -86,6 +83,10 @@ impl Pollable for Input {
 }
 
 impl Input {
+    pub(super) fn new(connection: &Arc<Connection>) -> Self {
+        Self(connection.hold())
+    }
+
     /// Waits for input. Returns true if the wait was interrupted.
     async fn wait(&self) -> bool {
         let Some(connection) = self.0.get() else {
@@ -101,16 +102,19 @@ impl Input {
 }
 
 /// The `output-stream` of a connection.
-struct Output {
+pub(super) struct Output {
     held: Held,
     /// How many bytes the last `check-write` still permits.
     permit: usize,
+    /// Whether it is closed after any error, as a pipe is: a program knows EPIPE.
+    is_pipe: bool,
 }
 
 #[async_trait]
 impl OutputStream for Output {
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.permit = self.connection()?.writable_bytes().map_err(stream_error)?;
+        let permit = self.connection()?.writable_bytes();
+        self.permit = permit.map_err(|error| self.error(error))?;
         Ok(self.permit)
     }
 
@@ -125,7 +129,8 @@ impl OutputStream for Output {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.connection()?.write(bytes).map_err(stream_error)
+        let written = self.connection()?.write(bytes);
+        written.map_err(|error| self.error(error))
     }
 
     /// Does nothing: the host sends without a request what the kernel did not take.
@@ -177,6 +182,31 @@ impl Pollable for Output {
 }
 
 impl Output {
+    fn new(connection: &Arc<Connection>) -> Self {
+        Self {
+            held: connection.hold(),
+            permit: 0,
+            is_pipe: false,
+        }
+    }
+
+    /// The standard output of a program.
+    pub(super) fn of_program(connection: &Arc<Connection>) -> Self {
+        Self {
+            is_pipe: true,
+            ..Self::new(connection)
+        }
+    }
+
+    fn error(&self, error: io::Error) -> StreamError {
+        match error.kind() {
+            // As in wasmtime-wasi.
+            io::ErrorKind::BrokenPipe => StreamError::Closed,
+            _ if self.is_pipe => StreamError::Closed,
+            _ => StreamError::LastOperationFailed(error.into()),
+        }
+    }
+
     /// Returns the connection. Once its handler is done, the stream is closed.
     fn connection(&self) -> StreamResult<Arc<Connection>> {
         self.held.get().ok_or(StreamError::Closed)
@@ -189,14 +219,6 @@ async fn flushed_or_told(connection: &Connection) -> bool {
     // The next check-write reports an error.
     let flushed = std::future::poll_fn(|cx| connection.poll_flush(cx).map(drop));
     connection.unless_told(flushed).await
-}
-
-fn stream_error(error: io::Error) -> StreamError {
-    match error.kind() {
-        // As in wasmtime-wasi.
-        io::ErrorKind::BrokenPipe => StreamError::Closed,
-        _ => StreamError::LastOperationFailed(error.into()),
-    }
 }
 
 /// The error of a connected socket for `bind`, `connect`, `listen` and `accept`.

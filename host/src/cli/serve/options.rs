@@ -38,8 +38,8 @@ pub(in crate::cli) struct Options {
 pub(in crate::cli) struct HandlerArgs {
     /// A component file, or builtin:NAME
     pub(in crate::cli) component: OsString,
-    /// sequential, threaded or poll. By default threaded for `blocking`, and poll
-    /// for the other contracts
+    /// sequential, threaded or poll. By default threaded for `blocking` and
+    /// `command`, and poll for the other contracts
     #[arg(long)]
     pub(super) dispatch: Option<Dispatch>,
     /// The service's name, in the ready line and the log. By default the
@@ -176,6 +176,9 @@ pub(super) struct GrantOptions {
     /// Let it look names up
     #[arg(long)]
     allow_lookup: bool,
+    /// Arguments for the component
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
 }
 
 #[derive(Args)]
@@ -238,6 +241,7 @@ impl GrantOptions {
         let send = self.allow_send.iter();
         let send = send.map(|place| place.resolve("--allow-send"));
         let grants = Grants {
+            args: self.args.clone(),
             env: self.env.clone(),
             dirs: self.dir.clone(),
             connect: connect.collect::<Result<_, _>>()?,

@@ -6,7 +6,7 @@ use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::connection_table::{ConnectionTable, Served};
 use crate::guest::deadline::Deadline;
-use crate::guest::exports::{Blocking, Concurrent};
+use crate::guest::exports::{Blocking, Command, CommandP3, Concurrent};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
@@ -29,6 +29,8 @@ pub(super) struct Instance {
 enum Exports {
     Blocking(Blocking),
     Concurrent(Concurrent),
+    Command(Command),
+    CommandP3(CommandP3),
 }
 
 impl Instance {
@@ -46,6 +48,14 @@ impl Instance {
             Contract::Concurrent => {
                 let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
                 (Exports::Concurrent(exports), hand_over)
+            }
+            Contract::Command => {
+                let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
+                (Exports::Command(exports), hand_over)
+            }
+            Contract::CommandP3 => {
+                let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
+                (Exports::CommandP3(exports), hand_over)
             }
             // The other contracts do not come here.
             Contract::Blocking
@@ -79,12 +89,12 @@ impl Instance {
         let hand_over = &self.hand_over;
         let (store, clock, deadline) = (&mut self.store, &self.clock, self.deadline);
         match &self.exports {
-            Exports::Blocking(_) => {
+            Exports::Blocking(_) | Exports::Command(_) => {
                 hand_over
                     .accept(store, clock, deadline, connection.id(), state)
                     .await
             }
-            Exports::Concurrent(_) => {
+            Exports::Concurrent(_) | Exports::CommandP3(_) => {
                 let call = store.run_concurrent(async |accessor| {
                     hand_over.accept_in(accessor, connection.id(), state).await
                 });
@@ -93,12 +103,15 @@ impl Instance {
         }
     }
 
-    /// Calls the handler. Returns when `handle` has returned.
+    /// Calls the handler. Returns when `handle` has returned, or when the program has
+    /// ended.
     pub(super) async fn handle(&mut self, connection: &Arc<Connection>) -> Result<(), Failure> {
         let (store, clock) = (&mut self.store, &self.clock);
         match &self.exports {
             Exports::Blocking(exports) => exports.handle(store, clock, connection).await,
             Exports::Concurrent(exports) => concurrent(store, clock, exports, connection).await,
+            Exports::Command(exports) => exports.run(store, clock, connection).await,
+            Exports::CommandP3(exports) => exports.run(store, clock).await,
         }
     }
 
@@ -111,8 +124,10 @@ impl Instance {
         let (store, clock, deadline) = (&mut self.store, &self.clock, self.deadline);
         let (hand_over, id) = (&self.hand_over, connection.id());
         match &self.exports {
-            Exports::Blocking(_) => hand_over.give_up(store, clock, deadline, id).await,
-            Exports::Concurrent(_) => {
+            Exports::Blocking(_) | Exports::Command(_) => {
+                hand_over.give_up(store, clock, deadline, id).await
+            }
+            Exports::Concurrent(_) | Exports::CommandP3(_) => {
                 let call =
                     store.run_concurrent(async |accessor| hand_over.give_up_in(accessor, id).await);
                 deadline.hold(clock.count(call)).await?

@@ -282,10 +282,12 @@ impl Figures {
             Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
         };
         let stacks = match contract {
-            Contract::Concurrent | Contract::DatagramConcurrent => {
+            Contract::Concurrent | Contract::DatagramConcurrent | Contract::CommandP3 => {
                 instances.saturating_add(SPARE_STACKS)
             }
-            Contract::Blocking | Contract::Evented | Contract::Datagram => instances,
+            Contract::Blocking | Contract::Evented | Contract::Datagram | Contract::Command => {
+                instances
+            }
         };
         Demand {
             instances,

@@ -25,8 +25,7 @@ pub(super) use bindings::BlockingHandlerIndices as Pre;
 pub(crate) struct Blocking(pub(super) bindings::BlockingHandler);
 
 impl Blocking {
-    /// Calls the handler for a connection. While the guest waits for something
-    /// else, the host sends the output that the kernel did not take before.
+    /// Calls the handler for a connection.
     pub(crate) async fn handle(
         &self,
         store: &mut Store<State>,
@@ -40,15 +39,25 @@ impl Blocking {
                 .call_handle(&mut *store, socket, input, output)
                 .await
         };
-        let mut call = pin!(call);
-        let result = poll_fn(|cx| {
-            let result = clock.poll(call.as_mut(), cx);
-            if result.is_pending() && connection.has_unsent() {
-                // The guest sees the error at its next write.
-                let _ = connection.poll_flush(cx);
-            }
-            result
-        });
-        Failure::from_result(result.await)
+        Failure::from_result(while_sending(clock, connection, call).await)
     }
+}
+
+/// Waits for a call. While the guest waits for something else, sends the output that the
+/// kernel did not take before.
+pub(super) async fn while_sending<R>(
+    clock: &GuestClock,
+    connection: &Arc<Connection>,
+    call: impl Future<Output = wasmtime::Result<R>>,
+) -> wasmtime::Result<R> {
+    let mut call = pin!(call);
+    poll_fn(|cx| {
+        let result = clock.poll(call.as_mut(), cx);
+        if result.is_pending() && connection.has_unsent() {
+            // The guest sees the error at its next write.
+            let _ = connection.poll_flush(cx);
+        }
+        result
+    })
+    .await
 }

@@ -2,12 +2,16 @@
 //! the functions in an instance, and the calls of them.
 
 mod blocking;
+mod command;
+mod command_p3;
 mod concurrent;
 pub(crate) mod datagram;
 pub(crate) mod datagram_concurrent;
 pub(crate) mod evented;
 
 pub(crate) use blocking::Blocking;
+pub(crate) use command::Command;
+pub(crate) use command_p3::CommandP3;
 pub(crate) use concurrent::Concurrent;
 pub(crate) use datagram::Datagram;
 pub(crate) use datagram_concurrent::DatagramConcurrent;
@@ -66,5 +70,7 @@ exports! {
     Evented in evented,
     Concurrent in concurrent,
     Datagram in datagram,
-    DatagramConcurrent in datagram_concurrent
+    DatagramConcurrent in datagram_concurrent,
+    Command in command,
+    CommandP3 in command_p3
 }

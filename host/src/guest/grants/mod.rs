@@ -22,6 +22,8 @@ pub(crate) use directory::Files;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Grants {
+    /// Arguments, after the program's name.
+    pub args: Vec<String>,
     /// Environment variables, as the guest sees them. If a name appears twice, the
     /// last value counts.
     pub env: Vec<(String, String)>,
@@ -140,10 +142,17 @@ impl Grants {
         !self.dirs.is_empty() || !self.connect.is_empty()
     }
 
-    /// Adds the grants to the context of an instance, except for the directories.
-    pub(crate) fn apply(self: &Arc<Self>, builder: &mut WasiCtxBuilder) {
-        for (at, (name, value)) in self.env.iter().enumerate() {
-            let mut later = self.env.iter().skip(at + 1);
+    /// Adds the grants to the context of an instance, except for the directories. The
+    /// instance has `variables` in any case.
+    pub(crate) fn apply(
+        self: &Arc<Self>,
+        builder: &mut WasiCtxBuilder,
+        variables: &[(String, String)],
+    ) {
+        builder.args(&self.args);
+        let all = || self.env.iter().chain(variables);
+        for (at, (name, value)) in all().enumerate() {
+            let mut later = all().skip(at + 1);
             // The guest would see both values, and its libc takes the first.
             if !later.any(|(later, _)| later == name) {
                 builder.env(name, value);

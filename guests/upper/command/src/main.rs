@@ -1,0 +1,8 @@
+//! The upper family as a program, for the contract `command`.
+
+use std::process::ExitCode;
+use upper_protocol::UpperProtocol;
+
+fn main() -> ExitCode {
+    shell_command::main(|| Ok(UpperProtocol))
+}

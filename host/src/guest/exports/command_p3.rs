@@ -1,0 +1,26 @@
+//! The contract `command` on WASI 0.3.
+
+use super::command::ended;
+use crate::guest::State;
+use crate::guest::clock::GuestClock;
+use crate::guest::failure::Failure;
+use wasmtime::Store;
+use wasmtime_wasi::p3::bindings;
+
+pub(super) use wasmtime_wasi::p3::bindings::CommandIndices as Pre;
+
+/// The functions of one instance.
+pub(crate) struct CommandP3(pub(super) bindings::Command);
+
+impl CommandP3 {
+    /// Runs the program until it ends. Its standard input and output are the connection.
+    pub(crate) async fn run(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<(), Failure> {
+        let call =
+            store.run_concurrent(async |accessor| self.0.wasi_cli_run().call_run(accessor).await);
+        ended(clock.count(call).await.flatten())
+    }
+}
