@@ -33,7 +33,7 @@ struct Pair {
 }
 
 #[rustfmt::skip]
-const PAIRS: [Pair; 16] = [
+const PAIRS: [Pair; 19] = [
     Pair { contract: "blocking", dispatch: "sequential", shared: false, default: false },
     Pair { contract: "blocking", dispatch: "threaded", shared: false, default: true },
     Pair { contract: "blocking", dispatch: "poll", shared: false, default: false },
@@ -50,6 +50,9 @@ const PAIRS: [Pair; 16] = [
     Pair { contract: "command", dispatch: "sequential", shared: false, default: false },
     Pair { contract: "command", dispatch: "threaded", shared: false, default: true },
     Pair { contract: "command", dispatch: "poll", shared: false, default: false },
+    Pair { contract: "command-p3", dispatch: "sequential", shared: false, default: false },
+    Pair { contract: "command-p3", dispatch: "threaded", shared: false, default: true },
+    Pair { contract: "command-p3", dispatch: "poll", shared: false, default: false },
 ];
 
 /// Whether a choice takes this pair.
@@ -242,6 +245,7 @@ fn macros(guests: &[&str]) -> String {
         let all = pairs.map(|pair| (*guest, pair));
         let family = match contract {
             "command" => format!("{family}_commands"),
+            "command_p3" => format!("{family}_commands_p3"),
             _ if contract.starts_with("datagram") => format!("{family}_datagrams"),
             _ => family.to_owned(),
         };

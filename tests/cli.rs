@@ -11,25 +11,30 @@ use crate::harness::process::Process;
 use crate::harness::server::ready_address;
 use crate::harness::{Client, Guest, Serve};
 
-const BUILTINS: [&str; 20] = [
+const BUILTINS: [&str; 25] = [
     "chat-concurrent",
     "chat-evented",
+    "client-command",
     "echo-blocking",
+    "echo-command",
     "echo-concurrent",
     "echo-datagram",
     "echo-datagram-concurrent",
     "echo-evented",
     "small-blocking",
+    "small-command",
     "small-concurrent",
     "small-datagram",
     "small-datagram-concurrent",
     "small-evented",
     "time-blocking",
+    "time-command",
     "time-concurrent",
     "time-datagram",
     "time-datagram-concurrent",
     "time-evented",
     "upper-blocking",
+    "upper-command",
     "upper-concurrent",
     "upper-evented",
 ];
@@ -130,7 +135,7 @@ fn inspect_says_what_a_component_is_and_needs() {
             };
             assert_eq!(
                 need("wasi:cli/environment@"),
-                "provided; variables by --env NAME=VALUE"
+                "provided; variables by --env NAME=VALUE, arguments after --"
             );
             assert_eq!(need("wasi:cli/stdout@"), "provided; goes to the log");
             let sockets = match guest.contract() {

@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
+use crate::harness::command::sockserve;
 use crate::harness::control::{Controlled, failed};
-use crate::harness::guests::{echo_command, faults_command_p3, upper_command};
+use crate::harness::guests::{echo_command, upper_command};
 use crate::harness::server::CACHE;
 use crate::harness::{Client, Guest, Serve, noise, text};
 
@@ -208,31 +209,49 @@ fn a_swap_drains_programs() {
     }
 }
 
+for_each_pair! { faults_commands_p3: a_program_on_wasi_0_3_is_one_too }
 /// WASI 0.3 has other streams.
-#[test]
-fn a_program_on_wasi_0_3_is_one_too() {
-    for dispatch in ["sequential", "threaded", "poll"] {
-        let controlled = start(faults_command_p3, dispatch, &[], &["unused"]);
-        let ready = &controlled.server.ready[0];
-        let expected = format!(" contract=command dispatch={dispatch}");
-        assert!(ready.ends_with(&expected), "{ready}");
-        let mut client = controlled.server.connect();
-        client.check_echo("hello");
-        client.check_echo(noise(100_000));
-        client.finish_sending();
-        client.expect_eof();
-        controlled.wait_for_status("its end", |status| status["handled"] == 1);
-        controlled.server.stop().check_no_alarm();
+fn a_program_on_wasi_0_3_is_one_too(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, &[], &["unused"]);
+    let ready = &controlled.server.ready[0];
+    let expected = format!(" contract=command dispatch={dispatch}");
+    assert!(ready.ends_with(&expected), "{ready}");
+    let mut client = controlled.server.connect();
+    client.check_echo("hello");
+    client.check_echo(noise(100_000));
+    client.finish_sending();
+    client.expect_eof();
+    controlled.wait_for_status("its end", |status| status["handled"] == 1);
+    controlled.server.stop().check_no_alarm();
 
-        let controlled = start(faults_command_p3, dispatch, &[], &["fail"]);
-        let mut client = controlled.server.connect();
-        client.send("last");
-        client.finish_sending();
-        assert_eq!(text(client.read_to_end()), "last");
-        wait_for_failure(&controlled, "error");
-        controlled.server.wait_for_log("what it says", |event| {
-            event.is_guest() && event.message() == "fails on purpose"
-        });
-        assert_eq!(controlled.server.stop().alarms().len(), 1);
+    let controlled = start(guest, dispatch, &[], &["fail"]);
+    let mut client = controlled.server.connect();
+    client.send("last");
+    client.finish_sending();
+    assert_eq!(text(client.read_to_end()), "last");
+    wait_for_failure(&controlled, "error");
+    controlled.server.wait_for_log("what it says", |event| {
+        event.is_guest() && event.message() == "fails on purpose"
+    });
+    assert_eq!(controlled.server.stop().alarms().len(), 1);
+}
+
+#[test]
+fn inspect_says_what_a_program_is() {
+    let lines = sockserve(["inspect", "builtin:upper-command"]).printed();
+    for expected in [
+        "contract    command",
+        "dispatches  sequential, threaded (default), poll",
+        "hand-over   none; its connections drain",
+    ] {
+        assert!(lines.contains(&expected.to_owned()), "{lines:#?}");
+    }
+    for (import, need) in [
+        ("wasi:cli/stdin@", "provided; is the connection"),
+        ("wasi:cli/stdout@", "provided; is the connection"),
+        ("wasi:cli/stderr@", "provided; goes to the log"),
+    ] {
+        let is_said = |line: &String| line.contains(import) && line.ends_with(need);
+        assert!(lines.iter().any(is_said), "{import}: {lines:#?}");
     }
 }

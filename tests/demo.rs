@@ -43,6 +43,7 @@ fn the_demo_is_right_in_every_row() {
     for service in ["echo", "time"] {
         for dispatch in ["poll", "threaded"] {
             expected.push(format!("{service} blocking {dispatch} tcp {OTHERS}"));
+            expected.push(format!("{service} command {dispatch} tcp {OTHERS}"));
             expected.push(format!("{service} concurrent {dispatch} tcp {OTHERS}"));
             expected.push(format!("{service} datagram {dispatch} udp {OTHERS}"));
             expected.push(format!(

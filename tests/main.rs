@@ -89,6 +89,7 @@ mod refusals;
 mod regressions;
 // Address space, memories and tables: what fits, and what is refused.
 mod room;
+mod run;
 // Signals at unusual times.
 mod signals;
 // The control socket under clients that hold it up, and under other users.

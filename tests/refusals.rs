@@ -102,7 +102,7 @@ fn a_component_without_a_contract() {
         path.to_str().unwrap(),
         &[
             "faults_none.wasm: exports none of",
-            "must export exactly one",
+            "it must export one of them",
         ],
     );
 }

@@ -50,6 +50,7 @@ impl Guest {
     pub(crate) fn contract(self) -> &'static str {
         match self.name.split_once('_').unwrap().1 {
             "datagram_concurrent" => "datagram-concurrent",
+            "command_p3" => "command",
             contract => contract,
         }
     }

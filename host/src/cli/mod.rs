@@ -15,6 +15,7 @@ mod log;
 mod notify;
 mod open_files;
 mod output;
+mod run;
 mod serve;
 mod signals;
 mod watch;
@@ -56,6 +57,13 @@ enum Command {
     /// log but with --log-file. Exit status: 0 ended in order, 1 it failed, or the
     /// handler failed on the connection, 2 wrong arguments.
     Inetd(Box<inetd::Options>),
+    /// Run a program that listens and connects by itself.
+    ///
+    /// What it may do beside its standard input and output is granted by name; a refusal
+    /// says which grant would do. SIGTERM or Ctrl-C ends it. Exit status: the program's;
+    /// 1 it cannot be started, 2 wrong arguments, 124 its timeout is over, 130 or 143 a
+    /// signal has ended it, 134 it has trapped.
+    Run(Box<run::Options>),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),
     /// List the embedded components, or write them as files.
@@ -124,7 +132,7 @@ pub fn main() -> ExitCode {
     // Before anything slow: a signal must not kill the process while it starts.
     let serves = matches!(
         cli.command,
-        Command::Serve(_) | Command::Inetd(_) | Command::Demo(_)
+        Command::Serve(_) | Command::Inetd(_) | Command::Run(_) | Command::Demo(_)
     );
     let caught = serves.then(Caught::new);
     let caught = || {
@@ -161,6 +169,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(options) => caught().and_then(|caught| serve::run(options, caught)),
         Command::Inetd(options) => caught().and_then(|caught| inetd::run(options, caught)),
+        Command::Run(options) => caught().and_then(|caught| run::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),
         Command::Builtins(options) => builtins::run(&options),
         Command::Inspect(options) => inspect::run(&options),

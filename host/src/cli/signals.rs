@@ -46,6 +46,15 @@ pub(super) struct Ends {
 }
 
 impl Ends {
+    /// Waits for one of the two signals. Returns the exit status that a shell shows for a
+    /// program that the signal has ended.
+    pub(super) async fn next_status(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+    }
+
     /// Waits for one of the two signals.
     pub(super) async fn next(&mut self) {
         tokio::select! {

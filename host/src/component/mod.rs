@@ -345,11 +345,18 @@ mod tests {
             contract_of(&["wasi:cli/run@0.2.12", "sockserve:handler/evented@0.1.7"]),
             Ok(Contract::Evented)
         );
-        assert!(
-            contract_of(&["wasi:cli/run@0.2.12"])
-                .unwrap_err()
-                .contains("exactly one")
+        assert_eq!(contract_of(&["wasi:cli/run@0.2.0"]), Ok(Contract::Command));
+        assert_eq!(
+            contract_of(&["wasi:cli/run@0.3.1"]),
+            Ok(Contract::CommandP3)
         );
+        for exports in [&["wasi:cli/run@0.4.0", "wasi:cli/run"][..], &["a:b/c"], &[]] {
+            let error = contract_of(exports).unwrap_err();
+            assert!(
+                error.contains("nor wasi:cli/run of WASI 0.2 or 0.3"),
+                "{error}"
+            );
+        }
         assert!(
             contract_of(&[
                 "sockserve:handler/evented@0.1.0",

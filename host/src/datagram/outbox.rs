@@ -128,11 +128,11 @@ impl Outbox {
 
     /// The first datagrams are sent.
     fn sent(&mut self, sockets: &Sockets, count: usize) {
-        add(&sockets.counts.sent, count);
         for sent in self.queue.drain(..count.min(self.queue.len())) {
             sockets.traffic.add_out(sent.data.len());
             sockets.slow.forget(&sent.ends.peer);
         }
+        add(&sockets.counts.sent, count);
     }
 
     /// The first one is not sent.

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 /// Resources that an instance may hold: some per connection, and some of its own.
 const RESOURCES_PER_CONNECTION: usize = 16;
@@ -245,8 +245,8 @@ impl Handler {
         connection_table: ConnectionTable,
     ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
-        wasi.wall_clock(TimeOfDay);
         wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
+        wasi.stderr(GuestLog::new(scope, Stream::Stderr));
         let mut variables = Vec::new();
         if self.contract.is_command()
             && let Some(connection) = connection_table.only()
@@ -255,9 +255,19 @@ impl Handler {
             wasi.stdin(Stdio::new(connection));
             wasi.stdout(Stdio::new(connection));
         }
+        self.store_with(wasi, &variables, connection_table)
+    }
+
+    /// The same with a context to which this adds what the handler was granted.
+    pub(super) fn store_with(
+        &self,
+        mut wasi: WasiCtxBuilder,
+        variables: &[(String, String)],
+        connection_table: ConnectionTable,
+    ) -> Result<(Store<State>, GuestClock), Failure> {
+        wasi.wall_clock(TimeOfDay);
         wasi.arg(command::name(&self.source));
-        self.grants.apply(&mut wasi, &variables);
-        wasi.stderr(GuestLog::new(scope, Stream::Stderr));
+        self.grants.apply(&mut wasi, variables);
         let connections = if self.shares_instance() {
             self.options.limits.max_connections as usize
         } else {

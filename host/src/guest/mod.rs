@@ -13,6 +13,7 @@
 //! | `draining` | how a guest learns that it is to give connections up |
 //! | `connection_info` | how a guest learns who its peer is |
 //! | `command` | what a program gets to know |
+//! | `program` | a program that runs by itself |
 //! | `connection_table` | the connections of an instance |
 //! | `clock` | guest time and its deadline |
 //! | `deadline` | calls that must not wait |
@@ -34,6 +35,7 @@ pub(crate) mod hand_over;
 pub(crate) mod handler;
 pub(crate) mod handler_error;
 pub(crate) mod imports;
+mod program;
 pub(crate) mod stdio;
 
 use crate::guest::connection_table::ConnectionTable;

@@ -11,8 +11,8 @@ use crate::component::builtin;
 use crate::control::server::ControlServer;
 use crate::text;
 use crate::{
-    AddressError, CompileCache, GrantError, Handler, HandlerError, HandlerOptions, ListenError,
-    Service, ServiceOptions, StartError,
+    AddressError, CompileCache, Handler, HandlerError, HandlerOptions, ListenError, Service,
+    ServiceOptions, StartError,
 };
 use anyhow::Context as _;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub(super) use name::parse as parse_name;
-pub(super) use options::{HandlerArgs, Options};
+pub(super) use options::{GrantOptions, HandlerArgs, Options, parse_memory, resolve};
 
 /// Serves until the process is told to end. Runs on the main thread, which only
 /// waits: slow work is on other threads, so that a signal is handled at any time.
@@ -108,13 +108,12 @@ impl HandlerArgs {
             None => name::of_component(&self.component),
         };
         let cache = self.cache.as_deref().map(CompileCache::in_directory);
+        let mut grants = self.grants.checked()?;
+        grants.args.clone_from(&self.args);
         let handler_options = HandlerOptions {
             dispatch,
             limits: self.limits.limits(),
-            grants: self.grants.grants().map_err(|error| match error {
-                error @ GrantError::DirTwice { .. } => Failure::usage(error),
-                error => error.into(),
-            })?,
+            grants,
             cache: cache.transpose()?,
         };
         let handler = Handler::new(&source, &component, handler_options);

@@ -1,11 +1,12 @@
 //! The options of `serve`.
 
 use super::parse_name;
+use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
-    DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress, ListenOptions, RollbackOn,
-    RollbackPolicy,
+    ConnectGrant, DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress, ListenOptions,
+    RollbackOn, RollbackPolicy,
 };
 use bytesize::ByteSize;
 use clap::Args;
@@ -54,6 +55,9 @@ pub(in crate::cli) struct HandlerArgs {
     pub(super) grants: GrantOptions,
     #[command(flatten)]
     pub(super) limits: LimitOptions,
+    /// Arguments for the component
+    #[arg(last = true, value_name = "ARGS")]
+    pub(super) args: Vec<String>,
 }
 
 #[derive(Args)]
@@ -156,7 +160,7 @@ impl ControlOptions {
 /// What the component may do beyond its connections. Nothing by default.
 #[derive(Args)]
 #[command(next_help_heading = "Grants")]
-pub(super) struct GrantOptions {
+pub(in crate::cli) struct GrantOptions {
     /// Set an environment variable. May be repeated; of a name that is given
     /// twice the last counts
     #[arg(long, value_name = "NAME=VALUE", value_parser = Grants::parse_env)]
@@ -176,9 +180,6 @@ pub(super) struct GrantOptions {
     /// Let it look names up
     #[arg(long)]
     allow_lookup: bool,
-    /// Arguments for the component
-    #[arg(last = true, value_name = "ARGS")]
-    args: Vec<String>,
 }
 
 #[derive(Args)]
@@ -209,7 +210,7 @@ pub(super) struct LimitOptions {
     drain_timeout: Duration,
 }
 
-fn parse_memory(text: &str) -> Result<ByteSize, String> {
+pub(in crate::cli) fn parse_memory(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text
         .parse()
         .map_err(|_| "write a size, for example 64MiB".to_owned())?;
@@ -233,23 +234,36 @@ fn dir_parser() -> impl TypedValueParser<Value = DirGrant> {
     OsStringValueParser::new().try_map(|grant| DirGrant::parse(&grant))
 }
 
+/// Looks the names of places up that `option` has granted.
+pub(in crate::cli) fn resolve(
+    places: &[ConnectPlace],
+    option: &'static str,
+) -> Result<Vec<ConnectGrant>, GrantError> {
+    let all = places.iter().map(|place| place.resolve(option));
+    all.collect()
+}
+
 impl GrantOptions {
     /// Returns the grants. Looks names up, which may fail and may take long.
-    pub(super) fn grants(&self) -> Result<Grants, GrantError> {
-        let connect = self.allow_connect.iter();
-        let connect = connect.map(|place| place.resolve("--allow-connect"));
-        let send = self.allow_send.iter();
-        let send = send.map(|place| place.resolve("--allow-send"));
+    fn grants(&self) -> Result<Grants, GrantError> {
         let grants = Grants {
-            args: self.args.clone(),
             env: self.env.clone(),
             dirs: self.dir.clone(),
-            connect: connect.collect::<Result<_, _>>()?,
-            send: send.collect::<Result<_, _>>()?,
+            connect: resolve(&self.allow_connect, "--allow-connect")?,
+            send: resolve(&self.allow_send, "--allow-send")?,
             lookup: self.allow_lookup,
+            ..Grants::default()
         };
         grants.check_names()?;
         Ok(grants)
+    }
+
+    /// The same, with the exit status of what is wrong.
+    pub(in crate::cli) fn checked(&self) -> Result<Grants, Failure> {
+        self.grants().map_err(|error| match error {
+            error @ GrantError::DirTwice { .. } => Failure::usage(error),
+            error => error.into(),
+        })
     }
 }
 

@@ -26,20 +26,33 @@ impl Command {
         let call = self.0.wasi_cli_run().call_run(store);
         ended(while_sending(clock, connection, call).await)
     }
+
+    /// Runs the program until it ends, without a connection. Returns its exit status.
+    pub(crate) async fn status(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<i32, Failure> {
+        status(clock.count(self.0.wasi_cli_run().call_run(store)).await)
+    }
 }
 
 /// Converts how a program ended. Another exit status than 0 is a failure.
 pub(super) fn ended(result: wasmtime::Result<Result<(), ()>>) -> Result<(), Failure> {
-    let status = match result {
-        Ok(Ok(())) => 0,
-        Ok(Err(())) => 1,
-        Err(error) => match error.downcast_ref() {
-            Some(I32Exit(status)) => *status,
-            None => return Err(Failure::from_call(&error)),
-        },
-    };
-    match status {
+    match status(result)? {
         0 => Ok(()),
         status => Err(Failure::Guest(format!("exit status {status}"))),
+    }
+}
+
+/// Returns the exit status of a program.
+pub(super) fn status(result: wasmtime::Result<Result<(), ()>>) -> Result<i32, Failure> {
+    match result {
+        Ok(Ok(())) => Ok(0),
+        Ok(Err(())) => Ok(1),
+        Err(error) => match error.downcast_ref() {
+            Some(I32Exit(status)) => Ok(*status),
+            None => Err(Failure::from_call(&error)),
+        },
     }
 }

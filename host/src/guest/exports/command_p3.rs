@@ -1,6 +1,6 @@
 //! The contract `command` on WASI 0.3.
 
-use super::command::ended;
+use super::command::{ended, status};
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
@@ -19,8 +19,25 @@ impl CommandP3 {
         store: &mut Store<State>,
         clock: &GuestClock,
     ) -> Result<(), Failure> {
+        ended(self.call(store, clock).await)
+    }
+
+    /// Runs the program until it ends, without a connection. Returns its exit status.
+    pub(crate) async fn status(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<i32, Failure> {
+        status(self.call(store, clock).await)
+    }
+
+    async fn call(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> wasmtime::Result<Result<(), ()>> {
         let call =
             store.run_concurrent(async |accessor| self.0.wasi_cli_run().call_run(accessor).await);
-        ended(clock.count(call).await.flatten())
+        clock.count(call).await.flatten()
     }
 }

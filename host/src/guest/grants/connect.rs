@@ -1,4 +1,4 @@
-//! The places that a guest may connect to.
+//! The places that a guest may connect to, listen on, or exchange datagrams with.
 
 use super::GrantError;
 use crate::host_port::{self, Host, Wrong, is_same};
@@ -6,8 +6,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-/// A place that the guest may connect to. Its name is looked up when the grant is
-/// made.
+/// A place that a grant is for, such as one that the guest may connect to. Its name is
+/// looked up when the grant is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectGrant {
     place: ConnectPlace,
@@ -87,11 +87,19 @@ impl fmt::Display for ConnectPlace {
 impl ConnectGrant {
     /// Whether the grant permits a connection to `address`.
     pub(super) fn covers(&self, address: SocketAddr) -> bool {
-        self.place.port.is_none_or(|port| port == address.port())
-            && self
-                .addresses
-                .as_ref()
-                .is_none_or(|granted| granted.iter().any(|granted| is_same(granted, &address)))
+        self.place.port.is_none_or(|port| port == address.port()) && self.covers_host(address)
+    }
+
+    /// Whether the grant permits to listen on `address`, which a socket is bound to. The
+    /// system has chosen the port, if the grant is for port 0.
+    pub(super) fn covers_bound(&self, address: SocketAddr) -> bool {
+        self.covers(address) || (self.place.port == Some(0) && self.covers_host(address))
+    }
+
+    fn covers_host(&self, address: SocketAddr) -> bool {
+        self.addresses
+            .as_ref()
+            .is_none_or(|granted| granted.iter().any(|granted| is_same(granted, &address)))
     }
 }
 

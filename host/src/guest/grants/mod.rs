@@ -34,8 +34,17 @@ pub struct Grants {
     /// Places that the guest may send datagrams to, whether they have written to the
     /// service or not.
     pub send: Vec<ConnectGrant>,
+    /// Addresses of this machine that the guest may listen on over TCP. Port 0 is any
+    /// free port.
+    pub listen: Vec<ConnectGrant>,
+    /// Places that the guest's own UDP sockets may be bound to, and exchange datagrams
+    /// with.
+    pub udp: Vec<ConnectGrant>,
     /// Whether the guest may look names up.
     pub lookup: bool,
+    /// Whether a refusal is logged as a warning, with the grant that would do. By default
+    /// the log has it for debugging: a peer may be able to cause it.
+    pub tell_refusals: bool,
 }
 
 /// Why a grant was refused.
@@ -75,7 +84,7 @@ pub enum GrantError {
         directory = text::path(.0)
     )]
     DirUnusable(PathBuf, String),
-    /// The argument of `--allow-connect` or `--allow-send` is not a place.
+    /// The argument of `--allow-connect` or another option like it is not a place.
     #[error(
         "`{}` is no place on the network: {reason}write HOST:PORT; `*` stands for any host or any port",
         text::escape(.place)
@@ -86,7 +95,7 @@ pub enum GrantError {
         /// What is wrong with it, followed by a semicolon; may be empty.
         reason: String,
     },
-    /// `--allow-connect` or `--allow-send` names an unknown host.
+    /// `--allow-connect` or another option like it names an unknown host.
     #[error("{option} {place}: no address found: {error}; {advice}")]
     Lookup {
         /// The option.
@@ -139,7 +148,12 @@ impl Grants {
 
     /// Whether an instance may open files or sockets of its own.
     pub(crate) fn may_open(&self) -> bool {
-        !self.dirs.is_empty() || !self.connect.is_empty()
+        !self.dirs.is_empty() || self.may_use_sockets()
+    }
+
+    /// Whether a guest may have sockets of its own.
+    fn may_use_sockets(&self) -> bool {
+        !(self.connect.is_empty() && self.listen.is_empty() && self.udp.is_empty())
     }
 
     /// Adds the grants to the context of an instance, except for the directories. The
@@ -159,12 +173,17 @@ impl Grants {
             }
         }
         builder.allow_ip_name_lookup(self.lookup);
-        builder.allow_udp(false);
-        builder.allow_tcp(!self.connect.is_empty());
-        if !self.connect.is_empty() {
+        // Otherwise nothing is asked of `allows`, which says what is refused.
+        let asks = self.may_use_sockets() || self.tell_refusals;
+        builder.allow_udp(!self.udp.is_empty() || self.tell_refusals);
+        builder.allow_tcp(asks);
+        if asks {
             let grants = Arc::clone(self);
             builder.socket_addr_check(move |address, purpose| {
                 let allowed = grants.allows(address, purpose);
+                if !allowed {
+                    grants.tell(address, purpose);
+                }
                 Box::pin(async move { allowed })
             });
         }
@@ -177,15 +196,39 @@ impl Grants {
 
     /// Whether a guest's own socket may do this. Every such decision is made here.
     fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        let covers = |grants: &[ConnectGrant]| grants.iter().any(|grant| grant.covers(address));
+        let is_chosen_by_the_kernel = address.ip().is_unspecified() && address.port() == 0;
         match purpose {
             // A connect needs a bind to a local address that the kernel chooses.
-            SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
-            SocketAddrUse::TcpConnect => self.connect.iter().any(|grant| grant.covers(address)),
-            SocketAddrUse::TcpListen
-            | SocketAddrUse::TcpAccept
-            | SocketAddrUse::UdpBind
-            | SocketAddrUse::UdpSend
-            | SocketAddrUse::UdpReceive => false,
+            SocketAddrUse::TcpBind => is_chosen_by_the_kernel || covers(&self.listen),
+            SocketAddrUse::TcpConnect => covers(&self.connect),
+            // The address is bound already, which was allowed for port 0.
+            SocketAddrUse::TcpListen => self.listen.iter().any(|it| it.covers_bound(address)),
+            // Who may listen may accept everybody.
+            SocketAddrUse::TcpAccept => !self.listen.is_empty(),
+            SocketAddrUse::UdpBind => {
+                (is_chosen_by_the_kernel && !self.udp.is_empty()) || covers(&self.udp)
+            }
+            SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => covers(&self.udp),
+        }
+    }
+
+    /// Logs a refusal, with the grant that would do.
+    fn tell(&self, address: SocketAddr, purpose: SocketAddrUse) {
+        let (what, option) = match purpose {
+            SocketAddrUse::TcpBind => ("bind to", "--allow-listen"),
+            SocketAddrUse::TcpConnect => ("connect to", "--allow-connect"),
+            SocketAddrUse::TcpListen => ("listen on", "--allow-listen"),
+            SocketAddrUse::TcpAccept => ("accept", "--allow-listen"),
+            SocketAddrUse::UdpBind => ("bind a UDP socket to", "--allow-udp"),
+            SocketAddrUse::UdpSend => ("send datagrams to", "--allow-udp"),
+            SocketAddrUse::UdpReceive => ("receive datagrams of", "--allow-udp"),
+        };
+        let said = format!("denied: {what} {address}; {option} {address} would grant it");
+        if self.tell_refusals {
+            tracing::warn!("{said}");
+        } else {
+            tracing::debug!("{said}");
         }
     }
 }
@@ -217,6 +260,51 @@ mod tests {
         assert!(!allows("127.0.0.1:0", SocketAddrUse::TcpBind));
         assert!(!allows("127.0.0.1:80", SocketAddrUse::TcpListen));
         assert!(!allows("127.0.0.1:80", SocketAddrUse::UdpSend));
+    }
+
+    #[test]
+    fn only_what_a_granted_listen_needs_is_allowed() {
+        let grants = Grants {
+            listen: vec![
+                "127.0.0.1:80".parse().unwrap(),
+                "127.0.0.2:0".parse().unwrap(),
+            ],
+            ..Grants::default()
+        };
+        let allows = |address: &str, purpose| grants.allows(address.parse().unwrap(), purpose);
+        for purpose in [SocketAddrUse::TcpBind, SocketAddrUse::TcpListen] {
+            assert!(allows("127.0.0.1:80", purpose));
+            assert!(!allows("127.0.0.1:81", purpose));
+            assert!(!allows("0.0.0.0:80", purpose));
+        }
+        // A port that the kernel has chosen.
+        assert!(allows("127.0.0.2:0", SocketAddrUse::TcpBind));
+        assert!(!allows("127.0.0.2:81", SocketAddrUse::TcpBind));
+        assert!(allows("127.0.0.2:81", SocketAddrUse::TcpListen));
+        assert!(!allows("127.0.0.3:81", SocketAddrUse::TcpListen));
+        assert!(allows("10.0.0.1:5000", SocketAddrUse::TcpAccept));
+        assert!(!allows("127.0.0.1:80", SocketAddrUse::TcpConnect));
+        assert!(
+            !Grants::default().allows("10.0.0.1:5000".parse().unwrap(), SocketAddrUse::TcpAccept)
+        );
+    }
+
+    #[test]
+    fn only_granted_datagrams_are_allowed() {
+        let grants = Grants {
+            udp: vec!["127.0.0.1:53".parse().unwrap()],
+            ..Grants::default()
+        };
+        let allows = |address: &str, purpose| grants.allows(address.parse().unwrap(), purpose);
+        for purpose in [SocketAddrUse::UdpSend, SocketAddrUse::UdpReceive] {
+            assert!(allows("127.0.0.1:53", purpose));
+            assert!(!allows("127.0.0.1:54", purpose));
+        }
+        assert!(allows("0.0.0.0:0", SocketAddrUse::UdpBind));
+        assert!(allows("127.0.0.1:53", SocketAddrUse::UdpBind));
+        assert!(!allows("0.0.0.0:53", SocketAddrUse::UdpBind));
+        let none = Grants::default();
+        assert!(!none.allows("0.0.0.0:0".parse().unwrap(), SocketAddrUse::UdpBind));
     }
 
     #[test]

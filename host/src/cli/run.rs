@@ -1,0 +1,135 @@
+//! `sockserve run`: a program that listens and connects by itself.
+
+use super::serve::{GrantOptions, parse_memory, resolve};
+use super::signals::Caught;
+use super::{Failure, output};
+use crate::aside::aside;
+use crate::component::builtin;
+use crate::guest::grants::ConnectPlace;
+use crate::limits::parse_time_over_zero;
+use crate::{Component, Dispatch, Handler, HandlerOptions, Limits, text};
+use anyhow::{Context as _, anyhow};
+use bytesize::ByteSize;
+use clap::Args;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A program may compute as long as it likes; `--timeout` ends it.
+const NO_DEADLINE: Duration = Duration::from_secs(1 << 32);
+
+/// The exit status of a program that has trapped. wasmtime's command has the same, and a
+/// shell shows it for SIGABRT.
+const TRAPPED: u8 = 134;
+
+/// The exit status of a program that was ended by its timeout, as timeout(1) has it.
+const TIMED_OUT: u8 = 124;
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    grants: GrantOptions,
+    /// Let it listen on an address over TCP; `*` is any address, or any port; port 0 is
+    /// any free port. May be repeated
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Grants")]
+    allow_listen: Vec<ConnectPlace>,
+    /// Let it exchange datagrams with a place, and bind a UDP socket to it; `*` is any
+    /// host, or any port. May be repeated
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Grants")]
+    allow_udp: Vec<ConnectPlace>,
+    /// Memory of the program, its tables included
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
+    max_memory: ByteSize,
+    /// End it after this time, with exit status 124
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    timeout: Option<Duration>,
+    /// A component file, or builtin:NAME
+    component: OsString,
+    /// Arguments of the program
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    args: Vec<String>,
+}
+
+/// Runs the program until it ends, a signal comes, or its time is over.
+pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Failure> {
+    let Caught {
+        runtime,
+        mut ends,
+        hang_ups: _,
+    } = caught;
+    let timeout = options.timeout;
+    let name = text::path(options.component.as_ref()).into_owned();
+    let running = async {
+        let loading = aside("load", move || load(&options));
+        let program = loading.await.context("cannot start")??;
+        Ok::<_, Failure>(program.run_program().await)
+    };
+    let over = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            status = ends.next_status() => Ok(ExitCode::from(status)),
+            ended = running => Ok(match ended? {
+                Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
+                Err(failure) => {
+                    output::complain(&format!("{name}: {failure}"));
+                    ExitCode::from(TRAPPED)
+                }
+            }),
+            () = over => {
+                output::complain(&format!("{name}: ended by --timeout"));
+                Ok(ExitCode::from(TIMED_OUT))
+            }
+        }
+    });
+    // A thread may wait for standard input without an end.
+    runtime.shutdown_background();
+    result
+}
+
+/// Reads and compiles the program, which may take a while.
+fn load(options: &Options) -> Result<Handler, Failure> {
+    let source = text::path(options.component.as_ref());
+    let component = builtin::load_argument(&options.component)?;
+    check(&source, &component)?;
+    let mut grants = options.grants.checked()?;
+    grants.args.clone_from(&options.args);
+    grants.listen = resolve(&options.allow_listen, "--allow-listen")?;
+    grants.udp = resolve(&options.allow_udp, "--allow-udp")?;
+    grants.tell_refusals = true;
+    let mut handler_options = HandlerOptions::new(Dispatch::Sequential);
+    handler_options.grants = grants;
+    handler_options.limits = Limits {
+        max_connections: 1,
+        max_memory_bytes: options.max_memory.as_u64(),
+        deadline: NO_DEADLINE,
+        ..Limits::default()
+    };
+    Ok(Handler::new(&source, &component, handler_options)?)
+}
+
+/// Refuses a component that is no program.
+fn check(source: &str, component: &Component) -> Result<(), Failure> {
+    let contract = component.contract();
+    if contract.is_command() {
+        return Ok(());
+    }
+    let transport = if contract.takes_datagrams() {
+        "udp"
+    } else {
+        "tcp"
+    };
+    Err(Failure::usage(anyhow!(
+        "{source}: a handler with the contract {contract}, and not a program; serve it: \
+         sockserve serve {source} --listen {transport}://127.0.0.1:7000"
+    )))
+}
