@@ -3,7 +3,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -237,12 +237,6 @@ fn the_exit_status_says_how_it_ended() {
 fn a_signal_ends_it() {
     for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut command = Command::new(SOCKSERVE);
-        command
-            .arg("run")
-            .arg(faults_command.path())
-            .args(["say", "ready\n", "spin"]);
-        command.stdin(Stdio::null());
-        let mut command = Command::new(SOCKSERVE);
         command.args(["run", "--allow-listen", "127.0.0.1:0"]);
         command
             .arg(client_command.path())
@@ -272,6 +266,27 @@ fn a_program_on_wasi_0_3_runs() {
 }
 
 #[test]
+fn wrong_arguments_are_told() {
+    let check = |arguments: &[&str], said: &str| {
+        let outcome = sockserve([&["run"], arguments].concat());
+        assert_eq!(outcome.status, Some(2), "{outcome:#?}");
+        assert_eq!(outcome.stderr.len(), 1, "{outcome:#?}");
+        assert!(outcome.stderr[0].contains(said), "{outcome:#?}");
+    };
+    let echo = "builtin:echo-command";
+    check(&[], "COMPONENT");
+    check(&["--no-such-option", echo], "--no-such-option");
+    check(&["--timeout", "0s", echo], "--timeout");
+    check(&["--allow-listen", "nowhere", echo], "nowhere");
+    let missing = sockserve(["run", "no-such-file.wasm"]);
+    assert_eq!(missing.status, Some(1));
+    assert!(
+        missing.stderr[0].contains("no-such-file.wasm"),
+        "{missing:#?}"
+    );
+}
+
+#[test]
 fn a_handler_is_no_program() {
     for guest in [echo_blocking, faults_datagram] {
         let path = guest.path();
@@ -296,7 +311,7 @@ fn a_client_can_be_a_handler(guest: Guest, dispatch: &str) {
     let (behind, place) = serve(echo_blocking, "threaded", "MODE=stream");
     let server = Serve::guest(guest, dispatch)
         .compiled_once()
-        .args(["--allow-connect", &place])
+        .args(["--allow-connect", &place, "--max-connections", "100"])
         .arguments(&["end", &place, "from behind"])
         .start();
     assert_eq!(text(server.connect().read_to_end()), "from behind");

@@ -11,7 +11,7 @@ use crate::{Component, Dispatch, Handler, HandlerOptions, Limits, text};
 use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use clap::Args;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,15 +43,32 @@ pub(super) struct Options {
     /// End it after this time, with exit status 124
     #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
     timeout: Option<Duration>,
-    /// A component file, or builtin:NAME
-    component: OsString,
-    /// Arguments of the program
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    args: Vec<String>,
+    /// A component file, or builtin:NAME; and the arguments of the program
+    // One argument for both: so everything after the component is the program's.
+    #[arg(trailing_var_arg = true, required = true, value_names = ["COMPONENT", "ARGS"])]
+    program: Vec<OsString>,
+}
+
+impl Options {
+    fn component(&self) -> &OsStr {
+        self.program
+            .first()
+            .map_or(OsStr::new(""), OsString::as_ref)
+    }
+
+    /// The program's arguments, which WASI has as Unicode only.
+    fn args(&self) -> Result<Vec<String>, Failure> {
+        let args = self.program.iter().skip(1).map(|argument| {
+            let unicode = argument.to_str().map(ToOwned::to_owned);
+            unicode.ok_or_else(|| {
+                let argument = text::path(argument.as_ref());
+                Failure::usage(anyhow!(
+                    "the argument {argument} is not UTF-8; a program can have no other"
+                ))
+            })
+        });
+        args.collect()
+    }
 }
 
 /// Runs the program until it ends, a signal comes, or its time is over.
@@ -62,7 +79,7 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
         hang_ups: _,
     } = caught;
     let timeout = options.timeout;
-    let name = text::path(options.component.as_ref()).into_owned();
+    let name = text::path(options.component().as_ref()).into_owned();
     let running = async {
         let loading = aside("load", move || load(&options));
         let program = loading.await.context("cannot start")??;
@@ -98,11 +115,12 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
 
 /// Reads and compiles the program, which may take a while.
 fn load(options: &Options) -> Result<Handler, Failure> {
-    let source = text::path(options.component.as_ref());
-    let component = builtin::load_argument(&options.component)?;
+    let args = options.args()?;
+    let source = text::path(options.component().as_ref());
+    let component = builtin::load_argument(options.component())?;
     check(&source, &component)?;
     let mut grants = options.grants.checked()?;
-    grants.args.clone_from(&options.args);
+    grants.args = args;
     grants.listen = resolve(&options.allow_listen, "--allow-listen")?;
     grants.udp = resolve(&options.allow_udp, "--allow-udp")?;
     grants.tell_refusals = true;

@@ -37,7 +37,7 @@ impl Handler for Component {
             trap();
         }
         if let Ok(time) = std::env::var("BRIEF") {
-            let time: u64 = time.parse().expect("milliseconds");
+            let time: u64 = time.parse().unwrap_or_else(|_| trap());
             let (_, batch) = incoming.read(Vec::with_capacity(64)).await;
             drop(incoming);
             let (mut outgoing, answers) = wit_stream::new();
