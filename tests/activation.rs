@@ -348,7 +348,8 @@ fn inetd_says_nothing_to_the_peer() {
     assert_eq!(child.wait().unwrap().code(), Some(2));
     let logged = std::fs::read_to_string(&log).unwrap();
     assert!(
-        logged.contains("the contract evented serves connections"),
+        logged
+            .contains("the contract evented serves connections; pass a TCP or Unix stream socket"),
         "{logged}"
     );
 }

@@ -33,6 +33,22 @@ fn check<A: AsRef<OsStr>>(args: &[A], status: i32, parts: &[&str]) {
     }
 }
 
+/// After `--` it would be an argument of the component.
+#[test]
+fn a_value_that_looks_like_an_option_is_not_sent_behind_the_dashes() {
+    let serve = [
+        "serve",
+        "builtin:echo-blocking",
+        "--listen",
+        "tcp://127.0.0.1:0",
+    ];
+    for value in [["--linger", "-1"], ["--workers", "-1"]] {
+        let args = [&serve[..], &value].concat();
+        check(&args, USAGE, &["'-1'"]);
+        assert!(!sockserve(&args).stderr[0].contains("'-- "));
+    }
+}
+
 /// Every kind of mistake, in every command that it can be made in.
 // From: cases 26 and 31; review of 2026-11-25, 3.17.
 #[test]

@@ -46,6 +46,13 @@ fn line(mut error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -
     }
     // Escapes the typed values first, so that the only line breaks left are clap's.
     error.remove(ContextKind::Usage);
+    // After `--` a value would be an argument of the component.
+    let suggested = error.get(ContextKind::Suggested);
+    if let Some(ContextValue::StyledStrs(tips)) = suggested
+        && tips.iter().any(|tip| tip.to_string().contains("'-- "))
+    {
+        error.remove(ContextKind::Suggested);
+    }
     let typed: Vec<_> = error
         .context()
         .filter_map(|(kind, value)| Some((kind, one_line(value)?)))

@@ -7,7 +7,7 @@ use crate::aside::aside;
 use crate::limits::parse_time_over_zero;
 use crate::listen::given::{self, Given};
 use crate::{Service, ServiceHandle, ServiceOptions, StartError, text};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rustix::fs::{FileType, fstat};
 use std::ffi::OsString;
@@ -132,7 +132,17 @@ async fn start(options: &Arc<Options>) -> Result<Option<(Service, bool)>, Failur
         service.allow_loops = options.allow_loops;
         let service = Service::start_given(&service, handler, given);
         let service = service.map_err(|error| match error {
-            StartError::Transport { .. } => Failure::usage(error),
+            StartError::Transport { address, contract } => {
+                let (serves, pass) = if contract.takes_datagrams() {
+                    ("datagrams", "a UDP or Unix datagram socket")
+                } else {
+                    ("connections", "a TCP or Unix stream socket")
+                };
+                Failure::usage(anyhow!(
+                    "standard input is {address}, and the contract {contract} serves {serves}; \
+                     pass {pass}"
+                ))
+            }
             error => error.into(),
         })?;
         Ok(service.map(|service| (service, is_connection)))

@@ -29,7 +29,7 @@ use std::fmt;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
-/// Serve TCP connections with WebAssembly components.
+/// Serve sockets with WebAssembly components.
 #[derive(Parser)]
 #[command(name = "sockserve", version, max_term_width = 100)]
 struct Cli {

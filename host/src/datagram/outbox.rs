@@ -42,6 +42,8 @@ pub(crate) struct Outbox {
     full: HashSet<SocketName>,
     /// The pause before the next try. `None` if none is needed.
     pause: Option<Pin<Box<Sleep>>>,
+    /// Whether a datagram was sent since all were added.
+    has_sent: bool,
 }
 
 impl Outbox {
@@ -53,6 +55,9 @@ impl Outbox {
         datagrams: impl IntoIterator<Item = (Ends, Vec<u8>)>,
         is_granted: impl Fn(SocketAddr) -> bool,
     ) {
+        if self.is_empty() {
+            self.has_sent = false;
+        }
         let ways = sockets.ways();
         for (ends, data) in datagrams {
             if self.queue.len() + self.waiting.len() >= MAX_ANSWERS {
@@ -128,11 +133,13 @@ impl Outbox {
 
     /// The first datagrams are sent.
     fn sent(&mut self, sockets: &Sockets, count: usize) {
+        self.has_sent = true;
         for sent in self.queue.drain(..count.min(self.queue.len())) {
             sockets.traffic.add_out(sent.data.len());
             sockets.slow.forget(&sent.ends.peer);
         }
         add(&sockets.counts.sent, count);
+        sockets.has_room();
     }
 
     /// The first one is not sent.
@@ -140,7 +147,7 @@ impl Outbox {
         let Some(first) = self.queue.front_mut() else {
             return;
         };
-        let may_wait = first.tries < TRIES;
+        let may_wait = first.tries < TRIES && !sockets.is_stuck();
         first.tries += 1;
         match error {
             // The socket's own buffer is full, and so it is for those behind it.
@@ -170,11 +177,19 @@ impl Outbox {
     /// The first one is not sent, and will not be.
     fn give_up(&mut self, sockets: &Sockets, error: Errno) {
         add(&sockets.counts.unsent, 1);
-        let Some(Outgoing { ends, data, .. }) = self.queue.pop_front() else {
+        let Some(Outgoing {
+            ends, data, socket, ..
+        }) = self.queue.pop_front()
+        else {
             return;
         };
         tracing::debug!(peer = %ends.peer, bytes = data.len(), %error, "a datagram was not sent");
-        if error == Errno::AGAIN {
+        if error != Errno::AGAIN {
+            return;
+        }
+        // What peers have not read takes room in our own buffer. When that is full, nobody
+        // gets anything, and nobody in particular is to blame.
+        if self.has_sent || !sockets.check_stuck(socket) {
             sockets.slow.add(ends.peer);
         }
     }
@@ -201,10 +216,14 @@ mod tests {
         net::SocketAddr::from_abstract_name(name).unwrap()
     }
 
-    /// A peer that has written to the sockets, and the ends of what it wrote.
     fn peer(sockets: &Sockets, name: &str) -> (UnixDatagram, Ends) {
+        peer_of(sockets, "server", name)
+    }
+
+    /// A peer that has written to the sockets, and the ends of what it wrote.
+    fn peer_of(sockets: &Sockets, server: &str, name: &str) -> (UnixDatagram, Ends) {
         let peer = UnixDatagram::bind_addr(&address(name)).unwrap();
-        peer.send_to_addr(b"hello", &address("server")).unwrap();
+        peer.send_to_addr(b"hello", &address(server)).unwrap();
         let mut batch = Batch::new();
         let wanted = Wanted {
             count: 1,
@@ -275,5 +294,41 @@ mod tests {
         poll_fn(|cx| outbox.poll_send(cx, &sockets)).await;
         fill(back);
         assert!(send(&mut outbox, 5).await >= PAUSE * TRIES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_buffer_full_of_what_nobody_reads_is_waited_for_once() {
+        let server = UnixDatagram::bind_addr(&address("server-2")).unwrap();
+        let (sockets, counts) = sockets(server, false);
+        let silent: Vec<_> = (0..60)
+            .map(|number| peer_of(&sockets, "server-2", &format!("hoarder-{number}")))
+            .collect();
+        let (reader, reads) = peer_of(&sockets, "server-2", "reader-2");
+        reader.set_nonblocking(true).unwrap();
+        let send = async |outbox: &mut Outbox, ends: &Ends, length: usize| {
+            outbox.extend(&sockets, [(ends.clone(), vec![7; length])], |_| false);
+            let begun = Instant::now();
+            poll_fn(|cx| outbox.poll_send(cx, &sockets)).await;
+            begun.elapsed()
+        };
+        let mut outbox = Outbox::default();
+        // Each one's queue takes some of these, and together they are more than the
+        // buffer takes.
+        for (_, ends) in &silent {
+            for _ in 0..8 {
+                send(&mut outbox, ends, 60_000).await;
+            }
+        }
+        assert!(sockets.is_stuck());
+        assert_eq!(send(&mut outbox, &reads, 60_000).await, Duration::ZERO);
+        assert!(reader.recv(&mut [0]).is_err());
+        assert!(!sockets.slow.contains(&reads.peer));
+        let unsent = counts.counts().unsent;
+        // When there is room again, everybody gets theirs.
+        drop(silent);
+        assert_eq!(send(&mut outbox, &reads, 60_000).await, Duration::ZERO);
+        assert_eq!(reader.recv(&mut [0; 2]).unwrap(), 2);
+        assert!(!sockets.is_stuck());
+        assert_eq!(counts.counts().unsent, unsent);
     }
 }

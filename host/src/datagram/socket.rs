@@ -12,12 +12,13 @@ use crate::connection::traffic::Traffic;
 use crate::socket_file::SocketFile;
 use crate::socket_name::SocketName;
 use crate::sync::lock;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use tokio::io::Interest;
@@ -30,6 +31,9 @@ const ROUNDS: usize = 8;
 /// The least room that is made for a batch.
 const FEWEST: usize = 4;
 
+/// The send buffer of a Unix socket, in bytes.
+const SEND_BUFFER: usize = 4 << 20;
+
 /// The least memory that the kernel takes for a waiting datagram, in bytes.
 const KERNEL_OVERHEAD: usize = 512;
 
@@ -41,6 +45,8 @@ pub(crate) struct Sockets {
     next: AtomicUsize,
     answers: Mutex<Answers>,
     pub(super) slow: Slow,
+    /// Whether a Unix socket's send buffer was found full, and nothing was sent since.
+    stuck: AtomicBool,
     /// Whether datagrams are taken that could make a loop.
     may_loop: bool,
     pub(super) counts: Arc<Datagrams>,
@@ -118,8 +124,14 @@ impl Sockets {
                 is_inherited,
             } = bound;
             let name = SocketName::try_from(rustix::net::getsockname(&socket)?)?;
-            if let SocketName::Ip(name) = name {
-                network::prepare(&socket, name)?;
+            match name {
+                SocketName::Ip(name) => network::prepare(&socket, name)?,
+                // What a peer has not read takes room in it. The system gives what it
+                // permits (net.core.wmem_max).
+                SocketName::Unix(_) if !is_inherited => {
+                    sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+                }
+                SocketName::Unix(_) => {}
             }
             Ok(Socket {
                 registration: register(Arc::new(socket), Interest::READABLE)?,
@@ -135,6 +147,7 @@ impl Sockets {
             next: AtomicUsize::new(0),
             answers: Mutex::default(),
             slow: Slow::default(),
+            stuck: AtomicBool::new(false),
             may_loop,
             counts,
             traffic,
@@ -291,6 +304,38 @@ impl Sockets {
             Left::Perhaps
         };
         Ok(Taken { count, left })
+    }
+
+    /// Whether a socket had no room for anybody when it was last tried, so that waiting
+    /// for it again is of no use.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
+    }
+
+    /// A datagram was sent.
+    pub(super) fn has_room(&self) {
+        if self.is_stuck() {
+            self.stuck.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is a socket's own buffer that is full, and not the queue of one peer.
+    pub(super) fn check_stuck(&self, at: usize) -> bool {
+        let Some(socket) = self.all.get(at) else {
+            return false;
+        };
+        let descriptor = socket.registration.get_ref();
+        let mut fds = [PollFd::new(descriptor, PollFlags::OUT)];
+        // A Unix socket that is not connected is writable by its own buffer only.
+        let ready = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+        let is_full = ready == Ok(0);
+        if is_full && !self.stuck.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                socket = %socket.name,
+                "the send buffer is full of answers that peers have not read; others are dropped"
+            );
+        }
+        is_full
     }
 
     /// Asks who may be sent what.
