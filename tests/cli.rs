@@ -182,8 +182,8 @@ fn help_has_every_option() {
         "--rollback-window",
     ];
     let commands = [
-        "serve", "inetd", "demo", "builtins", "inspect", "status", "swap", "rollback", "drain",
-        "shutdown",
+        "serve", "inetd", "run", "demo", "builtins", "inspect", "status", "swap", "rollback",
+        "drain", "shutdown",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -191,6 +191,17 @@ fn help_has_every_option() {
     check_help(&["serve", "--help"], &global, &serve, &component);
     let inetd = [&handler[..], &["--idle", "--log-file", "--allow-loops"]].concat();
     check_help(&["inetd", "--help"], &global, &inetd, &component);
+    let run = [
+        "--env",
+        "--dir",
+        "--allow-connect",
+        "--allow-listen",
+        "--allow-udp",
+        "--allow-lookup",
+        "--max-memory",
+        "--timeout",
+    ];
+    check_help(&["run", "--help"], &global, &run, &["<COMPONENT>"]);
     let demo = ["--connections", "--round-trips", "--members"];
     check_help(&["demo", "--help"], &global, &demo, &[]);
     check_help(&["builtins", "--help"], &global, &["--write"], &[]);

@@ -5,6 +5,7 @@ use super::signals::Caught;
 use super::{Failure, output};
 use crate::aside::aside;
 use crate::component::builtin;
+use crate::guest::failure::Fault;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::parse_time_over_zero;
 use crate::{Component, Dispatch, Handler, HandlerOptions, Limits, text};
@@ -99,7 +100,8 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
                 Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)),
                 Err(failure) => {
                     output::complain(&format!("{name}: {failure}"));
-                    ExitCode::from(TRAPPED)
+                    let has_trapped = failure.fault() == Fault::Guest;
+                    ExitCode::from(if has_trapped { TRAPPED } else { 1 })
                 }
             }),
             () = over => {

@@ -111,7 +111,10 @@ impl Outbox {
             let socket = first.socket;
             let run = self.queue.iter().take(run);
             match sockets.send(socket, run.map(|it| (&it.ends, &*it.data))) {
-                Ok(count) => self.sent(sockets, count),
+                Ok(count) => {
+                    self.sent(sockets, count);
+                    sockets.has_room(socket);
+                }
                 Err(error) => self.not_sent(sockets, error),
             }
         }
@@ -139,7 +142,6 @@ impl Outbox {
             sockets.slow.forget(&sent.ends.peer);
         }
         add(&sockets.counts.sent, count);
-        sockets.has_room();
     }
 
     /// The first one is not sent.
@@ -147,7 +149,7 @@ impl Outbox {
         let Some(first) = self.queue.front_mut() else {
             return;
         };
-        let may_wait = first.tries < TRIES && !sockets.is_stuck();
+        let may_wait = first.tries < TRIES && !sockets.is_stuck(first.socket);
         first.tries += 1;
         match error {
             // The socket's own buffer is full, and so it is for those behind it.
@@ -319,7 +321,7 @@ mod tests {
                 send(&mut outbox, ends, 60_000).await;
             }
         }
-        assert!(sockets.is_stuck());
+        assert!(sockets.is_stuck(0));
         assert_eq!(send(&mut outbox, &reads, 60_000).await, Duration::ZERO);
         assert!(reader.recv(&mut [0]).is_err());
         assert!(!sockets.slow.contains(&reads.peer));
@@ -328,7 +330,7 @@ mod tests {
         drop(silent);
         assert_eq!(send(&mut outbox, &reads, 60_000).await, Duration::ZERO);
         assert_eq!(reader.recv(&mut [0; 2]).unwrap(), 2);
-        assert!(!sockets.is_stuck());
+        assert!(!sockets.is_stuck(0));
         assert_eq!(counts.counts().unsent, unsent);
     }
 }

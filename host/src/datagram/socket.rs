@@ -45,8 +45,6 @@ pub(crate) struct Sockets {
     next: AtomicUsize,
     answers: Mutex<Answers>,
     pub(super) slow: Slow,
-    /// Whether a Unix socket's send buffer was found full, and nothing was sent since.
-    stuck: AtomicBool,
     /// Whether datagrams are taken that could make a loop.
     may_loop: bool,
     pub(super) counts: Arc<Datagrams>,
@@ -66,6 +64,8 @@ struct Socket {
     dropped: Mutex<Option<u32>>,
     /// How many datagrams may come at the next time. Room for more costs time.
     expected: AtomicUsize,
+    /// Whether its send buffer was found full, and nothing was sent since.
+    is_stuck: AtomicBool,
     /// Declared after the descriptor: nobody can write any more when the file is
     /// removed.
     _file: Option<SocketFile>,
@@ -139,6 +139,7 @@ impl Sockets {
                 is_inherited,
                 dropped: Mutex::new((!is_inherited).then_some(0)),
                 expected: AtomicUsize::new(FEWEST),
+                is_stuck: AtomicBool::new(false),
                 _file: file,
             })
         });
@@ -147,7 +148,6 @@ impl Sockets {
             next: AtomicUsize::new(0),
             answers: Mutex::default(),
             slow: Slow::default(),
-            stuck: AtomicBool::new(false),
             may_loop,
             counts,
             traffic,
@@ -308,14 +308,17 @@ impl Sockets {
 
     /// Whether a socket had no room for anybody when it was last tried, so that waiting
     /// for it again is of no use.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.stuck.load(Ordering::Relaxed)
+    pub(super) fn is_stuck(&self, at: usize) -> bool {
+        let socket = self.all.get(at);
+        socket.is_some_and(|socket| socket.is_stuck.load(Ordering::Relaxed))
     }
 
-    /// A datagram was sent.
-    pub(super) fn has_room(&self) {
-        if self.is_stuck() {
-            self.stuck.store(false, Ordering::Relaxed);
+    /// A socket has sent a datagram.
+    pub(super) fn has_room(&self, at: usize) {
+        if let Some(socket) = self.all.get(at)
+            && socket.is_stuck.load(Ordering::Relaxed)
+        {
+            socket.is_stuck.store(false, Ordering::Relaxed);
         }
     }
 
@@ -329,7 +332,7 @@ impl Sockets {
         // A Unix socket that is not connected is writable by its own buffer only.
         let ready = rustix::event::poll(&mut fds, Some(&Timespec::default()));
         let is_full = ready == Ok(0);
-        if is_full && !self.stuck.swap(true, Ordering::Relaxed) {
+        if is_full && !socket.is_stuck.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 socket = %socket.name,
                 "the send buffer is full of answers that peers have not read; others are dropped"

@@ -109,6 +109,7 @@ impl HandlerArgs {
         };
         let cache = self.cache.as_deref().map(CompileCache::in_directory);
         let mut grants = self.grants.checked()?;
+        grants.send = resolve(&self.allow_send, "--allow-send")?;
         grants.args.clone_from(&self.args);
         let handler_options = HandlerOptions {
             dispatch,

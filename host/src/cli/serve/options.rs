@@ -53,6 +53,10 @@ pub(in crate::cli) struct HandlerArgs {
     pub(super) cache: Option<PathBuf>,
     #[command(flatten)]
     pub(super) grants: GrantOptions,
+    /// Let it send datagrams to a place that has not written to it; `*` is any
+    /// host, or any port. May be repeated
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Grants")]
+    pub(super) allow_send: Vec<ConnectPlace>,
     #[command(flatten)]
     pub(super) limits: LimitOptions,
     /// Arguments for the component
@@ -173,10 +177,6 @@ pub(in crate::cli) struct GrantOptions {
     /// repeated
     #[arg(long, value_name = "HOST:PORT")]
     allow_connect: Vec<ConnectPlace>,
-    /// Let it send datagrams to a place that has not written to it; `*` is any
-    /// host, or any port. May be repeated
-    #[arg(long, value_name = "HOST:PORT")]
-    allow_send: Vec<ConnectPlace>,
     /// Let it look names up
     #[arg(long)]
     allow_lookup: bool,
@@ -250,7 +250,6 @@ impl GrantOptions {
             env: self.env.clone(),
             dirs: self.dir.clone(),
             connect: resolve(&self.allow_connect, "--allow-connect")?,
-            send: resolve(&self.allow_send, "--allow-send")?,
             lookup: self.allow_lookup,
             ..Grants::default()
         };
