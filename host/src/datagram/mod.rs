@@ -7,7 +7,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `address` | the two ends of a datagram |
-//! | `socket` | a socket, which receives and sends |
+//! | `socket`, `sending` | the sockets, which receive and send |
 //! | `network`, `local` | how UDP and Unix sockets do that |
 //! | `batch` | the datagrams that one call receives |
 //! | `answers` | who may be sent what |
@@ -22,6 +22,7 @@ pub(crate) mod counts;
 mod local;
 mod network;
 pub(crate) mod outbox;
+mod sending;
 mod slow;
 pub(crate) mod socket;
 
