@@ -148,10 +148,8 @@ impl Dispatch {
     /// instance.
     pub const fn shares_instance(self, contract: Contract) -> bool {
         matches!(self, Self::Poll)
-            && !matches!(
-                contract,
-                Contract::Blocking | Contract::Command | Contract::CommandP3
-            )
+            && !matches!(contract, Contract::Blocking)
+            && !contract.is_command()
     }
 }
 

@@ -91,7 +91,7 @@ impl Outbox {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            if self.queue.is_empty() {
+            let Some(first) = self.queue.front() else {
                 if self.waiting.is_empty() {
                     return Poll::Ready(());
                 }
@@ -99,17 +99,13 @@ impl Outbox {
                 self.full.clear();
                 self.pause();
                 continue;
-            }
-            let run = self.run();
-            let Some(first) = self.queue.front_mut() else {
-                continue;
             };
             if !self.full.is_empty() && self.full.contains(&first.ends.peer) {
                 self.set_aside();
                 continue;
             }
             let socket = first.socket;
-            let run = self.queue.iter().take(run);
+            let run = self.queue.iter().take(self.run(first));
             match sockets.send(socket, run.map(|it| (&it.ends, &*it.data))) {
                 Ok(count) => {
                     self.sent(sockets, count);
@@ -122,16 +118,15 @@ impl Outbox {
 
     /// How many datagrams can be sent by one call, from the first one on: those that leave
     /// by one socket and from one address.
-    fn run(&self) -> usize {
-        match self.queue.front() {
-            Some(first) if is_to_network(first) => self
-                .queue
-                .iter()
-                .take_while(|it| it.socket == first.socket && it.ends.local == first.ends.local)
-                .count(),
+    fn run(&self, first: &Outgoing) -> usize {
+        if !is_to_network(first) {
             // Over Unix sockets one at a time.
-            first => first.map_or(0, |_| 1),
+            return 1;
         }
+        self.queue
+            .iter()
+            .take_while(|it| it.socket == first.socket && it.ends.local == first.ends.local)
+            .count()
     }
 
     /// The first datagrams are sent.
