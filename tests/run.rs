@@ -13,6 +13,7 @@ use crate::harness::guests::{
     faults_datagram, time_evented,
 };
 use crate::harness::process::Process;
+use crate::harness::scratch::Scratch;
 use crate::harness::{Client, Guest, Serve, Server, ctime, text};
 
 const SOCKSERVE: &str = env!("CARGO_BIN_EXE_sockserve");
@@ -231,6 +232,35 @@ fn the_exit_status_says_how_it_ended() {
     assert_eq!(said, ["A=b"]);
     let said = program(&faults, &[], &["--allow-udp", "--", "x"]).printed();
     assert_eq!(said, ["faults_command.wasm", "--allow-udp", "--", "x"]);
+}
+
+/// By default 64 MiB.
+#[test]
+fn its_memory_is_limited() {
+    let faults = faults_command.path();
+    for (options, bytes) in [(&[][..], 64 << 20), (&["--max-memory", "16MiB"], 16 << 20)] {
+        let outcome = program(&faults, options, &["grow"]);
+        assert_eq!(outcome.status, Some(134), "{outcome:#?}");
+        let said = format!("memory past the limit of {bytes} bytes");
+        assert!(
+            outcome.stderr.last().unwrap().contains(&said),
+            "{outcome:#?}"
+        );
+    }
+}
+
+#[test]
+fn it_has_the_directories_that_are_granted() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path("file"), "inside\n").unwrap();
+    let grant = format!("{}::/data", scratch.path(".").display());
+    let faults = faults_command.path();
+    let read = ["read", "/data/file"];
+    let said = program(&faults, &["--dir", &grant], &read).printed();
+    assert_eq!(said, ["inside"]);
+    let denied = program(&faults, &[], &read);
+    assert!(denied.stderr[0].starts_with("read: "), "{denied:#?}");
+    assert_eq!(denied.stdout, [""; 0]);
 }
 
 #[test]

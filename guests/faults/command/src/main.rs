@@ -43,6 +43,11 @@ fn main() {
                 println!("{name}={value}");
             }
         }
+        // Prints a file.
+        ["read", path] => match std::fs::read(path) {
+            Ok(bytes) => drop(io::stdout().write_all(&bytes)),
+            Err(error) => eprintln!("read: {:?}", error.kind()),
+        },
         // Writes until that fails, and says how.
         ["flood"] => {
             let mut output = io::stdout().lock();
