@@ -1,0 +1,334 @@
+//! The listeners, and the loop over all that can become ready.
+
+use crate::Component;
+use crate::connection::{Closing, Connection, Parts};
+use crate::exports::sockserve::runner::server::{Event, Guest, Opened, Readiness, Ready};
+use crate::exports::wasi::io::streams::{InputStream, OutputStream};
+use crate::exports::wasi::sockets0_2_12::tcp::TcpSocket;
+use crate::listener::{Listener, socket_addr};
+use crate::output::{print, print_error};
+use crate::streams::{Input, Output};
+use crate::tcp::Socket;
+use crate::wasi::cli::environment::get_arguments;
+use crate::wasi::cli::exit::exit;
+use crate::wasi::clocks0_2_12::monotonic_clock::{Instant, now, subscribe_instant};
+use crate::wasi::io::poll::{Pollable, poll};
+use crate::wasi::sockets0_2_12::network::ErrorCode;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString as _};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
+use runner_base::Global;
+use runner_options::{Options, Request, Transport, USAGE};
+
+/// The most events of one `wait`.
+const EVENTS: usize = 1024;
+
+/// So many connections are accepted before others have their turn.
+const ACCEPTED_AT_ONCE: usize = 64;
+
+/// How long nothing is accepted when the system has no room for a connection.
+const PAUSE: Instant = 100_000_000;
+
+static SERVER: Global<Server> = Global::new(Server::new());
+
+struct Server {
+    name: String,
+    contract: String,
+    max_connections: usize,
+    linger: Instant,
+    listeners: Vec<Listener>,
+    connections: BTreeMap<u64, Rc<Connection>>,
+    closing: Vec<Closing>,
+    /// The last number of a connection.
+    last: u64,
+    /// The last connection that had a turn: the next ones are asked first.
+    served: u64,
+    tick: Option<Instant>,
+    /// Nothing is accepted before this.
+    pause: Option<Instant>,
+}
+
+/// The name of the service.
+pub(crate) fn name() -> String {
+    SERVER.with(|server| server.name.clone())
+}
+
+impl Guest for Component {
+    fn start(contract: String) -> Result<(), ()> {
+        let mut arguments = get_arguments().into_iter();
+        let program = arguments.next();
+        let started = SERVER.with(|server| {
+            server.name = runner_options::service_name(program);
+            server.contract = contract;
+            match runner_options::parse(Transport::Tcp, arguments)? {
+                Request::Serve(options) => server.listen(&options),
+                Request::Help => {
+                    print(USAGE.into());
+                    exit(Ok(()));
+                    Ok(())
+                }
+            }
+        });
+        started.map_err(print_error)
+    }
+
+    fn accept() -> Opened {
+        loop {
+            let events = SERVER.with(|server| server.poll(1));
+            for event in events {
+                if let Event::Opened(opened) = event {
+                    return opened;
+                }
+            }
+        }
+    }
+
+    fn wait() -> Vec<Event> {
+        loop {
+            let events = SERVER.with(|server| server.poll(ACCEPTED_AT_ONCE));
+            if !events.is_empty() {
+                return events;
+            }
+        }
+    }
+
+    fn set_interest(connection: u64, interest: Readiness) {
+        SERVER.with(|server| {
+            if let Some(connection) = server.connections.get(&connection) {
+                connection.interest.set(interest);
+            }
+        });
+    }
+
+    fn tick_after(nanoseconds: u64) {
+        SERVER.with(|server| server.tick = Some(now().saturating_add(nanoseconds)));
+    }
+
+    fn close(connection: u64, failure: Option<String>) {
+        SERVER.with(|server| server.close(connection, failure));
+    }
+}
+
+/// Why a pollable is in the list.
+enum Wait {
+    Listener(usize),
+    Readable(u64),
+    Writable(u64),
+    Closing,
+    Time,
+}
+
+impl Server {
+    const fn new() -> Self {
+        Self {
+            name: String::new(),
+            contract: String::new(),
+            max_connections: 1,
+            linger: 0,
+            listeners: Vec::new(),
+            connections: BTreeMap::new(),
+            closing: Vec::new(),
+            last: 0,
+            served: 0,
+            tick: None,
+            pause: None,
+        }
+    }
+
+    fn listen(&mut self, options: &Options) -> Result<(), String> {
+        self.max_connections = options.max_connections;
+        self.linger = Instant::try_from(options.linger.as_nanos()).unwrap_or(Instant::MAX);
+        for &address in &options.listen {
+            self.listeners.push(Listener::new(address)?);
+        }
+        // All are there before anybody is told of one.
+        for listener in &self.listeners {
+            let (name, contract) = (&self.name, &self.contract);
+            let address = listener.address;
+            print(runner_options::ready_line(
+                Transport::Tcp,
+                address,
+                name,
+                contract,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Waits once, and accepts so many connections at most.
+    fn poll(&mut self, most_accepted: usize) -> Vec<Event> {
+        self.let_go();
+        let ready = self.ready();
+        let mut events: Vec<Event> = Vec::new();
+        for wait in ready {
+            match wait {
+                Wait::Listener(index) => self.accept(index, most_accepted, &mut events),
+                Wait::Readable(id) => push_ready(&mut events, id, Readiness::READABLE),
+                Wait::Writable(id) => push_ready(&mut events, id, Readiness::WRITABLE),
+                Wait::Closing | Wait::Time => {}
+            }
+            if events.len() >= EVENTS {
+                break;
+            }
+        }
+        let now = now();
+        if self.tick.is_some_and(|tick| now >= tick) {
+            self.tick = None;
+            events.push(Event::Tick);
+        }
+        self.pause = self.pause.filter(|&end| now < end);
+        for closing in &mut self.closing {
+            closing.step();
+        }
+        self.closing.retain(|closing| !closing.is_over(now));
+        events
+    }
+
+    /// Waits until something is ready, and returns what.
+    fn ready(&mut self) -> Vec<Wait> {
+        let has_room = self.connections.len() + self.closing.len() < self.max_connections.max(1);
+        let mut waits: Vec<Wait> = Vec::new();
+        let mut pollables: Vec<&Pollable> = Vec::new();
+        if has_room && self.pause.is_none() {
+            for (index, listener) in self.listeners.iter().enumerate() {
+                waits.push(Wait::Listener(index));
+                pollables.push(&listener.acceptable);
+            }
+        }
+        let connections = &self.connections;
+        let after = connections.range((Excluded(self.served), Unbounded));
+        let parts: Vec<_> = after.chain(connections.range(..=self.served)).collect();
+        // The pollables are borrowed from their connections until after the wait.
+        let borrowed: Vec<_> = parts
+            .iter()
+            .filter_map(|(id, connection)| {
+                let interest = connection.interest.get();
+                (!interest.is_empty()).then(|| (**id, interest, connection.parts()))
+            })
+            .collect();
+        for (id, interest, parts) in &borrowed {
+            let Some(parts) = parts.as_ref() else {
+                continue;
+            };
+            if interest.contains(Readiness::READABLE) {
+                waits.push(Wait::Readable(*id));
+                pollables.push(&parts.readable);
+            }
+            if interest.contains(Readiness::WRITABLE) {
+                waits.push(Wait::Writable(*id));
+                pollables.push(&parts.writable);
+            }
+        }
+        for closing in &self.closing {
+            if !closing.is_sent {
+                waits.push(Wait::Closing);
+                pollables.push(&closing.parts.writable);
+            }
+            if !closing.is_read {
+                waits.push(Wait::Closing);
+                pollables.push(&closing.parts.readable);
+            }
+        }
+        let deadlines = self.closing.iter().map(|closing| closing.deadline);
+        let times = deadlines.chain(self.tick).chain(self.pause);
+        let timer = times.min().map(subscribe_instant);
+        // With all places taken by connections at rest there is nothing else to wait for.
+        let never = pollables
+            .is_empty()
+            .then(|| subscribe_instant(Instant::MAX));
+        for timer in timer.iter().chain(&never) {
+            waits.push(Wait::Time);
+            pollables.push(timer);
+        }
+        let indexes = poll(&pollables);
+        let mut is_ready = vec![false; waits.len()];
+        for index in indexes {
+            if let Some(place) = usize::try_from(index)
+                .ok()
+                .and_then(|i| is_ready.get_mut(i))
+            {
+                *place = true;
+            }
+        }
+        let ready = waits.into_iter().zip(is_ready);
+        ready.filter_map(|(wait, is)| is.then_some(wait)).collect()
+    }
+
+    fn accept(&mut self, index: usize, most: usize, events: &mut Vec<Event>) {
+        for _ in 0..most {
+            if self.connections.len() + self.closing.len() >= self.max_connections {
+                return;
+            }
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
+            match listener.socket.accept() {
+                Ok((socket, input, output)) => {
+                    let addresses = (socket.remote_address(), socket.local_address());
+                    let parts = Parts::new(socket, input, output);
+                    // Else the peer has gone already.
+                    if let (Ok(peer), Ok(local)) = addresses {
+                        let (peer, local) = (socket_addr(peer), socket_addr(local));
+                        events.push(self.open(peer.to_string(), local.to_string(), parts));
+                    }
+                }
+                Err(ErrorCode::WouldBlock) => return,
+                // The peer has gone between the wait and the accept.
+                Err(ErrorCode::ConnectionAborted | ErrorCode::ConnectionReset) => {}
+                Err(code) => {
+                    print_error(format!("cannot accept a connection: {}", code.name()));
+                    self.pause = Some(now().saturating_add(PAUSE));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, peer: String, local: String, parts: Parts) -> Event {
+        self.last += 1;
+        let connection = Rc::new(Connection::new(self.last, peer, local, parts));
+        let opened = Opened {
+            connection: self.last,
+            socket: TcpSocket::new(Socket::Of(connection.part())),
+            input: InputStream::new(Input::Of(connection.part())),
+            output: OutputStream::new(Output::Of(connection.part())),
+        };
+        self.connections.insert(self.last, connection);
+        Event::Opened(opened)
+    }
+
+    fn close(&mut self, id: u64, failure: Option<String>) {
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        if let Some(reason) = failure {
+            let peer = &connection.peer;
+            print_error(runner_options::failure_line(&reason, id, peer));
+        }
+        let deadline = now().saturating_add(self.linger);
+        self.closing.extend(connection.close(deadline));
+    }
+
+    /// Closes the connections of which the handler has dropped everything.
+    fn let_go(&mut self) {
+        let dropped = self.connections.values().filter(|it| it.is_dropped());
+        let dropped: Vec<u64> = dropped.map(|connection| connection.id).collect();
+        for id in dropped {
+            self.close(id, None);
+        }
+    }
+}
+
+fn push_ready(events: &mut Vec<Event>, id: u64, new: Readiness) {
+    match events.last_mut() {
+        Some(Event::Ready(ready)) if ready.connection == id => ready.readiness |= new,
+        _ => events.push(Event::Ready(Ready {
+            connection: id,
+            readiness: new,
+        })),
+    }
+}
