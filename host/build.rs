@@ -20,6 +20,8 @@ use std::process::{Command, exit};
 const TARGET: &str = "wasm32-wasip2";
 /// The family of guests that exist only for the tests and are not embedded.
 const TEST_FAMILY: &str = "faults";
+/// The directory of the runners, and how their names begin.
+const RUNNERS: &str = "runner";
 
 /// A contract and a dispatch under which it can run, for the tests. One of them
 /// compares the table with what `inspect` prints.
@@ -83,8 +85,16 @@ fn main() {
     println!("cargo::rerun-if-env-changed=RUSTUP_TOOLCHAIN");
     let out = PathBuf::from(variable("OUT_DIR"));
     ensure_target();
-    let built = build(&guests, &target_directory(&out));
+    let target = target_directory(&out);
+    build(&guests, &target);
+    build(&guests.join(RUNNERS), &target);
+    let release = target.join(TARGET).join("release");
+    let is_runner = |path: &PathBuf| stem(path).starts_with(RUNNERS);
+    let (runners, built): (Vec<_>, Vec<_>) = components(&guests, &release)
+        .into_iter()
+        .partition(is_runner);
     write(&out, &built);
+    write_runners(&out, &runners);
 }
 
 /// Fails the build. The message is one line: what is wrong and what to type.
@@ -130,14 +140,14 @@ fn ensure_target() {
     }
 }
 
-/// Builds the workspace and returns its components, sorted by name.
-fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
+/// Builds a workspace.
+fn build(workspace: &Path, target_directory: &Path) {
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .args(["build", "--release", "--locked", "--target", TARGET])
         .arg("--target-dir")
         .arg(target_directory)
-        .current_dir(guests);
+        .current_dir(workspace);
     // Cargo sets these variables for the host's build, and not for the guests':
     // flags, wrappers (that of clippy too), and the host's compiler settings.
     for (name, _) in env::vars() {
@@ -162,14 +172,14 @@ fn build(guests: &Path, target_directory: &Path) -> Vec<PathBuf> {
             println!("cargo::error={line}");
         }
         fail(
-            "the guests do not build; try: cargo build --release --target wasm32-wasip2, in guests/",
+            "the guests do not build; try: cargo build --release --target wasm32-wasip2, in guests/ \
+             and in guests/runner/",
         );
     }
-    components(guests, &target_directory.join(TARGET).join("release"))
 }
 
-/// Returns the component of every crate that makes one. Leaves out files of crates
-/// that no longer exist.
+/// Returns the component of every crate that makes one, sorted by name. Leaves out files
+/// of crates that no longer exist.
 fn components(guests: &Path, release: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for family in directories(guests) {
@@ -192,6 +202,13 @@ fn components(guests: &Path, release: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A file's name without its ending.
+fn stem(path: &Path) -> &str {
+    path.file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default()
+}
+
 fn directories(of: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(of) else {
         return Vec::new();
@@ -207,9 +224,7 @@ fn write(out: &Path, components: &[PathBuf]) {
     let mut builtins = "&[".to_owned();
     let mut guests = Vec::new();
     for path in components {
-        let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
-            continue;
-        };
+        let stem = stem(path);
         guests.push(stem);
         if stem.split('_').next() != Some(TEST_FAMILY) {
             let name = stem.replace('_', "-");
@@ -229,6 +244,59 @@ fn write(out: &Path, components: &[PathBuf]) {
             directory.display()
         );
     }
+}
+
+/// Writes the runners into one file each, and a list of them. The debugging names of a
+/// component are left out: they would be a sixth of each composed command.
+fn write_runners(out: &Path, runners: &[PathBuf]) {
+    let mut list = "&[".to_owned();
+    for path in runners {
+        println!("cargo::rerun-if-changed={}", path.display());
+        let name = stem(path).trim_start_matches("runner_").replace('_', "-");
+        let small = out.join(format!("runner-{name}.wasm"));
+        let written = fs::read(path).and_then(|bytes| match without_names(&bytes) {
+            Some(bytes) => fs::write(&small, bytes),
+            None => Err(std::io::ErrorKind::InvalidData.into()),
+        });
+        if let Err(error) = written {
+            fail(&format!("cannot make {}: {error}", small.display()));
+        }
+        let _ = write!(list, "({name:?}, include_bytes!({small:?})),");
+    }
+    list.push(']');
+    if let Err(error) = fs::write(out.join("runners.rs"), list) {
+        fail(&format!("cannot write runners.rs: {error}"));
+    }
+}
+
+/// A component without its custom section `component-name`. `None` if it is damaged.
+fn without_names(component: &[u8]) -> Option<Vec<u8>> {
+    let (header, mut rest) = component.split_at_checked(8)?;
+    let mut kept = header.to_vec();
+    while let Some((&id, after)) = rest.split_first() {
+        let (size, after) = number(after)?;
+        let (section, next) = after.split_at_checked(size)?;
+        let is_names =
+            id == 0 && number(section).is_some_and(|(_, text)| text.starts_with(b"component-name"));
+        if !is_names {
+            let length = rest.len() - next.len();
+            kept.extend_from_slice(rest.get(..length)?);
+        }
+        rest = next;
+    }
+    Some(kept)
+}
+
+/// Reads a number as WebAssembly writes it, and returns it with what follows.
+fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (place, &byte) in bytes.iter().enumerate().take(5) {
+        value |= usize::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            return Some((value, bytes.get(place + 1..)?));
+        }
+    }
+    None
 }
 
 /// Returns the macros with which the tests list guests and pairs. A family's guests for

@@ -10,6 +10,7 @@
 //!   [`Limits`].
 //! - [`Service`]: listeners with a handler and a [`Dispatch`], running.
 //! - [`ServiceHandle`]: asks a running service for its [`Status`], a swap, a rollback.
+//! - [`compose()`]: a handler as a command that listens by itself.
 //! - [`builtin`]: the components that are embedded in this crate.
 //! - [`control`]: the control socket, both ends.
 //! - [`cli`]: the `sockserve` command.
@@ -65,6 +66,7 @@
 mod aside;
 pub mod cli;
 mod component;
+mod compose;
 mod connection;
 mod contract;
 pub mod control;
@@ -92,6 +94,7 @@ pub use component::builtin;
 pub use component::cache::{CacheError, CompileCache};
 pub use component::reading::ReadError;
 pub use component::{Component, ComponentError};
+pub use compose::{ComposeError, compose};
 pub use contract::{Contract, Dispatch, Incompatible};
 pub use datagram::counts::DatagramCounts;
 pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};

@@ -26,6 +26,13 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "component   {source}")?;
     writeln!(stdout, "size        {} bytes", component.bytes().len())?;
     writeln!(stdout, "contract    {contract}")?;
+    if let Some(handler) = component.composed() {
+        let handler = text::escape(handler);
+        writeln!(
+            stdout,
+            "composed    of a handler with the contract {handler}; it listens by itself"
+        )?;
+    }
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     writeln!(stdout, "imports")?;

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod builtins;
+mod compose;
 mod control;
 mod demo;
 mod inetd;
@@ -64,6 +65,13 @@ enum Command {
     /// 1 it cannot be started, 2 wrong arguments, 124 its timeout is over, 130 or 143 a
     /// signal has ended it, 134 it has trapped.
     Run(Box<run::Options>),
+    /// Make a command of a handler: it listens by itself, under `wasmtime run` or
+    /// `sockserve run`.
+    ///
+    /// The command takes --listen IP:PORT, --max-connections and --linger, and tells
+    /// more with --help. It has one instance of the handler; a `blocking` one serves one
+    /// connection after the other.
+    Compose(compose::Options),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),
     /// List the embedded components, or write them as files.
@@ -172,6 +180,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => caught().and_then(|caught| run::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),
         Command::Builtins(options) => builtins::run(&options),
+        Command::Compose(options) => compose::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Status(options) => control::status(&options),
         Command::Swap(options) => control::swap(&options),

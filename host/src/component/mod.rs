@@ -32,7 +32,11 @@ pub struct Component {
     contract: Contract,
     takes_over: bool,
     imports: Vec<String>,
+    composed: Option<String>,
 }
+
+/// The custom section of a composed command. It names the contract of the handler.
+pub(crate) const COMPOSED: &str = "sockserve:composed";
 
 /// The interface that a component exports, beside its contract, to hand connections
 /// over.
@@ -169,6 +173,7 @@ impl Component {
             contract,
             takes_over,
             imports: sections.imports,
+            composed: sections.composed,
         })
     }
 
@@ -194,6 +199,12 @@ impl Component {
                     interface == draining
                 })
             })
+    }
+
+    /// Returns the contract of the handler of which `sockserve compose` has made this
+    /// command. `None` for any other component.
+    pub fn composed(&self) -> Option<&str> {
+        self.composed.as_deref()
     }
 
     /// Returns the names of the component's imports, with their versions, in the
@@ -225,6 +236,7 @@ impl Component {
 struct Sections {
     exports: Vec<String>,
     imports: Vec<String>,
+    composed: Option<String>,
     core_instances: u32,
 }
 
@@ -255,6 +267,10 @@ impl Sections {
                     for import in imports {
                         sections.imports.push(import?.name.name.to_owned());
                     }
+                }
+                Payload::CustomSection(section) if depth == 1 && section.name() == COMPOSED => {
+                    let contract = String::from_utf8_lossy(section.data());
+                    sections.composed = Some(contract.into_owned());
                 }
                 _ => {}
             }

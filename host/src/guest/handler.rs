@@ -130,6 +130,7 @@ impl Handler {
     ) -> Result<Self, HandlerError> {
         let contract = component.contract();
         contract.check(options.dispatch)?;
+        check_composed(source, component, &options.grants)?;
         let files = options.grants.open()?;
         check_imports(source, component)?;
         let built = build(component, &options).map_err(|error| error.of(source))?;
@@ -409,6 +410,28 @@ fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
 
 /// Refuses a component with an import that the host does not provide. The error
 /// names the first such import.
+fn check_composed(
+    source: &str,
+    component: &Component,
+    grants: &Grants,
+) -> Result<(), HandlerError> {
+    let Some(contract) = component.composed() else {
+        return Ok(());
+    };
+    let (granted, grant) = if contract.starts_with("datagram") {
+        (&grants.udp, "--allow-udp")
+    } else {
+        (&grants.listen, "--allow-listen")
+    };
+    if !granted.is_empty() {
+        return Ok(());
+    }
+    Err(HandlerError::Composed {
+        name: source.to_owned(),
+        grant,
+    })
+}
+
 fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
     let lacks = lacks(component);
     let lacks = lacks.map_err(|error| HandlerError::Engine(root_cause(&error)))?;

@@ -11,6 +11,17 @@ pub enum HandlerError {
     /// The contract and the dispatch do not go together.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
+    /// It is a command that listens by itself, and is given nowhere to listen.
+    #[error(
+        "{name}: a command that listens by itself, composed of a handler; run it: sockserve run \
+         {grant} 127.0.0.1:7000 {name} --listen 127.0.0.1:7000, or serve the handler"
+    )]
+    Composed {
+        /// The command's name.
+        name: String,
+        /// The option that lets it.
+        grant: &'static str,
+    },
     /// A grant cannot be given.
     #[error(transparent)]
     Grant(#[from] GrantError),

@@ -10,7 +10,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-use exports::wasi::cli::run::Guest;
+use exports::wasi::cli0_2_12::run::Guest;
 use runner_base as _;
 use sockserve::handler::blocking;
 use sockserve::runner::server::{self, Opened};

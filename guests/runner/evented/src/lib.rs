@@ -10,7 +10,7 @@ wit_bindgen::generate!({
 });
 
 use alloc::vec::Vec;
-use exports::wasi::cli::run::Guest;
+use exports::wasi::cli0_2_12::run::Guest;
 use runner_base as _;
 use sockserve::handler::evented::{self, Change, Event, Interest, Readiness, Ready};
 use sockserve::runner::server;

@@ -6,7 +6,7 @@ extern crate alloc;
 
 mod lines;
 
-pub use lines::{failure_line, ready_line, service_name};
+pub use lines::{batch_failure_line, failure_line, ready_line, service_name};
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;
@@ -104,8 +104,9 @@ pub fn parse(
             None => (argument.as_str(), None),
         };
         if !matches!(name, "--listen" | "--max-connections" | "--linger") {
+            let argument = lines::quoted(&argument);
             return Err(format!(
-                "unexpected argument {argument:?}; there are --listen, --max-connections and \
+                "unexpected argument {argument}; there are --listen, --max-connections and \
                  --linger; arguments of the handler come after --"
             ));
         }
@@ -139,24 +140,28 @@ where
     let number = value.parse().ok().filter(|_| digits);
     number
         .filter(|number| *number >= least && *number <= most)
-        .ok_or_else(|| format!("{name} {value:?}: expected a whole number from {least} to {most}"))
+        .ok_or_else(|| {
+            let value = lines::quoted(value);
+            format!("{name} {value}: expected a whole number from {least} to {most}")
+        })
 }
 
 fn address(transport: Transport, value: &str) -> Result<SocketAddr, String> {
     let scheme = transport.scheme();
+    let quoted = lines::quoted(value);
     let other = transport.other().scheme();
     let rest = match value.split_once("://") {
         None => value,
         Some((given, rest)) if given == scheme => rest,
         Some((given, _)) if given == other => {
             return Err(format!(
-                "--listen {value:?}: the handler takes what comes over {scheme}, and not over \
+                "--listen {quoted}: the handler takes what comes over {scheme}, and not over \
                  {given}; write {scheme}://IP:PORT"
             ));
         }
         Some(_) => {
             return Err(format!(
-                "--listen {value:?}: WASI has no such sockets; write {scheme}://IP:PORT, or serve \
+                "--listen {quoted}: WASI has no such sockets; write {scheme}://IP:PORT, or serve \
                  the handler by sockserve"
             ));
         }
@@ -168,7 +173,7 @@ fn address(transport: Transport, value: &str) -> Result<SocketAddr, String> {
         } else {
             "names are not looked up"
         };
-        format!("--listen {value:?}: {hint}; write for example {scheme}://127.0.0.1:7000")
+        format!("--listen {quoted}: {hint}; write for example {scheme}://127.0.0.1:7000")
     })
 }
 
@@ -227,7 +232,7 @@ mod tests {
             (&["--linger", "-1"], "from 0 to 86400"),
             (&["--max-connections", "0"], "from 1 to"),
             (&["--max-connections", "+1"], "from 1 to"),
-            (&["--port", "7"], "unexpected argument \"--port\""),
+            (&["--port", "7"], "unexpected argument '--port'"),
         ] {
             let error = parsed(words).unwrap_err();
             assert!(error.contains(said), "{words:?}: {error}");

@@ -17,6 +17,11 @@ pub fn service_name(program: Option<String>) -> String {
     escape(name)
 }
 
+/// The text in quotes, on one line.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", escape(text))
+}
+
 /// The text on one line. What could break the line, or look like another one, is escaped.
 fn escape(text: &str) -> String {
     let is_plain = |character: char| {
@@ -47,15 +52,25 @@ pub fn ready_line(
 
 /// The line that says how a connection has failed.
 pub fn failure_line(reason: &str, connection: u64, peer: &str) -> String {
-    let mut said: String = reason.chars().take(MAX_FAILURE).collect();
-    if said.len() < reason.len() {
-        said.push('…');
-    }
-    let said = escape(&said);
+    let said = shortened(reason);
     format!(
         "connection failed: the handler returned an error: {said} connection={connection} \
          peer={peer}"
     )
+}
+
+/// The line that says how a batch of datagrams has failed.
+pub fn batch_failure_line(reason: &str) -> String {
+    let said = shortened(reason);
+    format!("datagrams failed: the handler returned an error: {said}")
+}
+
+fn shortened(reason: &str) -> String {
+    let mut said: String = reason.chars().take(MAX_FAILURE).collect();
+    if said.len() < reason.len() {
+        said.push('…');
+    }
+    escape(&said)
 }
 
 #[cfg(test)]

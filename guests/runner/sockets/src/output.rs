@@ -1,6 +1,6 @@
 //! What is printed.
 
-use crate::wasi::cli::{stderr, stdout};
+use crate::wasi::cli0_2_12::{stderr, stdout};
 use crate::wasi::io::streams::OutputStream;
 use alloc::string::String;
 

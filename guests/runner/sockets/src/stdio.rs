@@ -1,10 +1,10 @@
 //! `wasi:cli`'s three streams, as they are.
 
 use crate::Component;
-use crate::exports::wasi::cli::{stderr, stdin, stdout};
+use crate::exports::wasi::cli0_2_12::{stderr, stdin, stdout};
 use crate::exports::wasi::io::streams::{InputStream, OutputStream};
 use crate::streams::{Input, Output};
-use crate::wasi::cli as system;
+use crate::wasi::cli0_2_12 as system;
 
 impl stdin::Guest for Component {
     fn get_stdin() -> InputStream {
