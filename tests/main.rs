@@ -55,6 +55,8 @@ mod control;
 mod datagrams;
 // `sockserve demo`, with few clients.
 mod demo;
+// The documents name tests that exist, and all that they have to name.
+mod documents;
 // The echo family, in each of its modes.
 mod echo;
 // Few descriptors, or none left: peers wait.
@@ -73,6 +75,8 @@ mod imports;
 mod input;
 // How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
+// What listeners and accepted sockets are set to.
+mod listening;
 // A thousand connections at once.
 mod many;
 // `swap --probe`, where others come in its way.
