@@ -102,6 +102,8 @@ mod socket;
 mod swap;
 // The time family, in each of its modes.
 mod time;
+// What a handler is told of its connection.
+mod told;
 // What TCP does: half-closes, resets, much data, IPv6, listeners, limits.
 mod transport;
 // Connections over Unix sockets, and the sockets' files.
