@@ -55,6 +55,8 @@ mod control;
 mod datagrams;
 // `sockserve demo`, with few clients.
 mod demo;
+// The documents name tests that exist, and all that they have to name.
+mod documents;
 // The echo family, in each of its modes.
 mod echo;
 // Few descriptors, or none left: peers wait.
@@ -73,6 +75,8 @@ mod imports;
 mod input;
 // How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
+// What listeners and accepted sockets are set to.
+mod listening;
 // A thousand connections at once.
 mod many;
 // `swap --probe`, where others come in its way.
@@ -98,6 +102,8 @@ mod socket;
 mod swap;
 // The time family, in each of its modes.
 mod time;
+// What a handler is told of its connection.
+mod told;
 // What TCP does: half-closes, resets, much data, IPv6, listeners, limits.
 mod transport;
 // Connections over Unix sockets, and the sockets' files.

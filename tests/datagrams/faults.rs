@@ -12,7 +12,8 @@ for_each_pair! { faults_datagrams: a_failure_costs_its_own_batch }
 /// Trap, deadline, memory and an error: the batch is lost and counted, and the next one
 /// is served.
 fn a_failure_costs_its_own_batch(guest: Guest, dispatch: &str) {
-    let options = ["--deadline", "100ms", "--max-memory", "16MiB"];
+    // On a busy machine, too, the memory is full before the deadline.
+    let options = ["--deadline", "300ms", "--max-memory", "8MiB"];
     let controlled = start(guest, dispatch, LOOPBACK, &options);
     let peer = Peer::of(controlled.server.address());
     let is_concurrent = guest.contract() == "datagram-concurrent";
@@ -31,8 +32,9 @@ fn a_failure_costs_its_own_batch(guest: Guest, dispatch: &str) {
         controlled.wait_for_status(fault, |status| failed(status) == number);
         peer.check("still there", "still there");
     }
+    // One that has just ended is counted twice for a moment: it is still open.
     let status = controlled.wait_for_status("the end", |status| {
-        failed(status) == 4 && status["handled"] == 4
+        failed(status) == 4 && status["handled"] == 4 && status["open"] == 0
     });
     for (fault, reason) in faults {
         assert_ne!(status["failed"][reason], 0, "{fault}: {status}");

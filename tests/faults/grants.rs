@@ -114,6 +114,16 @@ fn lookup_is_granted(guest: Guest, dispatch: &str) {
     );
 }
 
+for_each_pair! { faults under poll: a_lookup_that_fails_says_why }
+/// RFC 6761: nobody has a name below `invalid`.
+fn a_lookup_that_fails_says_why(guest: Guest, dispatch: &str) {
+    let grants = ["--allow-lookup"];
+    serve(guest, dispatch, "MODE=lookup", &grants, |server| {
+        assert_eq!(ask(server, "nowhere.invalid"), r"name-unresolvable\r\n");
+        assert_eq!(ask(server, "no name"), r"invalid-argument\r\n");
+    });
+}
+
 for_each_pair! { faults under poll: the_environment_is_what_is_granted }
 /// Nothing of the host's environment, and all that is granted.
 fn the_environment_is_what_is_granted(guest: Guest, dispatch: &str) {

@@ -3,9 +3,10 @@
 use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
 use shell::End;
+use shell::connection_info::lines;
 use shell::hand_over::{self, ConnectionId, HandOver, WitState};
 use shell_p2::blocking::{Draining, Handler, connection, run};
-use shell_p2::{CHUNK, describe, peer, write_all};
+use shell_p2::{CHUNK, connection_info, describe, peer, write_all};
 use wasi::clocks::monotonic_clock::subscribe_duration;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::{ShutdownType, TcpSocket};
@@ -27,6 +28,7 @@ impl Handler for Component {
                 subscribe_duration(LONG).block();
             },
             Mode::Options => write(&output, &options(&socket)),
+            Mode::Describe => write(&output, &lines(connection_info(&socket))),
             Mode::ShutdownSend => {
                 write(&output, "bye\r\n")?;
                 if let Err(code) = socket.shutdown(ShutdownType::Send) {

@@ -3,8 +3,9 @@
 mod sockets;
 
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
+use shell::connection_info::lines;
 use shell::hand_over::{self, ConnectionId, HandOver, WitState};
-use shell_p3::{Draining, Handler, Ran, Streams, connection, peer, run};
+use shell_p3::{Draining, Handler, Ran, Streams, connection, connection_info, peer, run};
 use std::time::Duration;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
@@ -35,6 +36,12 @@ impl Handler for Component {
             Mode::Options => {
                 let mut streams = Streams::new(&socket);
                 let answer = sockets::options(&socket).await;
+                streams.output.write_all(answer.into_bytes()).await;
+                streams.finish(false).await
+            }
+            Mode::Describe => {
+                let mut streams = Streams::new(&socket);
+                let answer = lines(connection_info(&socket));
                 streams.output.write_all(answer.into_bytes()).await;
                 streams.finish(false).await
             }

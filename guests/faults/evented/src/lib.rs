@@ -6,12 +6,13 @@ use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request};
 use protocol::State;
 use random::Random;
+use shell::connection_info::lines;
 use shell::hand_over::{self, HandOver, WitState};
 use shell_p2::evented::{
     Change, Connection, ConnectionId, Event, Failure, Handler, Interest, Opened, Readiness, Ready,
     Served, fail_change,
 };
-use shell_p2::peer;
+use shell_p2::{connection_info, peer};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use wasi::clocks::monotonic_clock::subscribe_duration;
@@ -118,7 +119,11 @@ impl Server {
     fn open(&mut self, opened: Opened, changes: &mut Vec<Change>) {
         let id = opened.connection;
         let connection = Connection::from(opened);
-        let options = (self.mode == Mode::Options).then(|| options(&connection.socket));
+        let told = match self.mode {
+            Mode::Options => Some(options(&connection.socket)),
+            Mode::Describe => Some(lines(connection_info(&connection.socket))),
+            _ => None,
+        };
         let address = || peer(&connection.socket);
         let Ok(talk) = hand_over::open_conversation(&self.protocol(), id, address) else {
             return changes.push(Change::Close(id));
@@ -128,7 +133,7 @@ impl Server {
             job: None,
             failed: false,
         };
-        if let Some(text) = options {
+        if let Some(text) = told {
             peer.say(&text);
             peer.served.talk.close();
         }

@@ -57,6 +57,7 @@ option! {
         Env = "env",
         Dir = "dir",
         Options = "options",
+        Describe = "describe",
         HalfClose = "half-close",
         ShutdownSend = "shutdown-send",
         Leak = "leak",

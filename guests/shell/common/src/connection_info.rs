@@ -2,6 +2,7 @@
 //! contract.
 
 use protocol::Peer;
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 wit_bindgen::generate!({
@@ -20,6 +21,36 @@ wit_bindgen::generate!({
 pub use sockserve::handler::connection_types;
 
 use connection_types::{Info, Transport};
+
+/// All that the host says of a connection: one line `name=value` for each field.
+pub fn lines(info: Option<Info>) -> String {
+    let Some(info) = info else {
+        return "none\r\n".to_owned();
+    };
+    let mut text = String::new();
+    let mut add = |name: &str, value: &dyn Display| text += &format!("{name}={value}\r\n");
+    add("connection", &info.connection);
+    add("service", &info.service);
+    let transport = match info.transport {
+        Transport::Tcp => "tcp",
+        Transport::Unix => "unix",
+    };
+    add("transport", &transport);
+    add("peer", &info.peer);
+    add("local", &info.local);
+    match info.credentials {
+        None => add("credentials", &"none"),
+        Some(it) => {
+            match it.pid {
+                None => add("pid", &"none"),
+                Some(pid) => add("pid", &pid),
+            }
+            add("uid", &it.uid);
+            add("gid", &it.gid);
+        }
+    }
+    text
+}
 
 /// The peer of a connection, as protocols show it. The error is one line for the host's
 /// log.

@@ -6,6 +6,7 @@ pub mod datagram;
 pub mod evented;
 
 use protocol::Peer;
+use shell::connection_info::connection_types::Info;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use wasi::io::streams::{OutputStream, StreamError};
 use wasi::sockets::network::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
@@ -39,8 +40,12 @@ pub const CHUNK: usize = 64 * 1024;
 
 /// The peer. The error is one line for the host's log.
 pub fn peer(socket: &TcpSocket) -> Result<Peer, String> {
-    let info = imports::sockserve::handler::connection_info::describe(socket);
-    shell::connection_info::peer(info)
+    shell::connection_info::peer(connection_info(socket))
+}
+
+/// What the host says of an accepted connection.
+pub fn connection_info(socket: &TcpSocket) -> Option<Info> {
+    imports::sockserve::handler::connection_info::describe(socket)
 }
 
 /// An address of the standard library as WASI has it.

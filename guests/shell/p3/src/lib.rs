@@ -6,6 +6,7 @@ mod draining;
 mod serve;
 
 use protocol::Peer;
+use shell::connection_info::connection_types::Info;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use wasip3::sockets::types::{
     ErrorCode, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress, TcpSocket,
@@ -97,8 +98,12 @@ async fn ended(what: &str, ending: Ending) -> Result<(), String> {
 
 /// The peer. The error is one line for the host's log.
 pub fn peer(socket: &TcpSocket) -> Result<Peer, String> {
-    let info = imports::sockserve::handler::concurrent_connection_info::describe(socket);
-    shell::connection_info::peer(info)
+    shell::connection_info::peer(connection_info(socket))
+}
+
+/// What the host says of an accepted connection.
+pub fn connection_info(socket: &TcpSocket) -> Option<Info> {
+    imports::sockserve::handler::concurrent_connection_info::describe(socket)
 }
 
 /// An address of the standard library as WASI has it.
