@@ -3,9 +3,46 @@
 use std::process::Command;
 
 use super::Site;
-use crate::harness::Guest;
 use crate::harness::command::run;
+use crate::harness::guests::http_command;
 use crate::harness::tools::have;
+use crate::harness::{Guest, wasmtime};
+
+/// Without a server: standard input is the connection. So it runs under the stock wasmtime
+/// too, as any program of inetd does.
+#[test]
+fn a_program_answers_on_its_standard_output() {
+    let site = Site::new();
+    let grant = ["--dir".to_owned(), site.grant()];
+    let check = |program: &std::path::Path| {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            "printf 'GET /a.txt HTTP/1.1\\r\\n\\r\\nHEAD /x HTTP/1.0\\r\\n\\r\\n' | \"$0\" \"$@\"",
+        ]);
+        shell.arg(program).arg("run").args(&grant);
+        let outcome = run(shell.arg(http_command.path()));
+        assert_eq!(outcome.status, Some(0), "{outcome:#?}");
+        let is_answer = |line: &&String| line.starts_with("HTTP/1.1 ") || line.contains("text");
+        let answers: Vec<&str> = outcome
+            .stdout
+            .iter()
+            .filter(is_answer)
+            .map(|it| it.trim_end())
+            .collect();
+        let expected = [
+            "HTTP/1.1 200 OK",
+            "Content-Type: text/plain",
+            "some text",
+            "HTTP/1.1 404 File not found",
+            "Content-Type: text/html; charset=utf-8",
+        ];
+        assert_eq!(answers, expected, "{outcome:#?}");
+        assert_eq!(outcome.stderr, ["standard input 404 /x: NotFound"]);
+    };
+    check(env!("CARGO_BIN_EXE_sockserve").as_ref());
+    wasmtime::for_each("a_program_answers_on_its_standard_output", check);
+}
 
 for_each_pair! { http, http_commands: curl_keeps_its_connection }
 fn curl_keeps_its_connection(guest: Guest, dispatch: &str) {

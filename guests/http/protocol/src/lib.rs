@@ -104,7 +104,16 @@ impl<S: Store> Session for Http<S> {
     }
 
     fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step {
+        let before = self.unread.len();
         self.unread.extend_from_slice(chunk);
+        // A head that comes byte by byte is not read anew with each byte.
+        let is_within = |limit| (before < limit) == (self.unread.len() < limit);
+        let is_same_line = !chunk.contains(&b'\n')
+            && is_within(request::LINE_LIMIT)
+            && is_within(request::HEAD_LIMIT + 1);
+        if is_same_line && self.skipped == 0 && self.body.is_none() {
+            return Step::Continue;
+        }
         self.advance(output)
     }
 
@@ -124,6 +133,7 @@ impl<S: Store> Http<S> {
                 continue;
             }
             self.skip();
+            self.skip_empty_lines();
             if self.unread.is_empty() {
                 break;
             }
@@ -149,6 +159,18 @@ impl<S: Store> Http<S> {
         let skipped = skipped.min(self.unread.len());
         self.unread.drain(..skipped);
         self.skipped -= skipped as u64;
+    }
+
+    /// Drops the empty lines before a request (RFC 9112, 2.2).
+    fn skip_empty_lines(&mut self) {
+        let is_empty = |line: &[u8]| line.starts_with(b"\n") || line.starts_with(b"\r\n");
+        let mut start = 0;
+        while let Some(rest) = self.unread.get(start..)
+            && is_empty(rest)
+        {
+            start += if rest.starts_with(b"\n") { 1 } else { 2 };
+        }
+        self.unread.drain(..start);
     }
 
     /// Queues the next piece of the file that is being sent.

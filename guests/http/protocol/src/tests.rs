@@ -258,9 +258,34 @@ fn requests_are_answered_in_order() {
     // The same in the smallest pieces.
     let bytes = many.bytes().map(|byte| vec![byte]).collect();
     assert_eq!(talk(bytes, vec![]).written, whole.as_bytes());
+    // Empty lines between them are nothing.
+    let spaced = many.replace("\r\n\r\n", "\r\n\r\n\r\n\n\r\n");
+    assert_eq!(answer(&spaced).0, whole);
     // Nothing follows an answer that closes.
     let closed = many.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1);
     assert_eq!(answer(&closed).0.matches("HTTP/1.1 200 OK").count(), 1);
+}
+
+/// What is refused for its length is refused as soon as it is too long.
+#[test]
+fn a_long_head_is_refused_while_it_comes() {
+    #[track_caller]
+    fn check(start: &str, length: usize, code: &str) {
+        let mut session = protocol()
+            .session(|| Ok(([127, 0, 0, 1], 5000).into()))
+            .unwrap();
+        let mut output = Output::default();
+        let bytes = start.bytes().chain(std::iter::repeat(b'x'));
+        for byte in bytes.take(length - 1) {
+            assert_eq!(session.receive(&[byte], &mut output), Step::Continue);
+            assert!(output.bytes.is_empty());
+        }
+        assert_eq!(session.receive(b"x", &mut output), Step::Close);
+        let answer = output.bytes.take();
+        assert!(answer.starts_with(format!("HTTP/1.1 {code} ").as_bytes()));
+    }
+    check("GET /", request::LINE_LIMIT, "414");
+    check("GET / HTTP/1.1\r\nA: ", request::HEAD_LIMIT + 1, "431");
 }
 
 #[test]
