@@ -11,7 +11,7 @@ use crate::harness::process::Process;
 use crate::harness::server::ready_address;
 use crate::harness::{Client, Guest, Serve};
 
-const BUILTINS: [&str; 25] = [
+const BUILTINS: [&str; 28] = [
     "chat-concurrent",
     "chat-evented",
     "client-command",
@@ -21,12 +21,15 @@ const BUILTINS: [&str; 25] = [
     "echo-datagram",
     "echo-datagram-concurrent",
     "echo-evented",
+    "http-blocking",
+    "http-command",
     "small-blocking",
     "small-command",
     "small-concurrent",
     "small-datagram",
     "small-datagram-concurrent",
     "small-evented",
+    "sockets-command",
     "time-blocking",
     "time-command",
     "time-concurrent",

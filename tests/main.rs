@@ -69,6 +69,8 @@ mod hand_over;
 mod hostile;
 // Text of peers that would look like something else in the log.
 mod hostile_text;
+// The HTTP server: files, listings, wrong requests, and ways out of its directory.
+mod http;
 // Imports that the host does not have.
 mod imports;
 // What a component's path may name: files, pipes, nothing else.
@@ -85,6 +87,8 @@ mod probe;
 mod properties;
 // Proposals of WebAssembly that are off, and wrong uses of those that are on.
 mod proposals;
+// A server that logs what any client sends.
+mod readiness;
 // The session in README.md.
 mod readme;
 // What `serve` and `inspect` refuse, and the advice that they give.
@@ -110,5 +114,7 @@ mod transport;
 mod unix;
 // Outputs that nobody reads.
 mod unread;
+// The surface of `wasi:sockets`, in this host and in the stock wasmtime.
+mod wasi_sockets;
 // The contracts' documentation.
 mod wit;

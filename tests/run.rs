@@ -14,7 +14,7 @@ use crate::harness::guests::{
 };
 use crate::harness::process::Process;
 use crate::harness::scratch::Scratch;
-use crate::harness::{Client, Guest, Serve, Server, ctime, text};
+use crate::harness::{Client, Guest, Serve, Server, ctime, text, wasmtime};
 
 const SOCKSERVE: &str = env!("CARGO_BIN_EXE_sockserve");
 
@@ -70,6 +70,19 @@ fn stream_clients_get_their_answers() {
     let said = client(&grant, &["slow", &place, "100"]).printed();
     let time = said[0].strip_prefix("The time is ").unwrap();
     ctime::check(format!("{time}\r\n").as_bytes(), now);
+    server.stop().check_no_alarm();
+}
+
+/// The programs are of WASI and not of `sockserve`.
+#[test]
+fn clients_run_under_the_stock_wasmtime() {
+    let (server, place) = serve(echo_blocking, "threaded", "MODE=stream");
+    wasmtime::for_each("clients_run_under_the_stock_wasmtime", |wasmtime| {
+        let mut command = Command::new(wasmtime);
+        command.args(["run", "-S", "inherit-network"]);
+        command.arg(client_command.path()).args(["stream", &place]);
+        assert_eq!(run(&mut command).printed(), ["Hello World"]);
+    });
     server.stop().check_no_alarm();
 }
 

@@ -76,6 +76,13 @@ fn small_servers_answer_datagrams(guest: Guest, dispatch: &str) {
             peer.check("x", line(if shared { number } else { 0 }));
         }
     });
+    serve("log", &|peer, controlled| {
+        peer.send("a\nb");
+        controlled.server.wait_for_log("the second line", |event| {
+            event.is_guest() && event.message().ends_with(" wrote: b")
+        });
+        assert_eq!(datagrams(&controlled.status(), "sent"), 0);
+    });
     serve("discard", &|peer, controlled| {
         peer.send("x");
         let status = controlled.wait_for_status("it", |status| status["handled"] == 1);

@@ -16,6 +16,7 @@ pub(crate) mod python;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod tools;
+pub(crate) mod wasmtime;
 
 pub(crate) use client::Client;
 pub(crate) use guests::Guest;

@@ -32,7 +32,7 @@ impl Handler for Component {
         let protocol = Self::protocol()?;
         match protocol.service {
             Service::Chargen => serve_by(&protocol, &socket, chargen).await,
-            Service::Discard | Service::Time | Service::Qotd => serve(&protocol, &socket).await,
+            _ => serve(&protocol, &socket).await,
         }
     }
 }

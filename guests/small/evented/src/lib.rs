@@ -28,7 +28,7 @@ impl Handler for Component {
     fn turn(events: Vec<Event>) -> Vec<Change> {
         SERVER.with_borrow_mut(|server| match server.protocol().service {
             Service::Chargen => server.turn_by(events, chargen),
-            Service::Discard | Service::Time | Service::Qotd => server.turn(events),
+            _ => server.turn(events),
         })
     }
 }

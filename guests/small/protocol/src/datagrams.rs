@@ -1,4 +1,4 @@
-//! The small servers over datagrams. What a datagram holds does not matter.
+//! The small servers over datagrams. What a datagram holds matters only to `log`.
 
 use crate::chargen::Pattern;
 use crate::{Service, SmallProtocol};
@@ -31,12 +31,16 @@ impl DatagramProtocol for DatagramSmall {
     /// characters, which may be many more than the peer has sent.
     fn answer(
         &mut self,
-        _: impl FnOnce() -> Peer,
-        _: Vec<u8>,
-        _: &mut Vec<String>,
+        peer: impl FnOnce() -> Peer,
+        data: Vec<u8>,
+        log: &mut Vec<String>,
     ) -> Option<Vec<u8>> {
         match self.options.service {
             Service::Discard => None,
+            Service::Log => {
+                crate::log(&peer(), &data, log);
+                None
+            }
             Service::Chargen => Some(self.pattern.next_line()),
             Service::Time => Some(seconds_since_1900((self.options.clock)()).to_vec()),
             Service::Qotd => Some(self.options.quote.bytes().to_vec()),
@@ -61,6 +65,22 @@ mod tests {
             assert_eq!(answer.as_deref(), *expected, "{service}");
         }
         assert_eq!(protocol.max_bytes(), 65_535);
+    }
+
+    #[test]
+    fn log_says_who_has_sent_what() {
+        let mut protocol = DatagramSmall::from(SmallProtocol {
+            service: Service::Log,
+            quote: crate::Quote::default(),
+            clock: || 0,
+        });
+        let mut log = Vec::new();
+        let peer = || Peer::from(([127, 0, 0, 1], 5000));
+        assert_eq!(protocol.answer(peer, b"a\nb\xff".to_vec(), &mut log), None);
+        assert_eq!(
+            log,
+            ["127.0.0.1:5000 wrote: a", "127.0.0.1:5000 wrote: b\u{fffd}"]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The small servers of inetd: discard, chargen, time, and the quote of the day.
+//! The small servers of inetd: discard, chargen, time, and the quote of the day; and one
+//! that logs what comes (R1, R2).
 //!
 //! There is no I/O here; the clock is a function that the shell passes in. The components
 //! have a way of their own to carry chargen, because it has to read while it writes. They
@@ -33,12 +34,13 @@ impl Protocol for SmallProtocol {
     type Session = Small;
     const TAG: &'static str = "small/1";
 
-    fn session(&self, _: impl FnOnce() -> Result<Peer, String>) -> Result<Small, String> {
+    fn session(&self, peer: impl FnOnce() -> Result<Peer, String>) -> Result<Small, String> {
         let work = match self.service {
             Service::Discard => Work::Discard,
             Service::Chargen => Work::Chargen(Pattern::default()),
             Service::Time => Work::Answer(seconds_since_1900((self.clock)()).to_vec()),
             Service::Qotd => Work::Answer(self.quote.bytes().to_vec()),
+            Service::Log => Work::Log(peer()?),
         };
         Ok(Small {
             service: self.service,
@@ -84,12 +86,24 @@ enum Work {
     Chargen(Pattern),
     /// Writes these bytes, and closes.
     Answer(Vec<u8>),
+    /// Logs what this peer sends.
+    Log(Peer),
+}
+
+/// The most bytes that [`Service::Log`] logs at once.
+const LOGGED_AT_ONCE: usize = 1024;
+
+/// Logs what a peer has sent. Each line has the peer's name before it, so that no peer can
+/// write a line in another's name.
+fn log(peer: &Peer, bytes: &[u8], log: &mut Vec<String>) {
+    let text = String::from_utf8_lossy(bytes);
+    log.extend(text.lines().map(|line| format!("{peer} wrote: {line}")));
 }
 
 impl Session for Small {
     fn open(&mut self, output: &mut Output) -> Step {
         match &self.work {
-            Work::Discard | Work::Chargen(_) => Step::Continue,
+            Work::Discard | Work::Chargen(_) | Work::Log(_) => Step::Continue,
             Work::Answer(answer) => {
                 output.bytes.push(answer);
                 Step::Close
@@ -97,8 +111,24 @@ impl Session for Small {
         }
     }
 
-    fn receive(&mut self, _: &[u8], _: &mut Output) -> Step {
+    fn read_limit(&self) -> usize {
+        match self.work {
+            Work::Log(_) => LOGGED_AT_ONCE,
+            _ => 64 * 1024,
+        }
+    }
+
+    fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step {
+        if let Work::Log(peer) = &self.work {
+            log(peer, chunk, &mut output.log);
+        }
         Step::Continue
+    }
+
+    fn end(&mut self, output: &mut Output) {
+        if let Work::Log(peer) = &self.work {
+            output.log.push(format!("{peer} disconnected"));
+        }
     }
 
     /// The pattern has no end: there is always a further piece. So chargen goes on after
@@ -119,7 +149,7 @@ impl Resume for Small {
     fn save(&mut self) -> State {
         let place = match &self.work {
             Work::Chargen(pattern) => pattern.place(),
-            Work::Discard | Work::Answer(_) => 0,
+            Work::Discard | Work::Answer(_) | Work::Log(_) => 0,
         };
         State {
             service: self.service,

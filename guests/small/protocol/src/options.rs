@@ -20,6 +20,8 @@ pub enum Service {
     Time,
     /// RFC 865: answers the quote of the day.
     Qotd,
+    /// Drops what comes, and logs it.
+    Log,
 }
 
 impl FromStr for Service {
@@ -31,7 +33,8 @@ impl FromStr for Service {
             "chargen" => Ok(Self::Chargen),
             "time" => Ok(Self::Time),
             "qotd" => Ok(Self::Qotd),
-            _ => Err("discard, chargen, time or qotd".to_owned()),
+            "log" => Ok(Self::Log),
+            _ => Err("discard, chargen, time, qotd or log".to_owned()),
         }
     }
 }
@@ -43,6 +46,7 @@ impl fmt::Display for Service {
             Self::Chargen => "chargen",
             Self::Time => "time",
             Self::Qotd => "qotd",
+            Self::Log => "log",
         })
     }
 }
@@ -97,6 +101,7 @@ mod tests {
         check("chargen", Some(Service::Chargen));
         check("time", Some(Service::Time));
         check("qotd", Some(Service::Qotd));
+        check("log", Some(Service::Log));
         check("", None);
         check("echo", None);
     }

@@ -39,6 +39,24 @@ fn answers() {
     check(Service::Qotd, QUOTE, true);
 }
 
+#[test]
+fn log_says_who_has_sent_what() {
+    let chunks = ["one\ntwo\r\n", "ha", "lf"].map(Vec::from).to_vec();
+    let seen = talk(Service::Log, chunks, vec![]);
+    assert_eq!(seen.written, b"");
+    let expected = [
+        "wrote: one",
+        "wrote: two",
+        "wrote: ha",
+        "wrote: lf",
+        "disconnected",
+    ];
+    assert_eq!(
+        seen.log,
+        expected.map(|said| format!("127.0.0.1:5000 {said}"))
+    );
+}
+
 /// Writes so many pieces of chargen, with what `moves` says before each.
 fn pattern(moves: &[(usize, bool)], pieces: usize) -> Vec<u8> {
     let mut talk = Conversation::open(session(Service::Chargen));
@@ -140,7 +158,12 @@ fn an_answer_is_not_repeated() {
 proptest! {
     #[test]
     fn a_hand_over_changes_nothing(
-        service in prop_oneof![Just(Service::Discard), Just(Service::Time), Just(Service::Qotd)],
+        service in prop_oneof![
+            Just(Service::Discard),
+            Just(Service::Time),
+            Just(Service::Qotd),
+            Just(Service::Log),
+        ],
         chunks in vec(vec(any::<u8>(), 0..10), 0..10),
         moves in vec((1_usize..40, any::<bool>()), 0..40),
     ) {

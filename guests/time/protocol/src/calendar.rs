@@ -1,4 +1,4 @@
-//! Seconds since 1970 as C's `ctime` writes them, in UTC.
+//! Seconds since 1970 as C's `ctime` and as HTTP write them, in UTC.
 
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 
@@ -20,6 +20,45 @@ pub fn ctime(unix_seconds: u64) -> String {
         second / 60 % 60,
         second % 60,
     )
+}
+
+/// `Sat, 07 Nov 2026 18:35:07 GMT`: the date of HTTP (RFC 9110, 5.6.7).
+pub fn imf_fixdate(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / DAY, unix_seconds % DAY);
+    let (year, month, day) = date(days);
+    format!(
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        name(&WEEKDAYS, days % 7),
+        name(&MONTHS, month),
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+    )
+}
+
+/// Reads what [`imf_fixdate`] writes. `None` for anything else, also for a day that there
+/// is not.
+pub fn parse_imf_fixdate(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let month = MONTHS
+        .iter()
+        .position(|&name| text.get(8..11) == Some(name))?;
+    let (day, year) = (number(5, 7)?, number(12, 16)?);
+    let (hour, minute, second) = (number(17, 19)?, number(20, 22)?, number(23, 25)?);
+    let days = days(year, u64::try_from(month).ok()?, day)?;
+    let seconds = days * DAY + hour * 3600 + minute * 60 + second;
+    // That also checks all the characters that were not read.
+    (imf_fixdate(seconds) == text).then_some(seconds)
+}
+
+/// The days from 1970-01-01 to a date, with its month from 0 and its day from 1. The
+/// reverse of [`date`].
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let month_from_march = (month + 10) % 12;
+    let year = year.checked_sub(u64::from(month < 2))?;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day;
+    let before = 365 * year + year / 4 - year / 100 + year / 400;
+    (before + day_of_year).checked_sub(719_469)
 }
 
 fn name(names: &[&'static str], index: u64) -> &'static str {
@@ -77,10 +116,41 @@ mod tests {
     }
 
     #[test]
+    fn dates_of_http() {
+        #[track_caller]
+        fn check(unix_seconds: u64, text: &str) {
+            assert_eq!(imf_fixdate(unix_seconds), text, "{unix_seconds}");
+            assert_eq!(parse_imf_fixdate(text), Some(unix_seconds), "{text}");
+        }
+        check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
+        check(784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT");
+        check(951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT");
+        check(1_794_076_507, "Sat, 07 Nov 2026 18:35:07 GMT");
+        check(253_402_300_799, "Fri, 31 Dec 9999 23:59:59 GMT");
+        for wrong in [
+            "",
+            "Sat Nov  7 18:35:07 2026",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 UTC",
+            "Sun, 06 Nov 1994 08:49:37 GMT ",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Wed, 30 Feb 2000 00:00:00 GMT",
+            "Wed, 31 Dec 1969 23:59:59 GMT",
+            "Thu, 01 Jan 0000 00:00:00 GMT",
+            "Thü, 01 Jan 1970 00:00:00 GMT",
+            "Sun, +6 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(parse_imf_fixdate(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn every_day_of_400_years_follows_the_one_before() {
         let (mut year, mut month, mut day) = (1970, 0, 1);
         for days in 0..146_097 {
             assert_eq!(date(days), (year, month, day));
+            assert_eq!(super::days(year, month, day), Some(days));
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
             let length = match month {
                 1 if leap => 29,

@@ -17,7 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 use terminator::{Matcher, Progress};
 
-pub use calendar::ctime;
+pub use calendar::{ctime, imf_fixdate, parse_imf_fixdate};
 pub use terminator::Terminator;
 
 /// The most bytes that a session reads at once. For T2 it has to be this number. A small

@@ -1,0 +1,30 @@
+//! The HTTP server under the contract `blocking`: one call per connection.
+
+use http_files::Directory;
+use http_protocol::HttpProtocol;
+use shell::HasProtocol;
+use shell_p2::blocking::{Handler, serve};
+use wasi::io::streams::{InputStream, OutputStream};
+use wasi::sockets::tcp::TcpSocket;
+
+struct Component;
+
+shell_p2::blocking::export!(Component);
+shell::hand_over::export!(Component);
+
+impl HasProtocol for Component {
+    type Protocol = HttpProtocol<Directory>;
+
+    fn protocol() -> Result<HttpProtocol<Directory>, String> {
+        Ok(HttpProtocol {
+            store: shell::option::<Directory>("ROOT")?.check("ROOT")?,
+            clock: shell::unix_time,
+        })
+    }
+}
+
+impl Handler for Component {
+    fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
+        serve(&Self::protocol()?, &socket, &input, &output)
+    }
+}

@@ -1,0 +1,15 @@
+//! The HTTP server as a program, for the contract `command`.
+
+use http_files::Directory;
+use http_protocol::HttpProtocol;
+use shell_command::{option, unix_time};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shell_command::main(|| {
+        Ok(HttpProtocol {
+            store: option::<Directory>("ROOT")?.check("ROOT")?,
+            clock: unix_time,
+        })
+    })
+}
