@@ -11,6 +11,11 @@ test *args:
 # Build the guests by themselves, as files in target/guests.
 guests:
     cd guests && cargo build --release --locked --target wasm32-wasip2 --target-dir ../target/guests
+    cd guests/runner && cargo build --release --locked --target wasm32-wasip2 --target-dir ../../target/guests
+
+# Every embedded handler as a command of its own under the stock wasmtime, until Ctrl-C.
+wasmtime *args:
+    guests/runner/serve-all {{args}}
 
 # Formatting, clippy and docs, with warnings denied.
 lint:
@@ -19,6 +24,8 @@ lint:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     cd guests && cargo fmt --all --check
     cd guests && cargo clippy --release --target wasm32-wasip2 --target-dir ../target/guests -- -D warnings
+    cd guests/runner && cargo fmt --all --check
+    cd guests/runner && cargo clippy --release --target wasm32-wasip2 --target-dir ../../target/guests -- -D warnings
 
 # Ratios to a native echo, and what a swap costs.
 bench *args:

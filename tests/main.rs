@@ -49,6 +49,8 @@ mod clients;
 // A clock that is far from the truth.
 mod clocks;
 mod commands;
+// Handlers as commands that listen by themselves.
+mod composed;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.
 mod control;
 // Datagrams: what comes, what goes back, to whom, and what is dropped.
