@@ -1,6 +1,7 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use protocol::Resume as _;
 use protocol::testing::{self, Seen};
 use std::collections::BTreeMap;
 
