@@ -3,6 +3,7 @@
 //! tests build them with tools that may be there or not.
 
 use std::collections::hash_map::DefaultHasher;
+use std::convert::Infallible;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use std::time::Duration;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
+use wasm_encoder::reencode::{self, Reencode};
+use wasm_encoder::{MemoryType, Module};
 use wit_component::ComponentEncoder;
 
 use crate::harness::command::sockserve;
@@ -56,6 +59,7 @@ fn a_program_in_go_serves() {
         ]);
         build.args(["build", "-o"]);
         finish(build.args([path, source]));
+        make_room(path);
         adapt(path);
     });
     serves(&program, "hello from Go");
@@ -93,11 +97,13 @@ fn a_program_in_python_serves() {
     assert!(said.contains("raise --max-memory to more than "), "{said}");
 }
 
-/// The program of this source. `build` makes it, unless an earlier run has, from the
-/// same source and with the same tool.
+/// The program of this source. `build` makes it, unless an earlier run has, in the same
+/// way, from the same sources and with the same tool.
 fn built(source: &str, tool: &Path, build: impl FnOnce(&Path, &Path)) -> PathBuf {
     let source = Path::new(SOURCES).join(source);
     let mut hasher = DefaultHasher::new();
+    include_str!("programs.rs").hash(&mut hasher);
+    include_str!("programs/program.wit").hash(&mut hasher);
     fs::read(&source).unwrap().hash(&mut hasher);
     fs::canonicalize(tool).unwrap().hash(&mut hasher);
     let modified = fs::metadata(tool).unwrap().modified().unwrap();
@@ -127,6 +133,32 @@ fn finish(compiler: &mut Command) {
     }
     let status = Process::start(compiler).wait_within(PATIENCE);
     assert!(status.success(), "{compiler:?}: {status}");
+}
+
+/// Puts 32 MiB between the heap of a Go program and the memory of the adapter. Go takes
+/// the pages that it adds for those right behind its heap (`runtime/mem_wasm.go`), also
+/// where the adapter has added some before. So it would write over them, and the program
+/// would die with `assertion failed at adapter line`.
+fn make_room(path: &Path) {
+    struct Roomier;
+    impl Reencode for Roomier {
+        type Error = Infallible;
+
+        fn memory_type(
+            &mut self,
+            memory: wasmparser::MemoryType,
+        ) -> Result<MemoryType, reencode::Error<Infallible>> {
+            let mut memory = reencode::utils::memory_type(self, memory);
+            memory.minimum += (32 << 20) / (64 << 10);
+            Ok(memory)
+        }
+    }
+    let mut module = Module::new();
+    let parser = wasmparser::Parser::new(0);
+    Roomier
+        .parse_core_module(&mut module, parser, &fs::read(path).unwrap())
+        .unwrap();
+    fs::write(path, module.finish()).unwrap();
 }
 
 /// Makes a component from a module of WASI preview 1, in its place.

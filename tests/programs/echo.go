@@ -1,39 +1,33 @@
-// Echoes its connection, which is its standard input and output. The line `who` is
-// answered with the peer's address instead.
-//
-// It allocates nothing once it runs. Go takes all memory that is added to a module for
-// its own, also what the adapter from WASI preview 1 has added, and would write over it
-// when its heap grows.
+// Echoes its connection line by line, which is its standard input and output. The
+// line `who` is answered with the peer's address instead.
 package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"os"
 )
 
 func main() {
-	os.Stderr.WriteString("hello from Go\n")
-	who := os.Getenv("PROTO") + " " + os.Getenv("TCPREMOTEIP") + ":" + os.Getenv("TCPREMOTEPORT") + "\n"
+	fmt.Fprintln(os.Stderr, "hello from Go")
 	reader := bufio.NewReader(os.Stdin)
 	for {
-		// A line, or as much of one as there is room for, or the last one without an end.
-		line, end := reader.ReadSlice('\n')
-		var failed error
+		// The last line may have no end.
+		line, end := reader.ReadBytes('\n')
 		if string(line) == "who\n" {
-			_, failed = os.Stdout.WriteString(who)
-		} else {
-			_, failed = os.Stdout.Write(line)
+			who := fmt.Sprintf("%s %s:%s\n", os.Getenv("PROTO"), os.Getenv("TCPREMOTEIP"), os.Getenv("TCPREMOTEPORT"))
+			line = []byte(who)
 		}
-		if failed != nil {
-			os.Stderr.WriteString("cannot write: " + failed.Error() + "\n")
+		if _, failed := os.Stdout.Write(line); failed != nil {
+			fmt.Fprintln(os.Stderr, "cannot write:", failed)
 			os.Exit(1)
 		}
 		if end == io.EOF {
 			return
 		}
-		if end != nil && end != bufio.ErrBufferFull {
-			os.Stderr.WriteString("cannot read: " + end.Error() + "\n")
+		if end != nil {
+			fmt.Fprintln(os.Stderr, "cannot read:", end)
 			os.Exit(1)
 		}
 	}
