@@ -87,6 +87,8 @@ mod many;
 mod probe;
 // Properties of what reads hostile or typed text.
 mod properties;
+// Programs in C, Go and Python.
+mod programs;
 // Proposals of WebAssembly that are off, and wrong uses of those that are on.
 mod proposals;
 // A server that logs what any client sends.

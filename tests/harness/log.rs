@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -96,26 +96,38 @@ impl Log {
     pub(crate) fn wait_until<T>(
         &self,
         what: impl Debug,
-        mut pick: impl FnMut(&[String]) -> Option<T>,
+        pick: impl FnMut(&[String]) -> Option<T>,
     ) -> T {
-        self.wait(what, |state| pick(&state.lines), true)
+        self.wait_until_within(PATIENCE, what, pick)
     }
 
-    /// Waits for the end of file, and gives all lines.
+    /// The same, for at most so long.
     #[track_caller]
-    pub(crate) fn wait_for_end(&self) -> Vec<String> {
+    pub(crate) fn wait_until_within<T>(
+        &self,
+        patience: Duration,
+        what: impl Debug,
+        mut pick: impl FnMut(&[String]) -> Option<T>,
+    ) -> T {
+        self.wait(patience, what, |state| pick(&state.lines), true)
+    }
+
+    /// Waits for the end of file, for at most so long, and gives all lines.
+    #[track_caller]
+    pub(crate) fn wait_for_end(&self, patience: Duration) -> Vec<String> {
         let end = |state: &State| state.ended.then(|| state.lines.clone());
-        self.wait("the end of the output", end, false)
+        self.wait(patience, "the end of the output", end, false)
     }
 
     #[track_caller]
     fn wait<T>(
         &self,
+        patience: Duration,
         what: impl Debug,
         mut pick: impl FnMut(&State) -> Option<T>,
         only_until_end: bool,
     ) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(found) = pick(&state) {

@@ -3,9 +3,11 @@
 
 use std::io;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::PATIENCE;
 use super::log::{Event, Log};
 
 /// How much of its output is shown when a test fails.
@@ -85,10 +87,16 @@ impl Process {
     /// Waits until it has ended by itself.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.wait_within(PATIENCE)
+    }
+
+    /// The same, for at most so long.
+    #[track_caller]
+    pub(crate) fn wait_within(&mut self, patience: Duration) -> ExitStatus {
         // Its outputs end with it, and unlike a child they are waited for with a
         // deadline.
-        self.stdout.wait_for_end();
-        self.stderr.wait_for_end();
+        self.stdout.wait_for_end(patience);
+        self.stderr.wait_for_end(patience);
         self.child.wait().unwrap()
     }
 }

