@@ -27,7 +27,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let source = text::path(options.handler.as_ref());
     let handler = builtin::load_argument(&options.handler)?;
     let command = compose(&source, &handler).map_err(|error| match error {
-        ComposeError::Command(_) | ComposeError::Composed(..) => Failure::usage(error),
+        ComposeError::Command(_) | ComposeError::Composed(_) => Failure::usage(error),
         error => error.into(),
     })?;
     let path = text::path(&options.output);

@@ -84,7 +84,10 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
     let running = async {
         let loading = aside("load", move || load(&options));
         let program = loading.await.context("cannot start")??;
-        Ok::<_, Failure>(program.run_program().await)
+        // Without Tokio's budget, which wasmtime's sockets spend without ever waiting for a
+        // new one (wasmtime #14174).
+        let ended = tokio::task::unconstrained(program.run_program());
+        Ok::<_, Failure>(ended.await)
     };
     let over = async {
         match timeout {

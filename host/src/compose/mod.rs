@@ -21,13 +21,13 @@ use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 #[non_exhaustive]
 pub enum ComposeError {
     /// It is one.
-    #[error(
-        "{0}: a program already, and not a handler; run it: sockserve run {0}, or wasmtime run {0}"
-    )]
+    #[error("{0}: a program already, and not a handler; run it: sockserve run {0}")]
     Command(String),
     /// It is what an earlier call has made.
-    #[error("{0}: composed already; run it: wasmtime run -S inherit-network {0} --listen {1}")]
-    Composed(String, &'static str),
+    #[error(
+        "{0}: composed already; run it: wasmtime run -S inherit-network {0} --listen 127.0.0.1:7000"
+    )]
+    Composed(String),
     /// It has an import that no host has.
     #[error(transparent)]
     Handler(#[from] HandlerError),
@@ -53,7 +53,7 @@ pub enum ComposeError {
 pub fn compose(name: &str, handler: &Component) -> Result<Vec<u8>, ComposeError> {
     let contract = handler.contract();
     if handler.composed().is_some() {
-        return Err(ComposeError::Composed(name.to_owned(), "127.0.0.1:7000"));
+        return Err(ComposeError::Composed(name.to_owned()));
     }
     let Some(runner) = Runner::of(handler) else {
         return Err(ComposeError::Command(name.to_owned()));

@@ -38,6 +38,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 const RESOURCES_PER_CONNECTION: usize = 16;
 const RESOURCES_PER_INSTANCE: usize = 1024;
 
+/// Resources that a program may have that runs by itself; a connection takes five.
+const RESOURCES_OF_PROGRAM: usize = 1 << 20;
+
 /// Entries that an instance may have in wasmtime's own table, and entries that one
 /// resource may need. Each stream and each future has two ends. Each task has a
 /// thread, and a set of the things that it waits for.
@@ -395,7 +398,13 @@ impl Handler {
 
 /// Returns how many resources an instance may have beside those of its connections. If
 /// they can be files or sockets, there are at most as many as its descriptors.
+///
+/// A program that runs by itself may have as many as it likes: it has the process for
+/// itself, and a socket that finds no descriptor fails.
 fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
+    if options.grants.tell_refusals {
+        return RESOURCES_OF_PROGRAM;
+    }
     if !options.grants.may_open() {
         return RESOURCES_PER_INSTANCE;
     }

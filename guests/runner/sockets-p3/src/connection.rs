@@ -113,7 +113,10 @@ impl Connection {
         let mut room = LEAST;
         let mut buffer = Vec::with_capacity(room);
         loop {
-            let (result, bytes) = unless(&self.is_over, input.read(buffer)).await?;
+            let read = unless(&self.is_over, input.read(buffer)).await;
+            let Some((result, bytes)) = read else {
+                return Some(input);
+            };
             let count = bytes.len();
             if count > 0 {
                 let rest = unless(&self.is_over, to_handler.write_all(bytes)).await;

@@ -18,14 +18,18 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Unbounded};
 use runner_base::Global;
 use runner_options::{Options, Request, Transport, USAGE};
 
-/// The most events of one `wait`.
-const EVENTS: usize = 1024;
+/// The most connections that are ready at once, for the handler.
+///
+/// Up to 48, wasmtime's sockets spend a budget of Tokio's: 128 operations, until the
+/// task has waited for something (wasmtime #14174). Each ready pollable of a `poll` is an
+/// operation. After a `poll` with 128 of them each read finds nothing, however often it
+/// is tried. So few are taken at once that what follows fits into the budget.
+const AT_ONCE: usize = 32;
 
 /// So many connections are accepted before others have their turn.
 const ACCEPTED_AT_ONCE: usize = 64;
@@ -114,12 +118,24 @@ impl Guest for Component {
 }
 
 /// Why a pollable is in the list.
+#[derive(Clone, Copy)]
 enum Wait {
     Listener(usize),
     Readable(u64),
     Writable(u64),
-    Closing,
+    /// By its place in the list of those that end.
+    Closing(usize),
     Time,
+}
+
+impl Wait {
+    /// The connection that is ready for the handler.
+    fn connection(self) -> Option<u64> {
+        match self {
+            Self::Readable(id) | Self::Writable(id) => Some(id),
+            Self::Listener(_) | Self::Closing(_) | Self::Time => None,
+        }
+    }
 }
 
 impl Server {
@@ -162,17 +178,18 @@ impl Server {
     /// Waits once, and accepts so many connections at most.
     fn poll(&mut self, most_accepted: usize) -> Vec<Event> {
         self.let_go();
-        let ready = self.ready();
         let mut events: Vec<Event> = Vec::new();
-        for wait in ready {
+        for wait in self.ready() {
             match wait {
                 Wait::Listener(index) => self.accept(index, most_accepted, &mut events),
                 Wait::Readable(id) => push_ready(&mut events, id, Readiness::READABLE),
                 Wait::Writable(id) => push_ready(&mut events, id, Readiness::WRITABLE),
-                Wait::Closing | Wait::Time => {}
-            }
-            if events.len() >= EVENTS {
-                break;
+                Wait::Closing(place) => {
+                    if let Some(closing) = self.closing.get_mut(place) {
+                        closing.step();
+                    }
+                }
+                Wait::Time => {}
             }
         }
         let now = now();
@@ -181,81 +198,76 @@ impl Server {
             events.push(Event::Tick);
         }
         self.pause = self.pause.filter(|&end| now < end);
-        for closing in &mut self.closing {
-            closing.step();
-        }
         self.closing.retain(|closing| !closing.is_over(now));
         events
     }
 
     /// Waits until something is ready, and returns what.
     fn ready(&mut self) -> Vec<Wait> {
-        let has_room = self.connections.len() + self.closing.len() < self.max_connections.max(1);
-        let mut waits: Vec<Wait> = Vec::new();
-        let mut pollables: Vec<&Pollable> = Vec::new();
+        let has_room = self.connections.len() + self.closing.len() < self.max_connections;
+        let mut list: Vec<(Wait, &Pollable)> = Vec::new();
         if has_room && self.pause.is_none() {
-            for (index, listener) in self.listeners.iter().enumerate() {
-                waits.push(Wait::Listener(index));
-                pollables.push(&listener.acceptable);
-            }
+            let listeners = self.listeners.iter().enumerate();
+            list.extend(listeners.map(|(place, it)| (Wait::Listener(place), &it.acceptable)));
         }
-        let connections = &self.connections;
-        let after = connections.range((Excluded(self.served), Unbounded));
-        let parts: Vec<_> = after.chain(connections.range(..=self.served)).collect();
+        // Those that had no turn come first.
+        let after = self.connections.range((Excluded(self.served), Unbounded));
+        let in_turn = after.chain(self.connections.range(..=self.served));
         // The pollables are borrowed from their connections until after the wait.
-        let borrowed: Vec<_> = parts
-            .iter()
-            .filter_map(|(id, connection)| {
-                let interest = connection.interest.get();
-                (!interest.is_empty()).then(|| (**id, interest, connection.parts()))
-            })
+        let borrowed: Vec<_> = in_turn
+            .map(|(id, connection)| (*id, connection.interest.get(), connection.parts()))
+            .filter(|(_, interest, _)| !interest.is_empty())
             .collect();
         for (id, interest, parts) in &borrowed {
             let Some(parts) = parts.as_ref() else {
                 continue;
             };
             if interest.contains(Readiness::READABLE) {
-                waits.push(Wait::Readable(*id));
-                pollables.push(&parts.readable);
+                list.push((Wait::Readable(*id), &parts.readable));
             }
             if interest.contains(Readiness::WRITABLE) {
-                waits.push(Wait::Writable(*id));
-                pollables.push(&parts.writable);
+                list.push((Wait::Writable(*id), &parts.writable));
             }
         }
-        for closing in &self.closing {
+        for (place, closing) in self.closing.iter().enumerate() {
             if !closing.is_sent {
-                waits.push(Wait::Closing);
-                pollables.push(&closing.parts.writable);
+                list.push((Wait::Closing(place), &closing.parts.writable));
             }
             if !closing.is_read {
-                waits.push(Wait::Closing);
-                pollables.push(&closing.parts.readable);
+                list.push((Wait::Closing(place), &closing.parts.readable));
             }
         }
         let deadlines = self.closing.iter().map(|closing| closing.deadline);
-        let times = deadlines.chain(self.tick).chain(self.pause);
-        let timer = times.min().map(subscribe_instant);
+        let next_time = deadlines.chain(self.tick).chain(self.pause).min();
         // With all places taken by connections at rest there is nothing else to wait for.
-        let never = pollables
-            .is_empty()
-            .then(|| subscribe_instant(Instant::MAX));
-        for timer in timer.iter().chain(&never) {
-            waits.push(Wait::Time);
-            pollables.push(timer);
-        }
-        let indexes = poll(&pollables);
-        let mut is_ready = vec![false; waits.len()];
-        for index in indexes {
-            if let Some(place) = usize::try_from(index)
-                .ok()
-                .and_then(|i| is_ready.get_mut(i))
-            {
-                *place = true;
+        let next_time = next_time.or_else(|| list.is_empty().then_some(Instant::MAX));
+        let timer = next_time.map(subscribe_instant);
+        list.extend(timer.iter().map(|timer| (Wait::Time, timer)));
+
+        let mut ready = wait_for(&list);
+        let of_connections = ready.iter().filter(|wait| wait.connection().is_some());
+        if of_connections.count() > AT_ONCE {
+            let mut taken = 0;
+            list.retain(|(wait, _)| {
+                let is_ready = ready.iter().any(|it| it.connection() == wait.connection());
+                let is_taken = wait.connection().is_some() && is_ready && taken < AT_ONCE;
+                taken += usize::from(is_taken);
+                is_taken
+            });
+            let mut rest: Vec<Wait> = ready;
+            rest.retain(|wait| wait.connection().is_none());
+            // With the budget spent, this waits, and gets a new one.
+            ready = wait_for(&list);
+            for _ in 0..2 {
+                if ready.len() < list.len() {
+                    ready = wait_for(&list);
+                }
             }
+            ready.append(&mut rest);
         }
-        let ready = waits.into_iter().zip(is_ready);
-        ready.filter_map(|(wait, is)| is.then_some(wait)).collect()
+        let last = ready.iter().filter_map(|wait| wait.connection()).last();
+        self.served = last.unwrap_or(self.served);
+        ready
     }
 
     fn accept(&mut self, index: usize, most: usize, events: &mut Vec<Event>) {
@@ -321,6 +333,19 @@ impl Server {
             self.close(id, None);
         }
     }
+}
+
+/// Waits until something of the list is ready, and returns what, in the list's order.
+fn wait_for(list: &[(Wait, &Pollable)]) -> Vec<Wait> {
+    let pollables: Vec<&Pollable> = list.iter().map(|(_, pollable)| *pollable).collect();
+    let mut indexes = poll(&pollables);
+    indexes.sort_unstable();
+    let places = indexes
+        .into_iter()
+        .filter_map(|index| usize::try_from(index).ok());
+    places
+        .filter_map(|place| list.get(place).map(|(wait, _)| *wait))
+        .collect()
 }
 
 fn push_ready(events: &mut Vec<Event>, id: u64, new: Readiness) {
