@@ -185,8 +185,8 @@ fn help_has_every_option() {
         "--rollback-window",
     ];
     let commands = [
-        "serve", "inetd", "run", "demo", "builtins", "inspect", "status", "swap", "rollback",
-        "drain", "shutdown",
+        "serve", "inetd", "run", "demo", "builtins", "compose", "inspect", "status", "swap",
+        "rollback", "drain", "shutdown",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -202,12 +202,15 @@ fn help_has_every_option() {
         "--allow-udp",
         "--allow-lookup",
         "--max-memory",
+        "--cache",
         "--timeout",
     ];
     check_help(&["run", "--help"], &global, &run, &["<COMPONENT>"]);
     let demo = ["--connections", "--round-trips", "--members"];
     check_help(&["demo", "--help"], &global, &demo, &[]);
     check_help(&["builtins", "--help"], &global, &["--write"], &[]);
+    let compose = ["--output", "--force"];
+    check_help(&["compose", "--help"], &global, &compose, &["<HANDLER>"]);
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
     let control = ["--control", "--json"];
     check_help(&["status", "--help"], &global, &control, &[]);

@@ -20,6 +20,7 @@ use wit_component::ComponentEncoder;
 
 use crate::harness::command::sockserve;
 use crate::harness::process::Process;
+use crate::harness::scratch::Scratch;
 use crate::harness::server::CACHE;
 use crate::harness::{Serve, noise, tools};
 
@@ -71,11 +72,13 @@ fn a_program_in_python_serves() {
         return;
     };
     let program = built("echo.py", &componentize, |source, path| {
+        // Python writes beside what it reads.
+        let scratch = Scratch::new();
+        std::fs::copy(source, scratch.path("echo.py")).unwrap();
         let mut build = Command::new(&componentize);
-        let folder = Path::new(SOURCES);
-        build.arg("-d").arg(folder.join("program.wit"));
+        build.arg("-d").arg(Path::new(SOURCES).join("program.wit"));
         build.args(["-w", "program", "componentize", "-p"]);
-        build.arg(folder).arg(source.file_stem().unwrap());
+        build.arg(scratch.path("")).arg("echo");
         finish(build.arg("-o").arg(path));
     });
     serves(&program, "hello from Python");

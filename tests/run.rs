@@ -103,6 +103,33 @@ fn datagram_clients_get_their_answers() {
     }
 }
 
+#[test]
+fn a_known_program_is_not_compiled_again() {
+    let scratch = Scratch::new();
+    let cache = scratch.path("cache");
+    let compiled = || {
+        let entries = std::fs::read_dir(&cache).unwrap();
+        let mut entries: Vec<_> = entries
+            .map(|entry| {
+                let entry = entry.unwrap();
+                (
+                    entry.file_name(),
+                    entry.metadata().unwrap().modified().unwrap(),
+                )
+            })
+            .collect();
+        entries.sort();
+        entries
+    };
+    let options = ["--cache", cache.to_str().unwrap()];
+    let program = || program(&faults_command.path(), &options, &["say", "hello", "0"]);
+    assert_eq!(program().printed(), ["hello"]);
+    let first = compiled();
+    assert!(!first.is_empty());
+    assert_eq!(program().printed(), ["hello"]);
+    assert_eq!(compiled(), first);
+}
+
 /// R4. Standard input is the process's own.
 #[test]
 fn standard_input_is_printed() {

@@ -85,6 +85,43 @@ fn a_file_that_exists_is_replaced_by_force_only() {
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
+/// Such a thing is not replaced by a file of its name.
+#[test]
+fn pipes_devices_and_links_stay_what_they_are() {
+    let scratch = Scratch::new();
+    let null = scratch.path("null");
+    // As /dev/null is for those who may not make devices: a link to it.
+    std::os::unix::fs::symlink("/dev/null", &null).unwrap();
+    for options in [&[][..], &["--force"]] {
+        let printed = compose(&echo_evented.path(), &null, options).printed();
+        assert!(printed.is_empty(), "{printed:?}");
+        assert!(fs::symlink_metadata(&null).unwrap().is_symlink());
+    }
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+
+    let outcome = compose(&echo_evented.path(), Path::new("/dev/full"), &["--force"]);
+    assert!(refused(&outcome, 1).contains("cannot write /dev/full"));
+
+    let mut command = std::process::Command::new("sh");
+    let line = "\"$0\" compose \"$1\" -o /dev/stdout | cat >\"$2\"";
+    command.args(["-c", line, env!("CARGO_BIN_EXE_sockserve")]);
+    let piped = scratch.path("piped.wasm");
+    command.arg(echo_evented.path()).arg(&piped);
+    run(&mut command).printed();
+    let composed = Composed::of(echo_evented);
+    assert_eq!(fs::read(&piped).unwrap(), fs::read(&composed.path).unwrap());
+
+    let link = scratch.path("link.wasm");
+    std::os::unix::fs::symlink(&piped, &link).unwrap();
+    fs::write(&piped, "old").unwrap();
+    compose(&echo_evented.path(), &link, &["--force"]).printed();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(fs::read(&piped).unwrap().starts_with(b"\0asm"));
+
+    let outcome = compose(&echo_evented.path(), &scratch.path(""), &["--force"]);
+    assert!(refused(&outcome, 1).contains("cannot write"));
+}
+
 #[test]
 fn a_composed_command_is_not_served() {
     for (guest, url, grant) in [

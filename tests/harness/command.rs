@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::process::Command;
+use std::time::Duration;
 
+use super::PATIENCE;
 use super::process::Process;
 
 /// What a command came to.
@@ -22,8 +24,14 @@ pub(crate) fn sockserve<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> O
 /// Runs a command to its end.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Outcome {
+    run_within(command, PATIENCE)
+}
+
+/// The same, for a command that has much to do.
+#[track_caller]
+pub(crate) fn run_within(command: &mut Command, patience: Duration) -> Outcome {
     let mut process = Process::start(command);
-    let status = process.wait();
+    let status = process.wait_within(patience);
     Outcome {
         status: status.code(),
         stdout: process.stdout.lines(),

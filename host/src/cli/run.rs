@@ -8,11 +8,12 @@ use crate::component::builtin;
 use crate::guest::failure::Fault;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::parse_time_over_zero;
-use crate::{Component, Dispatch, Handler, HandlerOptions, Limits, text};
+use crate::{CompileCache, Component, Dispatch, Handler, HandlerOptions, Limits, text};
 use anyhow::{Context as _, anyhow};
 use bytesize::ByteSize;
 use clap::Args;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ pub(super) struct Options {
     /// Memory of the program, its tables included
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
     max_memory: ByteSize,
+    /// Keep compiled components in a directory, so that known ones start sooner. It must
+    /// be writable for you only
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// End it after this time, with exit status 124
     #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
     timeout: Option<Duration>,
@@ -131,6 +136,8 @@ fn load(options: &Options) -> Result<Handler, Failure> {
     grants.tell_refusals = true;
     let mut handler_options = HandlerOptions::new(Dispatch::Sequential);
     handler_options.grants = grants;
+    let cache = options.cache.as_deref().map(CompileCache::in_directory);
+    handler_options.cache = cache.transpose()?;
     handler_options.limits = Limits {
         max_connections: 1,
         max_memory_bytes: options.max_memory.as_u64(),

@@ -144,3 +144,33 @@ fn mark(bytes: &mut Vec<u8>, contract: Contract) {
     bytes.extend([0, size, length(COMPOSED.as_bytes())]);
     bytes.extend(parts.concat());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::builtin;
+    use wasmparser::{Validator, WasmFeatures};
+
+    #[test]
+    fn every_composed_handler_is_valid_and_listens() {
+        for builtin in builtin::all() {
+            let name = format!("builtin:{}", builtin.name);
+            let handler = builtin::load(&name).unwrap();
+            if handler.contract().is_command() {
+                continue;
+            }
+            let bytes = compose(&name, &handler).unwrap();
+            let features = WasmFeatures::default() | WasmFeatures::CM_ASYNC;
+            let mut validator = Validator::new_with_features(features);
+            validator.validate_all(&bytes).unwrap();
+            let composed = Component::from_bytes(&name, bytes).unwrap();
+            assert!(composed.contract().is_command());
+            assert_eq!(composed.composed(), Some(&*handler.contract().to_string()));
+            // What it imports is WASI, so any host of WASI can run it.
+            for import in composed.imports() {
+                let is_type = import.starts_with("sockserve:handler/connection-types@");
+                assert!(import.starts_with("wasi:") || is_type, "{name}: {import}");
+            }
+        }
+    }
+}

@@ -181,7 +181,7 @@ fn address(transport: Transport, value: &str) -> Result<SocketAddr, String> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use alloc::string::ToString as _;
+    use alloc::string::ToString;
 
     fn parsed(words: &[&str]) -> Result<Request, String> {
         parse(Transport::Tcp, words.iter().map(ToString::to_string))
