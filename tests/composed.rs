@@ -7,9 +7,11 @@
 //! | `transcripts` | the same bytes as under `serve`, for each family and mode |
 //! | `ends` | how connections end: unread input, resets, failures, limits |
 //! | `arguments` | what `compose` and a command refuse, and what they print |
+//! | `everything` | the script that serves all of them with the stock wasmtime |
 
 mod arguments;
 mod ends;
+mod everything;
 mod transcripts;
 
 use std::net::SocketAddr;
