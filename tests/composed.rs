@@ -7,9 +7,11 @@
 //! | `transcripts` | the same bytes as under `serve`, for each family and mode |
 //! | `ends` | how connections end: unread input, resets, failures, limits |
 //! | `arguments` | what `compose` and a command refuse, and what they print |
+//! | `everything` | the script that serves all of them with the stock wasmtime |
 
 mod arguments;
 mod ends;
+mod everything;
 mod transcripts;
 
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ use crate::harness::{Client, Guest, wasmtime};
 
 /// What runs a command.
 #[derive(Clone, Debug)]
-enum Host {
+pub(crate) enum Host {
     /// `sockserve run`.
     Own,
     /// The stock command line.
@@ -37,7 +39,7 @@ fn for_each_host(test: &str, mut check: impl FnMut(&Host)) {
 }
 
 /// A handler as a command.
-struct Composed {
+pub(crate) struct Composed {
     path: PathBuf,
     takes_datagrams: bool,
     _scratch: Scratch,
@@ -45,7 +47,7 @@ struct Composed {
 
 impl Composed {
     #[track_caller]
-    fn of(guest: Guest) -> Composed {
+    pub(crate) fn of(guest: Guest) -> Composed {
         let scratch = Scratch::new();
         let path = scratch.path("service.wasm");
         let handler = guest.path();
@@ -100,19 +102,19 @@ impl Composed {
 
     /// Starts it on a port of 127.0.0.1.
     #[track_caller]
-    fn serve(&self, host: &Host, options: &[&str]) -> Running {
+    pub(crate) fn serve(&self, host: &Host, options: &[&str]) -> Running {
         self.start(host, options, &["--listen", "127.0.0.1:0"])
     }
 }
 
 /// A command that listens.
-struct Running {
+pub(crate) struct Running {
     process: Process,
     ready: Vec<String>,
 }
 
 impl Running {
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         address(&self.ready[0])
     }
 
@@ -131,7 +133,7 @@ impl Running {
 
     /// Checks that nothing went wrong so far.
     #[track_caller]
-    fn check_no_error(&self) {
+    pub(crate) fn check_no_error(&self) {
         let lines = self.process.stderr.lines();
         assert!(lines.is_empty(), "{lines:#?}");
     }

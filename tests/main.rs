@@ -89,11 +89,13 @@ mod probe;
 mod properties;
 // Programs in C, Go and Python.
 mod programs;
+// CPython's clients and ours, which print the same.
+mod python_clients;
 // Proposals of WebAssembly that are off, and wrong uses of those that are on.
 mod proposals;
 // A server that logs what any client sends.
 mod readiness;
-// The session in README.md.
+// The sessions in README.md.
 mod readme;
 // What `serve` and `inspect` refuse, and the advice that they give.
 mod refusals;

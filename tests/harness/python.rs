@@ -1,4 +1,4 @@
-//! CPython's own modules as servers, to compare with.
+//! CPython's own modules as servers and clients, to compare with.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,13 @@ impl Python {
     /// Starts a script that prints its port, unless there is no Python.
     #[track_caller]
     pub(crate) fn start(script: &str) -> Option<Python> {
-        let process = Python::run(script, &[])?;
+        Python::start_with(script, &[])
+    }
+
+    /// The same, with arguments.
+    #[track_caller]
+    pub(crate) fn start_with(script: &str, args: &[&str]) -> Option<Python> {
+        let process = Python::run(script, args)?;
         let port = process.stdout.wait_until("the script's port", |lines| {
             lines.first().map(|line| line.parse().unwrap())
         });
@@ -31,6 +37,17 @@ impl Python {
     /// there is no Python.
     #[track_caller]
     pub(crate) fn run(script: &str, args: &[&str]) -> Option<Process> {
+        let process = Process::start(Python::command(script)?.args(args));
+        process
+            .stdout
+            .wait_until("the script's first line", |lines| {
+                (!lines.is_empty()).then_some(())
+            });
+        Some(process)
+    }
+
+    /// The command that runs a script, unless there is no Python.
+    pub(crate) fn command(script: &str) -> Option<Command> {
         if !tools::have("python3", &["--version"]) {
             return None;
         }
@@ -38,14 +55,12 @@ impl Python {
             .join("../tests/python")
             .join(script);
         let mut command = Command::new("python3");
-        command.arg("-u").arg(path).args(args).env("TZ", "UTC");
-        let process = Process::start(&mut command);
-        process
-            .stdout
-            .wait_until("the script's first line", |lines| {
-                (!lines.is_empty()).then_some(())
-            });
-        Some(process)
+        command.arg("-u").arg(path).env("TZ", "UTC");
+        Some(command)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     #[track_caller]
