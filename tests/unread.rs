@@ -124,7 +124,8 @@ fn a_log_that_nobody_will_read() {
 #[track_caller]
 fn check_unread(args: &[&str], status: i32) {
     let mut process = Process::start_unread(Command::new(EXE).args(args));
-    let status_code = process.wait().code();
+    // The demo has much to do.
+    let status_code = process.wait_within(Duration::from_secs(180)).code();
     let said = process.stderr.lines();
     assert_eq!(status_code, Some(status), "{args:?}: {said:#?}");
     // The demo's progress is no complaint.
