@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
+use rustix::net::sockopt;
+
 use crate::composed::{Composed, Host as Runner};
 use crate::harness::command::run;
 use crate::harness::guests::{
@@ -14,7 +16,7 @@ use crate::harness::guests::{
 };
 use crate::harness::process::Process;
 use crate::harness::python::Python;
-use crate::harness::{Guest, Serve, Server, ctime, wasmtime};
+use crate::harness::{Guest, PATIENCE, Serve, Server, ctime, wasmtime};
 
 /// What runs a client.
 #[derive(Debug)]
@@ -227,6 +229,11 @@ fn whichever_socket_is_readable_is_printed_as_by_cpythons_select() {
     let test = "whichever_socket_is_readable_is_printed_as_by_cpythons_select";
     for host in Host::all(test) {
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        for listener in &listeners {
+            // For accepting, which is a wait too.
+            let patience = Some(PATIENCE);
+            sockopt::set_socket_timeout(listener, sockopt::Timeout::Recv, patience).unwrap();
+        }
         let place = |it: &TcpListener| -> SocketAddr { it.local_addr().unwrap() };
         let [first, second] = listeners.each_ref().map(|it| place(it).to_string());
         let mut process = Process::start(&mut host.command(&["either", &first, &second, "60000"]));
