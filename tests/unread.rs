@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::{ChildStderr, Command};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
