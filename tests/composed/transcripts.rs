@@ -1,6 +1,7 @@
 //! The same bytes as under `serve`, for each family and mode.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::{Composed, for_each_host};
@@ -220,7 +221,7 @@ fn all_peers_are_served_at_once(guest: Guest, _: &str) {
     let composed = Composed::of(guest);
     for_each_host("all_peers_are_served", |host| {
         let running = composed.serve(host, &["--env", "MODE=stream"]);
-        let mut clients: Vec<Client> = (0..200).map(|_| running.connect()).collect();
+        let mut clients: Vec<Client> = (0..300).map(|_| running.connect()).collect();
         for round in 0..3 {
             let said = |number| format!("{number} IN ROUND {round}\n");
             for (number, client) in clients.iter_mut().enumerate().rev() {
@@ -234,6 +235,35 @@ fn all_peers_are_served_at_once(guest: Guest, _: &str) {
                 break;
             }
         }
+        running.check_no_error();
+    });
+}
+
+for_each_pair! { echo [evented_poll, concurrent_poll]: busy_peers_keep_nobody_out }
+/// They talk on until each of them has had 20 answers. Beyond 128 that are ready at once
+/// wasmtime's own order would starve some (wasmtime #14174).
+fn busy_peers_keep_nobody_out(guest: Guest, _: &str) {
+    const PEERS: usize = 150;
+    let composed = Composed::of(guest);
+    for_each_host("busy_peers", |host| {
+        let running = composed.serve(host, &[]);
+        let waiting = AtomicUsize::new(PEERS);
+        let clients: Vec<Client> = (0..PEERS).map(|_| running.connect()).collect();
+        thread::scope(|scope| {
+            for mut client in clients {
+                let waiting = &waiting;
+                scope.spawn(move || {
+                    let mut answers = 0;
+                    while waiting.load(Ordering::Relaxed) > 0 {
+                        client.check_echo([b'x'; 1000]);
+                        answers += 1;
+                        if answers == 20 {
+                            waiting.fetch_sub(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
         running.check_no_error();
     });
 }

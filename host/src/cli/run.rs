@@ -89,10 +89,7 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
     let running = async {
         let loading = aside("load", move || load(&options));
         let program = loading.await.context("cannot start")??;
-        // Without Tokio's budget, which wasmtime's sockets spend without ever waiting for a
-        // new one (wasmtime #14174).
-        let ended = tokio::task::unconstrained(program.run_program());
-        Ok::<_, Failure>(ended.await)
+        Ok::<_, Failure>(program.run_program().await)
     };
     let over = async {
         match timeout {

@@ -48,7 +48,8 @@ impl Connection {
     pub(crate) fn new(id: u64, socket: TcpSocket, peer: String, local: String) -> Rc<Self> {
         let (input, ended) = socket.receive();
         let (to_handler, offered) = crate::wit_stream::new();
-        let (ended_to_handler, offered_end) = crate::wit_future::new(|| Ok(()));
+        let (ended_to_handler, offered_end) =
+            crate::wit_future::new(|| Err(ErrorCode::ConnectionAborted));
         Rc::new(Self {
             id,
             peer,

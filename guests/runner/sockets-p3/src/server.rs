@@ -10,12 +10,19 @@ use crate::output::{print, print_error};
 use crate::tcp::Socket;
 use crate::wasi::cli0_2_12::environment::get_arguments;
 use crate::wasi::cli0_2_12::exit::exit;
+use crate::wasi::clocks0_3_0::monotonic_clock::wait_for;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use runner_base::Global;
 use runner_options::{Options, Request, Transport, USAGE};
+
+/// After so many connections that were gone at once, the next ones are waited for.
+const FAILED_AT_ONCE: u32 = 8;
+
+/// How long, in nanoseconds.
+const PAUSE: u64 = 100_000_000;
 
 static SERVER: Global<Server> = Global::new(Server::new());
 
@@ -60,6 +67,7 @@ impl Guest for Component {
     async fn accept(listener: u32) -> Option<Opened> {
         let place = usize::try_from(listener).ok()?;
         let mut listener = SERVER.with(|server| server.listeners.get_mut(place)?.take())?;
+        let mut failed = 0;
         let opened = loop {
             while let Some(room) = SERVER.with(Server::take_place) {
                 room.wait().await;
@@ -69,8 +77,13 @@ impl Guest for Component {
             };
             match SERVER.with(|server| server.open(socket)) {
                 Some(opened) => break Some(opened),
-                // The peer has gone already.
+                // The peer has gone already; or the system has no descriptor for it, which
+                // looks the same, and goes on for as long as it has none.
                 None => SERVER.with(Server::free_place),
+            }
+            failed += 1;
+            if failed >= FAILED_AT_ONCE {
+                wait_for(PAUSE).await;
             }
         };
         SERVER.with(|server| {

@@ -25,6 +25,11 @@ pub(crate) struct Connection {
     parts: RefCell<Option<Parts>>,
     /// How many of its three resources the handler holds.
     held: Cell<u8>,
+    /// Whether the handler has written to it.
+    pub(crate) is_written: Cell<bool>,
+    /// Whether the handler has found something, or room, since it was told last that it
+    /// would.
+    pub(crate) has_moved: Cell<bool>,
 }
 
 /// What the system gave. The parts are dropped in this order, because each is a child of
@@ -73,6 +78,8 @@ impl Connection {
             interest: Cell::new(Readiness::READABLE),
             parts: RefCell::new(Some(parts)),
             held: Cell::new(0),
+            is_written: Cell::new(false),
+            has_moved: Cell::new(true),
         }
     }
 
@@ -119,11 +126,12 @@ impl Connection {
 
     /// Begins to end it. The handler's resources no longer work. `None` if that has begun
     /// already.
-    pub(crate) fn close(&self, deadline: Instant) -> Option<Closing> {
+    pub(crate) fn close(self: Rc<Self>, deadline: Instant) -> Option<Closing> {
         let parts = self.parts.take()?;
         // FIN goes out after everything that was written. It fails only if it is sent.
         let _ = parts.socket.shutdown(ShutdownType::Send);
         let mut closing = Closing {
+            connection: self,
             parts,
             deadline,
             is_sent: false,
@@ -138,6 +146,7 @@ impl Connection {
 /// peer still sends is read. Else the system would send RST, which can destroy the answer
 /// on its way.
 pub(crate) struct Closing {
+    connection: Rc<Connection>,
     pub(crate) parts: Parts,
     pub(crate) deadline: Instant,
     /// FIN is sent, or nothing can be sent any more.
@@ -160,6 +169,12 @@ impl Closing {
                 Err(_) => self.is_read = true,
             }
         }
+    }
+
+    /// Whether the handler has let go of it. What it still holds may have pollables, and
+    /// to drop a stream that has one is a trap.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.connection.is_dropped()
     }
 
     pub(crate) fn is_over(&self, now: Instant) -> bool {

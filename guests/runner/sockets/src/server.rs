@@ -11,7 +11,9 @@ use crate::streams::{Input, Output};
 use crate::tcp::Socket;
 use crate::wasi::cli0_2_12::environment::get_arguments;
 use crate::wasi::cli0_2_12::exit::exit;
-use crate::wasi::clocks0_2_12::monotonic_clock::{Instant, now, subscribe_instant};
+use crate::wasi::clocks0_2_12::monotonic_clock::{
+    Instant, now, subscribe_duration, subscribe_instant,
+};
 use crate::wasi::io::poll::{Pollable, poll};
 use crate::wasi::sockets0_2_12::network::ErrorCode;
 use alloc::collections::BTreeMap;
@@ -31,8 +33,18 @@ use runner_options::{Options, Request, Transport, USAGE};
 /// is tried. So few are taken at once that what follows fits into the budget.
 const AT_ONCE: usize = 32;
 
+/// If so many are ready, there may be others of which the budget lets nobody know. Then
+/// connections are asked in turn, [`AT_ONCE`] at a time.
+const MANY: usize = 64;
+
+/// So many waits for [`AT_ONCE`] connections that are ready spend the budget.
+const SPENDING: u32 = 5;
+
+/// So many times a connection comes first that finds nothing.
+const PATIENCE: u32 = 8;
+
 /// So many connections are accepted before others have their turn.
-const ACCEPTED_AT_ONCE: usize = 64;
+const ACCEPTED_AT_ONCE: usize = 16;
 
 /// How long nothing is accepted when the system has no room for a connection.
 const PAUSE: Instant = 100_000_000;
@@ -49,8 +61,14 @@ struct Server {
     closing: Vec<Closing>,
     /// The last number of a connection.
     last: u64,
-    /// The last connection that had a turn: the next ones are asked first.
+    /// The last connection that has had its turn: those after it come first.
     served: u64,
+    /// Those that were ready the last time, in their order.
+    batch: Vec<u64>,
+    /// How many times in a row the first of them has found nothing.
+    waits: u32,
+    /// Those that have ended, of which the handler still holds something.
+    kept: Vec<Closing>,
     tick: Option<Instant>,
     /// Nothing is accepted before this.
     pause: Option<Instant>,
@@ -118,7 +136,7 @@ impl Guest for Component {
 }
 
 /// Why a pollable is in the list.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Wait {
     Listener(usize),
     Readable(u64),
@@ -150,6 +168,9 @@ impl Server {
             closing: Vec::new(),
             last: 0,
             served: 0,
+            batch: Vec::new(),
+            waits: 0,
+            kept: Vec::new(),
             tick: None,
             pause: None,
         }
@@ -198,13 +219,17 @@ impl Server {
             events.push(Event::Tick);
         }
         self.pause = self.pause.filter(|&end| now < end);
-        self.closing.retain(|closing| !closing.is_over(now));
+        self.kept.retain(|closing| !closing.is_let_go());
+        let over = self.closing.extract_if(.., |it| it.is_over(now));
+        self.kept
+            .extend(over.filter(|closing| !closing.is_let_go()));
         events
     }
 
     /// Waits until something is ready, and returns what.
     fn ready(&mut self) -> Vec<Wait> {
         let has_room = self.connections.len() + self.closing.len() < self.max_connections;
+        self.choose_first();
         let mut list: Vec<(Wait, &Pollable)> = Vec::new();
         if has_room && self.pause.is_none() {
             let listeners = self.listeners.iter().enumerate();
@@ -245,29 +270,62 @@ impl Server {
         list.extend(timer.iter().map(|timer| (Wait::Time, timer)));
 
         let mut ready = wait_for(&list);
-        let of_connections = ready.iter().filter(|wait| wait.connection().is_some());
-        if of_connections.count() > AT_ONCE {
+        let count = ready.iter().filter(|wait| wait.connection().is_some());
+        let count = count.count();
+        let soon;
+        if count > AT_ONCE {
+            // What else may be ready is tried, because the budget may have hidden it.
+            let others = list.iter().map(|(wait, _)| *wait);
+            let others: Vec<Wait> = others.filter(|it| it.connection().is_none()).collect();
             let mut taken = 0;
             list.retain(|(wait, _)| {
-                let is_ready = ready.iter().any(|it| it.connection() == wait.connection());
-                let is_taken = wait.connection().is_some() && is_ready && taken < AT_ONCE;
+                let is_asked = count >= MANY || ready.contains(wait);
+                let is_taken = wait.connection().is_some() && is_asked && taken < AT_ONCE;
                 taken += usize::from(is_taken);
                 is_taken
             });
-            let mut rest: Vec<Wait> = ready;
-            rest.retain(|wait| wait.connection().is_none());
-            // With the budget spent, this waits, and gets a new one.
-            ready = wait_for(&list);
-            for _ in 0..2 {
-                if ready.len() < list.len() {
-                    ready = wait_for(&list);
+            // It waits for a millisecond at most if none of these is ready.
+            soon = subscribe_duration(1);
+            list.push((Wait::Time, &soon));
+            // Spends what is left of the budget. The wait after that gets a new one.
+            let mut before = 0;
+            for _ in 0..SPENDING {
+                let found = wait_for(&list).len();
+                if found < before {
+                    break;
                 }
+                before = found;
             }
-            ready.append(&mut rest);
+            ready = wait_for(&list);
+            if !ready.iter().any(|wait| wait.connection().is_some()) {
+                let asked = list.iter().filter_map(|(wait, _)| wait.connection());
+                self.served = asked.last().unwrap_or(self.served);
+            }
+            ready.extend(others);
         }
-        let last = ready.iter().filter_map(|wait| wait.connection()).last();
-        self.served = last.unwrap_or(self.served);
+        self.batch = ready.iter().filter_map(|wait| wait.connection()).collect();
+        for id in &self.batch {
+            if let Some(connection) = self.connections.get(id) {
+                connection.has_moved.set(false);
+            }
+        }
         ready
+    }
+
+    /// Goes on after the connections that have found something. A connection that was
+    /// ready and found nothing, because the budget was spent before its turn, comes first
+    /// again; but not for ever, because it may be its handler's will.
+    fn choose_first(&mut self) {
+        let has_moved = |id: &&u64| self.connections.get(id).is_none_or(|it| it.has_moved.get());
+        let last = self.batch.iter().take_while(has_moved).last().copied();
+        if last.is_none() && !self.batch.is_empty() {
+            self.waits += 1;
+        }
+        let skipped = (self.waits >= PATIENCE).then(|| self.batch.first().copied());
+        if let Some(last) = last.or(skipped.flatten()) {
+            self.served = last;
+            self.waits = 0;
+        }
     }
 
     fn accept(&mut self, index: usize, most: usize, events: &mut Vec<Event>) {

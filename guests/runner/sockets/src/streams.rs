@@ -37,6 +37,21 @@ fn ready() -> Pollable {
 }
 
 impl Input {
+    /// As [`with`](Input::with), for what may find nothing.
+    fn find<T>(
+        &self,
+        is_something: impl FnOnce(&T) -> bool,
+        using: impl FnOnce(&InputStream) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        let found = self.with(using);
+        if let Self::Of(part) = self
+            && found.as_ref().map_or(true, is_something)
+        {
+            part.connection().has_moved.set(true);
+        }
+        found
+    }
+
     fn with<T>(
         &self,
         using: impl FnOnce(&InputStream) -> Result<T, StreamError>,
@@ -50,7 +65,8 @@ impl Input {
 
 impl GuestInputStream for Input {
     fn read(&self, len: u64) -> Result<Vec<u8>, StreamError> {
-        self.with(|stream| stream.read(len.min(CHUNK)))
+        let is_something = |bytes: &Vec<u8>| !bytes.is_empty();
+        self.find(is_something, |stream| stream.read(len.min(CHUNK)))
     }
 
     fn blocking_read(&self, len: u64) -> Result<Vec<u8>, StreamError> {
@@ -58,7 +74,7 @@ impl GuestInputStream for Input {
     }
 
     fn skip(&self, len: u64) -> Result<u64, StreamError> {
-        self.with(|stream| stream.skip(len))
+        self.find(|count| *count > 0, |stream| stream.skip(len))
     }
 
     fn blocking_skip(&self, len: u64) -> Result<u64, StreamError> {
@@ -85,10 +101,27 @@ impl Output {
 
 impl GuestOutputStream for Output {
     fn check_write(&self) -> Result<u64, StreamError> {
+        let permit = self.with(OutputStream::check_write);
+        let Self::Of(part) = self else {
+            return permit;
+        };
+        let connection = part.connection();
+        if !matches!(permit, Ok(0)) {
+            connection.has_moved.set(true);
+            return permit;
+        }
+        if connection.is_written.get() {
+            return permit;
+        }
+        // There is room in a new connection; the system only does not know yet.
+        connection.with_parts(|parts| parts.writable.block());
         self.with(OutputStream::check_write)
     }
 
     fn write(&self, contents: Vec<u8>) -> Result<(), StreamError> {
+        if let Self::Of(part) = self {
+            part.connection().is_written.set(true);
+        }
         self.with(|stream| stream.write(&contents))
     }
 
@@ -119,7 +152,8 @@ impl GuestOutputStream for Output {
 
     fn splice(&self, src: InputStreamBorrow<'_>, len: u64) -> Result<u64, StreamError> {
         let source = src.get::<Input>();
-        self.with(|output| source.with(|input| output.splice(input, len)))
+        let is_something = |count: &u64| *count > 0;
+        self.with(|output| source.find(is_something, |input| output.splice(input, len)))
     }
 
     fn blocking_splice(&self, src: InputStreamBorrow<'_>, len: u64) -> Result<u64, StreamError> {

@@ -167,8 +167,12 @@ impl tcp::GuestTcpSocket for Socket {
     }
 
     fn subscribe(&self) -> Pollable {
-        let pollable = self.with(|socket| Ok(socket.subscribe()));
-        pollable.unwrap_or_else(|_| subscribe_duration(0))
+        match self {
+            // A connected socket is ready for everything. A pollable of the system's would
+            // keep the system's socket from being dropped.
+            Self::Of(_) => subscribe_duration(0),
+            Self::Other(socket) => socket.subscribe(),
+        }
     }
 
     fn shutdown(&self, how: ShutdownType) -> Result<(), ErrorCode> {
