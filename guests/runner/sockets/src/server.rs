@@ -298,8 +298,8 @@ impl Server {
             }
             ready = wait_for(&list);
             if !ready.iter().any(|wait| wait.connection().is_some()) {
-                let asked = list.iter().filter_map(|(wait, _)| wait.connection());
-                self.served = asked.last().unwrap_or(self.served);
+                let mut asked = list.iter().filter_map(|(wait, _)| wait.connection());
+                self.served = asked.next_back().unwrap_or(self.served);
             }
             ready.extend(others);
         }
