@@ -82,8 +82,10 @@ fn peers_of_a_command_see_what_peers_of_a_service_see(guest: Guest, dispatch: &s
             .env(mode)
             .start();
         let talk = |address| {
-            // One piece a talk, but where the boundaries do not matter.
-            let torn = matches!(*mode, "MODE=stream" | "MODE=line" | "SERVICE=discard");
+            // One piece a talk, but where the boundaries do not matter. They do for the
+            // time by line, which answers each chunk that has a line's end.
+            let torn = guest.family() != "time"
+                && matches!(*mode, "MODE=stream" | "MODE=line" | "SERVICE=discard");
             let talks = TALKS.iter().filter(|talk| torn || talk.len() < 2);
             let answers = talks.map(|talk| timeless(guest, mode, &transcript(address, talk)));
             answers.collect::<Vec<_>>()
