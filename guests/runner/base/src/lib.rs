@@ -5,8 +5,6 @@
 
 extern crate alloc;
 
-mod bindings;
-
 use alloc::alloc::{alloc, realloc};
 use core::alloc::Layout;
 use core::cell::RefCell;

@@ -3,10 +3,10 @@
 
 extern crate alloc;
 
+#[path = "../../sockets/src/command.rs"]
+mod command;
 #[path = "../../datagram/src/loops.rs"]
 mod loops;
-#[path = "../../sockets/src/output.rs"]
-mod output;
 mod socket;
 
 wit_bindgen::generate!({
@@ -19,16 +19,15 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use command::{options, print, print_error};
 use core::net::SocketAddr;
 use exports::wasi::cli0_3_0::run::Guest;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use output::{print, print_error};
 use runner_base as _;
-use runner_options::{Request, Transport, USAGE};
+use runner_options::Transport;
 use socket::Socket;
 use sockserve::handler::datagram_concurrent::{self as handler, Datagram};
-use wasi::cli0_2_12::environment::get_arguments;
 use wit_bindgen::{StreamReader, StreamResult, StreamWriter};
 
 /// The most datagrams that are taken at once. The contract says so.
@@ -45,15 +44,7 @@ impl Guest for Component {
 }
 
 async fn serve() -> Result<(), String> {
-    let mut arguments = get_arguments().into_iter();
-    let name = runner_options::service_name(arguments.next());
-    let options = match runner_options::parse(Transport::Udp, arguments)? {
-        Request::Serve(options) => options,
-        Request::Help => {
-            print(USAGE.into());
-            return Ok(());
-        }
-    };
+    let (name, options) = options(Transport::Udp)?;
     let sockets: Vec<Rc<Socket>> = options
         .listen
         .iter()

@@ -3,11 +3,11 @@
 use crate::loops::is_loop;
 use crate::sockserve::handler::datagram_concurrent::{Address, Datagram};
 use crate::wasi::sockets0_3_0::types::{ErrorCode, IpSocketAddress, UdpSocket};
-use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use runner_options::Transport;
 
 /// A bound socket.
 pub(crate) struct Socket {
@@ -23,12 +23,7 @@ impl Socket {
     /// Binds. The error is one line.
     pub(crate) fn new(address: SocketAddr) -> Result<Self, String> {
         bind(address).map_err(|code| {
-            let hint = match code {
-                ErrorCode::AccessDenied => "; grant it, with wasmtime run -S inherit-network",
-                _ => "",
-            };
-            let name = error_name(&code);
-            format!("cannot listen on udp://{address}: {name}{hint}")
+            runner_options::listen_error_line(Transport::Udp, address, error_name(&code))
         })
     }
 
@@ -48,7 +43,7 @@ impl Socket {
     ) -> Option<Datagram> {
         (data.len() <= most && !is_loop(socket_addr(peer), own)).then(|| Datagram {
             peer: Address::Ip(peer),
-            local: Address::Ip(wasi_address(self.address)),
+            local: Address::Ip(ip_address(self.address)),
             data,
         })
     }
@@ -72,12 +67,12 @@ impl Socket {
 
 fn bind(address: SocketAddr) -> Result<Socket, ErrorCode> {
     let socket = UdpSocket::create(family(address))?;
-    socket.bind(wasi_address(address))?;
+    socket.bind(ip_address(address))?;
     Ok(Socket {
         address: socket_addr(socket.get_local_address()?),
         socket,
     })
 }
 
-runner_base::addresses!(crate::wasi::sockets0_3_0::types);
-runner_base::error_name!(crate::wasi::sockets0_3_0::types);
+bindings::addresses!(pub(crate), crate::wasi::sockets0_3_0::types);
+bindings::error_name!(pub(crate), crate::wasi::sockets0_3_0::types);

@@ -3,9 +3,9 @@
 
 extern crate alloc;
 
+#[path = "../../sockets/src/command.rs"]
+mod command;
 mod loops;
-#[path = "../../sockets/src/output.rs"]
-mod output;
 mod socket;
 
 wit_bindgen::generate!({
@@ -16,13 +16,12 @@ wit_bindgen::generate!({
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use command::{options, print, print_error};
 use exports::wasi::cli0_2_12::run::Guest;
-use output::{print, print_error};
 use runner_base as _;
-use runner_options::{Request, Transport, USAGE};
+use runner_options::Transport;
 use socket::Socket;
 use sockserve::handler::datagram;
-use wasi::cli0_2_12::environment::get_arguments;
 use wasi::io::poll::poll;
 
 struct Component;
@@ -36,15 +35,7 @@ impl Guest for Component {
 }
 
 fn serve() -> Result<(), String> {
-    let mut arguments = get_arguments().into_iter();
-    let name = runner_options::service_name(arguments.next());
-    let options = match runner_options::parse(Transport::Udp, arguments)? {
-        Request::Serve(options) => options,
-        Request::Help => {
-            print(USAGE.into());
-            return Ok(());
-        }
-    };
+    let (name, options) = options(Transport::Udp)?;
     let sockets: Vec<Socket> = options
         .listen
         .iter()

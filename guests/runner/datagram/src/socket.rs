@@ -10,10 +10,10 @@ use crate::wasi::sockets0_2_12::udp::{
     IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream, UdpSocket,
 };
 use crate::wasi::sockets0_2_12::udp_create_socket::create_udp_socket;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use runner_options::Transport;
 
 /// The most datagrams of a batch. The contract says so.
 const BATCH: u64 = 64;
@@ -38,13 +38,8 @@ pub(crate) struct Socket {
 impl Socket {
     /// Binds. The error is one line.
     pub(crate) fn new(address: SocketAddr) -> Result<Self, String> {
-        bind(address).map_err(|code| {
-            let hint = match code {
-                ErrorCode::AccessDenied => "; grant it, with wasmtime run -S inherit-network",
-                _ => "",
-            };
-            format!("cannot listen on udp://{address}: {}{hint}", code.name())
-        })
+        bind(address)
+            .map_err(|code| runner_options::listen_error_line(Transport::Udp, address, code.name()))
     }
 
     /// What has come: no datagram of more bytes than `most`, and none whose answer could
@@ -60,7 +55,7 @@ impl Socket {
             if datagram.data.len() <= most && !is_loop(peer, own) {
                 batch.push(Datagram {
                     peer: Address::Ip(datagram.remote_address),
-                    local: Address::Ip(wasi_address(self.address)),
+                    local: Address::Ip(ip_address(self.address)),
                     data: datagram.data,
                 });
             }
@@ -103,7 +98,7 @@ impl Socket {
 
 fn bind(address: SocketAddr) -> Result<Socket, ErrorCode> {
     let socket = create_udp_socket(family(address))?;
-    socket.start_bind(&instance_network(), wasi_address(address))?;
+    socket.start_bind(&instance_network(), ip_address(address))?;
     loop {
         match socket.finish_bind() {
             Err(ErrorCode::WouldBlock) => socket.subscribe().block(),
@@ -120,4 +115,4 @@ fn bind(address: SocketAddr) -> Result<Socket, ErrorCode> {
     })
 }
 
-runner_base::addresses!(crate::wasi::sockets0_2_12::network);
+bindings::addresses!(pub(crate), crate::wasi::sockets0_2_12::network);

@@ -6,7 +6,7 @@ extern crate alloc;
 
 mod lines;
 
-pub use lines::{batch_failure_line, failure_line, ready_line, service_name};
+pub use lines::{batch_failure_line, failure_line, listen_error_line, ready_line, service_name};
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;

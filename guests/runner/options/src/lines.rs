@@ -50,6 +50,17 @@ pub fn ready_line(
     format!("listening {scheme}://{address} service={service} contract={contract}")
 }
 
+/// The line that says why the command does not listen. `code` is the error's name in
+/// `wasi:sockets`.
+pub fn listen_error_line(transport: Transport, address: SocketAddr, code: &str) -> String {
+    let hint = match code {
+        "access-denied" => "; grant it, with wasmtime run -S inherit-network",
+        _ => "",
+    };
+    let scheme = transport.scheme();
+    format!("cannot listen on {scheme}://{address}: {code}{hint}")
+}
+
 /// The line that says how a connection has failed.
 pub fn failure_line(reason: &str, connection: u64, peer: &str) -> String {
     let said = shortened(reason);

@@ -14,6 +14,9 @@ use wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, Stream
 const LEAST: usize = 1024;
 const MOST: usize = 64 * 1024;
 
+/// The most bytes that are read at once, to be dropped.
+const DISCARDED: usize = 16 * 1024;
+
 /// How a direction of a connection has ended.
 pub(crate) type Ended = Result<(), ErrorCode>;
 
@@ -154,7 +157,7 @@ impl Connection {
 /// Reads to the end. If there was unread input, the system would send RST, which can
 /// destroy the answer on its way.
 async fn discard(input: &mut StreamReader<u8>) {
-    let mut buffer = Vec::with_capacity(LEAST);
+    let mut buffer = Vec::with_capacity(DISCARDED);
     loop {
         let (result, mut bytes) = input.read(buffer).await;
         if result == StreamResult::Dropped {

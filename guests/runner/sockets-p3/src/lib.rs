@@ -9,12 +9,12 @@
 
 extern crate alloc;
 
+#[path = "../../sockets/src/command.rs"]
+mod command;
 mod connection;
 mod draining;
 mod event;
 mod listener;
-#[path = "../../sockets/src/output.rs"]
-mod output;
 mod server;
 mod tcp;
 mod udp;

@@ -1,9 +1,9 @@
 //! Sockets that listen.
 
 use crate::wasi::sockets0_3_0::types::{ErrorCode, TcpSocket};
-use alloc::format;
 use alloc::string::String;
 use core::net::SocketAddr;
+use runner_options::Transport;
 use wit_bindgen::StreamReader;
 
 /// As `sockserve serve` has it.
@@ -22,21 +22,14 @@ impl Listener {
     /// Listens. The error is one line.
     pub(crate) fn new(address: SocketAddr) -> Result<Self, String> {
         listen(address).map_err(|code| {
-            let hint = match code {
-                ErrorCode::AccessDenied => "; grant it, with wasmtime run -S inherit-network",
-                _ => "",
-            };
-            format!(
-                "cannot listen on tcp://{address}: {}{hint}",
-                error_name(&code)
-            )
+            runner_options::listen_error_line(Transport::Tcp, address, error_name(&code))
         })
     }
 }
 
 fn listen(address: SocketAddr) -> Result<Listener, ErrorCode> {
     let socket = TcpSocket::create(family(address))?;
-    socket.bind(wasi_address(address))?;
+    socket.bind(ip_address(address))?;
     // A system that refuses these has its own values.
     let _ = socket.set_listen_backlog_size(BACKLOG);
     let _ = socket.set_keep_alive_enabled(true);
@@ -48,6 +41,6 @@ fn listen(address: SocketAddr) -> Result<Listener, ErrorCode> {
     })
 }
 
-runner_base::addresses!(crate::wasi::sockets0_3_0::types);
+bindings::addresses!(pub(crate), crate::wasi::sockets0_3_0::types);
 
-runner_base::error_name!(crate::wasi::sockets0_3_0::types);
+bindings::error_name!(pub(crate), crate::wasi::sockets0_3_0::types);

@@ -1,22 +1,20 @@
 //! The listeners, and how many connections may be open.
 
 use crate::Component;
+use crate::command::{options, print, print_error};
 use crate::connection::Connection;
 use crate::event::Event;
 use crate::exports::sockserve::runner::concurrent_server::{Guest, Opened};
 use crate::exports::wasi::sockets0_3_0::types::TcpSocket;
 use crate::listener::{Listener, socket_addr};
-use crate::output::{print, print_error};
 use crate::tcp::Socket;
-use crate::wasi::cli0_2_12::environment::get_arguments;
-use crate::wasi::cli0_2_12::exit::exit;
 use crate::wasi::clocks0_3_0::monotonic_clock::wait_for;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use runner_base::Global;
-use runner_options::{Options, Request, Transport, USAGE};
+use runner_options::{Options, Transport};
 
 /// After so many connections that were gone at once, the next ones are waited for.
 const FAILED_AT_ONCE: u32 = 8;
@@ -48,18 +46,8 @@ pub(crate) fn name() -> String {
 
 impl Guest for Component {
     fn start(contract: String) -> Result<u32, ()> {
-        let mut arguments = get_arguments().into_iter();
-        let program = arguments.next();
-        let started = SERVER.with(|server| {
-            server.name = runner_options::service_name(program);
-            match runner_options::parse(Transport::Tcp, arguments)? {
-                Request::Serve(options) => server.listen(&options, &contract),
-                Request::Help => {
-                    print(USAGE.into());
-                    exit(Ok(()));
-                    Ok(0)
-                }
-            }
+        let started = options(Transport::Tcp).and_then(|(name, options)| {
+            SERVER.with(|server| server.listen(name, &contract, &options))
         });
         started.map_err(print_error)
     }
@@ -136,7 +124,8 @@ impl Server {
     }
 
     /// Listens, and returns at how many places.
-    fn listen(&mut self, options: &Options, contract: &str) -> Result<u32, String> {
+    fn listen(&mut self, name: String, contract: &str, options: &Options) -> Result<u32, String> {
+        self.name = name;
         self.max_connections = options.max_connections;
         self.linger = u64::try_from(options.linger.as_nanos()).unwrap_or(u64::MAX);
         let mut lines = Vec::new();

@@ -1,6 +1,7 @@
 //! The sockets of a composed command, for handlers on WASI 0.2. `../wit/server.wit`
 //! says why a handler's streams come from here.
 //!
+//! - [`command`]: its arguments, and what it prints.
 //! - [`server`]: the listeners, and the loop over all that can become ready.
 //! - [`connection`]: a connection, from its accept to its end.
 //! - [`streams`], [`tcp`]: what the handler sees of them.
@@ -10,12 +11,12 @@
 
 extern crate alloc;
 
+mod command;
 mod connection;
 mod draining;
 #[cfg(feature = "files")]
 mod files;
 mod listener;
-mod output;
 mod server;
 mod stdio;
 mod streams;

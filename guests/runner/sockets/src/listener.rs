@@ -5,9 +5,9 @@ use crate::wasi::sockets0_2_12::instance_network::instance_network;
 use crate::wasi::sockets0_2_12::network::ErrorCode;
 use crate::wasi::sockets0_2_12::tcp::TcpSocket;
 use crate::wasi::sockets0_2_12::tcp_create_socket::create_tcp_socket;
-use alloc::format;
 use alloc::string::String;
 use core::net::SocketAddr;
+use runner_options::Transport;
 
 /// As `sockserve serve` has it.
 const BACKLOG: u64 = 1024;
@@ -24,20 +24,14 @@ pub(crate) struct Listener {
 impl Listener {
     /// Listens. The error is one line.
     pub(crate) fn new(address: SocketAddr) -> Result<Self, String> {
-        let listening = listen(address);
-        listening.map_err(|code| {
-            let hint = match code {
-                ErrorCode::AccessDenied => "; grant it, with wasmtime run -S inherit-network",
-                _ => "",
-            };
-            format!("cannot listen on tcp://{address}: {}{hint}", code.name())
-        })
+        listen(address)
+            .map_err(|code| runner_options::listen_error_line(Transport::Tcp, address, code.name()))
     }
 }
 
 fn listen(address: SocketAddr) -> Result<Listener, ErrorCode> {
     let socket = create_tcp_socket(family(address))?;
-    socket.start_bind(&instance_network(), wasi_address(address))?;
+    socket.start_bind(&instance_network(), ip_address(address))?;
     finished(&socket, TcpSocket::finish_bind)?;
     // A system that refuses these has its own values.
     let _ = socket.set_listen_backlog_size(BACKLOG);
@@ -64,4 +58,4 @@ fn finished(
     }
 }
 
-runner_base::addresses!(crate::wasi::sockets0_2_12::network);
+bindings::addresses!(pub(crate), crate::wasi::sockets0_2_12::network);

@@ -7,9 +7,7 @@ pub mod evented;
 
 use protocol::Peer;
 use shell::connection_info::connection_types::Info;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use wasi::io::streams::{OutputStream, StreamError};
-use wasi::sockets::network::{IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use wasi::sockets::tcp::TcpSocket;
 
 mod imports {
@@ -48,39 +46,7 @@ pub fn connection_info(socket: &TcpSocket) -> Option<Info> {
     imports::sockserve::handler::connection_info::describe(socket)
 }
 
-/// An address of the standard library as WASI has it.
-pub fn ip_address(address: SocketAddr) -> IpSocketAddress {
-    match address {
-        SocketAddr::V4(address) => {
-            let [a, b, c, d] = address.ip().octets();
-            IpSocketAddress::Ipv4(Ipv4SocketAddress {
-                port: address.port(),
-                address: (a, b, c, d),
-            })
-        }
-        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
-            port: address.port(),
-            flow_info: address.flowinfo(),
-            address: address.ip().segments().into(),
-            scope_id: address.scope_id(),
-        }),
-    }
-}
-
-/// A WASI address as a type of the standard library, whose text is `HOST:PORT`.
-pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
-    match address {
-        IpSocketAddress::Ipv4(address) => {
-            let (a, b, c, d) = address.address;
-            (Ipv4Addr::new(a, b, c, d), address.port).into()
-        }
-        IpSocketAddress::Ipv6(address) => {
-            let (a, b, c, d, e, f, g, h) = address.address;
-            let ip = Ipv6Addr::new(a, b, c, d, e, f, g, h);
-            SocketAddrV6::new(ip, address.port, address.flow_info, address.scope_id).into()
-        }
-    }
-}
+bindings::addresses!(pub, wasi::sockets::network);
 
 /// How many bytes can be written now.
 pub fn permit(output: &OutputStream) -> Result<usize, StreamError> {

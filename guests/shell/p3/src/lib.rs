@@ -7,10 +7,7 @@ mod serve;
 
 use protocol::Peer;
 use shell::connection_info::connection_types::Info;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use wasip3::sockets::types::{
-    ErrorCode, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress, TcpSocket,
-};
+use wasip3::sockets::types::{ErrorCode, TcpSocket};
 use wit_bindgen::{FutureReader, StreamReader, StreamWriter};
 
 wit_bindgen::generate!({
@@ -106,57 +103,5 @@ pub fn connection_info(socket: &TcpSocket) -> Option<Info> {
     imports::sockserve::handler::concurrent_connection_info::describe(socket)
 }
 
-/// An address of the standard library as WASI has it.
-pub fn ip_address(address: SocketAddr) -> IpSocketAddress {
-    match address {
-        SocketAddr::V4(address) => {
-            let [a, b, c, d] = address.ip().octets();
-            IpSocketAddress::Ipv4(Ipv4SocketAddress {
-                port: address.port(),
-                address: (a, b, c, d),
-            })
-        }
-        SocketAddr::V6(address) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
-            port: address.port(),
-            flow_info: address.flowinfo(),
-            address: address.ip().segments().into(),
-            scope_id: address.scope_id(),
-        }),
-    }
-}
-
-/// A WASI address as a type of the standard library, whose text is `HOST:PORT`.
-pub fn socket_addr(address: IpSocketAddress) -> SocketAddr {
-    match address {
-        IpSocketAddress::Ipv4(address) => {
-            let (a, b, c, d) = address.address;
-            (Ipv4Addr::new(a, b, c, d), address.port).into()
-        }
-        IpSocketAddress::Ipv6(address) => {
-            let (a, b, c, d, e, f, g, h) = address.address;
-            let ip = Ipv6Addr::new(a, b, c, d, e, f, g, h);
-            SocketAddrV6::new(ip, address.port, address.flow_info, address.scope_id).into()
-        }
-    }
-}
-
-/// The name of an error code in the WIT.
-pub fn error_name(code: &ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::AccessDenied => "access-denied",
-        ErrorCode::NotSupported => "not-supported",
-        ErrorCode::InvalidArgument => "invalid-argument",
-        ErrorCode::OutOfMemory => "out-of-memory",
-        ErrorCode::Timeout => "timeout",
-        ErrorCode::InvalidState => "invalid-state",
-        ErrorCode::AddressNotBindable => "address-not-bindable",
-        ErrorCode::AddressInUse => "address-in-use",
-        ErrorCode::RemoteUnreachable => "remote-unreachable",
-        ErrorCode::ConnectionRefused => "connection-refused",
-        ErrorCode::ConnectionBroken => "connection-broken",
-        ErrorCode::ConnectionReset => "connection-reset",
-        ErrorCode::ConnectionAborted => "connection-aborted",
-        ErrorCode::DatagramTooLarge => "datagram-too-large",
-        ErrorCode::Other(_) => "other",
-    }
-}
+bindings::addresses!(pub, wasip3::sockets::types);
+bindings::error_name!(pub, wasip3::sockets::types);

@@ -14,13 +14,13 @@ pub(crate) fn exchange(to: SocketAddr, milliseconds: u64) -> Result<(), String> 
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let socket = of("socket", create_udp_socket(address::family(to)))?;
-    let bound = socket.start_bind(&instance_network(), address::to_wasi(any));
+    let bound = socket.start_bind(&instance_network(), address::ip_address(any));
     of("bind", bound)?;
     of("bind", socket.finish_bind())?;
-    let streams = socket.stream(Some(address::to_wasi(to)));
+    let streams = socket.stream(Some(address::ip_address(to)));
     let (incoming, outgoing) = of("connect", streams)?;
     let remote = of("remote address", socket.remote_address())?;
-    println!("remote {}", address::of_wasi(remote));
+    println!("remote {}", address::socket_addr(remote));
     let nothing = of("receive", incoming.receive(1))?;
     println!("before: {} datagrams", nothing.len());
     let deadline = Deadline::after(Some(milliseconds));

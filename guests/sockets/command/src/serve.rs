@@ -54,14 +54,14 @@ pub(crate) fn serve(at: SocketAddr, mut count: u64) -> Result<(), String> {
 
 fn listen(at: SocketAddr) -> Result<TcpSocket, String> {
     let listener = of("socket", create_tcp_socket(address::family(at)))?;
-    let bound = listener.start_bind(&instance_network(), address::to_wasi(at));
+    let bound = listener.start_bind(&instance_network(), address::ip_address(at));
     of("bind", bound)?;
     of("bind", listener.finish_bind())?;
     of("backlog", listener.set_listen_backlog_size(BACKLOG))?;
     of("listen", listener.start_listen())?;
     of("listen", listener.finish_listen())?;
     let own = of("local address", listener.local_address())?;
-    println!("listening {}", address::of_wasi(own));
+    println!("listening {}", address::socket_addr(own));
     Ok(listener)
 }
 
@@ -75,7 +75,7 @@ fn accept(listener: &TcpSocket) -> Result<Option<(SocketAddr, Stream)>, String> 
                 output,
                 socket,
             };
-            Ok(Some((address::of_wasi(peer), stream)))
+            Ok(Some((address::socket_addr(peer), stream)))
         }
         Err(ErrorCode::WouldBlock | ErrorCode::ConnectionAborted) => Ok(None),
         Err(code) => of("accept", Err(code)),

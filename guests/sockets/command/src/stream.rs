@@ -21,7 +21,7 @@ impl Stream {
     /// Connects, in no longer than so many milliseconds.
     pub(crate) fn connect(to: SocketAddr, milliseconds: Option<u64>) -> Result<Self, String> {
         let socket = of("socket", create_tcp_socket(address::family(to)))?;
-        let started = socket.start_connect(&instance_network(), address::to_wasi(to));
+        let started = socket.start_connect(&instance_network(), address::ip_address(to));
         of("connect", started)?;
         let deadline = Deadline::after(milliseconds);
         loop {
@@ -85,8 +85,8 @@ pub(crate) fn connect_and_tell(to: SocketAddr, milliseconds: Option<u64>) -> Res
     let stream = Stream::connect(to, milliseconds)?;
     let local = of("local address", stream.socket.local_address())?;
     let remote = of("remote address", stream.socket.remote_address())?;
-    println!("local {}", address::of_wasi(local));
-    println!("remote {}", address::of_wasi(remote));
+    println!("local {}", address::socket_addr(local));
+    println!("remote {}", address::socket_addr(remote));
     Ok(())
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn receive(from: SocketAddr, milliseconds: u64) -> Result<(), String>
 /// Shows that nothing waits that is not told to: neither to connect nor to read.
 pub(crate) fn would_block(to: SocketAddr) -> Result<(), String> {
     let socket = of("socket", create_tcp_socket(address::family(to)))?;
-    let started = socket.start_connect(&instance_network(), address::to_wasi(to));
+    let started = socket.start_connect(&instance_network(), address::ip_address(to));
     of("connect", started)?;
     let (input, output) = loop {
         match socket.finish_connect() {

@@ -1,12 +1,16 @@
-//! What the bindings of WASI 0.2 and 0.3 have alike, as macros over them.
+//! What the bindings of WASI 0.2 and 0.3 have alike, as macros over a module of bindings.
+//!
+//! Each takes the visibility of what it makes. Nothing of the standard library is used, so
+//! the runners can have them too.
+#![no_std]
 
 /// Conversions between the addresses of a module of bindings and those of the standard
 /// library, whose text is `HOST:PORT`.
 #[macro_export]
 macro_rules! addresses {
-    ($($types:tt)*) => {
+    ($visibility:vis, $($types:tt)*) => {
         /// The family of an address.
-        pub(crate) fn family(address: core::net::SocketAddr) -> $($types)*::IpAddressFamily {
+        $visibility fn family(address: core::net::SocketAddr) -> $($types)*::IpAddressFamily {
             match address {
                 core::net::SocketAddr::V4(_) => $($types)*::IpAddressFamily::Ipv4,
                 core::net::SocketAddr::V6(_) => $($types)*::IpAddressFamily::Ipv6,
@@ -14,7 +18,7 @@ macro_rules! addresses {
         }
 
         /// An address as WASI has it.
-        pub(crate) fn wasi_address(address: core::net::SocketAddr) -> $($types)*::IpSocketAddress {
+        $visibility fn ip_address(address: core::net::SocketAddr) -> $($types)*::IpSocketAddress {
             match address {
                 core::net::SocketAddr::V4(address) => {
                     $($types)*::IpSocketAddress::Ipv4($($types)*::Ipv4SocketAddress {
@@ -34,7 +38,7 @@ macro_rules! addresses {
         }
 
         /// An address as the standard library has it.
-        pub(crate) fn socket_addr(address: $($types)*::IpSocketAddress) -> core::net::SocketAddr {
+        $visibility fn socket_addr(address: $($types)*::IpSocketAddress) -> core::net::SocketAddr {
             match address {
                 $($types)*::IpSocketAddress::Ipv4(address) => {
                     let (a, b, c, d) = address.address;
@@ -55,8 +59,8 @@ macro_rules! addresses {
 /// bindings have it.
 #[macro_export]
 macro_rules! error_name {
-    ($($types:tt)*) => {
-        pub(crate) fn error_name(code: &$($types)*::ErrorCode) -> &str {
+    ($visibility:vis, $($types:tt)*) => {
+        $visibility fn error_name(code: &$($types)*::ErrorCode) -> &str {
             use $($types)*::ErrorCode;
             match code {
                 ErrorCode::AccessDenied => "access-denied",
