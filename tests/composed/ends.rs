@@ -1,7 +1,7 @@
 //! How connections end: unread input, resets, failures, limits.
 
 use super::{Composed, Host, for_each_host};
-use crate::harness::{Client, Guest, PATIENCE, text};
+use crate::harness::{Client, Guest, text};
 
 for_each_pair! { echo by default: unread_input_does_not_destroy_an_answer }
 /// If a connection with unread input was simply closed, the system would reset it.
@@ -33,12 +33,21 @@ fn a_peer_that_resets_costs_its_own_connection(guest: Guest, _: &str) {
     });
 }
 
-for_each_pair! { echo by default: what_a_handler_returns_as_error_is_one_line }
+for_each_pair! { echo [evented_poll]: a_trap_ends_a_command }
+/// There is one instance. A wrong option is a trap under this contract.
+fn a_trap_ends_a_command(guest: Guest, _: &str) {
+    let composed = Composed::of(guest);
+    for_each_host("a_trap_ends", |host| {
+        let mut running = composed.serve(host, &["--env", "MODE=x"]);
+        let mut client = running.connect();
+        let _ = client.drain();
+        assert_eq!(running.process.wait().code(), Some(134), "{host:?}");
+        running.wait_for_error("MODE=x: expected stream, line, once, upper or hello");
+    });
+}
+
+for_each_pair! { echo [blocking_threaded, concurrent_poll]: what_a_handler_returns_as_error_is_one_line }
 fn what_a_handler_returns_as_error_is_one_line(guest: Guest, _: &str) {
-    if guest.contract() == "evented" {
-        // Its wrong option is a trap, which is in another test.
-        return;
-    }
     let composed = Composed::of(guest);
     for_each_host("what_a_handler_returns", |host| {
         let running = composed.serve(host, &["--env", "MODE=a\nb"]);
@@ -138,6 +147,5 @@ fn a_signal_ends_a_command(guest: Guest, _: &str) {
             Host::Stock(_) => assert!(!status.success()),
         }
         let _ = client.drain();
-        let _ = PATIENCE;
     });
 }

@@ -15,6 +15,7 @@ use runners::Runner;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wac_graph::types::{Package, are_semver_compatible};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
+use wasm_encoder::{ComponentSection as _, CustomSection};
 
 /// Why a component cannot become a command. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,12 @@ pub fn compose(name: &str, handler: &Component) -> Result<Vec<u8>, ComposeError>
     let mut bytes = composed
         .unwrap_or_else(|_| Err(anyhow::anyhow!("the composition library has panicked")))
         .map_err(|error| failed(format!("{error:#}")))?;
-    mark(&mut bytes, contract);
+    // By this `Component::composed` knows a composed command.
+    let section = CustomSection {
+        name: COMPOSED.into(),
+        data: contract.to_string().into_bytes().into(),
+    };
+    section.append_to_component(&mut bytes);
     Ok(bytes)
 }
 
@@ -132,17 +138,6 @@ fn connect(
 fn exports(graph: &CompositionGraph, package: PackageId) -> Vec<String> {
     let exports = graph.types()[graph[package].ty()].exports.keys();
     exports.cloned().collect()
-}
-
-/// Adds the custom section by which [`Component::composed`] knows a composed command.
-fn mark(bytes: &mut Vec<u8>, contract: Contract) {
-    let contract = contract.to_string();
-    let parts = [COMPOSED.as_bytes(), contract.as_bytes()];
-    // Each length is below 128, so it is one byte.
-    let length = |text: &[u8]| u8::try_from(text.len()).unwrap_or_default();
-    let size = 1 + parts.iter().map(|part| length(part)).sum::<u8>();
-    bytes.extend([0, size, length(COMPOSED.as_bytes())]);
-    bytes.extend(parts.concat());
 }
 
 #[cfg(test)]

@@ -417,8 +417,7 @@ fn own_resources(contract: Contract, options: &HandlerOptions) -> usize {
     descriptors::own_per_instance(instances).min(RESOURCES_PER_INSTANCE)
 }
 
-/// Refuses a component with an import that the host does not provide. The error
-/// names the first such import.
+/// Refuses a command that listens by itself, if it may listen nowhere.
 fn check_composed(
     source: &str,
     component: &Component,
@@ -441,6 +440,8 @@ fn check_composed(
     })
 }
 
+/// Refuses a component with an import that the host does not provide. The error
+/// names the first such import.
 fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
     let lacks = lacks(component);
     let lacks = lacks.map_err(|error| HandlerError::Engine(root_cause(&error)))?;
