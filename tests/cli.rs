@@ -11,7 +11,7 @@ use crate::harness::process::Process;
 use crate::harness::server::ready_address;
 use crate::harness::{Client, Guest, Serve};
 
-const BUILTINS: [&str; 28] = [
+const BUILTINS: [&str; 30] = [
     "chat-concurrent",
     "chat-evented",
     "client-command",
@@ -23,6 +23,8 @@ const BUILTINS: [&str; 28] = [
     "echo-evented",
     "http-blocking",
     "http-command",
+    "kv-concurrent",
+    "kv-evented",
     "small-blocking",
     "small-command",
     "small-concurrent",

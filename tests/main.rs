@@ -77,6 +77,8 @@ mod http;
 mod imports;
 // What a component's path may name: files, pipes, nothing else.
 mod input;
+// The key-value store, which all connections of an instance share.
+mod kv;
 // How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
 // What listeners and accepted sockets are set to.

@@ -1,10 +1,12 @@
 //! What the shells of all contracts share.
 //!
 //! A guest's options, log and clock come from the standard library, so they are the
-//! same for WASI 0.2 and 0.3. [`hand_over`] is the interface `hand-over`.
+//! same for WASI 0.2 and 0.3. [`hand_over`] is the interface `hand-over`,
+//! and [`instance_state`] the interface `instance-state`.
 
 pub mod connection_info;
 pub mod hand_over;
+pub mod instance_state;
 
 use std::io::Write;
 use std::str::FromStr;
