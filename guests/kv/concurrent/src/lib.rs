@@ -2,16 +2,16 @@
 //! connection, any number of calls in one instance.
 
 use kv_protocol::Store;
-use shell::HasProtocol;
-use shell::instance_state::{self, InstanceState};
-use shell_p3::{Handler, serve};
+use sockserve_handler::HasProtocol;
+use sockserve_handler::instance_state::{self, InstanceState};
+use sockserve_handler::p3::concurrent::{Handler, serve};
 use wasip3::sockets::types::TcpSocket;
 
 struct Component;
 
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
-shell::instance_state::export!(Component);
+sockserve_handler::p3::concurrent::export!(Component);
+sockserve_handler::hand_over::export!(Component);
+sockserve_handler::instance_state::export!(Component);
 
 thread_local! {
     static STORE: Store = Store::default();

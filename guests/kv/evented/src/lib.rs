@@ -2,16 +2,16 @@
 //! of events, which never waits.
 
 use kv_protocol::Store;
-use shell::hand_over::{HandOver, WitState};
-use shell::instance_state::{self, InstanceState};
-use shell_p2::evented::{Change, ConnectionId, Event, Handler, Server};
+use sockserve_handler::hand_over::{HandOver, WitState};
+use sockserve_handler::instance_state::{self, InstanceState};
+use sockserve_handler::p2::evented::{Change, ConnectionId, Event, Handler, Server};
 use std::cell::RefCell;
 
 struct Component;
 
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
-shell::instance_state::export!(Component);
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
+sockserve_handler::instance_state::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server<Store>> = RefCell::new(Server::new(Store::default()));

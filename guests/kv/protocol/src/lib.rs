@@ -8,8 +8,10 @@
 mod command;
 
 use command::Command;
-use protocol::{Lines, Output, Peer, Protocol, Resume, Session, State, Step, split_ending};
 use serde::{Deserialize, Serialize};
+use sockserve_handler::session::{
+    Lines, Output, Peer, Protocol, Resume, Session, State, Step, split_ending,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;

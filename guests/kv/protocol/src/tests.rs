@@ -1,7 +1,7 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use protocol::testing::{Seen, run};
+use sockserve_handler::session::testing::{Seen, run};
 
 const TOO_LONG: &str = "error: a line may have 1024 bytes\r\n";
 

@@ -1,24 +1,24 @@
 //! The time family under the contract `concurrent`: one asynchronous call per
 //! connection, any number of calls in one instance.
 
-use shell::HasProtocol;
-use shell_p3::{Handler, serve};
+use sockserve_handler::HasProtocol;
+use sockserve_handler::p3::concurrent::{Handler, serve};
 use time_protocol::TimeProtocol;
 use wasip3::sockets::types::TcpSocket;
 
 struct Component;
 
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p3::concurrent::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = TimeProtocol;
 
     fn protocol() -> Result<TimeProtocol, String> {
         Ok(TimeProtocol {
-            mode: shell::option("MODE")?,
-            terminator: shell::option("TERMINATOR")?,
-            clock: shell::unix_time,
+            mode: sockserve_handler::option("MODE")?,
+            terminator: sockserve_handler::option("TERMINATOR")?,
+            clock: sockserve_handler::unix_time,
         })
     }
 }

@@ -1,21 +1,21 @@
 //! The time family under the contract `evented`: one instance, and one call per batch
 //! of events, which never waits.
 
-use shell::hand_over::{HandOver, WitState};
-use shell_p2::evented::{Change, ConnectionId, Event, Handler, Server};
+use sockserve_handler::hand_over::{HandOver, WitState};
+use sockserve_handler::p2::evented::{Change, ConnectionId, Event, Handler, Server};
 use std::cell::RefCell;
 use time_protocol::TimeProtocol;
 
 struct Component;
 
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server<TimeProtocol>> = RefCell::new(Server::new(TimeProtocol {
-        mode: shell::option_or_trap("MODE"),
-        terminator: shell::option_or_trap("TERMINATOR"),
-        clock: shell::unix_time,
+        mode: sockserve_handler::option_or_trap("MODE"),
+        terminator: sockserve_handler::option_or_trap("TERMINATOR"),
+        clock: sockserve_handler::unix_time,
     }));
 }
 

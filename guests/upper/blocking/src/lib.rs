@@ -1,15 +1,15 @@
 //! The upper family under the contract `blocking`: one call per connection.
 
-use shell::HasProtocol;
-use shell_p2::blocking::{Handler, serve};
+use sockserve_handler::HasProtocol;
+use sockserve_handler::p2::blocking::{Handler, serve};
 use upper_protocol::UpperProtocol;
 use wasi::io::streams::{InputStream, OutputStream};
 use wasi::sockets::tcp::TcpSocket;
 
 struct Component;
 
-shell_p2::blocking::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::blocking::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = UpperProtocol;

@@ -1,15 +1,15 @@
 //! The upper family under the contract `concurrent`: one asynchronous call per
 //! connection, any number of calls in one instance.
 
-use shell::HasProtocol;
-use shell_p3::{Handler, serve};
+use sockserve_handler::HasProtocol;
+use sockserve_handler::p3::concurrent::{Handler, serve};
 use upper_protocol::UpperProtocol;
 use wasip3::sockets::types::TcpSocket;
 
 struct Component;
 
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p3::concurrent::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = UpperProtocol;

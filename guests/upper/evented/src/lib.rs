@@ -1,15 +1,15 @@
 //! The upper family under the contract `evented`: one instance, and one call per batch
 //! of events, which never waits.
 
-use shell::hand_over::{HandOver, WitState};
-use shell_p2::evented::{Change, ConnectionId, Event, Handler, Server};
+use sockserve_handler::hand_over::{HandOver, WitState};
+use sockserve_handler::p2::evented::{Change, ConnectionId, Event, Handler, Server};
 use std::cell::RefCell;
 use upper_protocol::UpperProtocol;
 
 struct Component;
 
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server<UpperProtocol>> = RefCell::new(Server::new(UpperProtocol));
