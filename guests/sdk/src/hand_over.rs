@@ -5,6 +5,7 @@
 //! accepted, until they are served.
 #![allow(missing_docs, reason = "wit-bindgen writes some items without them")]
 
+use crate::saved::SavedConnection;
 use crate::session::{Conversation, Peer, Protocol, State};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -107,4 +108,26 @@ pub fn give_up(connection: ConnectionId, state: Option<State>) {
 /// Takes the state that was kept for a connection.
 pub fn take_given_up(connection: ConnectionId) -> Option<State> {
     GIVEN_UP.with_borrow_mut(|states| states.remove(&connection))
+}
+
+#[cfg(any(feature = "blocking", feature = "concurrent"))]
+/// Takes the state with which a connection was accepted. `None` if it is a new one.
+pub(crate) fn resume<T: crate::HandOver>(
+    connection: ConnectionId,
+) -> Result<Option<SavedConnection<T::State>>, String> {
+    ACCEPTED
+        .with_borrow_mut(|states| states.remove(&connection))
+        .map(|state| SavedConnection::decode::<T>(&state))
+        .transpose()
+}
+
+/// Takes over a connection, if its state is one of `T`.
+#[doc(hidden)]
+pub fn accept_for<T: crate::HandOver>(
+    connection: ConnectionId,
+    state: State,
+) -> Result<(), String> {
+    SavedConnection::decode::<T>(&state)?;
+    ACCEPTED.with_borrow_mut(|states| states.insert(connection, state));
+    Ok(())
 }

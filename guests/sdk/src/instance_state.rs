@@ -27,3 +27,34 @@ impl From<crate::session::State> for State {
         Self { tag, bytes }
     }
 }
+
+/// The state of an instance, as the host gets it.
+#[doc(hidden)]
+pub fn save<T: crate::InstanceState>(instance: &T) -> Option<State> {
+    crate::saved::save_instance(instance).map(State::from)
+}
+
+/// Begins with a state, as the host gives it.
+#[doc(hidden)]
+pub fn restore<T: crate::InstanceState>(instance: &mut T, state: State) -> Result<(), String> {
+    crate::saved::restore_instance(instance, &state.into())
+}
+
+/// Exports the state that a thread-local cell holds.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! instance_state {
+    ($component:ty, $instance:path) => {
+        impl $crate::instance_state::InstanceState for $component {
+            fn save() -> ::core::option::Option<$crate::instance_state::State> {
+                $instance.with_borrow(|instance| $crate::instance_state::save(instance))
+            }
+            fn restore(
+                state: $crate::instance_state::State,
+            ) -> ::core::result::Result<(), ::std::string::String> {
+                $instance.with_borrow_mut(|instance| $crate::instance_state::restore(instance, state))
+            }
+        }
+        $crate::instance_state::export!($component with_types_in $crate::instance_state);
+    };
+}

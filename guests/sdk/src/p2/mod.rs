@@ -12,6 +12,8 @@ pub mod evented;
 mod streams;
 
 #[cfg(any(feature = "blocking", feature = "evented"))]
-pub use streams::{CHUNK, connection_info, describe, peer, permit, write_all};
+pub(crate) use streams::socket_options;
+#[cfg(any(feature = "blocking", feature = "evented"))]
+pub use streams::{CHUNK, connection_info, describe, error_of, io_error, peer, permit, write_all};
 
 crate::addresses!(pub, wasi::sockets::network);
