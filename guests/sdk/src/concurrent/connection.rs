@@ -189,6 +189,10 @@ impl Connection {
         if may_hand_over && self.draining.is_ready() {
             return Err(self.hand_over());
         }
+        if self.is_at_end {
+            // A stream that has ended cannot be read again.
+            return Ok(false);
+        }
         match self.read_once(may_hand_over).await {
             (_, true) => Ok(true),
             (StreamResult::Dropped, _) => {

@@ -28,6 +28,57 @@
 //! connection. Buffers and interest are kept here: input is read while less than 64 KiB of
 //! output waits, and a connection closes after the end of file, when all output is sent.
 
+//!
+//! # Hand-over
+//! With `hand_over` connections move to another version with their data, which is a
+//! [`HandOver`](crate::HandOver). With `instance_state` the value itself does.
+//!
+//! ```no_run
+//! # use sockserve_handler::evented::{Connection, Handler};
+//! # use sockserve_handler::{HandOver, InstanceState};
+//! # use std::io::{self, Write as _};
+//! # #[derive(Default)]
+//! # struct Lines(u64);
+//! # impl HandOver for Lines {
+//! #     type State = u64;
+//! #     const TAG: &'static str = "lines/1";
+//! #     fn save(&self) -> u64 { self.0 }
+//! #     fn resume(state: u64) -> Self { Self(state) }
+//! # }
+//! #[derive(Default)]
+//! struct Counter {
+//!     total: u64,
+//! }
+//!
+//! impl InstanceState for Counter {
+//!     type State = u64;
+//!     const TAG: &'static str = "total/1";
+//!
+//!     fn save(&self) -> u64 {
+//!         self.total
+//!     }
+//!
+//!     fn restore(&mut self, total: u64) {
+//!         self.total = total;
+//!     }
+//! }
+//! # impl Handler for Counter {
+//! #     type Data = Lines;
+//! #     fn readable(&mut self, connection: &mut Connection<'_, Lines>) -> io::Result<()> {
+//! #         while let Some(line) = connection.next_line()? {
+//! #             self.total += 1;
+//! #             connection.data().0 += 1;
+//! #             let count = connection.data().0;
+//! #             writeln!(connection, "{count} {line}")?;
+//! #         }
+//! #         Ok(())
+//! #     }
+//! # }
+//!
+//! sockserve_handler::evented!(Counter, hand_over, instance_state);
+//! # fn main() {}
+//! ```
+
 mod handler;
 mod net;
 mod server;
