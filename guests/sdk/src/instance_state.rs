@@ -44,7 +44,7 @@ pub fn restore<T: crate::InstanceState>(instance: &mut T, state: State) -> Resul
 #[doc(hidden)]
 #[macro_export]
 macro_rules! instance_state {
-    ($component:ty, $instance:path) => {
+    ($component:ident, $instance:path) => {
         impl $crate::instance_state::InstanceState for $component {
             fn save() -> ::core::option::Option<$crate::instance_state::State> {
                 $instance.with_borrow(|instance| $crate::instance_state::save(instance))

@@ -12,6 +12,7 @@
     )
 ))]
 mod ahead;
+pub mod asynchat;
 mod bindings;
 #[cfg(feature = "command")]
 pub mod command;
@@ -67,6 +68,11 @@ pub mod p2;
     any(feature = "concurrent", feature = "datagram-concurrent")
 ))]
 pub mod p3;
+#[cfg(all(
+    target_family = "wasm",
+    any(feature = "blocking", feature = "evented", feature = "concurrent")
+))]
+mod protocol;
 
 pub use common::{End, print_log, trap, unix_name, unix_time};
 #[cfg(all(

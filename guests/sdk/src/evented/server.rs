@@ -166,6 +166,10 @@ impl<H: Handler> Server<H> {
     }
 
     fn fail(&mut self, id: ConnectionId, error: &io::Error) {
+        if let Some(entry) = self.net.entries.get_mut(&id) {
+            // What was written before is sent, as far as that is possible without a wait.
+            let _ = entry.send();
+        }
         if self.end(id) {
             self.changes.push(fail_change(id, &error.to_string()));
         }

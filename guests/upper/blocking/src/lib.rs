@@ -1,26 +1,5 @@
 //! The upper family under the contract `blocking`: one call per connection.
 
-use sockserve_handler::HasProtocol;
-use sockserve_handler::p2::blocking::{Handler, serve};
 use upper_protocol::UpperProtocol;
-use wasi::io::streams::{InputStream, OutputStream};
-use wasi::sockets::tcp::TcpSocket;
 
-struct Component;
-
-sockserve_handler::p2::blocking::export!(Component);
-sockserve_handler::hand_over::export!(Component);
-
-impl HasProtocol for Component {
-    type Protocol = UpperProtocol;
-
-    fn protocol() -> Result<UpperProtocol, String> {
-        Ok(UpperProtocol)
-    }
-}
-
-impl Handler for Component {
-    fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        serve(&Self::protocol()?, &socket, &input, &output)
-    }
-}
+sockserve_handler::protocol!(blocking, UpperProtocol, || Ok(UpperProtocol));
