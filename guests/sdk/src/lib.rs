@@ -1,7 +1,4 @@
-//! Handlers for `sockserve`.
-//!
-//! The contracts are there when the target is WebAssembly. Elsewhere only what has no I/O
-//! is: [`session`], [`options`], and what a program needs.
+#![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
 #[cfg(any(
