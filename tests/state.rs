@@ -475,10 +475,9 @@ fn an_instance_that_dies_takes_what_it_knew_with_it() {
         let mut client = server.connect();
         client.send("fault\n");
         client.expect_eof();
-        let lost = server.wait_for_log("the loss", |event| {
+        server.wait_for_log("the loss", |event| {
             event.message() == "what the instance knew is gone with it"
         });
-        assert!(lost.is_alarm());
         let log = server.stop().log;
         let kept = |message: &str| message.starts_with("state not kept, the file is as it was");
         assert!(log.iter().any(|event| kept(event.message())), "{log:?}");

@@ -67,7 +67,8 @@ for_each_pair! { faults_datagrams [datagram_concurrent_poll]: a_handler_that_rea
 fn a_handler_that_reads_nothing_does_not_hold_up_a_swap(guest: Guest, dispatch: &str) {
     let controlled = start(guest, dispatch, LOOPBACK, &["--max-connections", "1"]);
     let slow = Peer::of(controlled.server.address());
-    slow.send("sleep 1000");
+    // For longer than the swap waits for what the instance knows.
+    slow.send("sleep 3000");
     controlled.wait_for_status("it waits", |status| status["open"] == 1);
     controlled.swap(guest.in_family("echo").path(), &[]);
     let fast = Peer::of(controlled.server.address());

@@ -108,11 +108,11 @@ impl Versions {
         connection.close(Duration::ZERO).await;
     }
 
-    /// Logs that an instance took with it what it knew.
+    /// Logs that an instance took with it what it knew. That it died is a line of its own.
     pub(crate) fn report_lost_state(&self, version: &Version, failure: &Failure) {
         if version.handler.keeps_state() && !matches!(failure, Failure::Aborted) {
             let (service, version) = (&*self.service, version.number.get());
-            tracing::warn!(service, version, "what the instance knew is gone with it");
+            tracing::info!(service, version, "what the instance knew is gone with it");
         }
     }
 
