@@ -126,5 +126,5 @@ mod unix;
 mod unread;
 // The surface of `wasi:sockets`, in this host and in the stock wasmtime.
 mod wasi_sockets;
-// The contracts' documentation.
+// The contracts' documentation, and `sockserve wit`.
 mod wit;

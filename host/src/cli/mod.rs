@@ -13,6 +13,7 @@ mod demo;
 mod inetd;
 mod inspect;
 mod log;
+mod new;
 mod notify;
 mod open_files;
 mod output;
@@ -20,6 +21,7 @@ mod run;
 mod serve;
 mod signals;
 mod watch;
+mod wit;
 
 use crate::panics;
 use anyhow::Context as _;
@@ -78,6 +80,8 @@ enum Command {
     Builtins(builtins::Options),
     /// Say what a component is and what it needs.
     Inspect(inspect::Options),
+    /// Write the contracts, and the WASI interfaces that they use, as WIT files.
+    Wit(wit::Options),
     /// Say how the services of a running process are.
     Status(control::StatusOptions),
     /// Put a new version in the place of a service's handler.
@@ -182,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Builtins(options) => builtins::run(&options),
         Command::Compose(options) => compose::run(&options),
         Command::Inspect(options) => inspect::run(&options),
+        Command::Wit(options) => wit::run(&options),
         Command::Status(options) => control::status(&options),
         Command::Swap(options) => control::swap(&options),
         Command::Rollback(options) => control::rollback(&options),

@@ -1,0 +1,3 @@
+//! `sockserve new`: a project of a handler.
+
+pub(super) mod files;
