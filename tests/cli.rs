@@ -11,10 +11,15 @@ use crate::harness::process::Process;
 use crate::harness::server::ready_address;
 use crate::harness::{Client, Guest, Serve};
 
-const BUILTINS: [&str; 28] = [
+const BUILTINS: [&str; 35] = [
     "chat-concurrent",
     "chat-evented",
     "client-command",
+    "counter-blocking",
+    "counter-concurrent",
+    "counter-datagram",
+    "counter-datagram-concurrent",
+    "counter-evented",
     "echo-blocking",
     "echo-command",
     "echo-concurrent",
@@ -23,6 +28,8 @@ const BUILTINS: [&str; 28] = [
     "echo-evented",
     "http-blocking",
     "http-command",
+    "kv-concurrent",
+    "kv-evented",
     "small-blocking",
     "small-command",
     "small-concurrent",

@@ -57,6 +57,8 @@ mod commands;
 mod composed;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.
 mod control;
+// The counter, which is written with the SDK alone.
+mod counter;
 // Datagrams: what comes, what goes back, to whom, and what is dropped.
 mod datagrams;
 // `sockserve demo`, with few clients.
@@ -81,6 +83,8 @@ mod http;
 mod imports;
 // What a component's path may name: files, pipes, nothing else.
 mod input;
+// The key-value store, which all connections of an instance share.
+mod kv;
 // How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
 // What listeners and accepted sockets are set to.
@@ -108,6 +112,8 @@ mod regressions;
 // Address space, memories and tables: what fits, and what is refused.
 mod room;
 mod run;
+// The SDK for handlers, and the examples that use it.
+mod sdk;
 // Signals at unusual times.
 mod signals;
 // The control socket under clients that hold it up, and under other users.

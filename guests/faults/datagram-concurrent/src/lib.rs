@@ -2,15 +2,15 @@
 
 use faults_shared::datagrams::{Command, grow};
 use faults_shared::{spin, trap};
-use shell_p3::datagram::{Address, Datagram, Handler, run, shown, wit_stream};
-use shell_p3::ip_address;
+use sockserve_handler::p3::datagram::{Address, Datagram, Handler, run, shown, wit_stream};
+use sockserve_handler::p3::ip_address;
 use std::cell::RefCell;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wit_bindgen::StreamReader;
 
 struct Component;
 
-shell_p3::datagram::export!(Component);
+sockserve_handler::p3::datagram::export!(Component);
 
 /// What the instance remembers.
 #[derive(Default)]

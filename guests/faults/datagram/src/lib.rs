@@ -2,13 +2,13 @@
 
 use faults_shared::datagrams::{Command, grow};
 use faults_shared::{spin, trap};
-use shell_p2::datagram::{Address, Datagram, Handler, shown};
-use shell_p2::ip_address;
+use sockserve_handler::p2::datagram::{Address, Datagram, Handler, shown};
+use sockserve_handler::p2::ip_address;
 use std::cell::RefCell;
 
 struct Component;
 
-shell_p2::datagram::export!(Component);
+sockserve_handler::p2::datagram::export!(Component);
 
 /// What the instance remembers.
 #[derive(Default)]

@@ -10,7 +10,7 @@ mod manner;
 mod options;
 
 use echo_protocol::State;
-use protocol::{Output, Peer, Protocol, Resume, Session, Step};
+use sockserve_handler::session::{Output, Peer, Protocol, Resume, Session, Step};
 use std::io::Write;
 
 pub use options::{Manner, Mode};
