@@ -119,6 +119,8 @@ mod signals;
 // The control socket under clients that hold it up, and under other users.
 mod socket;
 // A swap, its probe and its rollback; old connections that drain or are closed.
+// What an instance knows passes to the next version, and into a file.
+mod state;
 mod swap;
 // The time family, in each of its modes.
 mod time;

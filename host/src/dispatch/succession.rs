@@ -30,6 +30,10 @@ pub(super) async fn first_arrival(
             arrival = intake.next_to_serve() => return arrival,
             departure = version.departing() => departure,
         };
+        if departure.is_end() {
+            // Nobody is told that there is nothing: an earlier state stays where it is.
+            continue;
+        }
         if departure.settle(None).await == Verdict::Left {
             version.release_next_gate();
             pass_on(versions, intake);

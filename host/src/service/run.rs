@@ -1,5 +1,6 @@
 //! A service's thread: from its start to the end of its last connection.
 
+use super::swap::Saved;
 use super::{Shared, StartError, threads};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
@@ -203,12 +204,16 @@ impl Shared {
             } else if current.handler.contract().takes_datagrams() {
                 match self.versions.last_state.take() {
                     Some(saved) => saved.map_err(|failure| failure.to_string()),
-                    None => Err("there was no instance".to_owned()),
+                    None => Err("there is no instance that could save it".to_owned()),
                 }
             } else {
                 let mut departing = current.depart(Purpose::End);
-                let saved = self.saved(&current, &mut departing).await;
-                saved.map_err(|error| error.to_string())
+                match self.saved(&current, &mut departing).await {
+                    Ok(Saved::State(state)) => Ok(Some(state)),
+                    Ok(Saved::Nothing) => Ok(None),
+                    Ok(Saved::Died) => Err("there is no instance that could save it".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                }
             };
             let (service, path) = (self.name(), text::path(file.path()));
             match state {

@@ -130,8 +130,10 @@ impl Versions {
     ) {
         let (service, number) = (&*self.service, version.number.get());
         let (connections_open, fault) = (connections.len(), failure.fault());
-        if version.is_probe() {
-            // A probe aborts its own version.
+        let ends_quietly = connections_open == 0 && matches!(failure, Failure::Aborted);
+        if version.is_probe() || ends_quietly {
+            // A probe aborts its own version; and an instance ends when it has saved what it
+            // knows, at the service's end.
             tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
         } else {
             tracing::warn!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");

@@ -88,11 +88,17 @@ impl Departure {
         self.saved.is_closed()
     }
 
+    /// Whether it is the service's end.
+    pub(crate) fn is_end(&self) -> bool {
+        self.purpose == Purpose::End
+    }
+
     /// Passes on what the guest has saved, and waits for what comes of it. At the service's
     /// end nothing comes of it.
     pub(crate) async fn settle(self, state: Option<InstanceState>) -> Verdict {
+        let is_end = self.is_end();
         let _ = self.saved.send(state);
-        if self.purpose == Purpose::End {
+        if is_end {
             return Verdict::Ends;
         }
         match self.verdict.await {

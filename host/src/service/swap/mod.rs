@@ -17,7 +17,7 @@ mod succession;
 
 pub use options::{OldConnections, SwapOptions};
 pub use outcome::{SwapError, Swapped};
-pub(in crate::service) use succession::Succession;
+pub(in crate::service) use succession::{Saved, Succession};
 
 use crate::aside::aside;
 use crate::component::Component;

@@ -8,7 +8,7 @@ use crate::guest::instance_state::{InstanceState, NOT_EXPORTED};
 use crate::service::Shared;
 use crate::version::Version;
 use crate::version::offer::GATHER;
-use crate::version::succession::{Departing, Purpose};
+use crate::version::succession::{Departing, Died, Purpose};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,19 @@ impl Succession {
 /// is under way, that of the slowest connection, and the call that saves.
 const CALLS: u32 = 3;
 
+/// How many instances may die one after another as they are to save what they know, before
+/// a swap goes on without.
+const DEATHS: usize = 2;
+
+/// What became of the request to save a state.
+pub(in crate::service) enum Saved {
+    State(InstanceState),
+    /// There is nothing to pass on, or no instance.
+    Nothing,
+    /// The instance died, and its state with it.
+    Died,
+}
+
 impl Shared {
     /// Asks the instance of `current` for what it knows, and gives it to an instance of
     /// `next`. With `discard` nothing is asked for and nothing passes on.
@@ -53,13 +66,22 @@ impl Shared {
             return Ok(Succession::default());
         }
         let number = current.number.next();
-        let mut departing = current.depart(Purpose::Successor { number, hand_over });
-        let state = self.saved(current, &mut departing).await?;
-        let Some(state) = state else {
-            return Ok(Succession {
-                departing: Some(departing),
-                ..Succession::default()
-            });
+        let mut deaths = 0;
+        let (departing, state) = loop {
+            let mut departing = current.depart(Purpose::Successor { number, hand_over });
+            match self.saved(current, &mut departing).await? {
+                Saved::State(state) => break (departing, state),
+                Saved::Nothing => {
+                    return Ok(Succession {
+                        departing: Some(departing),
+                        ..Succession::default()
+                    });
+                }
+                // What it knew is gone, and so nothing is lost by going on. Another
+                // instance may have begun in the meantime.
+                Saved::Died if deaths < DEATHS => deaths += 1,
+                Saved::Died => return Ok(Succession::default()),
+            }
         };
         let bytes = state.size();
         let tag = state.tag.clone();
@@ -86,7 +108,7 @@ impl Shared {
         &self,
         version: &Version,
         departing: &mut Departing,
-    ) -> Result<Option<InstanceState>, SwapError> {
+    ) -> Result<Saved, SwapError> {
         let unsaved = |reason: String| SwapError::Unsaved {
             name: self.name().to_owned(),
             number: version.number.get(),
@@ -95,11 +117,11 @@ impl Shared {
         let patience = GATHER * 2 + version.handler.limits().deadline * CALLS;
         match tokio::time::timeout(patience, departing.saved()).await {
             Ok(Ok(Some(state))) => match check(&state, version) {
-                Ok(()) => Ok(Some(state)),
+                Ok(()) => Ok(Saved::State(state)),
                 Err(reason) => Err(unsaved(reason)),
             },
-            Ok(Ok(None)) => Ok(None),
-            Ok(Err(_)) => Err(unsaved("its instance died as it was to save it".to_owned())),
+            Ok(Ok(None)) => Ok(Saved::Nothing),
+            Ok(Err(Died)) => Ok(Saved::Died),
             Err(_) => Err(unsaved(late(patience))),
         }
     }
