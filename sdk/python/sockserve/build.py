@@ -23,6 +23,10 @@ PACKAGE = Path(__file__).resolve().parent
 CONTRACTS = [PACKAGE / "wit", PACKAGE.parents[1] / "wit", PACKAGE.parents[2] / "wit"]
 
 
+#: No module of a program is likely to have this name.
+WORLD = "service-of-this-component"
+
+
 class Refusal(Exception):
     """What was wrong, where, and what would work, in one line."""
 
@@ -62,9 +66,10 @@ def build(app: Path, output: Path, python_path: list[Path]) -> None:
         # Alone, because componentize-py takes everything that is in a folder.
         ignored = shutil.ignore_patterns("__pycache__", "wit")
         shutil.copytree(PACKAGE, Path(scratch, "sockserve"), ignore=ignored)
-        command = [componentize(), "--quiet", "--wit-path", str(contracts())]
-        for world in service.worlds:
-            command += ["--world", world]
+        wit = Path(scratch, "wit")
+        shutil.copytree(contracts(), wit)
+        (wit / "service.wit").write_text(world_of(service))
+        command = [componentize(), "--quiet", "--wit-path", str(wit), "--world", WORLD]
         command += ["componentize", app.stem, "--output", str(output)]
         for folder in [*folders, Path(scratch)]:
             command += ["--python-path", str(folder)]
@@ -74,6 +79,12 @@ def build(app: Path, output: Path, python_path: list[Path]) -> None:
             raise Refusal(f"{app}: componentize-py has failed")
     size = output.stat().st_size / 1e6
     print(f"{output}: {service.contract}, {size:.1f} MB")
+
+
+def world_of(service: serving.Service) -> str:
+    """One world of all, because componentize-py 0.25.1 panics at some that it has to merge."""
+    included = "".join(f"    include {world};\n" for world in service.worlds)
+    return f"package sockserve:handler@0.1.0;\n\nworld {WORLD} {{\n{included}}}\n"
 
 
 def inspect(app: Path, folders: list[Path]) -> serving.Service:

@@ -12,6 +12,7 @@ from typing import Any
 
 import wit_world
 from componentize_py_types import Err
+from wit_world import exports as wit
 
 from . import addresses, servers
 from .serving import Service
@@ -20,7 +21,7 @@ CHUNK = 65536
 
 
 def exports(service: Service) -> dict[str, type]:
-    class Concurrent:
+    class Concurrent(wit.Concurrent):
         async def handle(self, socket: Any) -> None:
             with socket:
                 reader, writer = Reader(socket), Writer(socket)
