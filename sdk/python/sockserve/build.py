@@ -18,9 +18,9 @@ from . import serving
 
 PACKAGE = Path(__file__).resolve().parent
 
-#: Where the contracts are: in the package, beside it in a project that `sockserve new` has made, or
-#: in the repository.
-CONTRACTS = [PACKAGE / "wit", PACKAGE.parents[1] / "wit", PACKAGE.parents[2] / "wit"]
+#: Where the contracts are: in the package, or in a project that `sockserve new` has made, beside the
+#: package or with the package installed elsewhere.
+CONTRACTS = [PACKAGE / "wit", PACKAGE.parents[1] / "wit", Path(".sockserve", "wit")]
 
 
 #: No module of a program is likely to have this name.
