@@ -92,7 +92,10 @@ def inspect(app: Path, folders: list[Path]) -> serving.Service:
     sys.path[:0] = map(str, folders)
     sys.dont_write_bytecode = True
     serving.declared = None
-    importlib.import_module(app.stem)
+    try:
+        importlib.import_module(app.stem)
+    except serving.CannotServe as error:
+        raise Refusal(f"{app}: {error}") from None
     if serving.declared is None:
         raise Refusal(f"{app}: it serves nothing; end it with sockserve.serve(HANDLER)")
     return serving.declared

@@ -14,6 +14,10 @@ from typing import Any, Callable
 from .asyncore import dispatcher
 
 
+class CannotServe(TypeError):
+    """What is wrong with the arguments of `serve`, in one line."""
+
+
 @dataclass(frozen=True)
 class Service:
     """What a component serves."""
@@ -84,16 +88,16 @@ def describe(handler: Any, server_class: type[socketserver.BaseServer] | None) -
         if getattr(server_class, "socket_type", None) == socket.SOCK_DGRAM:
             contract = "datagram"
     else:
-        raise TypeError(
+        raise CannotServe(
             f"serve({handler!r}): expected a subclass of socketserver.BaseRequestHandler or of "
             "sockserve.asyncore.dispatcher, or a coroutine function of a reader and a writer"
         )
     if contract in ("concurrent", "evented") and server_class is not None:
-        raise TypeError(f"serve: {contract} handlers have no class of a server")
+        raise CannotServe(f"serve: {contract} handlers have no class of a server")
     for method, tag in [("save", "state_tag"), ("save_instance", "instance_tag")]:
         if hasattr(handler, method) and getattr(handler, tag, None) is None:
             name = getattr(handler, "__name__", type(handler).__name__)
-            raise TypeError(f'{name} has {method}() and no {tag}: add {tag} = "{name.lower()}/1"')
+            raise CannotServe(f'{name} has {method}() and no {tag}: add {tag} = "{name.lower()}/1"')
     return Service(handler, server_class or socketserver.TCPServer, contract)
 
 

@@ -1,6 +1,9 @@
-"""Serves the handler of a program by CPython's own modules: `reference.py PROGRAM.py`. Prints the port.
+"""Serves the handler of a program by CPython's own modules, and prints the port.
 
-`asyncore` and `asynchat` are in CPython until 3.11.
+reference.py PROGRAM.py [NAME=VALUE]...
+
+`asyncore` and `asynchat` are in CPython until 3.11. Without them, for a handler that needs them, the port
+is 0.
 """
 
 import importlib
@@ -11,6 +14,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 program = Path(sys.argv[1])
+os.environ.update(argument.split("=", 1) for argument in sys.argv[2:])
 tests = program.resolve().parent
 sys.path[:0] = [str(tests), str(tests.parents[2] / "sdk" / "python")]
 
@@ -69,7 +73,7 @@ def by_asyncio():
 
 if service.contract == "evented":
     if asyncore is None:
-        sys.exit("no asyncore")
+        sys.exit(print(0))
     by_asyncore()
 elif service.contract == "concurrent":
     by_asyncio()

@@ -1,5 +1,6 @@
 """Handlers of streams as CPython's documentation and the texts have them. `HANDLER` names one."""
 
+import errno
 import os
 import socket
 import socketserver
@@ -145,7 +146,7 @@ class Socket(socketserver.BaseRequestHandler):
         try:
             self.request.recv(1)
         except OSError as error:
-            print("after close:", error)
+            print("after close:", errno.errorcode[error.errno])
 
 
 class Failing(socketserver.StreamRequestHandler):
