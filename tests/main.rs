@@ -21,6 +21,10 @@
 //!   the log, or for an exit.
 //! - What must not be in the log is looked for after the server has ended, when
 //!   the log is complete.
+#![deny(
+    dead_code,
+    reason = "every guest, and every pair of a guest and a dispatch, is driven by some test"
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
