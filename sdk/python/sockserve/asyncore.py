@@ -29,6 +29,7 @@ class dispatcher:
     """The handler of one connection, or, with no connection, of accepting them."""
 
     debug = False
+    ignore_log_types = frozenset({"warning"})
     connected = False
     accepting = False
     connecting = False
@@ -158,7 +159,7 @@ class dispatcher:
         sys.stderr.write(f"log: {message}\n")
 
     def log_info(self, message: str, type: str = "info") -> None:
-        if self.debug or type != "info":
+        if type not in self.ignore_log_types:
             print(f"{type}: {message}")
 
     # What is handed over with the connection, beside what `save` returns.

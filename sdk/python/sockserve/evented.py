@@ -87,7 +87,7 @@ class Room:
             close(number, connection)
             return
         if channel is not None and connection.unread:
-            guard(channel, channel.handle_read_event)
+            self.guard(channel, channel.handle_read_event)
 
     def begin(self, connection: Connection) -> dispatcher | None:
         before = self.accepted.pop(connection.number, Conversation())
@@ -115,18 +115,28 @@ class Room:
             return
         if channel.readable() and readiness & (events.Readiness.READABLE | GONE):
             # Also where the connection is lost: what came before can be read, and then a read says so.
-            guard(channel, channel.handle_read_event)
+            self.guard(channel, channel.handle_read_event)
         elif readiness & GONE:
-            guard(channel, channel.handle_close)
+            self.guard(channel, channel.handle_close)
         if readiness & events.Readiness.WRITABLE and number in socket_map and channel.writable():
-            guard(channel, channel.handle_write_event)
+            self.guard(channel, channel.handle_write_event)
+
+    def guard(self, channel: dispatcher, method: Callable[[], None]) -> None:
+        """As `asyncore` does: an exception is the channel's own."""
+        number = channel._connection.number
+        try:
+            method()
+        except ExitNow:
+            raise
+        except Exception:
+            channel.handle_error()
+            if channel.failure is not None:
+                self.failures[number] = channel.failure
 
     def changes(self) -> Any:
         """What the host is to do, beside what it does already."""
         for number, connection in list(self.connections.items()):
             channel = socket_map.get(number)
-            if channel is not None and channel.failure:
-                self.failures[number] = channel.failure
             if channel is None or not connection.is_open:
                 yield self.end(number)
                 continue
@@ -164,16 +174,6 @@ class Room:
         unread = channel.unread() + bytes(self.connections[number].unread)
         self.forget(number)
         return Conversation(output=output, unread=unread, saved=saved)
-
-
-def guard(channel: dispatcher, method: Callable[[], None]) -> None:
-    """As `asyncore` does: an exception is the channel's own."""
-    try:
-        method()
-    except ExitNow:
-        raise
-    except Exception:
-        channel.handle_error()
 
 
 def close(number: int, connection: Connection) -> None:
