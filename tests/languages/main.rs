@@ -26,3 +26,5 @@ mod harness;
 
 // What the tests of all languages share: from `sockserve new` to a server.
 mod project;
+// Handlers in Python: the package in `sdk/python/`, against CPython's own modules.
+mod python;
