@@ -91,6 +91,8 @@ mod lifecycle;
 mod listening;
 // A thousand connections at once.
 mod many;
+// Projects that `sockserve new` writes.
+mod new;
 // `swap --probe`, where others come in its way.
 mod probe;
 // Properties of what reads hostile or typed text.

@@ -74,6 +74,11 @@ enum Command {
     /// more with --help. It has one instance of the handler; a `blocking` one serves one
     /// connection after the other.
     Compose(compose::Options),
+    /// Write a project of a handler: its code, a test, and what it needs of sockserve.
+    ///
+    /// Prints the commands that build, serve and test it. Exit status: 2 for a folder that
+    /// is not empty, or a contract that the language has no template for.
+    New(new::Options),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),
     /// List the embedded components, or write them as files.
@@ -186,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Builtins(options) => builtins::run(&options),
         Command::Compose(options) => compose::run(&options),
         Command::Inspect(options) => inspect::run(&options),
+        Command::New(options) => new::run(&options),
         Command::Wit(options) => wit::run(&options),
         Command::Status(options) => control::status(&options),
         Command::Swap(options) => control::swap(&options),
