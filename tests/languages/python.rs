@@ -40,7 +40,12 @@ fn component(file: &str) -> Option<PathBuf> {
     }
     let file = repository.join(file);
     digest.update(fs::read(&file).unwrap());
-    let name: String = digest.finalize().iter().take(8).map(|it| format!("{it:02x}")).collect();
+    let name: String = digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|it| format!("{it:02x}"))
+        .collect();
     let path = Path::new(BUILT).join(format!("{name}.wasm"));
     if !path.exists() {
         fs::create_dir_all(BUILT).unwrap();
@@ -201,7 +206,12 @@ fn handlers_of_streams_are_cpythons() {
     );
     check(&stream(&["HANDLER=Once"]), &[Send("once")], &["once"], &[]);
     let echoed = [Send("one"), Read(3), Send("two"), Read(3), End];
-    check(&stream(&["HANDLER=Echo"]), &echoed, &["one", "two", ""], &[]);
+    check(
+        &stream(&["HANDLER=Echo"]),
+        &echoed,
+        &["one", "two", ""],
+        &[],
+    );
     check(&stream(&["HANDLER=Hello"]), &[], &["Hello World!\\n"], &[]);
 }
 
@@ -307,7 +317,9 @@ fn an_exception_costs_its_own_connection() {
     assert!(said.contains("ValueError: deliberate failure"), "{said}");
     assert!(said.contains(&peer), "{said}");
     let lines = finished.guest_lines();
-    let raised = lines.iter().filter(|line| **line == "ValueError: deliberate failure");
+    let raised = lines
+        .iter()
+        .filter(|line| **line == "ValueError: deliberate failure");
     assert_eq!(raised.count(), 2, "{lines:#?}");
 }
 
@@ -318,7 +330,11 @@ fn handlers_of_datagrams_are_cpythons() {
         ("HANDLER=Doc", "  hello ", "HELLO"),
         ("HANDLER=Echo", "hello", "hello"),
         ("HANDLER=Prefix", "hello", "echo:hello"),
-        ("HANDLER=Address", "hello", "(('127.0.0.1', PORT), True, 8192)"),
+        (
+            "HANDLER=Address",
+            "hello",
+            "(('127.0.0.1', PORT), True, 8192)",
+        ),
     ] {
         let program = Program {
             file: "datagrams.py",
@@ -328,7 +344,10 @@ fn handlers_of_datagrams_are_cpythons() {
             return;
         };
         let cpython = program.serve_by_cpython();
-        let places = [Some(server.address()), cpython.as_ref().map(Python::address)];
+        let places = [
+            Some(server.address()),
+            cpython.as_ref().map(Python::address),
+        ];
         for place in places.into_iter().flatten() {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -339,7 +358,11 @@ fn handlers_of_datagrams_are_cpythons() {
             let mut answer = [0; 100];
             let count = client.recv(&mut answer).unwrap();
             let port = client.local_addr().unwrap().port().to_string();
-            assert_eq!(text(&answer[..count]), text(expected.replace("PORT", &port)), "{handler}");
+            assert_eq!(
+                text(&answer[..count]),
+                text(expected.replace("PORT", &port)),
+                "{handler}"
+            );
         }
         server.stop().check_no_alarm();
     }
@@ -387,7 +410,12 @@ fn asynchat_is_cpythons() {
     let answer = format!("600 bytes: {long}\\n");
     check(
         &events(&["HANDLER=Head"]),
-        &[Send("600\n"), Send(Box::leak(long.into_boxed_str())), Read(612), Send("3\nbye")],
+        &[
+            Send("600\n"),
+            Send(Box::leak(long.into_boxed_str())),
+            Read(612),
+            Send("3\nbye"),
+        ],
         &[&answer, "3 bytes: bye\\nbye\\n"],
         &["producer: 512", "producer: 88", "producer: 3"],
     );
@@ -437,7 +465,14 @@ fn controlled(first: &str, dispatch: &str) -> Controlled {
     let scratch = Scratch::new();
     let server = Serve::component(first)
         .args(["--control".as_ref(), scratch.path("control").as_os_str()])
-        .args(["--dispatch", dispatch, "--env", "MODE=line", "--cache", CACHE])
+        .args([
+            "--dispatch",
+            dispatch,
+            "--env",
+            "MODE=line",
+            "--cache",
+            CACHE,
+        ])
         .within(SLOW)
         .start();
     Controlled { server, scratch }
@@ -503,7 +538,9 @@ fn a_handler_saves_and_resumes() {
     client.expect("2 anna\n");
     controlled.swap_at_once(echo_blocking.builtin());
     controlled.server.wait_for_log("the refusal", |event| {
-        event.message().contains("state counting/1: expected echo/1")
+        event
+            .message()
+            .contains("state counting/1: expected echo/1")
     });
     client.send("carla\n");
     client.expect("3 berta\n");
@@ -526,7 +563,9 @@ fn examples_pass_their_own_tests() {
         fs::copy(test, scratch.path("test_app.py")).unwrap();
         let mut command = python();
         command.env("SOCKSERVE", env!("CARGO_BIN_EXE_sockserve"));
-        command.args(["-m", "unittest"]).current_dir(scratch.path(""));
+        command
+            .args(["-m", "unittest"])
+            .current_dir(scratch.path(""));
         let status = Process::start(&mut command).wait_within(SLOW);
         assert!(status.success(), "{contract}: {status}");
     }
@@ -542,17 +581,28 @@ fn a_file_that_serves_nothing_is_refused() {
     let refused = |source: &str, expected: &str| {
         fs::write(scratch.path("app.py"), source).unwrap();
         let mut build = python();
-        build.args(["-m", "sockserve", "build", "app.py"]).current_dir(scratch.path(""));
+        build
+            .args(["-m", "sockserve", "build", "app.py"])
+            .current_dir(scratch.path(""));
         let mut process = Process::start(&mut build);
         assert_eq!(process.wait_within(PATIENCE).code(), Some(1));
         let said = process.stderr.lines();
         assert!(said.last().unwrap().contains(expected), "{said:#?}");
     };
-    refused("pass", "app.py: it serves nothing; end it with sockserve.serve(HANDLER)");
-    refused("import sockserve\nsockserve.serve(1)", "serve(1): expected a subclass of ");
+    refused(
+        "pass",
+        "app.py: it serves nothing; end it with sockserve.serve(HANDLER)",
+    );
+    refused(
+        "import sockserve\nsockserve.serve(1)",
+        "serve(1): expected a subclass of ",
+    );
     let saves = "import socketserver, sockserve
 class H(socketserver.StreamRequestHandler):
     def save(self): return 1
 sockserve.serve(H)";
-    refused(saves, "H has save() and no state_tag: add state_tag = \"h/1\"");
+    refused(
+        saves,
+        "H has save() and no state_tag: add state_tag = \"h/1\"",
+    );
 }
