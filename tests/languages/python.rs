@@ -460,6 +460,13 @@ fn coroutines_are_cpythons() {
     check(&program, &[Send("hello\nbye\n")], &["HELLO\\n"], &[]);
 }
 
+/// Puts a component into the cache, because a swap that has to compile CPython takes longer than a test
+/// waits for an answer.
+fn compile(component: &Path) {
+    let serve = Serve::component(component).compiled_once();
+    serve.within(SLOW).start().stop();
+}
+
 /// A service of a component with a control socket.
 fn controlled(first: &str, dispatch: &str) -> Controlled {
     let scratch = Scratch::new();
@@ -487,6 +494,8 @@ fn a_connection_goes_from_rust_to_python_and_back() {
         return;
     };
     let by_event = component(&format!("{tests}/lines_by_event.py")).unwrap();
+    compile(&lines);
+    compile(&by_event);
     let controlled = controlled(&echo_blocking.builtin(), "poll");
     let mut client = controlled.server.connect();
     let mut typed = 0;
@@ -532,6 +541,7 @@ fn a_handler_saves_and_resumes() {
     // The same code in a file with another digest.
     let another = [&fs::read(&first).unwrap()[..], &[0, 2, 1, b'x']].concat();
     fs::write(&second, another).unwrap();
+    compile(&second);
     controlled.swap_at_once(&second);
     controlled.wait_for_settled(1);
     client.send("rta\n");
