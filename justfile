@@ -8,6 +8,10 @@ demo *args:
 test *args:
     cargo test {{args}}
 
+# Projects in each language, with its own tools; see tests/languages/main.rs.
+languages *args:
+    cargo test --test languages {{args}}
+
 # Build the guests by themselves, as files in target/guests.
 guests:
     cd guests && cargo build --release --locked --target wasm32-wasip2 --target-dir ../target/guests

@@ -193,7 +193,7 @@ fn help_has_every_option() {
     ];
     let commands = [
         "serve", "inetd", "run", "demo", "builtins", "compose", "inspect", "status", "swap",
-        "rollback", "drain", "shutdown",
+        "rollback", "drain", "shutdown", "wit",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -219,6 +219,7 @@ fn help_has_every_option() {
     let compose = ["--output", "--force"];
     check_help(&["compose", "--help"], &global, &compose, &["<HANDLER>"]);
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
+    check_help(&["wit", "--help"], &global, &["--force"], &["<DIR>"]);
     let control = ["--control", "--json"];
     check_help(&["status", "--help"], &global, &control, &[]);
     check_help(&["shutdown", "--help"], &global, &control, &[]);

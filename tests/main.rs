@@ -21,6 +21,10 @@
 //!   the log, or for an exit.
 //! - What must not be in the log is looked for after the server has ended, when
 //!   the log is complete.
+#![deny(
+    dead_code,
+    reason = "every guest, and every pair of a guest and a dispatch, is driven by some test"
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -87,6 +91,8 @@ mod lifecycle;
 mod listening;
 // A thousand connections at once.
 mod many;
+// Projects that `sockserve new` writes.
+mod new;
 // `swap --probe`, where others come in its way.
 mod probe;
 // Properties of what reads hostile or typed text.
@@ -130,5 +136,5 @@ mod unix;
 mod unread;
 // The surface of `wasi:sockets`, in this host and in the stock wasmtime.
 mod wasi_sockets;
-// The contracts' documentation.
+// The contracts' documentation, and `sockserve wit`.
 mod wit;

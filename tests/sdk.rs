@@ -1,31 +1,18 @@
-//! The SDK as a stranger has it: the examples, each in a folder of its own with a copy of
-//! the SDK in it, built and tested by their own commands.
+//! The SDK as a stranger has it: the projects that `sockserve new` writes, with a copy of
+//! the SDK in them, built and tested by their own commands.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::command::run_within;
+use crate::harness::command::{run_within, sockserve};
 
 /// How long one example may take: all that it needs is compiled, twice.
 const COMPILING: Duration = Duration::from_secs(300);
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-/// Copies a folder. What a link leads to is copied in its place.
-fn copy(from: &Path, to: &Path) {
-    if !from.is_dir() {
-        fs::copy(from, to).unwrap();
-        return;
-    }
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let name = entry.unwrap().file_name();
-        copy(&from.join(&name), &to.join(&name));
-    }
 }
 
 #[test]
@@ -41,13 +28,16 @@ fn each_example_builds_and_serves_outside_of_the_repository() {
         // The folder stays, so that the next run compiles less.
         let folder = place.join(contract);
         let _ = fs::remove_dir_all(&folder);
-        copy(&project("examples/rust").join(contract), &folder);
-        copy(
-            &project("guests/sdk"),
-            &folder.join(".sockserve/sockserve-handler"),
-        );
+        let made = sockserve([
+            "new".as_ref(),
+            folder.as_os_str(),
+            "--lang=rust".as_ref(),
+            "--contract".as_ref(),
+            contract.as_ref(),
+        ]);
+        assert_eq!(made.status, Some(0), "{made:?}");
         // The versions that are there already.
-        copy(&project("guests/Cargo.lock"), &folder.join("Cargo.lock"));
+        fs::copy(project("guests/Cargo.lock"), folder.join("Cargo.lock")).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["test", "--offline"]).current_dir(&folder);
         cargo.env("SOCKSERVE", env!("CARGO_BIN_EXE_sockserve"));

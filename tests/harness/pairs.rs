@@ -49,7 +49,6 @@ macro_rules! constants {
         $(
             pub(crate) mod $family {
                 $(
-                    #[deny(dead_code, reason = "every pair is in some test")]
                     #[allow(non_upper_case_globals, reason = "the name is a test's")]
                     pub(crate) const $pair: super::Pair =
                         ($crate::harness::guests::$guest, $dispatch);
