@@ -103,6 +103,19 @@ fn builtins_are_written_as_files_that_can_be_served() {
 }
 
 #[test]
+fn inspect_says_whether_a_state_passes_on() {
+    let state = "state       what one instance for all knows passes to the next version";
+    for (builtin, passes) in [
+        ("kv-evented", true),
+        ("kv-concurrent", true),
+        ("chat-evented", false),
+    ] {
+        let lines = sockserve(["inspect", &format!("builtin:{builtin}")]).printed();
+        assert_eq!(lines.iter().any(|line| line == state), passes, "{lines:?}");
+    }
+}
+
+#[test]
 fn inspect_says_what_a_component_is_and_needs() {
     for (guest, dispatches) in [
         (time_blocking, "sequential, threaded (default), poll"),
@@ -190,10 +203,11 @@ fn help_has_every_option() {
         "--rollback-least",
         "--rollback-on",
         "--rollback-window",
+        "--state-file",
     ];
     let commands = [
         "serve", "inetd", "run", "demo", "builtins", "compose", "inspect", "status", "swap",
-        "rollback", "drain", "shutdown", "wit",
+        "rollback", "drain", "shutdown", "new", "wit",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -219,14 +233,20 @@ fn help_has_every_option() {
     let compose = ["--output", "--force"];
     check_help(&["compose", "--help"], &global, &compose, &["<HANDLER>"]);
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
+    let new = ["--lang", "--contract"];
+    check_help(&["new", "--help"], &global, &new, &["<NAME>"]);
     check_help(&["wit", "--help"], &global, &["--force"], &["<DIR>"]);
     let control = ["--control", "--json"];
     check_help(&["status", "--help"], &global, &control, &[]);
     check_help(&["shutdown", "--help"], &global, &control, &[]);
-    let rollback = ["--control", "--json", "--to"];
+    let rollback = ["--control", "--json", "--to", "--discard-state"];
     check_help(&["rollback", "--help"], &global, &rollback, &["<SERVICE>"]);
     check_help(&["drain", "--help"], &global, &control, &["<SERVICE>"]);
-    let swap = [&control[..], &["--old", "--drain-timeout", "--probe"]].concat();
+    let swap = [
+        &control[..],
+        &["--old", "--drain-timeout", "--probe", "--discard-state"],
+    ]
+    .concat();
     let names = ["<SERVICE>", "<COMPONENT>"];
     check_help(&["swap", "--help"], &global, &swap, &names);
     let version = sockserve(["--version"]).printed();

@@ -35,6 +35,10 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     }
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
+    if component.keeps_state() {
+        let state = "what one instance for all knows passes to the next version";
+        writeln!(stdout, "state       {state}")?;
+    }
     writeln!(stdout, "imports")?;
     let lacks = imports::lacks(&component)?;
     for (import, lack) in &lacks {
