@@ -436,12 +436,17 @@ fn an_exception_in_an_event_costs_its_own_connection() {
     if let Some(cpython) = program.serve_by_cpython() {
         assert_eq!(talk(cpython.connect(), &steps), ["a", "error\\n"]);
     }
+    // Here `handle_error` fails too, which ends the server with asyncore.
+    assert_eq!(talk(server.connect(), &[Send("fail twice")]), [""]);
+    other.check_echo("and still there");
     other.finish_sending();
     other.expect_eof();
     let finished = server.stop();
     let alarms = finished.alarms();
-    assert_eq!(alarms.len(), 1, "{alarms:#?}");
-    assert!(format!("{alarms:?}").contains("ValueError: deliberate failure"));
+    assert_eq!(alarms.len(), 2, "{alarms:#?}");
+    let said = format!("{alarms:?}");
+    assert!(said.contains("ValueError: deliberate failure"), "{said}");
+    assert!(said.contains("TypeError: "), "{said}");
 }
 
 /// Coroutines of a reader and a writer.
