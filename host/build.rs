@@ -7,8 +7,12 @@
 //! The results, in `OUT_DIR`:
 //!
 //! - `builtins.rs`: the components that are embedded in the crate.
+//! - `templates.rs`: the contracts, templates and libraries that are embedded as files.
 //! - `guests.rs`: macros that name every guest, and every pair of a guest and a
 //!   dispatch, for the tests.
+
+#[path = "build/templates.rs"]
+mod templates;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -84,6 +88,7 @@ fn main() {
     }
     println!("cargo::rerun-if-env-changed=RUSTUP_TOOLCHAIN");
     let out = PathBuf::from(variable("OUT_DIR"));
+    write_templates(&out);
     ensure_target();
     let target = target_directory(&out);
     build(&guests, &target);
@@ -95,6 +100,15 @@ fn main() {
         .partition(is_runner);
     write(&out, &built);
     write_runners(&out, &runners);
+}
+
+/// Writes the list of what `sockserve wit` and `sockserve new` write.
+fn write_templates(out: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let list = templates::list(root.unwrap_or(Path::new("..")));
+    if let Err(error) = fs::write(out.join("templates.rs"), list) {
+        fail(&format!("cannot write templates.rs: {error}"));
+    }
 }
 
 /// Fails the build. The message is one line: what is wrong and what to type.

@@ -11,10 +11,15 @@ use crate::harness::process::Process;
 use crate::harness::server::ready_address;
 use crate::harness::{Client, Guest, Serve};
 
-const BUILTINS: [&str; 28] = [
+const BUILTINS: [&str; 35] = [
     "chat-concurrent",
     "chat-evented",
     "client-command",
+    "counter-blocking",
+    "counter-concurrent",
+    "counter-datagram",
+    "counter-datagram-concurrent",
+    "counter-evented",
     "echo-blocking",
     "echo-command",
     "echo-concurrent",
@@ -23,6 +28,8 @@ const BUILTINS: [&str; 28] = [
     "echo-evented",
     "http-blocking",
     "http-command",
+    "kv-concurrent",
+    "kv-evented",
     "small-blocking",
     "small-command",
     "small-concurrent",
@@ -186,7 +193,7 @@ fn help_has_every_option() {
     ];
     let commands = [
         "serve", "inetd", "run", "demo", "builtins", "compose", "inspect", "status", "swap",
-        "rollback", "drain", "shutdown",
+        "rollback", "drain", "shutdown", "wit",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -212,6 +219,7 @@ fn help_has_every_option() {
     let compose = ["--output", "--force"];
     check_help(&["compose", "--help"], &global, &compose, &["<HANDLER>"]);
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
+    check_help(&["wit", "--help"], &global, &["--force"], &["<DIR>"]);
     let control = ["--control", "--json"];
     check_help(&["status", "--help"], &global, &control, &[]);
     check_help(&["shutdown", "--help"], &global, &control, &[]);

@@ -57,6 +57,8 @@ mod commands;
 mod composed;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.
 mod control;
+// The counter, which is written with the SDK alone.
+mod counter;
 // Datagrams: what comes, what goes back, to whom, and what is dropped.
 mod datagrams;
 // `sockserve demo`, with few clients.
@@ -81,12 +83,16 @@ mod http;
 mod imports;
 // What a component's path may name: files, pipes, nothing else.
 mod input;
+// The key-value store, which all connections of an instance share.
+mod kv;
 // How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
 // What listeners and accepted sockets are set to.
 mod listening;
 // A thousand connections at once.
 mod many;
+// Projects that `sockserve new` writes.
+mod new;
 // `swap --probe`, where others come in its way.
 mod probe;
 // Properties of what reads hostile or typed text.
@@ -108,11 +114,15 @@ mod regressions;
 // Address space, memories and tables: what fits, and what is refused.
 mod room;
 mod run;
+// The SDK for handlers, and the examples that use it.
+mod sdk;
 // Signals at unusual times.
 mod signals;
 // The control socket under clients that hold it up, and under other users.
 mod socket;
 // A swap, its probe and its rollback; old connections that drain or are closed.
+// What an instance knows passes to the next version, and into a file.
+mod state;
 mod swap;
 // The time family, in each of its modes.
 mod time;
@@ -126,5 +136,5 @@ mod unix;
 mod unread;
 // The surface of `wasi:sockets`, in this host and in the stock wasmtime.
 mod wasi_sockets;
-// The contracts' documentation.
+// The contracts' documentation, and `sockserve wit`.
 mod wit;

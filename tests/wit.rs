@@ -122,3 +122,37 @@ impl Items {
         }
     }
 }
+
+/// `sockserve wit` writes what is in `wit/`, and only into a folder of its own.
+#[test]
+fn the_contracts_are_written_as_files() {
+    let scratch = crate::harness::scratch::Scratch::new();
+    let folder = scratch.path("contracts");
+    let run = |options: &[&str]| {
+        let mut args = vec!["wit".as_ref(), folder.as_os_str()];
+        args.extend(options.iter().map(std::ffi::OsStr::new));
+        crate::harness::command::sockserve(args)
+    };
+    let source = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"));
+    let written = run(&[]).printed();
+    let mut expected = 0;
+    for part in ["", "deps"] {
+        for entry in std::fs::read_dir(source.join(part)).unwrap() {
+            let name = std::path::Path::new(part).join(entry.unwrap().file_name());
+            if name.extension().is_some_and(|it| it == "wit") {
+                let path = folder.join(&name);
+                let (copy, original) = (std::fs::read(&path), std::fs::read(source.join(&name)));
+                assert_eq!(copy.unwrap(), original.unwrap(), "{}", name.display());
+                assert!(written.contains(&path.display().to_string()), "{written:?}");
+                expected += 1;
+            }
+        }
+    }
+    assert_eq!(written.len(), expected);
+
+    let refused = run(&[]);
+    assert_eq!(refused.status, Some(2), "{refused:#?}");
+    let said = "is not empty; name a new folder, or write into this one with --force";
+    assert!(refused.stderr[0].ends_with(said), "{refused:#?}");
+    assert_eq!(run(&["--force"]).printed(), written);
+}

@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         self.reader.get_ref()
     }
 

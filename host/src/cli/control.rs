@@ -51,6 +51,9 @@ pub(super) struct RollbackOptions {
     /// itself
     #[arg(long, value_name = "VERSION")]
     to: Option<u32>,
+    /// Leave behind what the instance of the current version knows (instance-state)
+    #[arg(long)]
+    discard_state: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -75,6 +78,10 @@ pub(super) struct SwapOptions {
     /// send=TEXT,expect=TEXT, with the escapes \r, \n, \t, \0, \\, \, and \xHH
     #[arg(long, value_name = "PROBE")]
     probe: Option<crate::Probe>,
+    /// Leave behind what the instance of the old version knows (instance-state). A
+    /// new version that does not take it over is refused otherwise
+    #[arg(long)]
+    discard_state: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -133,6 +140,7 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
             .drain_timeout
             .map(|timeout| humantime::format_duration(timeout).to_string()),
         probe: options.probe.as_ref().map(ToString::to_string),
+        discard_state: options.discard_state,
     };
     let service = &options.service;
     let question = match place_of(&options.component)? {
@@ -151,7 +159,10 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
 
 pub(super) fn rollback(options: &RollbackOptions) -> Result<ExitCode, Failure> {
     let service = &options.service;
-    let request = RollbackRequest { to: options.to };
+    let request = RollbackRequest {
+        to: options.to,
+        discard_state: options.discard_state,
+    };
     let print = |out: &mut dyn std::io::Write, reply: &_| print_swapped(out, service, reply);
     let question = Question::rollback(service, &request)?;
     options.target.ask(question, print)
@@ -244,6 +255,9 @@ fn print_swapped(
         if swapped.lost > 0 {
             let count = swapped.lost;
             write!(out, "; {count} of them failed meanwhile and were closed")?;
+        }
+        if let Some(bytes) = swapped.state {
+            write!(out, "; {bytes} bytes of state taken over")?;
         }
         writeln!(out)
     } else {

@@ -13,6 +13,7 @@ mod demo;
 mod inetd;
 mod inspect;
 mod log;
+mod new;
 mod notify;
 mod open_files;
 mod output;
@@ -20,6 +21,7 @@ mod run;
 mod serve;
 mod signals;
 mod watch;
+mod wit;
 
 use crate::panics;
 use anyhow::Context as _;
@@ -72,12 +74,19 @@ enum Command {
     /// more with --help. It has one instance of the handler; a `blocking` one serves one
     /// connection after the other.
     Compose(compose::Options),
+    /// Write a project of a handler: its code, a test, and what it needs of sockserve.
+    ///
+    /// Prints the commands that build, serve and test it. Exit status: 2 for a folder that
+    /// is not empty, or a contract that the language has no template for.
+    New(new::Options),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),
     /// List the embedded components, or write them as files.
     Builtins(builtins::Options),
     /// Say what a component is and what it needs.
     Inspect(inspect::Options),
+    /// Write the contracts, and the WASI interfaces that they use, as WIT files.
+    Wit(wit::Options),
     /// Say how the services of a running process are.
     Status(control::StatusOptions),
     /// Put a new version in the place of a service's handler.
@@ -182,6 +191,8 @@ pub fn main() -> ExitCode {
         Command::Builtins(options) => builtins::run(&options),
         Command::Compose(options) => compose::run(&options),
         Command::Inspect(options) => inspect::run(&options),
+        Command::New(options) => new::run(&options),
+        Command::Wit(options) => wit::run(&options),
         Command::Status(options) => control::status(&options),
         Command::Swap(options) => control::swap(&options),
         Command::Rollback(options) => control::rollback(&options),

@@ -31,6 +31,7 @@ pub struct Component {
     digest: OnceLock<String>,
     contract: Contract,
     takes_over: bool,
+    keeps_state: bool,
     imports: Vec<String>,
     composed: Option<String>,
 }
@@ -41,6 +42,9 @@ pub(crate) const COMPOSED: &str = "sockserve:composed";
 /// The interface that a component exports, beside its contract, to hand connections
 /// over.
 const HAND_OVER: &str = "sockserve:handler/hand-over";
+
+/// The interface that it exports to pass on what an instance knows.
+const INSTANCE_STATE: &str = "sockserve:handler/instance-state";
 
 /// Whether the host has this version of the contracts.
 pub(crate) fn is_supported(version: &str) -> bool {
@@ -113,6 +117,7 @@ impl fmt::Debug for Component {
             .field("bytes", &self.bytes.len())
             .field("contract", &self.contract)
             .field("takes_over", &self.takes_over)
+            .field("keeps_state", &self.keeps_state)
             .field("imports", &self.imports)
             .finish_non_exhaustive()
     }
@@ -166,12 +171,14 @@ impl Component {
             });
         }
         let contract = sections.contract(name)?;
-        let takes_over = sections.takes_over(name)?;
+        let takes_over = sections.exports(HAND_OVER, name)?;
+        let keeps_state = sections.exports(INSTANCE_STATE, name)?;
         Ok(Self {
             bytes,
             digest: OnceLock::new(),
             contract,
             takes_over,
+            keeps_state,
             imports: sections.imports,
             composed: sections.composed,
         })
@@ -199,6 +206,12 @@ impl Component {
                     interface == draining
                 })
             })
+    }
+
+    /// Whether what an instance knows can pass to another version: the component exports
+    /// `instance-state`.
+    pub fn keeps_state(&self) -> bool {
+        self.keeps_state
     }
 
     /// Returns the contract of the handler of which `sockserve compose` has made this
@@ -307,10 +320,11 @@ impl Sections {
             .ok_or_else(|| ComponentError::NoContract(name.to_owned()))
     }
 
-    fn takes_over(&self, name: &str) -> Result<bool, ComponentError> {
+    /// Whether the component exports `wanted`, in the version that the host knows.
+    fn exports(&self, wanted: &str, name: &str) -> Result<bool, ComponentError> {
         for export in &self.exports {
             let (interface, version) = export.split_once('@').unwrap_or((export, ""));
-            if interface == HAND_OVER {
+            if interface == wanted {
                 check_version(name, export, version)?;
                 return Ok(true);
             }

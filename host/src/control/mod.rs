@@ -65,6 +65,10 @@ pub struct SwapRequest {
     /// A connection that tries the new version first: `send=TEXT,expect=TEXT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
+    /// Whether what the instance of the old version knows is left behind. By default it
+    /// passes to the new version, and a new version that does not take it is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discard_state: bool,
 }
 
 impl SwapRequest {
@@ -86,6 +90,10 @@ pub struct RollbackRequest {
     /// default the version before, unless it was rolled back automatically.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u32>,
+    /// Whether what the instance of the current version knows is left behind, as in
+    /// [`SwapRequest`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discard_state: bool,
 }
 
 /// The status of every service.

@@ -202,6 +202,8 @@ impl From<SwapError> for Refused {
             | SwapError::Handler(_)
             | SwapError::Transport { .. }
             | SwapError::HandOver(..)
+            | SwapError::State { .. }
+            | SwapError::Unsaved { .. }
             | SwapError::Probe(_) => StatusCode::UNPROCESSABLE_ENTITY,
             SwapError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -247,8 +249,10 @@ async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8
             match action {
                 ["swap"] => json(&swap(context, service, request).await?),
                 ["rollback"] => {
-                    let to = read_rollback(request).await?.to;
-                    json(&service.rollback(to).await?)
+                    let crate::control::RollbackRequest { to, discard_state } =
+                        read_rollback(request).await?;
+                    let options = crate::RollbackOptions { to, discard_state };
+                    json(&service.rollback(options).await?)
                 }
                 ["drain"] => json(&drain([service])),
                 _ => json(&service.status()),
@@ -325,6 +329,7 @@ fn swap_options(request: &SwapRequest) -> Result<SwapOptions, Refused> {
         old: request.old,
         drain_timeout,
         probe,
+        discard_state: request.discard_state,
     })
 }
 

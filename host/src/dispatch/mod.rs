@@ -28,7 +28,8 @@
 //! threads, and in whether the next connection is let in before the last one is done.
 //! The other two exist under `poll` only, and run on its one thread.
 //!
-//! `supervision` runs the drivers of shared instances.
+//! `supervision` runs the drivers of shared instances, and `succession` is how what such an
+//! instance knows passes to the next version.
 
 mod concurrent;
 pub(crate) mod datagram;
@@ -37,6 +38,7 @@ pub(crate) mod fault;
 mod isolated;
 #[cfg(test)]
 mod model_tests;
+mod succession;
 mod supervision;
 
 use crate::connection::Connection;

@@ -2,7 +2,9 @@
 
 use crate::guest::clock::{self, DeadlineExceeded, TICK};
 use crate::guest::failure::Failure;
+use std::future::pending;
 use std::time::Duration;
+use tokio::sync::watch;
 use wasmtime::Result;
 
 /// The most time that a call may take, computing and waiting.
@@ -40,6 +42,53 @@ impl Deadline {
         Running {
             begun: clock::now(),
             deadline: self,
+        }
+    }
+}
+
+/// Calls inside a store's event loop that must not take too long, seen from outside of the
+/// loop: a guest that waits in one by way of WASI 0.2 blocks the whole loop, and a timer
+/// inside may not fire (wasmtime #11869, #11870).
+pub(crate) struct Watched {
+    deadline: Deadline,
+    /// The call that is running.
+    running: watch::Sender<Option<Running>>,
+}
+
+impl Watched {
+    /// No call is running.
+    pub(crate) fn new(deadline: Deadline) -> Self {
+        Self {
+            deadline,
+            running: watch::Sender::new(None),
+        }
+    }
+
+    /// Waits for a call, inside the event loop. [`overdue`](Self::overdue) looks at the
+    /// time.
+    pub(crate) async fn hold<R>(&self, call: impl Future<Output = R>) -> R {
+        self.running.send_replace(Some(self.deadline.begin()));
+        let result = call.await;
+        self.running.send_replace(None);
+        result
+    }
+
+    /// Waits until a call has taken too long. Polled outside of the event loop.
+    pub(crate) async fn overdue(&self) -> DeadlineExceeded {
+        let mut calls = self.running.subscribe();
+        loop {
+            let running = *calls.borrow_and_update();
+            let over = async {
+                match running {
+                    Some(running) => running.passed().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = calls.changed() => {}
+                () = over => return DeadlineExceeded(self.deadline.0),
+            }
         }
     }
 }

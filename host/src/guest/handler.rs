@@ -20,6 +20,7 @@ use crate::guest::grants::{Files, Grants};
 use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
 use crate::guest::handler_error::HandlerError;
 use crate::guest::imports::{Lack, lacks, linker};
+use crate::guest::instance_state::{Keeper, KeeperPre};
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
@@ -93,6 +94,7 @@ pub struct Handler {
     pre: InstancePre<State>,
     exports: ExportsPre,
     hand_over: HandOverPre,
+    keeper: KeeperPre,
     gives_up: bool,
     contract: Contract,
     /// The grants of the options, shared with the instances.
@@ -161,6 +163,17 @@ impl Handler {
             (true, Contract::Concurrent) => HandOverPre::p3(&pre).map_err(mismatch)?,
             (true, _) => HandOverPre::p2(&pre).map_err(mismatch)?,
         };
+        let keeper = match contract {
+            _ if !component.keeps_state() => KeeperPre::Absent,
+            // A program ends with its connection.
+            Contract::Command | Contract::CommandP3 => KeeperPre::Absent,
+            Contract::Concurrent | Contract::DatagramConcurrent => {
+                KeeperPre::p3(&pre).map_err(mismatch)?
+            }
+            Contract::Blocking | Contract::Evented | Contract::Datagram => {
+                KeeperPre::p2(&pre).map_err(mismatch)?
+            }
+        };
         Ok(Self {
             source: source.to_owned(),
             digest: component.digest().to_owned(),
@@ -169,6 +182,7 @@ impl Handler {
             pre,
             exports,
             hand_over,
+            keeper,
             gives_up: component.gives_up(),
             contract,
             grants: Arc::new(options.grants.clone()),
@@ -199,6 +213,12 @@ impl Handler {
     /// Whether the handler can take over live connections of another version.
     pub fn takes_over(&self) -> bool {
         !matches!(self.hand_over, HandOverPre::Absent)
+    }
+
+    /// Whether the handler has one instance for all, whose knowledge can pass to another
+    /// version.
+    pub fn keeps_state(&self) -> bool {
+        self.shares_instance() && !matches!(self.keeper, KeeperPre::Absent)
     }
 
     /// Returns where the component came from.
@@ -364,20 +384,42 @@ impl Handler {
         store: &mut Store<State>,
         clock: &GuestClock,
     ) -> Result<(E, HandOver), Failure> {
-        let instance = self.instance(store, clock).await?;
-        let Some(exports) = E::load(&self.exports, store, &instance) else {
+        let instance = self.start(store, clock).await?;
+        self.load(store, &instance)
+    }
+
+    /// Does the same for an instance that serves all.
+    pub(super) async fn instantiate_for_all<E: Exports>(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<(E, HandOver, Keeper), Failure> {
+        let instance = self.start(store, clock).await?;
+        let (exports, hand_over) = self.load(store, &instance)?;
+        let keeper = self.keeper.load(store, &instance);
+        let keeper = keeper.map_err(|error| Failure::from_instantiation(&error))?;
+        Ok((exports, hand_over, keeper))
+    }
+
+    /// Finds the functions of an instance.
+    fn load<E: Exports>(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> Result<(E, HandOver), Failure> {
+        let Some(exports) = E::load(&self.exports, store, instance) else {
             return Err(Failure::Instantiate(format!(
                 "the contract is {}",
                 self.contract
             )));
         };
         let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
-        let hand_over = self.hand_over.load(store, &instance);
+        let hand_over = self.hand_over.load(store, instance);
         let hand_over = hand_over.map_err(|error| Failure::from_instantiation(&error))?;
         Ok((exports, hand_over))
     }
 
-    async fn instance(
+    async fn start(
         &self,
         store: &mut Store<State>,
         clock: &GuestClock,

@@ -10,6 +10,8 @@
 //! | `exports` | one file per contract: bindings, lookup, calls |
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that give a connection up and accept it |
+//! | `instance` | an instance that serves all, and one that is made ahead |
+//! | `instance_state` | the calls that save what an instance knows, and restore it |
 //! | `draining` | how a guest learns that it is to give connections up |
 //! | `connection_info` | how a guest learns who its peer is |
 //! | `command` | what a program gets to know |
@@ -35,6 +37,8 @@ pub(crate) mod hand_over;
 pub(crate) mod handler;
 pub(crate) mod handler_error;
 pub(crate) mod imports;
+pub(crate) mod instance;
+pub(crate) mod instance_state;
 mod program;
 pub(crate) mod stdio;
 
@@ -118,6 +122,11 @@ impl MemoryLimit {
             used: 0,
             last_growth: 0,
         }
+    }
+
+    /// How many bytes it may have.
+    fn limit(&self) -> u64 {
+        self.max_memory_bytes
     }
 
     /// Grants a growth, or fails with the trap.

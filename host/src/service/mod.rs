@@ -16,16 +16,20 @@
 //! | `swap` | puts another version in the place of the current one |
 //! | `rollback` | goes back to the version before, on request or by itself |
 //! | `probe` | a connection that tries a version |
+//! | `state_file` | where what an instance knows is kept from one start to the next |
 //! | `status` | what a service reports of itself |
 
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
+mod state_file;
 pub(crate) mod status;
 pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 mod threads;
+
+pub use state_file::StateFileError;
 
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
@@ -39,9 +43,11 @@ use crate::listen::local::LocalAddress;
 use crate::listen::opening::{self, ListenOptions};
 use crate::service::rollback::RollbackPolicy;
 use crate::service::run::Work;
+use crate::service::state_file::StateFile;
 use crate::version::versions::Versions;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Semaphore, oneshot};
@@ -83,6 +89,18 @@ pub enum StartError {
     /// The component cannot be started.
     #[error(transparent)]
     Handler(#[from] HandlerError),
+    /// The state of an earlier run cannot be taken.
+    #[error(transparent)]
+    StateFile(#[from] StateFileError),
+    /// The handler has no state to keep.
+    #[error(
+        "{name}: --state-file needs one instance for all (--dispatch poll) of a component that \
+         exports instance-state; leave it out"
+    )]
+    NoState {
+        /// Where the component came from.
+        name: String,
+    },
     /// The system did not give a thread or a poller.
     #[error("cannot start the service {name}: {error}")]
     System {
@@ -130,6 +148,10 @@ pub(crate) struct Shared {
     accepted: AtomicU64,
     /// Whether datagrams are taken whose answers could be answered without end.
     allow_loops: bool,
+    /// Where what the instance knows is kept. `None` if it is not.
+    state_file: Option<StateFile>,
+    /// Whether it was kept, at the service's end.
+    kept: tokio::sync::OnceCell<()>,
 }
 
 /// What a service is made of, except its handler.
@@ -149,6 +171,10 @@ pub struct ServiceOptions {
     /// 19, 37) and from the service's own sockets. Their answers could be answered without
     /// end (CVE-1999-0103). By default they are dropped.
     pub allow_loops: bool,
+    /// A file that keeps what the instance knows from the service's end to its next start,
+    /// if there is one instance for all and its component exports `instance-state`. By
+    /// default it is not kept.
+    pub state_file: Option<PathBuf>,
 }
 
 impl ServiceOptions {
@@ -161,6 +187,7 @@ impl ServiceOptions {
             listening: ListenOptions::default(),
             rollback: RollbackPolicy::default(),
             allow_loops: false,
+            state_file: None,
         }
     }
 }
@@ -202,6 +229,10 @@ impl Service {
         handler: Handler,
         work: Work,
     ) -> Result<Self, StartError> {
+        if options.state_file.is_some() && !handler.keeps_state() {
+            let name = handler.source().to_owned();
+            return Err(StartError::NoState { name });
+        }
         let contract = handler.contract();
         let local_addresses = work.local_addresses();
         let unfit = |address: &&LocalAddress| {
@@ -297,6 +328,8 @@ impl Shared {
             dispatch: handler.dispatch(),
             rollback: options.rollback,
             allow_loops: options.allow_loops,
+            state_file: options.state_file.clone().map(StateFile::new),
+            kept: tokio::sync::OnceCell::new(),
             local_addresses,
             swapping: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),

@@ -4,7 +4,7 @@
 //! A version that was taken back by itself is condemned: a rollback goes to it only if
 //! it is named, and then it is on trial again.
 
-use crate::service::swap::{SwapError, SwapOptions, Swapped};
+use crate::service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
 use crate::service::{ServiceHandle, Shared};
 use crate::version::versions::Previous;
 use crate::version::{Origin, Version};
@@ -42,6 +42,17 @@ pub enum RollbackOn {
     Err,
 }
 
+/// How to go back on request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RollbackOptions {
+    /// The number of the version to go back to; it must be the one before. By default that
+    /// one, unless it was taken back by itself.
+    pub to: Option<u32>,
+    /// Whether what the instance of the current version knows is left behind, as in
+    /// [`SwapOptions`].
+    pub discard_state: bool,
+}
+
 impl Default for RollbackPolicy {
     fn default() -> Self {
         Self {
@@ -67,10 +78,8 @@ impl ServiceHandle {
     /// Makes the component before the current one current again. Returns as
     /// [`swap`](Self::swap) does. Connections that stay with the version that is taken
     /// back are closed at the service's drain timeout.
-    ///
-    /// `to` is the number of the version to go back to; it must be the one before. With
-    /// `None`, a version that was taken back by itself is refused.
-    pub async fn rollback(&self, to: Option<u32>) -> Result<Swapped, SwapError> {
+    pub async fn rollback(&self, options: RollbackOptions) -> Result<Swapped, SwapError> {
+        let RollbackOptions { to, discard_state } = options;
         let name = self.shared.name().to_owned();
         let (old, mut swapped) = {
             let Ok(_guard) = self.shared.swapping.try_lock() else {
@@ -78,7 +87,10 @@ impl ServiceHandle {
             };
             let previous = self.shared.previous(to)?;
             let old = self.shared.versions.current();
-            (old, self.shared.roll_back(previous, "asked for", false)?)
+            let back = self
+                .shared
+                .roll_back(previous, "asked for", false, discard_state);
+            (old, back.await?)
         };
         swapped.settle(&old).await;
         Ok(swapped)
@@ -107,11 +119,12 @@ impl Shared {
 
     /// Makes `previous` current, and retires the current version for `reason`. With
     /// `condemn` the retired version is condemned.
-    fn roll_back(
+    async fn roll_back(
         self: &Arc<Self>,
         previous: Previous,
         reason: &str,
         condemn: bool,
+        discard_state: bool,
     ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
         let current = self.versions.current();
@@ -122,7 +135,11 @@ impl Shared {
             Some(_) => Origin::Swap,
             None => Origin::Rollback,
         };
-        let version = self.activate(previous.handler, origin, Some(&said), old)?;
+        let hand_over = old == OldConnections::HandOver;
+        let succession = self.succeed(&current, &previous.handler, hand_over, discard_state);
+        let succession = succession.await?;
+        let state = succession.bytes;
+        let version = self.activate(previous.handler, origin, Some(&said), old, succession)?;
         {
             let mut history = self.versions.history();
             if condemn && let Some(previous) = &mut history.previous {
@@ -132,7 +149,9 @@ impl Shared {
         }
         // Connections that the retired version does not give up must end some time.
         self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
-        Ok(Swapped::new(&version, Some(old), current.served()))
+        let mut swapped = Swapped::new(&version, Some(old), current.served());
+        swapped.state = state;
+        Ok(swapped)
     }
 
     /// Takes the current version back whenever it is on trial and fails too often.
@@ -150,7 +169,7 @@ impl Shared {
             // A swap may have changed the current version in the meantime.
             let current = self.versions.current();
             if let Some(reason) = self.condemned(&current) {
-                self.take_back(&current, &reason);
+                self.take_back(&current, &reason).await;
             }
         }
     }
@@ -174,7 +193,7 @@ impl Shared {
     }
 
     /// Takes a version back and condemns it, if there is one to go back to.
-    fn take_back(self: &Arc<Self>, version: &Version, reason: &str) {
+    async fn take_back(self: &Arc<Self>, version: &Version, reason: &str) {
         let Ok(previous) = self.previous(None) else {
             // There is none to go back to, or it is condemned itself: the current
             // version stays.
@@ -186,7 +205,7 @@ impl Shared {
             reason,
             "rolling back"
         );
-        if let Err(error) = self.roll_back(previous, reason, true) {
+        if let Err(error) = self.roll_back(previous, reason, true, false).await {
             tracing::warn!(service = self.name(), %error, "cannot roll back");
         }
     }

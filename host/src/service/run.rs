@@ -1,15 +1,20 @@
 //! A service's thread: from its start to the end of its last connection.
 
+use super::swap::Saved;
 use super::{Shared, StartError, threads};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::contract::Dispatch;
 use crate::datagram::socket::{Bound, Sockets};
 use crate::dispatch::{self, datagram};
+use crate::guest::instance::Prepared;
 use crate::lifecycle::Phase;
 use crate::listen::accept::{self, Accepting};
 use crate::listen::local::LocalAddress;
 use crate::listen::opening::Opened;
+use crate::text;
+use crate::version::Version;
+use crate::version::succession::Purpose;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -92,8 +97,7 @@ impl Shared {
                 let versions = &service.versions;
                 versions.run_on(runtime.handle().clone());
                 let version = versions.current();
-                let trial = version.handler.try_instantiate(versions.scope(None));
-                let probed = runtime.block_on(trial).map_err(StartError::from);
+                let probed = runtime.block_on(service.try_first(&version));
                 let probed = probed.and_then(|()| {
                     dispatch::start(versions, &version).map_err(|error| service.system_error(error))
                 });
@@ -137,13 +141,23 @@ impl Shared {
                 Work::Sockets(sockets) => self.accept(sockets).await,
                 Work::Connection { socket, peer, .. } => self.serve_one(socket, peer).await,
             };
-            self.versions.current().retire(None);
             let all = self.versions.limits.max_connections;
+            if self.state_file.is_some() {
+                // The instance ends when it has no connections and can get no more. Before
+                // that it is asked for what it knows.
+                let _ = self.permits.acquire_many(all).await;
+                self.keep_state().await?;
+            }
+            self.versions.current().retire(None);
             let _ = self.permits.acquire_many(all).await;
             result
         };
         let aborting = async {
             self.versions.reached(Phase::Aborting).await;
+            if !self.versions.current().handler.contract().takes_datagrams() {
+                // An error is that of the service, below.
+                let _ = self.keep_state().await;
+            }
             for version in self.versions.all() {
                 version.abort();
             }
@@ -159,6 +173,62 @@ impl Shared {
             Some(reason) => Err(io::Error::other(reason)),
             None => result,
         }
+    }
+
+    /// Tries the first version. If there is a state of an earlier run, makes its instance.
+    async fn try_first(&self, version: &Version) -> Result<(), StartError> {
+        let scope = || self.versions.scope(None);
+        version.handler.try_instantiate(scope()).await?;
+        let Some(file) = &self.state_file else {
+            return Ok(());
+        };
+        self.versions.last_state.want();
+        if let Some(state) = file.read()? {
+            let bytes = state.size();
+            let prepared = Prepared::new(&version.handler, scope(), state).await;
+            version.prepare(prepared.map_err(|reason| file.refused(reason))?);
+            tracing::info!(service = self.name(), file = %text::path(file.path()), bytes, "state taken over");
+        }
+        Ok(())
+    }
+
+    /// Keeps what the instance of the current version knows, at the end of the service.
+    async fn keep_state(&self) -> io::Result<()> {
+        let Some(file) = &self.state_file else {
+            return Ok(());
+        };
+        let kept = self.kept.get_or_try_init(async || {
+            let current = self.versions.current();
+            let state = if !current.handler.keeps_state() {
+                Err("the current version has none".to_owned())
+            } else if current.handler.contract().takes_datagrams() {
+                match self.versions.last_state.take() {
+                    Some(saved) => saved.map_err(|failure| failure.to_string()),
+                    None => Err("there is no instance that could save it".to_owned()),
+                }
+            } else {
+                let mut departing = current.depart(Purpose::End);
+                match self.saved(&current, &mut departing).await {
+                    Ok(Saved::State(state)) => Ok(Some(state)),
+                    Ok(Saved::Nothing) => Ok(None),
+                    Ok(Saved::Died) => Err("there is no instance that could save it".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                }
+            };
+            let (service, path) = (self.name(), text::path(file.path()));
+            match state {
+                Ok(state) => {
+                    file.write(state.as_ref()).map_err(io::Error::other)?;
+                    let bytes = state.map(|state| state.size());
+                    tracing::info!(service, file = %path, bytes, "state kept");
+                }
+                Err(reason) => {
+                    tracing::warn!(service, file = %path, "state not kept, the file is as it was: {reason}");
+                }
+            }
+            Ok(())
+        });
+        kept.await.copied()
     }
 
     /// Aborts the service when it has drained for too long. Never returns.

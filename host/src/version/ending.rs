@@ -108,6 +108,14 @@ impl Versions {
         connection.close(Duration::ZERO).await;
     }
 
+    /// Logs that an instance took with it what it knew.
+    pub(crate) fn report_lost_state(&self, version: &Version, failure: &Failure) {
+        if version.handler.keeps_state() && !matches!(failure, Failure::Aborted) {
+            let (service, version) = (&*self.service, version.number.get());
+            tracing::warn!(service, version, "what the instance knew is gone with it");
+        }
+    }
+
     /// Counts datagrams that no version takes, because the service is ending.
     pub(crate) fn lose(&self, datagrams: usize) {
         self.history().failures.aborted += datagrams as u64;
@@ -122,11 +130,14 @@ impl Versions {
     ) {
         let (service, number) = (&*self.service, version.number.get());
         let (connections_open, fault) = (connections.len(), failure.fault());
-        if version.is_probe() {
-            // A probe aborts its own version.
+        let ends_quietly = connections_open == 0 && matches!(failure, Failure::Aborted);
+        if version.is_probe() || ends_quietly {
+            // A probe aborts its own version; and an instance ends when it has saved what it
+            // knows, at the service's end.
             tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
         } else {
             tracing::warn!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
+            self.report_lost_state(version, &failure);
         }
         let outcome = Err(failure);
         for mut admitted in connections {

@@ -213,11 +213,29 @@ impl Intake {
     /// Whether connections can be offered now: no more can come, and earlier offers are
     /// settled.
     pub(crate) fn is_finished(&self) -> bool {
-        self.is_closed() && self.returns.is_none()
+        self.is_closed() && self.is_settled()
+    }
+
+    /// Whether every connection that was offered is taken or has come back.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.returns.is_none()
+    }
+
+    /// Takes what has come and that the driver has not seen, when the version is retired:
+    /// accepted connections, which are no longer counted on it, and offers.
+    pub(crate) fn take_unseen(&mut self) -> (Vec<Arc<Connection>>, Vec<Vec<Offer>>) {
+        let accepted = std::iter::from_fn(|| self.accepted.try_recv().ok());
+        let accepted = accepted.map(|Admitted { connection, stay }| {
+            stay.withdraw();
+            connection
+        });
+        let accepted = accepted.collect();
+        let offers = std::iter::from_fn(|| self.offers.try_recv().ok()).collect();
+        (accepted, offers)
     }
 
     /// Returns the channel by which connections that are offered now come back. Called
-    /// only when [`is_finished`](Self::is_finished).
+    /// only when [`is_settled`](Self::is_settled).
     pub(crate) fn home(&mut self) -> UnboundedSender<Handed> {
         let (home, returns) = mpsc::unbounded_channel();
         self.returns = Some(returns);

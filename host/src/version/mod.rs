@@ -13,6 +13,7 @@
 //! | `share` | datagrams as a version counts them |
 //! | `entrance` | how connections come to a shared instance |
 //! | `offer` | a connection on its way to another version: its life, drawn |
+//! | `succession` | what a shared instance knows, on its way to another |
 //! | `ending` | the end of a connection |
 //! | `counts` | how connections ended |
 
@@ -22,6 +23,7 @@ pub(crate) mod entrance;
 pub(crate) mod offer;
 pub(crate) mod share;
 pub(crate) mod stay;
+pub(crate) mod succession;
 pub(crate) mod versions;
 
 use crate::connection::Connection;
@@ -32,6 +34,7 @@ use crate::sync::lock;
 use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
 use crate::version::entrance::{Entrance, Gate};
 use crate::version::stay::{Admitted, Stay};
+use crate::version::succession::Succession;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -65,6 +68,8 @@ pub(crate) struct Version {
     pub(crate) loaded_at: SystemTime,
     activated: Instant,
     phase: watch::Sender<Phase>,
+    /// How what the shared instance knows comes and goes.
+    succession: Succession,
     /// The entrance of the shared instance. `None` if the version has no such instance,
     /// or is no longer current.
     entrance: Mutex<Option<Entrance>>,
@@ -119,6 +124,7 @@ impl Version {
             loaded_at: SystemTime::now(),
             activated: Instant::now(),
             phase: watch::Sender::new(Phase::Serving),
+            succession: Succession::default(),
             entrance: Mutex::default(),
             gate: Mutex::default(),
             next_gate: Mutex::default(),

@@ -155,6 +155,11 @@ impl Offer {
         reason.clone_into(&mut self.reason);
     }
 
+    /// Where the connection goes if it is refused.
+    pub(crate) fn home(&self) -> UnboundedSender<Handed> {
+        self.home.clone()
+    }
+
     /// Takes the connection back before the version has seen the offer.
     pub(crate) fn withdraw(mut self) -> Option<Handed> {
         self.to.count_decided();

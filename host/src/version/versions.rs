@@ -7,6 +7,7 @@
 
 use super::counts::{FailureCounts, HandOverCounts};
 use super::offer::STATES;
+use super::succession::LastState;
 use super::{Origin, Version};
 use crate::connection::Connection;
 use crate::connection::traffic::Traffic;
@@ -34,6 +35,8 @@ pub(crate) struct Versions {
     pub(crate) datagrams: Arc<Datagrams>,
     /// Room for the states of isolated instances, one permit per byte.
     pub(crate) states: Arc<Semaphore>,
+    /// What the last instance knew, if it served datagrams.
+    pub(crate) last_state: LastState,
     /// The version that the next connection goes to.
     current: ArcSwap<Version>,
     /// The earlier versions. Its lock is held while a version becomes current, and
@@ -93,6 +96,7 @@ impl Versions {
             traffic: Arc::default(),
             datagrams: Arc::default(),
             states: Arc::new(Semaphore::new(STATES)),
+            last_state: LastState::default(),
             current: ArcSwap::new(first),
             history: Mutex::default(),
             failed,

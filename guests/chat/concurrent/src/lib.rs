@@ -8,9 +8,9 @@
 
 use chat_protocol::{HoldId, MemberId, MemberState, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
 use futures_util::future::select;
-use shell::End;
-use shell::hand_over::{ConnectionId, HandOver, WitState};
-use shell_p3::{Draining, Handler, Streams, Written, connection, peer};
+use sockserve_handler::End;
+use sockserve_handler::hand_over::{ConnectionId, HandOver, WitState};
+use sockserve_handler::p3::concurrent::{Draining, Handler, Streams, Written, connection, peer};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -22,8 +22,8 @@ use wit_bindgen::{StreamReader, StreamResult, StreamWriter};
 
 struct Component;
 
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p3::concurrent::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
@@ -115,7 +115,8 @@ async fn write(member: &Membership, output: &mut StreamWriter<u8>, draining: &Dr
             return End::HandOver;
         };
         let length = piece.len();
-        let (written, rest) = shell_p3::write(output, piece, draining).await;
+        let (written, rest) =
+            sockserve_handler::p3::concurrent::write(output, piece, draining).await;
         // Until now these bytes counted for the limits.
         with_room(|room| room.consume(member.id, length - rest.len()));
         if written == Written::Gone {
@@ -142,7 +143,7 @@ async fn read(
     let mut buffer = Vec::with_capacity(READ_LIMIT);
     while !draining.is_ready() {
         let result;
-        (result, *unsaid) = shell_p3::read(input, buffer, draining).await;
+        (result, *unsaid) = sockserve_handler::p3::concurrent::read(input, buffer, draining).await;
         if result == StreamResult::Dropped {
             return End::Done;
         }
@@ -281,7 +282,10 @@ thread_local! {
 
 /// Makes the room if there is none yet.
 fn open_room() -> Result<(), String> {
-    let limits = (shell::option("QUEUE_LIMIT")?, shell::option("ROOM_LIMIT")?);
+    let limits = (
+        sockserve_handler::option("QUEUE_LIMIT")?,
+        sockserve_handler::option("ROOM_LIMIT")?,
+    );
     SERVER.with_borrow_mut(|server| {
         server.get_or_insert_with(|| Server::new(Room::new(limits.0, limits.1)));
     });
@@ -341,7 +345,7 @@ fn with_room<R: Default>(act: impl FnOnce(&mut Room) -> R) -> R {
         };
         (result, server.room.take_log(), wakers)
     });
-    shell::print_log(&mut log);
+    sockserve_handler::print_log(&mut log);
     wakers.into_iter().for_each(Waker::wake);
     result
 }

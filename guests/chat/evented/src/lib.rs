@@ -5,24 +5,26 @@
 //! the hold is over. A hold ends when enough was written, or by a tick.
 
 use chat_protocol::{HoldId, MemberState, PATIENCE_NANOSECONDS, READ_LIMIT, Room};
-use protocol::State;
-use shell::hand_over::{HandOver, WitState};
-use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Opened};
-use shell_p2::{CHUNK, peer};
+use sockserve_handler::hand_over::{HandOver, WitState};
+use sockserve_handler::p2::evented::{
+    Change, Connection, ConnectionId, Event, Handler, Interest, Opened,
+};
+use sockserve_handler::p2::{CHUNK, peer};
+use sockserve_handler::session::State;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wasi::io::streams::StreamError;
 
 struct Component;
 
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server {
         room: Room::new(
-            shell::option_or_trap("QUEUE_LIMIT"),
-            shell::option_or_trap("ROOM_LIMIT"),
+            sockserve_handler::option_or_trap("QUEUE_LIMIT"),
+            sockserve_handler::option_or_trap("ROOM_LIMIT"),
         ),
         connections: BTreeMap::new(),
         accepted: BTreeSet::new(),
@@ -67,7 +69,7 @@ impl Handler for Component {
             server.receive_from(readable);
             server.deliver_and_release();
             server.set_timer();
-            shell::print_log(&mut server.room.take_log());
+            sockserve_handler::print_log(&mut server.room.take_log());
             std::mem::take(&mut server.changes)
         })
     }

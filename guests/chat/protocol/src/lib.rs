@@ -16,8 +16,8 @@ mod queue;
 use fill::Fill;
 use lines::Lines;
 use member::Member;
-use protocol::Peer;
 use queue::Queue;
+use sockserve_handler::session::Peer;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 

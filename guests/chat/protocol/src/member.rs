@@ -2,8 +2,8 @@
 
 use crate::lines::Lines;
 use crate::queue::Queue;
-use protocol::{Peer, State};
 use serde::{Deserialize, Serialize};
+use sockserve_handler::session::{Peer, State};
 
 /// Names the format of [`MemberState`].
 const TAG: &str = "chat/1";

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use protocol::State;
+use sockserve_handler::session::State;
 
 const ANN: MemberId = 1;
 const BOB: MemberId = 2;

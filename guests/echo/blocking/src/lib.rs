@@ -1,22 +1,22 @@
 //! The echo family under the contract `blocking`: one call per connection.
 
 use echo_protocol::{EchoProtocol, Mode};
-use shell::{End, HasProtocol};
-use shell_p2::blocking::{self, Draining, deliver, finish, serve, serve_by};
-use shell_p2::{CHUNK, describe};
+use sockserve_handler::p2::blocking::{self, Draining, deliver, finish, serve, serve_by};
+use sockserve_handler::p2::{CHUNK, describe};
+use sockserve_handler::{End, HasProtocol};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::TcpSocket;
 
 struct Component;
 
-shell_p2::blocking::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::blocking::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = EchoProtocol;
 
     fn protocol() -> Result<EchoProtocol, String> {
-        let mode = shell::option("MODE")?;
+        let mode = sockserve_handler::option("MODE")?;
         Ok(EchoProtocol { mode })
     }
 }

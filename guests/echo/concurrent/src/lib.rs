@@ -2,24 +2,24 @@
 //! connection, any number of calls in one instance.
 
 use echo_protocol::{Echo, EchoProtocol, Mode};
-use protocol::Conversation;
-use shell::{End, HasProtocol};
-use shell_p3::{
+use sockserve_handler::p3::concurrent::{
     Draining, Handler, ROUNDS, Streams, Written, deliver, read, serve, serve_by, write,
 };
+use sockserve_handler::session::Conversation;
+use sockserve_handler::{End, HasProtocol};
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::StreamResult;
 
 struct Component;
 
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p3::concurrent::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = EchoProtocol;
 
     fn protocol() -> Result<EchoProtocol, String> {
-        let mode = shell::option("MODE")?;
+        let mode = sockserve_handler::option("MODE")?;
         Ok(EchoProtocol { mode })
     }
 }

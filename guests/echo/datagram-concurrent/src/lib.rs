@@ -1,19 +1,19 @@
 //! The echo family under the contract `datagram-concurrent`: a stream each way.
 
 use echo_protocol::datagrams::DatagramEcho;
-use protocol::DatagramProtocol as _;
-use shell_p3::datagram::{Datagram, Handler, answer};
+use sockserve_handler::p3::datagram::{Datagram, Handler, answer};
+use sockserve_handler::session::DatagramProtocol as _;
 use wit_bindgen::StreamReader;
 
 struct Component;
 
-shell_p3::datagram::export!(Component);
+sockserve_handler::p3::datagram::export!(Component);
 
 /// The protocol with its options set.
 fn protocol() -> DatagramEcho {
     DatagramEcho::new(
-        shell::option_or_trap("MODE"),
-        shell::option_or_trap("MAX_BYTES"),
+        sockserve_handler::option_or_trap("MODE"),
+        sockserve_handler::option_or_trap("MAX_BYTES"),
     )
 }
 

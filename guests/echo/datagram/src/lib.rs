@@ -1,12 +1,12 @@
 //! The echo family under the contract `datagram`: one instance, and one call per batch.
 
 use echo_protocol::datagrams::DatagramEcho;
-use shell_p2::datagram::{Datagram, Handler, Server};
+use sockserve_handler::p2::datagram::{Datagram, Handler, Server};
 use std::cell::RefCell;
 
 struct Component;
 
-shell_p2::datagram::export!(Component);
+sockserve_handler::p2::datagram::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server<DatagramEcho>> = RefCell::new(Server(protocol()));
@@ -15,8 +15,8 @@ thread_local! {
 /// The protocol with its options set.
 fn protocol() -> Result<DatagramEcho, String> {
     Ok(DatagramEcho::new(
-        shell::option("MODE")?,
-        shell::option("MAX_BYTES")?,
+        sockserve_handler::option("MODE")?,
+        sockserve_handler::option("MAX_BYTES")?,
     ))
 }
 

@@ -2,23 +2,25 @@
 //! of events, which never waits.
 
 use echo_protocol::{Echo, EchoProtocol, Mode};
-use protocol::{Conversation, State};
-use shell::hand_over::{self, HandOver, WitState};
-use shell_p2::evented::{Change, Connection, ConnectionId, Event, Handler, Interest, Served};
-use shell_p2::{CHUNK, peer};
+use sockserve_handler::hand_over::{self, HandOver, WitState};
+use sockserve_handler::p2::evented::{
+    Change, Connection, ConnectionId, Event, Handler, Interest, Served,
+};
+use sockserve_handler::p2::{CHUNK, peer};
+use sockserve_handler::session::{Conversation, State};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use wasi::io::streams::StreamError;
 
 struct Component;
 
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server {
         protocol: EchoProtocol {
-            mode: shell::option_or_trap("MODE"),
+            mode: sockserve_handler::option_or_trap("MODE"),
         },
         peers: BTreeMap::new(),
     });

@@ -1,7 +1,7 @@
 //! The echo family over datagrams: E4 and E5 of the texts, and upper case.
 
 use crate::strip;
-use protocol::{DatagramProtocol, Peer};
+use sockserve_handler::session::{DatagramProtocol, Peer};
 use std::str::FromStr;
 
 /// The option `MODE`.

@@ -7,8 +7,8 @@
 
 pub mod datagrams;
 
-use protocol::{Lines, Output, Peer, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
+use sockserve_handler::session::{Lines, Output, Peer, Protocol, Resume, Session, Step};
 use std::str::FromStr;
 
 /// Names the format of [`State`].

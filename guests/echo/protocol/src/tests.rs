@@ -1,8 +1,8 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use protocol::testing::{self, Seen};
-use protocol::{Conversation, Phase, SavedConversation};
+use sockserve_handler::session::testing::{self, Seen};
+use sockserve_handler::session::{Conversation, Phase, SavedConversation};
 use std::net::{IpAddr, Ipv4Addr};
 
 fn session(mode: Mode, peer: IpAddr) -> Echo {
@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn no_bytes_are_too_strange(bytes in vec(any::<u8>(), 0..3000)) {
-        let state = protocol::State { tag: TAG.to_owned(), bytes };
+        let state = sockserve_handler::session::State { tag: TAG.to_owned(), bytes };
         let _ = EchoProtocol { mode: Mode::Line }.decode(&state);
     }
 }

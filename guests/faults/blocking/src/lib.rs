@@ -2,23 +2,23 @@
 
 use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
-use shell::End;
-use shell::connection_info::lines;
-use shell::hand_over::{self, ConnectionId, HandOver, WitState};
-use shell_p2::blocking::{Draining, Handler, connection, run};
-use shell_p2::{CHUNK, connection_info, describe, peer, write_all};
+use sockserve_handler::End;
+use sockserve_handler::connection_info::lines;
+use sockserve_handler::hand_over::{self, ConnectionId, HandOver, WitState};
+use sockserve_handler::p2::blocking::{Draining, Handler, connection, run};
+use sockserve_handler::p2::{CHUNK, connection_info, describe, peer, write_all};
 use wasi::clocks::monotonic_clock::subscribe_duration;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::{ShutdownType, TcpSocket};
 
 struct Component;
 
-shell_p2::blocking::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::blocking::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl Handler for Component {
     fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        let mode = shell::option("MODE")?;
+        let mode = sockserve_handler::option("MODE")?;
         let manner = manner()?;
         match mode {
             Mode::Block | Mode::Eager | Mode::Leak | Mode::Random | Mode::Tick => {
@@ -49,7 +49,7 @@ impl HandOver for Component {
     }
 
     fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
-        let mode = shell::option("MODE")?;
+        let mode = sockserve_handler::option("MODE")?;
         let manner = manner()?;
         if manner == Manner::WaitAccept {
             subscribe_duration(LONG).block();
@@ -61,7 +61,7 @@ impl HandOver for Component {
 
 /// Reads the option `HAND_OVER`.
 fn manner() -> Result<Manner, String> {
-    match shell::option("HAND_OVER")? {
+    match sockserve_handler::option("HAND_OVER")? {
         manner @ Manner::Hold => Err(manner.refusal()),
         manner => Ok(manner),
     }

@@ -3,24 +3,26 @@
 mod sockets;
 
 use faults_shared::{FAILURE, FaultProtocol, Manner, Mode, Request};
-use shell::connection_info::lines;
-use shell::hand_over::{self, ConnectionId, HandOver, WitState};
-use shell_p3::{Draining, Handler, Ran, Streams, connection, connection_info, peer, run};
+use sockserve_handler::connection_info::lines;
+use sockserve_handler::hand_over::{self, ConnectionId, HandOver, WitState};
+use sockserve_handler::p3::concurrent::{
+    Draining, Handler, Ran, Streams, connection, connection_info, peer, run,
+};
 use std::time::Duration;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::sockets::types::TcpSocket;
 
 struct Component;
 
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p3::concurrent::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 /// An hour in nanoseconds.
 const LONG: u64 = 3_600_000_000_000;
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
-        let mode = shell::option("MODE")?;
+        let mode = sockserve_handler::option("MODE")?;
         let manner = manner()?;
         match mode {
             Mode::Block
@@ -57,7 +59,7 @@ impl HandOver for Component {
     }
 
     fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
-        let mode = shell::option("MODE")?;
+        let mode = sockserve_handler::option("MODE")?;
         let manner = manner()?;
         if manner == Manner::WaitAccept {
             // This waits in a call of WASI 0.2, so it stops the instance and its event loop.
@@ -70,7 +72,7 @@ impl HandOver for Component {
 
 /// Reads the option `HAND_OVER`.
 fn manner() -> Result<Manner, String> {
-    match shell::option("HAND_OVER")? {
+    match sockserve_handler::option("HAND_OVER")? {
         manner @ Manner::Hold => Err(manner.refusal()),
         manner => Ok(manner),
     }

@@ -1,6 +1,6 @@
 //! What a misbehaving guest does with the accepted socket, and with sockets of its own.
 
-use shell_p3::{error_name, ip_address, socket_addr};
+use sockserve_handler::p3::{error_name, ip_address, socket_addr};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use wasip3::sockets::ip_name_lookup::{self, resolve_addresses};

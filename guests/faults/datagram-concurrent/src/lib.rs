@@ -1,16 +1,18 @@
 //! Misbehaves under the contract `datagram-concurrent`: each datagram is a command.
 
 use faults_shared::datagrams::{Command, grow};
-use faults_shared::{spin, trap};
-use shell_p3::datagram::{Address, Datagram, Handler, run, shown, wit_stream};
-use shell_p3::ip_address;
+use faults_shared::{Keeping, spin, trap};
+use sockserve_handler::instance_state::{InstanceState, State};
+use sockserve_handler::p3::datagram::{Address, Datagram, Handler, run, shown, wit_stream};
+use sockserve_handler::p3::ip_address;
 use std::cell::RefCell;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wit_bindgen::StreamReader;
 
 struct Component;
 
-shell_p3::datagram::export!(Component);
+sockserve_handler::p3::datagram::export!(Component);
+sockserve_handler::instance_state::export!(Component);
 
 /// What the instance remembers.
 #[derive(Default)]
@@ -58,6 +60,23 @@ impl Handler for Component {
             }
             answers
         })
+    }
+}
+
+/// It knows how many datagrams it has had.
+impl InstanceState for Component {
+    fn save() -> Option<State> {
+        let count = MEMORY.with_borrow(|memory| memory.count.to_le_bytes());
+        let keeping: Keeping = sockserve_handler::option_or_trap("STATE");
+        keeping.save(&count).map(State::from)
+    }
+
+    fn restore(state: State) -> Result<(), String> {
+        let keeping: Keeping = sockserve_handler::option_or_trap("STATE");
+        let count = keeping.restore(state.into())?;
+        let count = count.try_into().map_err(|_| "expected eight bytes")?;
+        MEMORY.with_borrow_mut(|memory| memory.count = u64::from_le_bytes(count));
+        Ok(())
     }
 }
 

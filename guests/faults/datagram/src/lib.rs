@@ -1,14 +1,16 @@
 //! Misbehaves under the contract `datagram`: each datagram is a command.
 
 use faults_shared::datagrams::{Command, grow};
-use faults_shared::{spin, trap};
-use shell_p2::datagram::{Address, Datagram, Handler, shown};
-use shell_p2::ip_address;
+use faults_shared::{Keeping, spin, trap};
+use sockserve_handler::instance_state::{InstanceState, State};
+use sockserve_handler::p2::datagram::{Address, Datagram, Handler, shown};
+use sockserve_handler::p2::ip_address;
 use std::cell::RefCell;
 
 struct Component;
 
-shell_p2::datagram::export!(Component);
+sockserve_handler::p2::datagram::export!(Component);
+sockserve_handler::instance_state::export!(Component);
 
 /// What the instance remembers.
 #[derive(Default)]
@@ -38,6 +40,23 @@ impl Handler for Component {
             serve(datagram, count, &mut answers)?;
         }
         Ok(answers)
+    }
+}
+
+/// It knows how many datagrams it has had.
+impl InstanceState for Component {
+    fn save() -> Option<State> {
+        let count = MEMORY.with_borrow(|memory| memory.count.to_le_bytes());
+        let keeping: Keeping = sockserve_handler::option_or_trap("STATE");
+        keeping.save(&count).map(State::from)
+    }
+
+    fn restore(state: State) -> Result<(), String> {
+        let keeping: Keeping = sockserve_handler::option_or_trap("STATE");
+        let count = keeping.restore(state.into())?;
+        let count = count.try_into().map_err(|_| "expected eight bytes")?;
+        MEMORY.with_borrow_mut(|memory| memory.count = u64::from_le_bytes(count));
+        Ok(())
     }
 }
 

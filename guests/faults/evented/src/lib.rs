@@ -4,23 +4,23 @@ mod random;
 
 use faults_p2::{Job, LONG, misuse, options};
 use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request};
-use protocol::State;
 use random::Random;
-use shell::connection_info::lines;
-use shell::hand_over::{self, HandOver, WitState};
-use shell_p2::evented::{
+use sockserve_handler::connection_info::lines;
+use sockserve_handler::hand_over::{self, HandOver, WitState};
+use sockserve_handler::p2::evented::{
     Change, Connection, ConnectionId, Event, Failure, Handler, Interest, Opened, Readiness, Ready,
     Served, fail_change,
 };
-use shell_p2::{connection_info, peer};
+use sockserve_handler::p2::{connection_info, peer};
+use sockserve_handler::session::State;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use wasi::clocks::monotonic_clock::subscribe_duration;
 
 struct Component;
 
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 /// The time between two ticks of `tick`, in nanoseconds.
 const TICK: u64 = 50_000_000;
@@ -83,13 +83,13 @@ impl HandOver for Component {
 
 impl Server {
     fn new() -> Self {
-        let mode: Mode = shell::option_or_trap("MODE");
+        let mode: Mode = sockserve_handler::option_or_trap("MODE");
         if mode == Mode::ShutdownSend {
-            shell::trap(&mode.refusal());
+            sockserve_handler::trap(&mode.refusal());
         }
-        let manner: Manner = shell::option_or_trap("HAND_OVER");
+        let manner: Manner = sockserve_handler::option_or_trap("HAND_OVER");
         if manner == Manner::Ignore {
-            shell::trap(&manner.refusal());
+            sockserve_handler::trap(&manner.refusal());
         }
         Self {
             mode,

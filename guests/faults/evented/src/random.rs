@@ -1,6 +1,8 @@
 //! Random changes. The same seed makes the same changes.
 
-use shell_p2::evented::{Change, ConnectionId, Interest, fail_change, interest_change};
+use sockserve_handler::p2::evented::{
+    Change, ConnectionId, Interest, fail_change, interest_change,
+};
 
 /// xorshift64.
 pub(crate) struct Random(u64);

@@ -1,6 +1,6 @@
 //! A handler that imports an interface that no host has. A host must refuse to serve it.
 
-use shell_p2::blocking::Handler;
+use sockserve_handler::p2::blocking::Handler;
 use wasi::io::streams::{InputStream, OutputStream};
 use wasi::sockets::tcp::TcpSocket;
 
@@ -20,12 +20,12 @@ wit_bindgen::generate!({
 
 struct Component;
 
-shell_p2::blocking::export!(Component);
+sockserve_handler::p2::blocking::export!(Component);
 
 impl Handler for Component {
     fn handle(_: TcpSocket, _: InputStream, output: OutputStream) -> Result<(), String> {
         let secret = acme::vault::secrets::reveal("password");
-        shell_p2::write_all(&output, secret.as_bytes())
-            .map_err(|error| shell_p2::describe("write", &error))
+        sockserve_handler::p2::write_all(&output, secret.as_bytes())
+            .map_err(|error| sockserve_handler::p2::describe("write", &error))
     }
 }

@@ -3,7 +3,7 @@
 
 mod misuse;
 
-use shell_p2::{ip_address, socket_addr};
+use sockserve_handler::p2::{ip_address, socket_addr};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use wasi::io::poll::Pollable;

@@ -6,14 +6,15 @@
 //! `fault MODE\n` begins the fault of another mode.
 
 pub mod datagrams;
+mod knowledge;
 mod manner;
 mod options;
 
 use echo_protocol::State;
-use protocol::{Output, Peer, Protocol, Resume, Session, Step};
+use sockserve_handler::session::{Output, Peer, Protocol, Resume, Session, Step};
 use std::io::Write;
 
-pub use options::{Manner, Mode};
+pub use options::{Keeping, Manner, Mode};
 
 /// The error that `err` returns.
 pub const FAILURE: &str = "deliberate failure";

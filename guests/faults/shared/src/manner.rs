@@ -5,7 +5,7 @@
 
 use crate::options::Manner;
 use crate::{spin, trap};
-use protocol::State;
+use sockserve_handler::session::State;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The error of `refuse`.

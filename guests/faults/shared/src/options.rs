@@ -1,4 +1,4 @@
-//! The options `MODE` and `HAND_OVER`. `guests/README.md` says what each value does.
+//! The options `MODE`, `HAND_OVER` and `STATE`. `guests/README.md` says what each value does.
 
 use std::str::FromStr;
 
@@ -85,5 +85,22 @@ option! {
         Hold = "hold",
         Garbage = "garbage",
         Unknown = "unknown",
+    }
+}
+
+option! {
+    /// The option `STATE`.
+    Keeping = "STATE", a "way to keep a state" {
+        #[default]
+        Nothing = "nothing",
+        Keep = "keep",
+        Much = "much",
+        Foreign = "foreign",
+        Refuse = "refuse",
+        TrapSave = "trap-save",
+        SpinSave = "spin-save",
+        WaitSave = "wait-save",
+        TrapRestore = "trap-restore",
+        SpinRestore = "spin-restore",
     }
 }

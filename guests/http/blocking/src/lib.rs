@@ -2,23 +2,23 @@
 
 use http_files::Directory;
 use http_protocol::HttpProtocol;
-use shell::HasProtocol;
-use shell_p2::blocking::{Handler, serve};
+use sockserve_handler::HasProtocol;
+use sockserve_handler::p2::blocking::{Handler, serve};
 use wasi::io::streams::{InputStream, OutputStream};
 use wasi::sockets::tcp::TcpSocket;
 
 struct Component;
 
-shell_p2::blocking::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::blocking::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = HttpProtocol<Directory>;
 
     fn protocol() -> Result<HttpProtocol<Directory>, String> {
         Ok(HttpProtocol {
-            store: shell::option::<Directory>("ROOT")?.check("ROOT")?,
-            clock: shell::unix_time,
+            store: sockserve_handler::option::<Directory>("ROOT")?.check("ROOT")?,
+            clock: sockserve_handler::unix_time,
         })
     }
 }

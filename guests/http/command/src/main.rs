@@ -2,11 +2,11 @@
 
 use http_files::Directory;
 use http_protocol::HttpProtocol;
-use shell_command::{option, unix_time};
+use sockserve_handler::{option, unix_time};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    shell_command::main(|| {
+    sockserve_handler::command::main(|| {
         Ok(HttpProtocol {
             store: option::<Directory>("ROOT")?.check("ROOT")?,
             clock: unix_time,

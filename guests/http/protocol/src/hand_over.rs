@@ -2,8 +2,8 @@
 //! and opened again there.
 
 use crate::{Entry, Http, Kind, Store, shown};
-use protocol::{Output, Resume, Step};
 use serde::{Deserialize, Serialize};
+use sockserve_handler::session::{Output, Resume, Step};
 
 /// What a session remembers, as it is handed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,9 +16,9 @@ mod store;
 mod target;
 mod types;
 
-use protocol::{Output, Peer, Protocol, Session, Step};
 use request::{Head, Method, Request};
 use response::{HTML, Status};
+use sockserve_handler::session::{Output, Peer, Protocol, Session, Step};
 use std::io;
 use target::Target;
 use time_protocol::imf_fixdate;

@@ -1,7 +1,7 @@
 //! The heads of answers, and the pages of those that are errors.
 
 use crate::listing::escape;
-use protocol::Queue;
+use sockserve_handler::session::Queue;
 use time_protocol::imf_fixdate;
 
 /// The type of the pages that are made here.

@@ -1,8 +1,8 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use protocol::Resume as _;
-use protocol::testing::{self, Seen};
+use sockserve_handler::session::Resume as _;
+use sockserve_handler::session::testing::{self, Seen};
 use std::collections::BTreeMap;
 
 /// Files in memory. A file is its bytes and a place.
@@ -291,7 +291,7 @@ fn a_long_head_is_refused_while_it_comes() {
 
 #[test]
 fn a_large_file_is_never_whole_in_memory() {
-    let mut talk = protocol::Conversation::open(
+    let mut talk = sockserve_handler::session::Conversation::open(
         protocol()
             .session(|| Ok(([127, 0, 0, 1], 5000).into()))
             .unwrap(),

@@ -1,26 +1,26 @@
 //! The small servers under the contract `blocking`: one call per connection.
 
-use protocol::Conversation;
-use shell::{End, HasProtocol};
-use shell_p2::blocking::{Draining, Handler, serve, serve_by};
-use shell_p2::{CHUNK, permit};
 use small_protocol::{Service, Small, SmallProtocol};
+use sockserve_handler::p2::blocking::{Draining, Handler, serve, serve_by};
+use sockserve_handler::p2::{CHUNK, permit};
+use sockserve_handler::session::Conversation;
+use sockserve_handler::{End, HasProtocol};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 use wasi::sockets::tcp::TcpSocket;
 
 struct Component;
 
-shell_p2::blocking::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::blocking::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = SmallProtocol;
 
     fn protocol() -> Result<SmallProtocol, String> {
         Ok(SmallProtocol {
-            service: shell::option("SERVICE")?,
-            quote: shell::option("QUOTE")?,
-            clock: shell::unix_time,
+            service: sockserve_handler::option("SERVICE")?,
+            quote: sockserve_handler::option("QUOTE")?,
+            clock: sockserve_handler::unix_time,
         })
     }
 }

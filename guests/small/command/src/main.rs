@@ -1,11 +1,11 @@
 //! The small servers as a program, for the contract `command`.
 
-use shell_command::{option, unix_time};
 use small_protocol::SmallProtocol;
+use sockserve_handler::{option, unix_time};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    shell_command::main(|| {
+    sockserve_handler::command::main(|| {
         Ok(SmallProtocol {
             service: option("SERVICE")?,
             quote: option("QUOTE")?,

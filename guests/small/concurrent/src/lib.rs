@@ -2,27 +2,29 @@
 //! connection, any number of calls in one instance.
 
 use futures_util::future::{Either, select};
-use protocol::Conversation;
-use shell::{End, HasProtocol};
-use shell_p3::{Draining, Handler, ROUNDS, Streams, Written, read, serve, serve_by, write};
 use small_protocol::{Service, Small, SmallProtocol};
+use sockserve_handler::p3::concurrent::{
+    Draining, Handler, ROUNDS, Streams, Written, read, serve, serve_by, write,
+};
+use sockserve_handler::session::Conversation;
+use sockserve_handler::{End, HasProtocol};
 use std::pin::pin;
 use wasip3::sockets::types::TcpSocket;
 use wit_bindgen::{StreamReader, StreamResult, StreamWriter};
 
 struct Component;
 
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p3::concurrent::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 impl HasProtocol for Component {
     type Protocol = SmallProtocol;
 
     fn protocol() -> Result<SmallProtocol, String> {
         Ok(SmallProtocol {
-            service: shell::option("SERVICE")?,
-            quote: shell::option("QUOTE")?,
-            clock: shell::unix_time,
+            service: sockserve_handler::option("SERVICE")?,
+            quote: sockserve_handler::option("QUOTE")?,
+            clock: sockserve_handler::unix_time,
         })
     }
 }

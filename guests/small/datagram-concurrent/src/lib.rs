@@ -1,21 +1,21 @@
 //! The small servers under the contract `datagram-concurrent`: a stream each way.
 
-use protocol::DatagramProtocol;
-use shell_p3::datagram::{Datagram, Handler, answer};
 use small_protocol::SmallProtocol;
 use small_protocol::datagrams::DatagramSmall;
+use sockserve_handler::p3::datagram::{Datagram, Handler, answer};
+use sockserve_handler::session::DatagramProtocol;
 use wit_bindgen::StreamReader;
 
 struct Component;
 
-shell_p3::datagram::export!(Component);
+sockserve_handler::p3::datagram::export!(Component);
 
 /// The protocol with its options set.
 fn protocol() -> DatagramSmall {
     let options = SmallProtocol {
-        service: shell::option_or_trap("SERVICE"),
-        quote: shell::option_or_trap("QUOTE"),
-        clock: shell::unix_time,
+        service: sockserve_handler::option_or_trap("SERVICE"),
+        quote: sockserve_handler::option_or_trap("QUOTE"),
+        clock: sockserve_handler::unix_time,
     };
     options.into()
 }

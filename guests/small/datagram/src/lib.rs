@@ -1,13 +1,13 @@
 //! The small servers under the contract `datagram`: one instance, and one call per batch.
 
-use shell_p2::datagram::{Datagram, Handler, Server};
 use small_protocol::SmallProtocol;
 use small_protocol::datagrams::DatagramSmall;
+use sockserve_handler::p2::datagram::{Datagram, Handler, Server};
 use std::cell::RefCell;
 
 struct Component;
 
-shell_p2::datagram::export!(Component);
+sockserve_handler::p2::datagram::export!(Component);
 
 thread_local! {
     /// Chargen remembers its place in the pattern from batch to batch.
@@ -17,9 +17,9 @@ thread_local! {
 /// The protocol with its options set.
 fn protocol() -> Result<DatagramSmall, String> {
     let options = SmallProtocol {
-        service: shell::option("SERVICE")?,
-        quote: shell::option("QUOTE")?,
-        clock: shell::unix_time,
+        service: sockserve_handler::option("SERVICE")?,
+        quote: sockserve_handler::option("QUOTE")?,
+        clock: sockserve_handler::unix_time,
     };
     Ok(options.into())
 }

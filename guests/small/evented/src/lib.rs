@@ -1,16 +1,18 @@
 //! The small servers under the contract `evented`: one instance, and one call per batch
 //! of events, which never waits.
 
-use shell::hand_over::{HandOver, WitState};
-use shell_p2::CHUNK;
-use shell_p2::evented::{Change, ConnectionId, Event, Handler, Interest, Served, Server};
 use small_protocol::{Service, Small, SmallProtocol};
+use sockserve_handler::hand_over::{HandOver, WitState};
+use sockserve_handler::p2::CHUNK;
+use sockserve_handler::p2::evented::{
+    Change, ConnectionId, Event, Handler, Interest, Served, Server,
+};
 use std::cell::RefCell;
 
 struct Component;
 
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
 
 /// How many pieces of the pattern one turn writes to a connection at most, so that the
 /// others have their turn too.
@@ -18,9 +20,9 @@ const PIECES_PER_TURN: usize = 16;
 
 thread_local! {
     static SERVER: RefCell<Server<SmallProtocol>> = RefCell::new(Server::new(SmallProtocol {
-        service: shell::option_or_trap("SERVICE"),
-        quote: shell::option_or_trap("QUOTE"),
-        clock: shell::unix_time,
+        service: sockserve_handler::option_or_trap("SERVICE"),
+        quote: sockserve_handler::option_or_trap("QUOTE"),
+        clock: sockserve_handler::unix_time,
     }));
 }
 

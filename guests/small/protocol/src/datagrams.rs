@@ -2,7 +2,7 @@
 
 use crate::chargen::Pattern;
 use crate::{Service, SmallProtocol};
-use protocol::{DatagramProtocol, Peer};
+use sockserve_handler::session::{DatagramProtocol, Peer};
 use time_protocol::datagrams::seconds_since_1900;
 
 /// The family over datagrams, with its options set.

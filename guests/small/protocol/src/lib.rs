@@ -10,8 +10,8 @@ pub mod datagrams;
 mod options;
 
 use chargen::Pattern;
-use protocol::{Output, Peer, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
+use sockserve_handler::session::{Output, Peer, Protocol, Resume, Session, Step};
 use time_protocol::datagrams::seconds_since_1900;
 
 pub use options::{Quote, Service};

@@ -1,7 +1,7 @@
 //! The options `SERVICE` and `QUOTE`.
 
-use protocol::unescape;
 use serde::{Deserialize, Serialize};
+use sockserve_handler::options::unescape;
 use std::fmt;
 use std::str::FromStr;
 

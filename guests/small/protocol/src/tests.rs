@@ -1,8 +1,8 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use protocol::testing::{self, Seen};
-use protocol::{Conversation, Phase, SavedConversation};
+use sockserve_handler::session::testing::{self, Seen};
+use sockserve_handler::session::{Conversation, Phase, SavedConversation};
 
 const QUOTE: &[u8] = b"Know thyself.\r\n";
 
@@ -65,7 +65,7 @@ fn pattern(moves: &[(usize, bool)], pieces: usize) -> Vec<u8> {
     for _ in 0..pieces {
         let (room, move_it) = moves.next().unwrap_or((4096, false));
         if move_it {
-            let state = protocol::State::encode("small/1", &talk.save()).unwrap();
+            let state = sockserve_handler::session::State::encode("small/1", &talk.save()).unwrap();
             let saved = protocol(Service::Chargen).decode(&state).unwrap();
             talk = Conversation::resume(session(Service::Chargen), saved);
         }
@@ -115,7 +115,7 @@ fn states() {
             output: Vec::new(),
             session: State { service, place },
         };
-        let encoded = protocol::State::encode("small/1", &resumed).unwrap();
+        let encoded = sockserve_handler::session::State::encode("small/1", &resumed).unwrap();
         let decoded = protocol(component).decode(&encoded);
         let decoded = decoded.as_ref().map_err(String::as_str);
         assert_eq!(decoded, expected.map(|()| &resumed), "{service} {place}");
@@ -134,7 +134,7 @@ fn the_format_of_a_state() {
     let mut talk = Conversation::open(session(Service::Chargen));
     talk.add_more();
     talk.output.bytes.take();
-    let state = protocol::State::encode("small/1", &talk.save()).unwrap();
+    let state = sockserve_handler::session::State::encode("small/1", &talk.save()).unwrap();
     assert_eq!(state.bytes, [0, 0, 1, 55]);
 }
 
@@ -180,7 +180,7 @@ proptest! {
 
     #[test]
     fn no_bytes_are_too_strange(bytes in vec(any::<u8>(), 0..100)) {
-        let state = protocol::State { tag: "small/1".to_owned(), bytes };
+        let state = sockserve_handler::session::State { tag: "small/1".to_owned(), bytes };
         for service in [Service::Discard, Service::Chargen, Service::Time, Service::Qotd] {
             if let Ok(resumed) = protocol(service).decode(&state) {
                 let mut talk = Conversation::resume(session(service), resumed);

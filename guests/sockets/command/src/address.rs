@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wasi::sockets::network::IpAddress;
 
-bindings::addresses!(pub(crate), wasi::sockets::network);
+sockserve_handler::addresses!(pub(crate), wasi::sockets::network);
 
 pub(crate) fn ip(address: IpAddress) -> IpAddr {
     match address {

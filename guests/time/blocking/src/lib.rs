@@ -1,30 +1,12 @@
 //! The time family under the contract `blocking`: one call per connection.
 
-use shell::HasProtocol;
-use shell_p2::blocking::{Handler, serve};
+use sockserve_handler::{option, unix_time};
 use time_protocol::TimeProtocol;
-use wasi::io::streams::{InputStream, OutputStream};
-use wasi::sockets::tcp::TcpSocket;
 
-struct Component;
-
-shell_p2::blocking::export!(Component);
-shell::hand_over::export!(Component);
-
-impl HasProtocol for Component {
-    type Protocol = TimeProtocol;
-
-    fn protocol() -> Result<TimeProtocol, String> {
-        Ok(TimeProtocol {
-            mode: shell::option("MODE")?,
-            terminator: shell::option("TERMINATOR")?,
-            clock: shell::unix_time,
-        })
-    }
-}
-
-impl Handler for Component {
-    fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        serve(&Self::protocol()?, &socket, &input, &output)
-    }
-}
+sockserve_handler::protocol!(blocking, TimeProtocol, || {
+    Ok(TimeProtocol {
+        mode: option("MODE")?,
+        terminator: option("TERMINATOR")?,
+        clock: unix_time,
+    })
+});

@@ -1,11 +1,11 @@
 //! The time family as a program, for the contract `command`.
 
-use shell_command::{option, unix_time};
+use sockserve_handler::{option, unix_time};
 use std::process::ExitCode;
 use time_protocol::TimeProtocol;
 
 fn main() -> ExitCode {
-    shell_command::main(|| {
+    sockserve_handler::command::main(|| {
         Ok(TimeProtocol {
             mode: option("MODE")?,
             terminator: option("TERMINATOR")?,

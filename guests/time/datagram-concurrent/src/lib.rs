@@ -1,17 +1,20 @@
 //! The time family under the contract `datagram-concurrent`: a stream each way.
 
-use protocol::DatagramProtocol as _;
-use shell_p3::datagram::{Datagram, Handler, answer};
+use sockserve_handler::p3::datagram::{Datagram, Handler, answer};
+use sockserve_handler::session::DatagramProtocol as _;
 use time_protocol::datagrams::DatagramTime;
 use wit_bindgen::StreamReader;
 
 struct Component;
 
-shell_p3::datagram::export!(Component);
+sockserve_handler::p3::datagram::export!(Component);
 
 /// The protocol with its options set.
 fn protocol() -> DatagramTime {
-    DatagramTime::new(shell::option_or_trap("MODE"), shell::unix_time)
+    DatagramTime::new(
+        sockserve_handler::option_or_trap("MODE"),
+        sockserve_handler::unix_time,
+    )
 }
 
 impl Handler for Component {

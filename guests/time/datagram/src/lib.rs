@@ -1,12 +1,12 @@
 //! The time family under the contract `datagram`: one instance, and one call per batch.
 
-use shell_p2::datagram::{Datagram, Handler, Server};
+use sockserve_handler::p2::datagram::{Datagram, Handler, Server};
 use std::cell::RefCell;
 use time_protocol::datagrams::DatagramTime;
 
 struct Component;
 
-shell_p2::datagram::export!(Component);
+sockserve_handler::p2::datagram::export!(Component);
 
 thread_local! {
     static SERVER: RefCell<Server<DatagramTime>> = RefCell::new(Server(protocol()));
@@ -14,7 +14,10 @@ thread_local! {
 
 /// The protocol with its options set.
 fn protocol() -> Result<DatagramTime, String> {
-    Ok(DatagramTime::new(shell::option("MODE")?, shell::unix_time))
+    Ok(DatagramTime::new(
+        sockserve_handler::option("MODE")?,
+        sockserve_handler::unix_time,
+    ))
 }
 
 impl Handler for Component {

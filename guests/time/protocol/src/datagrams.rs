@@ -1,7 +1,7 @@
 //! The time family over datagrams: the time of day in answer to anything (RFC 867).
 
 use crate::ctime;
-use protocol::{DatagramProtocol, Peer};
+use sockserve_handler::session::{DatagramProtocol, Peer};
 use std::str::FromStr;
 
 /// The option `MODE`.

@@ -11,8 +11,8 @@ mod fifo;
 mod terminator;
 
 use fifo::{Fifo, Refill, Saved};
-use protocol::{Output, Peer, Protocol, Resume, Session, Step};
 use serde::{Deserialize, Serialize};
+use sockserve_handler::session::{Output, Peer, Protocol, Resume, Session, Step};
 use std::fmt;
 use std::str::FromStr;
 use terminator::{Matcher, Progress};

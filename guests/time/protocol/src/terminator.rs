@@ -1,8 +1,8 @@
 //! What ends a request in [`Mode::Terminator`](crate::Mode::Terminator), and how it is
 //! found.
 
-use protocol::unescape;
 use serde::{Deserialize, Serialize};
+use sockserve_handler::options::unescape;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;

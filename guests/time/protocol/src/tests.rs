@@ -1,8 +1,8 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use protocol::testing::{self, Seen};
-use protocol::{Phase, SavedConversation};
+use sockserve_handler::session::testing::{self, Seen};
+use sockserve_handler::session::{Phase, SavedConversation};
 
 fn protocol(mode: Mode, terminator: &str) -> TimeProtocol {
     TimeProtocol {
@@ -134,7 +134,7 @@ fn states() {
             output: Vec::new(),
             session: state.clone(),
         };
-        let encoded = protocol::State::encode("time/1", &resumed).unwrap();
+        let encoded = sockserve_handler::session::State::encode("time/1", &resumed).unwrap();
         let decoded = protocol(mode, terminator).decode(&encoded);
         let decoded = decoded.as_ref().map_err(String::as_str);
         assert_eq!(decoded, expected.map(|()| &resumed), "{state:?}");
@@ -197,9 +197,9 @@ proptest! {
 
     #[test]
     fn no_bytes_are_too_strange(protocol in any_protocol(), bytes in vec(any::<u8>(), 0..100)) {
-        let state = protocol::State { tag: "time/1".to_owned(), bytes };
+        let state = sockserve_handler::session::State { tag: "time/1".to_owned(), bytes };
         if let Ok(resumed) = protocol.decode(&state) {
-            let mut talk = protocol::Conversation::resume(session(&protocol), resumed);
+            let mut talk = sockserve_handler::session::Conversation::resume(session(&protocol), resumed);
             talk.receive(b"a\r\n\r\n");
             for _ in 0..10 {
                 talk.output.bytes.take();

@@ -1,26 +1,5 @@
 //! The upper family under the contract `blocking`: one call per connection.
 
-use shell::HasProtocol;
-use shell_p2::blocking::{Handler, serve};
 use upper_protocol::UpperProtocol;
-use wasi::io::streams::{InputStream, OutputStream};
-use wasi::sockets::tcp::TcpSocket;
 
-struct Component;
-
-shell_p2::blocking::export!(Component);
-shell::hand_over::export!(Component);
-
-impl HasProtocol for Component {
-    type Protocol = UpperProtocol;
-
-    fn protocol() -> Result<UpperProtocol, String> {
-        Ok(UpperProtocol)
-    }
-}
-
-impl Handler for Component {
-    fn handle(socket: TcpSocket, input: InputStream, output: OutputStream) -> Result<(), String> {
-        serve(&Self::protocol()?, &socket, &input, &output)
-    }
-}
+sockserve_handler::protocol!(blocking, UpperProtocol, || Ok(UpperProtocol));

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 use upper_protocol::UpperProtocol;
 
 fn main() -> ExitCode {
-    shell_command::main(|| Ok(UpperProtocol))
+    sockserve_handler::command::main(|| Ok(UpperProtocol))
 }

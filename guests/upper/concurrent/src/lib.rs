@@ -1,26 +1,6 @@
 //! The upper family under the contract `concurrent`: one asynchronous call per
 //! connection, any number of calls in one instance.
 
-use shell::HasProtocol;
-use shell_p3::{Handler, serve};
 use upper_protocol::UpperProtocol;
-use wasip3::sockets::types::TcpSocket;
 
-struct Component;
-
-shell_p3::export!(Component);
-shell::hand_over::export!(Component);
-
-impl HasProtocol for Component {
-    type Protocol = UpperProtocol;
-
-    fn protocol() -> Result<UpperProtocol, String> {
-        Ok(UpperProtocol)
-    }
-}
-
-impl Handler for Component {
-    async fn handle(socket: TcpSocket) -> Result<(), String> {
-        serve(&Self::protocol()?, &socket).await
-    }
-}
+sockserve_handler::protocol!(concurrent, UpperProtocol, || Ok(UpperProtocol));

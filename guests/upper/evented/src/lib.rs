@@ -1,33 +1,6 @@
 //! The upper family under the contract `evented`: one instance, and one call per batch
 //! of events, which never waits.
 
-use shell::hand_over::{HandOver, WitState};
-use shell_p2::evented::{Change, ConnectionId, Event, Handler, Server};
-use std::cell::RefCell;
 use upper_protocol::UpperProtocol;
 
-struct Component;
-
-shell_p2::evented::export!(Component);
-shell::hand_over::export!(Component);
-
-thread_local! {
-    static SERVER: RefCell<Server<UpperProtocol>> = RefCell::new(Server::new(UpperProtocol));
-}
-
-impl Handler for Component {
-    fn turn(events: Vec<Event>) -> Vec<Change> {
-        SERVER.with_borrow_mut(|server| server.turn(events))
-    }
-}
-
-impl HandOver for Component {
-    fn hand_over(connection: ConnectionId) -> Option<WitState> {
-        let state = SERVER.with_borrow_mut(|server| server.hand_over(connection));
-        state.map(WitState::from)
-    }
-
-    fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
-        SERVER.with_borrow(|server| server.accept(connection, state.into()))
-    }
-}
+sockserve_handler::protocol!(evented, UpperProtocol, || Ok(UpperProtocol));

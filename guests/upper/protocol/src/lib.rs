@@ -6,7 +6,9 @@
 //! them alone.
 
 use echo_protocol::{State, TAG, strip, upper};
-use protocol::{Lines, Output, Peer, Protocol, Resume, Session, Step, split_ending};
+use sockserve_handler::session::{
+    Lines, Output, Peer, Protocol, Resume, Session, Step, split_ending,
+};
 
 /// The family, which has no options.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use protocol::testing::{Seen, run};
+    use sockserve_handler::session::testing::{Seen, run};
 
     fn talk(chunks: Vec<Vec<u8>>, moves: Vec<(usize, bool)>) -> Seen {
         run(&UpperProtocol, chunks, moves).unwrap()
@@ -137,7 +139,7 @@ mod tests {
             bytes in vec(any::<u8>(), 0..3000),
             unfinished in vec(any::<u8>(), 0..3000),
         ) {
-            let state = |bytes| protocol::State { tag: TAG.to_owned(), bytes };
+            let state = |bytes| sockserve_handler::session::State { tag: TAG.to_owned(), bytes };
             let _ = UpperProtocol.decode(&state(bytes));
             let mut session = UpperProtocol.session(|| Ok(([127, 0, 0, 1], 5000).into())).unwrap();
             session.restore(State { unfinished }, &mut Output::default());

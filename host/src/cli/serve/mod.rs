@@ -18,6 +18,7 @@ use anyhow::Context as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) use name::parse as parse_name;
 pub(super) use options::{GrantOptions, HandlerArgs, Options, parse_memory, resolve};
@@ -68,6 +69,7 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
         .context("cannot start")?
         .map_err(|error| match error {
             StartError::Transport { .. }
+            | StartError::NoState { .. }
             | StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
                 Failure::usage(error)
             }
@@ -90,6 +92,7 @@ fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), F
         listening: options.listening.options(),
         rollback: options.control.rollback(),
         allow_loops: options.listening.allow_loops,
+        state_file: options.state_file.clone(),
     };
     Ok((service_options, handler, loaded))
 }
@@ -166,7 +169,14 @@ async fn serve(
     tokio::select! {
         ended = service.ended() => ended.context("the service ended")?,
         // Open connections are not closed in order any more.
-        connections = draining => return Ok(status_after_cut_off(connections)),
+        connections = draining => {
+            if options.state_file.is_some() {
+                // What the instance knows is kept all the same.
+                service.abort();
+                let _ = tokio::time::timeout(CUT_OFF, service.ended()).await;
+            }
+            return Ok(status_after_cut_off(connections));
+        }
         failed = controlling => {
             let Err(error) = failed.context("cannot watch the control socket");
             return Err(error.into());
@@ -188,6 +198,9 @@ async fn serve(
     );
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long a service that is cut off may take to keep what its instance knows.
+const CUT_OFF: Duration = Duration::from_secs(10);
 
 /// Returns the exit status after a second signal. It is a failure if connections
 /// were still open.

@@ -32,6 +32,10 @@ pub(in crate::cli) struct Options {
     pub(super) listening: ListeningOptions,
     #[command(flatten)]
     pub(super) control: ControlOptions,
+    /// Keep what the instance knows (instance-state) in a file when the service ends,
+    /// and give it to the first instance of the next start
+    #[arg(long, value_name = "FILE", help_heading = "Control")]
+    pub(super) state_file: Option<PathBuf>,
 }
 
 /// A component, and what it may do and take. `inetd` has these options too.

@@ -3,12 +3,14 @@
 use super::{Guest, Serving};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer_together;
+use crate::dispatch::succession::pass_on;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
 use crate::lifecycle::VersionNumber;
 use crate::sync::lock;
 use crate::version::entrance::{Arrival, Intake};
 use crate::version::offer::{self, GATHER, Handed};
+use crate::version::succession::{Departure, Verdict};
 use std::collections::HashSet;
 use std::future::pending;
 use tokio::time::{Instant, sleep_until};
@@ -59,6 +61,19 @@ impl Leaving {
         let returned: HashSet<_> = self.returned.iter().collect();
         let awaited = told.filter(|id| !returned.contains(id)).collect();
         self.gathering = Some(Gathering { awaited, until });
+    }
+
+    /// Begins without telling anybody: no connection is to be handed over.
+    pub(super) fn begin_alone(&mut self) {
+        self.gathering = Some(Gathering {
+            awaited: HashSet::new(),
+            until: Instant::now(),
+        });
+    }
+
+    /// The version that the calls were told to leave for did not come.
+    pub(super) fn take_back(&mut self, before: Option<VersionNumber>) {
+        self.to = before;
     }
 
     /// Notes that a call has returned. `leaves` says whether its connection is to be
@@ -125,16 +140,73 @@ impl Serving {
         ids: Vec<ConnectionId>,
         intake: &mut Intake,
     ) -> Result<Vec<ConnectionId>, Failure> {
+        let mut staying = self.give_up_all(guest, ids).await?;
+        if self.versions.is_current(&self.version) {
+            // The version that they were to go to did not come.
+            staying.extend(self.take_back(guest).await?);
+        } else {
+            let given_up = lock(&self.given_up).take();
+            offer_together(&self.versions, &self.version, given_up, intake);
+        }
+        Ok(staying)
+    }
+
+    /// Passes on what the instance knows, after it has given up the connections whose calls
+    /// have returned. They follow to the next version, or come back if there is none.
+    /// Returns those that are to be served again.
+    pub(super) async fn depart(
+        &self,
+        guest: &Guest<'_>,
+        leaving: &mut Leaving,
+        intake: &mut Intake,
+        departure: Departure,
+    ) -> Result<Vec<ConnectionId>, Failure> {
+        let mut staying = self.give_up_all(guest, leaving.take()).await?;
+        let state = self.watched.hold(guest.save()).await?;
+        match departure.settle(state).await {
+            Verdict::Left => {
+                let given_up = lock(&self.given_up).take();
+                offer_together(&self.versions, &self.version, given_up, intake);
+                pass_on(&self.versions, intake);
+            }
+            Verdict::Stays => {
+                let asked = self.version.asks_for();
+                leaving.take_back(asked);
+                self.told.send_replace(asked);
+                staying.extend(self.take_back(guest).await?);
+            }
+            Verdict::Ends => return Err(Failure::Aborted),
+        }
+        Ok(staying)
+    }
+
+    /// Asks the guest to give connections up. Those that it does not give up are closed.
+    /// Returns those whose state cannot be handed over.
+    async fn give_up_all(
+        &self,
+        guest: &Guest<'_>,
+        ids: Vec<ConnectionId>,
+    ) -> Result<Vec<ConnectionId>, Failure> {
         let mut staying = Vec::new();
         for id in ids {
-            match self.in_time(guest.give_up(id)).await? {
+            match self.watched.hold(guest.give_up(id)).await? {
                 Some(state) => staying.extend(self.give_up(guest, id, state).await?),
                 None => self.finish(id, Ok(())),
             }
         }
-        let given_up = lock(&self.given_up).take();
-        offer_together(&self.versions, &self.version, given_up, intake);
         Ok(staying)
+    }
+
+    /// Gives the guest back what it has given up. Returns those that are to be served
+    /// again.
+    async fn take_back(&self, guest: &Guest<'_>) -> Result<Vec<ConnectionId>, Failure> {
+        let given_up = lock(&self.given_up).take();
+        let mut served = Vec::with_capacity(given_up.len());
+        for handed in given_up {
+            let returned = self.register(Arrival::Returned(handed));
+            served.extend(self.welcome(guest, returned).await?);
+        }
+        Ok(served)
     }
 
     /// Takes a connection, which the guest has given up, from the driver's list, to be

@@ -13,14 +13,16 @@
 mod leaving;
 
 use crate::connection::{Connection, ConnectionId};
+use crate::dispatch::succession::{Begin, first_arrival};
 use crate::dispatch::{fault, save};
 use crate::guest::State;
-use crate::guest::clock::DeadlineExceeded;
-use crate::guest::connection_table::{ConnectionTable, OpenConnections, Served};
-use crate::guest::deadline::{Deadline, Running};
+use crate::guest::connection_table::OpenConnections;
+use crate::guest::deadline::{Deadline, Watched};
 use crate::guest::exports::Concurrent;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
+use crate::guest::instance::{Instance, Links, Prepared};
+use crate::guest::instance_state::{InstanceState, Keeper};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::panics::{self, Thrown};
 use crate::sync::lock;
@@ -28,6 +30,7 @@ use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::{Batch, GivenUp};
 use crate::version::stay::{Admitted, Stay};
+use crate::version::succession::Departure;
 use crate::version::versions::Versions;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -43,21 +46,33 @@ use wasmtime::component::Accessor;
 
 /// Runs one instance after another until no more connections can come.
 pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake: &mut Intake) {
-    // An instance is made when there is a connection to serve.
-    while let Some(first) = intake.next_to_serve().await {
+    loop {
+        let prepared = version.prepared().and_then(Prepared::instance);
+        let begin = match prepared {
+            Some(instance) => Begin::Prepared(Box::new(instance)),
+            // An instance is made when there is a connection to serve.
+            None => match first_arrival(versions, version, intake).await {
+                Some(first) => Begin::Arrival(first),
+                None => break,
+            },
+        };
+        let links = match &begin {
+            Begin::Prepared(instance) => instance.links.clone(),
+            Begin::Arrival(_) => Links::default(),
+        };
         let serving = Serving {
             versions: Arc::clone(versions),
             version: Arc::clone(version),
-            open: OpenConnections::default(),
+            open: links.open.clone(),
             stays: Mutex::default(),
             died: Mutex::default(),
-            told: watch::Sender::new(None),
+            told: links.told.clone(),
             undecided: Mutex::default(),
             given_up: Mutex::default(),
             flushing: Mutex::default(),
-            busy: watch::Sender::new(None),
+            watched: Watched::new(Deadline(version.handler.limits().deadline)),
         };
-        let ended = serving.run(first, intake).await;
+        let ended = serving.run(begin, links, intake).await;
         if let Some(thrown) = lock(&serving.died).take() {
             resume_unwind(thrown);
         }
@@ -89,8 +104,9 @@ struct Serving {
     given_up: Mutex<GivenUp>,
     /// Connections whose output from an earlier version is still being sent.
     flushing: Mutex<HashMap<ConnectionId, Flushing>>,
-    /// When the running call of `hand-over` must be done. `None` if none is running.
-    busy: watch::Sender<Option<Running>>,
+    /// The calls of `hand-over` and `instance-state`, which must not take longer than a
+    /// turn.
+    watched: Watched,
 }
 
 /// A task that is aborted when this is dropped.
@@ -120,25 +136,41 @@ struct Guest<'a> {
     accessor: &'a Accessor<State>,
     exports: &'a Concurrent,
     hand_over: &'a HandOver,
+    keeper: &'a Keeper,
 }
 
 impl Serving {
     /// Serves until no more connections can come, the version aborts, or the instance
     /// dies.
-    async fn run(&self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
-        let first = self.register(first);
+    async fn run(
+        &self,
+        begin: Begin<Box<Instance<Concurrent>>>,
+        links: Links,
+        intake: &mut Intake,
+    ) -> Result<(), Failure> {
+        let (prepared, first) = match begin {
+            Begin::Prepared(instance) => (Some(instance), Registered::Nothing),
+            Begin::Arrival(first) => (None, self.register(first)),
+        };
         let handler = &self.version.handler;
-        let limits = handler.limits();
         let serving = async {
-            let served = Served::All(self.open.clone());
-            let connection_table = ConnectionTable::new(served, self.told.subscribe());
-            let (mut store, clock) = handler.store(self.versions.scope(None), connection_table)?;
-            let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
+            let Instance {
+                mut store,
+                clock,
+                exports,
+                hand_over,
+                keeper,
+                ..
+            } = match prepared {
+                Some(instance) => *instance,
+                None => Instance::new(handler, self.versions.scope(None), links).await?,
+            };
             let serving = store.run_concurrent(async |accessor| {
                 let guest = Guest {
                     accessor,
                     exports: &exports,
                     hand_over: &hand_over,
+                    keeper: &keeper,
                 };
                 let mut calls = pin!(self.calls(&guest, first, intake));
                 let calls = poll_fn(|cx| panics::poll(calls.as_mut(), cx));
@@ -158,46 +190,8 @@ impl Serving {
             // calls end: they cannot be cancelled otherwise (wasmtime #11833).
             () = self.version.reached(Phase::Aborting) => Err(Failure::Aborted),
             result = serving => result,
-            () = self.overdue() => Err(DeadlineExceeded(limits.deadline).into()),
+            overdue = self.watched.overdue() => Err(overdue.into()),
         }
-    }
-
-    /// Waits until a call of `hand-over` has taken too long.
-    ///
-    /// Polled outside of the store's event loop: a guest that waits in the call by way
-    /// of WASI 0.2 blocks the whole loop, and a timer inside may not fire (wasmtime
-    /// #11869, #11870).
-    async fn overdue(&self) {
-        let mut busy = self.busy.subscribe();
-        loop {
-            let running = *busy.borrow_and_update();
-            let over = async {
-                match running {
-                    Some(running) => running.passed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                _ = busy.changed() => {}
-                () = over => return,
-            }
-        }
-    }
-
-    /// Waits for a call of `hand-over`, which must not take longer than a turn.
-    /// [`overdue`] looks at the time.
-    ///
-    /// [`overdue`]: Self::overdue
-    async fn in_time<R>(
-        &self,
-        call: impl Future<Output = Result<R, Failure>>,
-    ) -> Result<R, Failure> {
-        let deadline = Deadline(self.version.handler.limits().deadline);
-        self.busy.send_replace(Some(deadline.begin()));
-        let result = call.await;
-        self.busy.send_replace(None);
-        result
     }
 
     /// Runs inside the store's event loop: registers arrivals, finishes the connections
@@ -212,11 +206,21 @@ impl Serving {
         let call = async |id| (id, self.call(guest, id).await);
         calls.extend(self.welcome(guest, first).await?.into_iter().map(&call));
         let mut leaving = Leaving::default();
+        let keeps_state = self.version.handler.keeps_state();
+        let mut departure: Option<Departure> = None;
         loop {
             fault::point(&self.versions.service);
             // Arrivals, and offers that are not decided about, come before leaving.
             let finished = intake.is_finished();
-            if finished && leaving.is_gathered() {
+            if let Some(departing) = departure.take_if(|_| leaving.is_gathered()) {
+                let staying = self.depart(guest, &mut leaving, intake, departing).await?;
+                calls.extend(staying.into_iter().map(&call));
+                continue;
+            }
+            // Calls may also return late when they were told to leave for a version that
+            // then did not come.
+            let may_leave = finished || self.versions.is_current(&self.version);
+            if may_leave && leaving.is_gathered() {
                 let staying = self.leave(guest, leaving.take(), intake).await?;
                 calls.extend(staying.into_iter().map(&call));
                 continue;
@@ -225,6 +229,7 @@ impl Serving {
                 return Ok(());
             }
             let (offered_to, patience) = (leaving.to(), leaving.patience());
+            let may_depart = keeps_state && !finished && departure.is_none() && intake.is_settled();
             tokio::select! {
                 biased;
                 Some((id, result)) = calls.next() => {
@@ -236,22 +241,35 @@ impl Serving {
                         self.finish(id, returned.map_err(Failure::Guest));
                     }
                 }
-                arrival = intake.next(), if !finished => {
+                // What comes while the version departs is for the next one.
+                arrival = intake.next(), if !finished && departure.is_none() => {
                     if let Some(arrival) = arrival {
                         let arrived = self.register(arrival);
                         calls.extend(self.welcome(guest, arrived).await?.into_iter().map(&call));
                     }
                 }
                 to = self.version.asked_after(offered_to), if finished => {
-                    let open = self.open.lock();
-                    let told = open.values().filter(|it| it.may_go_to(Some(to)));
-                    leaving.begin(to, told.map(|it| it.id()));
-                    drop(open);
-                    self.told.send_replace(Some(to));
+                    self.tell(&mut leaving, to);
+                }
+                departing = self.version.departing(), if may_depart => {
+                    match departing.hands_over_to() {
+                        Some(to) => self.tell(&mut leaving, to),
+                        None => leaving.begin_alone(),
+                    }
+                    departure = Some(departing);
                 }
                 () = patience => leaving.lose_patience(),
             }
         }
+    }
+
+    /// Tells the calls to leave for the version `to`.
+    fn tell(&self, leaving: &mut Leaving, to: VersionNumber) {
+        let open = self.open.lock();
+        let told = open.values().filter(|it| it.may_go_to(Some(to)));
+        leaving.begin(to, told.map(|it| it.id()));
+        drop(open);
+        self.told.send_replace(Some(to));
     }
 
     /// Calls `handle` for a connection, and returns what the handler returns.
@@ -312,7 +330,7 @@ impl Serving {
                 };
                 while let Some(handed) = deciding.batch.next() {
                     let (id, state) = (handed.admitted.connection.id(), &handed.state);
-                    let decision = self.in_time(guest.accept(id, state)).await;
+                    let decision = self.watched.hold(guest.accept(id, state)).await;
                     deciding.batch.decide(decision)?;
                 }
                 let batch = std::mem::take(&mut deciding.batch);
@@ -323,7 +341,7 @@ impl Serving {
                 Ok(batch.accept().map(enter).collect())
             }
             Registered::Returned(id, state) => {
-                match self.in_time(guest.accept(id, &state)).await? {
+                match self.watched.hold(guest.accept(id, &state)).await? {
                     Ok(()) => Ok(vec![id]),
                     Err(reason) => {
                         self.finish(id, Err(Failure::RefusedBack(reason)));
@@ -389,6 +407,11 @@ impl Guest<'_> {
         state: &ConnectionState,
     ) -> Result<Result<(), String>, Failure> {
         self.hand_over.accept_in(self.accessor, id, state).await
+    }
+
+    /// Asks the guest for what it knows. `None` if there is nothing to pass on.
+    async fn save(&self) -> Result<Option<InstanceState>, Failure> {
+        self.keeper.save_in(self.accessor).await
     }
 
     /// Asks the guest to give a connection up. `None` if it does not.

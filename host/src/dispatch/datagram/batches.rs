@@ -5,53 +5,51 @@
 //! version is replaced. The batch of a call that fails is lost; the next one gets a new
 //! instance.
 
-use super::Serving;
 use super::source::Source;
+use super::{Arrived, Serving, depart};
 use crate::contract::Contract;
 use crate::datagram::MAX_BATCH;
 use crate::datagram::batch::Batch;
 use crate::datagram::outbox::Outbox;
 use crate::dispatch::fault;
-use crate::guest::State;
-use crate::guest::clock::GuestClock;
-use crate::guest::connection_table::ConnectionTable;
-use crate::guest::deadline::Deadline;
 use crate::guest::exports::Datagram;
 use crate::guest::failure::{Failure, HostPanic};
+use crate::guest::instance::{Instance, Links, Prepared};
 use crate::lifecycle::Phase;
 use crate::panics;
 use crate::version::Version;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use wasmtime::Store;
-
-/// The instance of a version.
-struct Instance {
-    version: Arc<Version>,
-    store: Store<State>,
-    clock: GuestClock,
-    exports: Datagram,
-}
 
 /// Serves batches. Returns false when no more will come, and true when the current
 /// version has another contract.
 pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bool> {
     let mut outbox = Outbox::default();
-    let mut instance: Option<Instance> = None;
+    let mut instance: Option<Instance<Datagram>> = None;
+    // The version of the instance.
+    let mut version = None;
     loop {
         let current = serving.versions.current();
         if current.handler.contract() != Contract::Datagram {
             return Ok(true);
         }
-        let received = serving.receive(source, &current, MAX_BATCH).await?;
-        let Some(received) = received else {
+        if version.as_ref().is_none_or(|it| !Arc::ptr_eq(it, &current)) {
             // What an instance has must not stay with a version that is over.
-            instance = None;
-            continue;
-        };
-        if !received {
-            return Ok(false);
+            instance = current.prepared().and_then(Prepared::instance);
+            version = Some(Arc::clone(&current));
+        }
+        match serving.receive(source, &current, MAX_BATCH).await? {
+            Arrived::Datagrams => {}
+            Arrived::Nothing => {
+                serving.keep_last(instance).await;
+                return Ok(false);
+            }
+            Arrived::Replaced => continue,
+            Arrived::Departure(departure) => {
+                depart(&mut instance, departure).await;
+                continue;
+            }
         }
         let Some(share) = current.take(source.batch.len()) else {
             if serving.versions.is_current(&current) {
@@ -61,12 +59,6 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
             // A swap came between. The next version takes the batch.
             continue;
         };
-        if instance
-            .as_ref()
-            .is_some_and(|it| !Arc::ptr_eq(&it.version, &current))
-        {
-            instance = None;
-        }
         let calling = serve(serving, &current, &mut instance, &source.batch, &mut outbox);
         let mut calling = Box::pin(calling);
         let outcome = poll_fn(|cx| panics::poll(calling.as_mut(), cx)).await;
@@ -78,6 +70,7 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
         }
         serving.finish(share, &outcome);
         if !serving.send(&mut outbox).await {
+            serving.keep_last(instance).await;
             return Ok(false);
         }
     }
@@ -88,33 +81,27 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
 async fn serve(
     serving: &Serving,
     version: &Arc<Version>,
-    instance: &mut Option<Instance>,
+    instance: &mut Option<Instance<Datagram>>,
     batch: &Batch,
     outbox: &mut Outbox,
 ) -> Result<(), Failure> {
     fault::point(&serving.versions.service);
     let handler = &version.handler;
     let calling = async {
+        let instance = match instance {
+            Some(instance) => instance,
+            None => {
+                let scope = serving.versions.scope(None);
+                instance.insert(Instance::new(handler, scope, Links::default()).await?)
+            }
+        };
         let Instance {
             store,
             clock,
             exports,
+            deadline,
             ..
-        } = match instance {
-            Some(instance) => instance,
-            None => {
-                let scope = serving.versions.scope(None);
-                let (mut store, clock) = handler.store(scope, ConnectionTable::empty())?;
-                let (exports, _) = handler.instantiate(&mut store, &clock).await?;
-                instance.insert(Instance {
-                    version: Arc::clone(version),
-                    store,
-                    clock,
-                    exports,
-                })
-            }
-        };
-        let deadline = Deadline(handler.limits().deadline);
+        } = instance;
         let call = exports.receive(store, clock, batch.iter());
         deadline.hold(call).await?.map_err(Failure::Guest)
     };

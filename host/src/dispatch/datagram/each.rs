@@ -5,7 +5,7 @@
 //! no more is received, and the kernel drops what it has no room for.
 
 use super::source::Source;
-use super::{Serving, streams};
+use super::{Arrived, Serving, streams};
 use crate::contract::{Contract, Dispatch};
 use crate::datagram::MAX_BATCH;
 use crate::datagram::address::Ends;
@@ -60,9 +60,10 @@ pub(super) async fn run(serving: &Arc<Serving>, source: &mut Source) -> io::Resu
             MAX_BATCH.min(1 + serving.permits.available_permits())
         };
         match serving.receive(source, &current, count).await? {
-            Some(true) => {}
-            Some(false) => return Ok(()),
-            None => continue,
+            Arrived::Datagrams => {}
+            Arrived::Nothing => return Ok(()),
+            // Instances that serve one datagram have nothing to pass on.
+            Arrived::Replaced | Arrived::Departure(_) => continue,
         }
         let mut first = Some(permit);
         for datagram in source.batch.iter() {

@@ -23,13 +23,16 @@ use crate::contract::{Contract, Dispatch};
 use crate::datagram::batch::Batch;
 use crate::datagram::outbox::Outbox;
 use crate::datagram::socket::{Sockets, Wanted};
+use crate::guest::exports::Exports;
 use crate::guest::exports::datagram::Answer;
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
+use crate::guest::instance::Instance;
 use crate::lifecycle::Phase;
 use crate::socket_name::SocketName;
 use crate::version::Version;
 use crate::version::share::Share;
+use crate::version::succession::Departure;
 use crate::version::versions::Versions;
 use each::Owned;
 use rustix::net::SocketAddrAny;
@@ -118,6 +121,43 @@ pub(crate) async fn serve_one(
     }
 }
 
+/// What a wait for datagrams has come to.
+enum Arrived {
+    /// Some are there.
+    Datagrams,
+    /// No more will come.
+    Nothing,
+    /// Another version has become current: they are for that one.
+    Replaced,
+    /// Somebody asks for what the version's instance knows.
+    Departure(Departure),
+}
+
+impl From<bool> for Arrived {
+    fn from(received: bool) -> Self {
+        if received {
+            Self::Datagrams
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+/// Passes on what an instance knows, which is at rest. One that cannot save it is dropped.
+async fn depart<E: Exports>(instance: &mut Option<Instance<E>>, departure: Departure) {
+    let state = match instance {
+        Some(instance) => instance.save().await,
+        None => Ok(None),
+    };
+    match state {
+        Ok(state) => {
+            departure.settle(state).await;
+        }
+        // Who has asked learns it when the departure is dropped.
+        Err(_) => *instance = None,
+    }
+}
+
 /// As many datagrams as `count` says, as long as the handler takes them.
 fn wanted(handler: &Handler, count: usize) -> Wanted {
     Wanted {
@@ -165,26 +205,30 @@ impl Serving {
         }
     }
 
-    /// Receives at most `count` datagrams for a version. Returns whether there are some.
-    /// `None` if another version has become current: they are for that one.
+    /// Receives at most `count` datagrams for a version.
     async fn receive(
         &self,
         source: &mut Source,
         version: &Version,
         count: usize,
-    ) -> io::Result<Option<bool>> {
+    ) -> io::Result<Arrived> {
         let wanted = wanted(&version.handler, count);
         if version.is_serving() {
             // Without the wait for another version, which takes some time to set up.
             let first = poll_fn(|cx| Poll::Ready(source.poll_next(cx, &wanted))).await;
             if let Poll::Ready(received) = first {
-                return received.map(Some);
+                return received.map(Arrived::from);
             }
         }
         tokio::select! {
             biased;
-            () = version.reached(Phase::Draining), if self.versions.is_serving() => Ok(None),
-            received = source.next(&wanted) => received.map(Some),
+            () = version.reached(Phase::Draining), if self.versions.is_serving() => {
+                Ok(Arrived::Replaced)
+            }
+            departure = version.departing(), if version.handler.keeps_state() => {
+                Ok(Arrived::Departure(departure))
+            }
+            received = source.next(&wanted) => received.map(Arrived::from),
         }
     }
 
@@ -199,6 +243,16 @@ impl Serving {
         }
     }
 
+    /// Keeps what an instance knows at the end of the service, if somebody wants it.
+    async fn keep_last<E: Exports>(&self, instance: Option<Instance<E>>) {
+        let last = &self.versions.last_state;
+        if let Some(mut instance) = instance
+            && last.is_wanted()
+        {
+            last.keep(instance.save().await);
+        }
+    }
+
     /// Counts and logs how the guest's call for datagrams ended.
     fn finish(&self, share: Share, outcome: &Result<(), Failure>) {
         let version = share.version();
@@ -210,6 +264,11 @@ impl Serving {
             } else {
                 tracing::warn!(service, version = number, datagrams, %fault, "datagrams failed: {failure}");
             }
+        }
+        if let Err(failure) = outcome
+            && !matches!(failure, Failure::Guest(_))
+        {
+            self.versions.report_lost_state(version, failure);
         }
         let version = Arc::clone(version);
         share.end(outcome);

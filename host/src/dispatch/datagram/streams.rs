@@ -6,29 +6,32 @@
 
 use super::each::Owned;
 use super::source::Source;
-use super::{Serving, wanted};
+use super::{Arrived, Serving, depart, wanted};
 use crate::contract::Contract;
 use crate::datagram::MAX_BATCH;
 use crate::datagram::outbox::Outbox;
 use crate::dispatch::fault;
 use crate::guest::SHARED_INSTANCES;
-use crate::guest::connection_table::{ConnectionTable, Served};
+use crate::guest::deadline::{Deadline, Watched};
 use crate::guest::exports::DatagramConcurrent;
 use crate::guest::exports::datagram_concurrent::{WitDatagram, answer, datagram as to_wit};
 use crate::guest::failure::Failure;
+use crate::guest::instance::{Instance, Links, Prepared};
 use crate::lifecycle::Phase;
 use crate::sync::lock;
 use crate::version::Version;
+use crate::version::offer::GATHER;
 use crate::version::share::Share;
+use crate::version::succession::Departure;
 use futures_util::task::AtomicWaker;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use wasmtime::component::{
     Destination, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer,
 };
@@ -43,11 +46,21 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
         if current.handler.contract() != Contract::DatagramConcurrent {
             return Ok((source, true));
         }
+        if !Arc::ptr_eq(&instances.version, &current) {
+            instances = Instances::of(Arc::clone(&current));
+        }
         // An instance is made when there is a datagram to serve.
         match serving.receive(&mut source, &current, MAX_BATCH).await? {
-            Some(true) => {}
-            Some(false) => return Ok((source, false)),
-            None => continue,
+            Arrived::Datagrams => {}
+            Arrived::Nothing => {
+                serving.keep_last(instances.ahead.take()).await;
+                return Ok((source, false));
+            }
+            Arrived::Replaced => continue,
+            Arrived::Departure(departure) => {
+                depart(&mut instances.ahead, departure).await;
+                continue;
+            }
         }
         if !current.is_serving() {
             if serving.versions.is_current(&current) {
@@ -56,9 +69,6 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
             }
             continue;
         }
-        if !Arc::ptr_eq(&instances.version, &current) {
-            instances = Instances::of(Arc::clone(&current));
-        }
         let permit = tokio::select! {
             biased;
             permit = Arc::clone(&instances.permits).acquire_owned() => permit,
@@ -66,14 +76,17 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
         };
         let permit = permit.map_err(io::Error::other)?;
         let (back, mut comes_back) = oneshot::channel();
-        let incoming = Incoming::new(serving, &current, source, back);
+        let ahead = instances.ahead.take();
+        let bytes = ahead.as_ref().map(|it| Arc::clone(&it.links.bytes));
+        let progress = Progress::new(&current, bytes.unwrap_or_default());
+        let incoming = Incoming::new(serving, &current, source, back, progress);
         let (progress, lent) = (Arc::clone(&incoming.progress), Arc::clone(&incoming.source));
         let task = {
             let (serving, version) = (Arc::clone(serving), Arc::clone(&current));
             let progress = Arc::clone(&progress);
             async move {
                 fault::point(&serving.versions.service);
-                let outcome = serve(&serving, &version, incoming, &progress).await;
+                let outcome = serve(&serving, &version, ahead, incoming, &progress).await;
                 progress.finish(&serving, &version, &outcome);
                 drop(permit);
             }
@@ -107,12 +120,19 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
 struct Instances {
     version: Arc<Version>,
     permits: Arc<Semaphore>,
+    /// The instance that was made ahead, until the first datagram is there.
+    ahead: Option<Instance<DatagramConcurrent>>,
 }
 
 impl Instances {
     fn of(version: Arc<Version>) -> Self {
         let permits = Arc::new(Semaphore::new(SHARED_INSTANCES as usize));
-        Self { version, permits }
+        let ahead = version.prepared().and_then(Prepared::instance);
+        Self {
+            version,
+            permits,
+            ahead,
+        }
     }
 }
 
@@ -123,27 +143,36 @@ pub(super) async fn one(
     datagram: &Owned,
 ) -> Result<(), Failure> {
     let incoming = vec![to_wit(datagram.as_received())];
-    let progress = Arc::<Progress>::default();
+    let progress = Progress::new(version, Arc::default());
     progress.reading.send_replace(false);
-    serve(serving, version, incoming, &progress).await
+    serve(serving, version, None, incoming, &progress).await
 }
 
-/// Makes an instance, and calls its `serve`. Returns when the stream of what it sends
+/// Makes an instance, unless there is one, and calls its `serve`. Returns when the stream of what it sends
 /// has ended.
 async fn serve(
     serving: &Arc<Serving>,
     version: &Arc<Version>,
+    ahead: Option<Instance<DatagramConcurrent>>,
     incoming: impl StreamProducer<crate::guest::State, Item = WitDatagram>,
     progress: &Arc<Progress>,
 ) -> Result<(), Failure> {
     let handler = &version.handler;
-    let scope = serving.versions.scope(None);
-    let served = Served::Datagrams(Arc::clone(&progress.bytes));
-    let table = ConnectionTable::new(served, version.asked());
+    let links = Links {
+        bytes: Arc::clone(&progress.bytes),
+        ..Links::default()
+    };
     let calling = async {
-        let (mut store, clock) = handler.store(scope, table)?;
-        let made = handler.instantiate::<DatagramConcurrent>(&mut store, &clock);
-        let (exports, _) = made.await?;
+        let Instance {
+            mut store,
+            clock,
+            exports,
+            keeper,
+            ..
+        } = match ahead {
+            Some(instance) => instance,
+            None => Instance::new(handler, serving.versions.scope(None), links).await?,
+        };
         let call = store.run_concurrent(async |accessor| {
             let from_wasmtime = |error| Failure::from_call(&error);
             let incoming = accessor.with(|access| StreamReader::new(access, incoming));
@@ -159,7 +188,22 @@ async fn serve(
             let piped = accessor.with(|access| outgoing.pipe(access, consumer));
             piped.map_err(from_wasmtime)?;
             // The other end is dropped with the consumer.
-            let _ = is_over.await;
+            let mut is_over = pin!(is_over);
+            loop {
+                let departure = tokio::select! {
+                    biased;
+                    _ = &mut is_over => break,
+                    departure = progress.departing(version) => departure,
+                };
+                progress.pause().await;
+                let state = progress.watched.hold(keeper.save_in(accessor)).await?;
+                departure.settle(state).await;
+                progress.resume();
+            }
+            if serving.versions.last_state.is_wanted() {
+                let last = progress.watched.hold(keeper.save_in(accessor)).await;
+                serving.versions.last_state.keep(last);
+            }
             Ok(())
         });
         match clock.count(call).await {
@@ -175,6 +219,7 @@ async fn serve(
         // Polled outside of the store's event loop: inside of it a timer may not fire
         // (wasmtime #11869, #11870).
         () = progress.overdue(serving) => Err(Failure::Aborted),
+        overdue = progress.watched.overdue() => Err(overdue.into()),
     };
     // What the guest wrote last.
     let sent = poll_fn(|cx| lock(&progress.outbox).poll_send(cx, &serving.sockets));
@@ -198,21 +243,63 @@ struct Progress {
     outbox: Mutex<Outbox>,
     /// The guest's task that waits until the outbox is empty.
     room: AtomicWaker,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self {
-            share: Mutex::default(),
-            bytes: Arc::default(),
-            reading: watch::Sender::new(true),
-            outbox: Mutex::default(),
-            room: AtomicWaker::new(),
-        }
-    }
+    /// Whether datagrams wait because the version departs.
+    paused: AtomicBool,
+    /// The guest's task that reads meanwhile.
+    resumed: AtomicWaker,
+    /// Notified when the guest reads on.
+    at_rest: Notify,
+    /// The calls of `instance-state`.
+    watched: Watched,
 }
 
 impl Progress {
+    fn new(version: &Version, bytes: Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self {
+            share: Mutex::default(),
+            bytes,
+            reading: watch::Sender::new(true),
+            outbox: Mutex::default(),
+            room: AtomicWaker::new(),
+            paused: AtomicBool::new(false),
+            resumed: AtomicWaker::new(),
+            at_rest: Notify::new(),
+            watched: Watched::new(Deadline(version.handler.limits().deadline)),
+        })
+    }
+
+    /// Waits until somebody asks for what the instance knows, as long as it may read
+    /// datagrams.
+    async fn departing(&self, version: &Version) -> Departure {
+        let mut reading = self.reading.subscribe();
+        let has_ended = async move {
+            let _ = reading.wait_for(|reading| !reading).await;
+        };
+        tokio::select! {
+            biased;
+            () = has_ended => pending().await,
+            departure = version.departing(), if version.handler.keeps_state() => departure,
+        }
+    }
+
+    /// Gives the guest no more datagrams, and waits until it is done with those that it
+    /// has, but not for long.
+    async fn pause(&self) {
+        self.paused.store(true, Ordering::Relaxed);
+        let read_on = async {
+            while lock(&self.share).is_some() {
+                self.at_rest.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(GATHER, read_on).await;
+    }
+
+    /// Gives the guest datagrams again.
+    fn resume(&self) {
+        self.paused.store(false, Ordering::Relaxed);
+        self.resumed.wake();
+    }
+
     /// Sends what the guest writes. Never returns.
     ///
     /// Polled after the guest in each poll of the task, and so without a waker of its
@@ -250,6 +337,7 @@ impl Progress {
                         fault = %failure.fault(),
                         "instance died: {failure}"
                     );
+                    serving.versions.report_lost_state(version, failure);
                 }
                 serving.versions.forget_if_ended(version);
             }
@@ -278,6 +366,7 @@ impl Incoming {
         version: &Arc<Version>,
         source: Source,
         back: oneshot::Sender<io::Result<Source>>,
+        progress: Arc<Progress>,
     ) -> Self {
         let replaced = Arc::clone(version);
         Self {
@@ -287,7 +376,7 @@ impl Incoming {
             source: Arc::new(Mutex::new(Some(source))),
             has_read: false,
             back: Some(back),
-            progress: Arc::default(),
+            progress,
         }
     }
 
@@ -332,9 +421,18 @@ impl<D: 'static> StreamProducer<D> for Incoming {
         // The guest reads on: it is done with what it has read before.
         if let Some(share) = lock(&this.progress.share).take() {
             this.serving.finish(share, &Ok(()));
+            this.progress.at_rest.notify_one();
         }
         if this.replaced.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(this.end(None)));
+        }
+        this.progress.resumed.register(cx.waker());
+        if this.progress.paused.load(Ordering::Relaxed) {
+            return if finish {
+                Poll::Ready(Ok(StreamResult::Cancelled))
+            } else {
+                Poll::Pending
+            };
         }
         let lent = Arc::clone(&this.source);
         let mut lent = lock(&lent);

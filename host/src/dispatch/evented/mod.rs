@@ -15,18 +15,17 @@ use crate::connection::attention::Attention;
 use crate::dispatch::evented::epoll::Poller;
 use crate::dispatch::fault;
 use crate::dispatch::save;
+use crate::dispatch::succession::{Begin, first_arrival};
 use crate::guest::State;
-use crate::guest::clock::GuestClock;
-use crate::guest::connection_table::ConnectionTable;
-use crate::guest::deadline::Deadline;
 use crate::guest::exports::Evented;
 use crate::guest::exports::evented::{Change, Event, Interest, Readiness, Ready, opened};
 use crate::guest::failure::Failure;
-use crate::guest::hand_over::HandOver;
+use crate::guest::instance::{Instance, Links, Prepared};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::GivenUp;
+use crate::version::succession::Departure;
 use crate::version::versions::Versions;
 use entry::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -46,10 +45,18 @@ pub(super) async fn run(
     intake: &mut Intake,
     poller: &mut Poller,
 ) {
-    // An instance is made when there is a connection to serve.
-    while let Some(first) = intake.next_to_serve().await {
+    loop {
+        let prepared = version.prepared().and_then(Prepared::instance);
+        let begin = match prepared {
+            Some(instance) => Begin::Prepared(Box::new(instance)),
+            // An instance is made when there is a connection to serve.
+            None => match first_arrival(versions, version, intake).await {
+                Some(first) => Begin::Arrival(first),
+                None => break,
+            },
+        };
         let mut turns = Turns::new(versions, version, poller);
-        match turns.run(first, intake).await {
+        match turns.run(begin, intake).await {
             Ok(()) => break,
             Err(failure) => turns.fail_all(failure, intake),
         }
@@ -76,16 +83,12 @@ struct Turns<'a> {
     offered_to: Option<VersionNumber>,
     /// Connections that are given up and not offered yet.
     given_up: GivenUp,
+    /// Whether what the instance knows can pass to another.
+    keeps_state: bool,
 }
 
-/// The instance's store and exports.
-struct Guest {
-    store: Store<State>,
-    clock: GuestClock,
-    exports: Evented,
-    hand_over: HandOver,
-    deadline: Deadline,
-}
+/// The instance.
+type Guest = Instance<Evented>;
 
 /// What ends a wait between two turns.
 enum Wake {
@@ -100,6 +103,8 @@ enum Wake {
     Leave(VersionNumber),
     /// The time that the guest asked for has come. From here to a turn with a `tick`.
     Tick,
+    /// Somebody asks for what the instance knows. From here to `depart`.
+    Departure(Departure),
 }
 
 impl<'a> Turns<'a> {
@@ -116,36 +121,42 @@ impl<'a> Turns<'a> {
             tick_at: None,
             offered_to: None,
             given_up: GivenUp::default(),
+            keeps_state: version.handler.keeps_state(),
         }
     }
 
     /// Serves until no more connections can come, the version aborts, or the instance
     /// dies.
-    async fn run(&mut self, first: Arrival, intake: &mut Intake) -> Result<(), Failure> {
+    async fn run(&mut self, begin: Begin<Box<Guest>>, intake: &mut Intake) -> Result<(), Failure> {
         // Registered before the instance is made: if that fails, this connection fails
         // with it.
-        let first = self.register(first);
+        let (prepared, first) = match begin {
+            Begin::Prepared(instance) => (Some(instance), Registered::Nothing),
+            Begin::Arrival(first) => (None, self.register(first)),
+        };
         let version = self.version;
         tokio::select! {
             biased;
             () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
-            result = self.serve(first, intake) => result,
+            result = self.serve(prepared, first, intake) => result,
         }
     }
 
     /// Makes the instance, and lets turns and hand-overs alternate. Arguments and
     /// result as for [`run`](Self::run).
-    async fn serve(&mut self, first: Registered, intake: &mut Intake) -> Result<(), Failure> {
-        let handler = &self.version.handler;
-        let scope = self.versions.scope(None);
-        let (mut store, clock) = handler.store(scope, ConnectionTable::empty())?;
-        let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;
-        let mut guest = Guest {
-            store,
-            clock,
-            exports,
-            hand_over,
-            deadline: Deadline(handler.limits().deadline),
+    async fn serve(
+        &mut self,
+        prepared: Option<Box<Guest>>,
+        first: Registered,
+        intake: &mut Intake,
+    ) -> Result<(), Failure> {
+        let mut guest = match prepared {
+            Some(instance) => instance,
+            None => {
+                let scope = self.versions.scope(None);
+                let handler = &self.version.handler;
+                Box::new(Guest::new(handler, scope, Links::default()).await?)
+            }
         };
         self.welcome(&mut guest, first).await?;
         loop {
@@ -162,6 +173,7 @@ impl<'a> Turns<'a> {
                 Wake::Ready | Wake::Arrival(None) => {}
                 Wake::Tick => self.events.push(Event::Tick),
                 Wake::Leave(to) => self.leave(&mut guest, intake, to).await?,
+                Wake::Departure(departure) => self.depart(&mut guest, intake, departure).await?,
                 Wake::Arrival(Some(arrival)) => {
                     let is_new = matches!(arrival, Arrival::Accepted(_));
                     let arrived = self.register(arrival);
@@ -183,6 +195,7 @@ impl<'a> Turns<'a> {
         let (tick_at, offered_to) = (self.tick_at, self.offered_to);
         // Arrivals, and offers that are not settled, come before leaving.
         let finished = intake.is_finished();
+        let may_depart = self.keeps_state && !finished && intake.is_settled();
         let tick = async {
             match tick_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -196,6 +209,9 @@ impl<'a> Turns<'a> {
                 return Ok(Wake::Tick);
             }
             arrival = intake.next(), if !finished => return Ok(Wake::Arrival(arrival)),
+            departure = self.version.departing(), if may_depart => {
+                return Ok(Wake::Departure(departure));
+            }
             to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
             ready = self.poller.wait() => ready?,
         };
@@ -244,7 +260,14 @@ impl<'a> Turns<'a> {
     /// Calls the guest with the events of this turn, and applies the changes that it
     /// returns.
     async fn turn(&mut self, guest: &mut Guest) -> Result<(), Failure> {
-        let changes = guest.turn(&self.events).await?;
+        let Guest {
+            store,
+            clock,
+            exports,
+            deadline,
+            ..
+        } = guest;
+        let changes = exports.turn(store, clock, *deadline, &self.events).await?;
         self.events.clear();
         for change in changes {
             match change {
@@ -347,13 +370,5 @@ impl<'a> Turns<'a> {
         let connections = self.open.into_values().map(Entry::into_admitted);
         self.versions
             .instance_died(self.version, connections, failure);
-    }
-}
-
-impl Guest {
-    /// Calls the guest with events. Returns the changes that it asks for.
-    async fn turn(&mut self, events: &[Event]) -> Result<Vec<Change>, Failure> {
-        let (store, clock) = (&mut self.store, &self.clock);
-        self.exports.turn(store, clock, self.deadline, events).await
     }
 }

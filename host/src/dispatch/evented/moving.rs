@@ -4,12 +4,14 @@ use super::entry::Entry;
 use super::{Guest, Turns};
 use crate::connection::ConnectionId;
 use crate::dispatch::offer_together;
+use crate::dispatch::succession::pass_on;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
 use crate::lifecycle::VersionNumber;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::{self, Batch, GATHER, Handed};
 use crate::version::stay::Admitted;
+use crate::version::succession::{Departure, Verdict};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -37,12 +39,12 @@ impl Turns<'_> {
                 let mut batch = Batch::new(offers);
                 while let Some(handed) = batch.next() {
                     let (id, state) = (handed.admitted.connection.id(), &handed.state);
-                    let decision = guest.accept(id, state).await;
+                    let decision = accept(guest, id, state).await;
                     batch.decide(decision)?;
                 }
                 batch.accept().for_each(|admitted| self.enter(admitted));
             }
-            Registered::Returned(id, state) => match guest.accept(id, &state).await? {
+            Registered::Returned(id, state) => match accept(guest, id, &state).await? {
                 Ok(()) => self.coming.push_back(id),
                 Err(reason) => self.close(id, Err(Failure::RefusedBack(reason))),
             },
@@ -69,6 +71,57 @@ impl Turns<'_> {
         to: VersionNumber,
     ) -> Result<(), Failure> {
         self.offered_to = Some(to);
+        let staying = self.give_up_all(guest, to).await?;
+        self.stay(staying, to);
+        offer_together(self.versions, self.version, self.given_up.take(), intake);
+        // The calls may have changed something about the connections that stay.
+        self.settle_asked();
+        Ok(())
+    }
+
+    /// Passes on what the instance knows, after it has given up its connections if they are
+    /// to be handed over. They follow to the next version, or come back if there is none.
+    pub(super) async fn depart(
+        &mut self,
+        guest: &mut Guest,
+        intake: &mut Intake,
+        departure: Departure,
+    ) -> Result<(), Failure> {
+        let to = departure.hands_over_to();
+        let staying = match to {
+            Some(to) => self.give_up_all(guest, to).await?,
+            None => Vec::new(),
+        };
+        let state = guest.save().await?;
+        match departure.settle(state).await {
+            Verdict::Left => {
+                if let Some(to) = to {
+                    self.offered_to = Some(to);
+                    self.stay(staying, to);
+                    offer_together(self.versions, self.version, self.given_up.take(), intake);
+                }
+                pass_on(self.versions, intake);
+            }
+            Verdict::Stays => {
+                for handed in self.given_up.take() {
+                    let returned = self.register(Arrival::Returned(handed));
+                    self.welcome(guest, returned).await?;
+                }
+            }
+            Verdict::Ends => return Err(Failure::Aborted),
+        }
+        self.settle_asked();
+        Ok(())
+    }
+
+    /// Asks the guest to give up every connection that may go to the version `to`. Returns
+    /// those that it keeps.
+    async fn give_up_all(
+        &mut self,
+        guest: &mut Guest,
+        to: VersionNumber,
+    ) -> Result<Vec<ConnectionId>, Failure> {
+        let mut staying = Vec::new();
         let asked: Vec<_> = self
             .open
             .iter()
@@ -82,22 +135,24 @@ impl Turns<'_> {
                 // longer.
                 self.version.release_next_gate();
             }
-            match guest.give_up(id).await? {
+            match give_up(guest, id).await? {
                 Some(state) => self.give_up(guest, id, state).await?,
-                // It stays, and is not asked again for this version.
-                None => {
-                    if let Some(entry) = self.open.get(&id)
-                        && entry.connection.mark_refused(to)
-                    {
-                        self.version.count_staying();
-                    }
-                }
+                None => staying.push(id),
             }
         }
-        offer_together(self.versions, self.version, self.given_up.take(), intake);
-        // The calls may have changed something about the connections that stay.
-        self.settle_asked();
-        Ok(())
+        Ok(staying)
+    }
+
+    /// Counts connections that the guest keeps. They are not asked again to go to the
+    /// version `to`.
+    fn stay(&self, staying: Vec<ConnectionId>, to: VersionNumber) {
+        for id in staying {
+            if let Some(entry) = self.open.get(&id)
+                && entry.connection.mark_refused(to)
+            {
+                self.version.count_staying();
+            }
+        }
     }
 
     /// Takes a connection, which the guest has given up, from the driver's list, to be
@@ -136,23 +191,24 @@ impl Turns<'_> {
     }
 }
 
-impl Guest {
-    /// Asks the guest to accept a connection. The inner error is its reason to refuse
-    /// it.
-    async fn accept(
-        &mut self,
-        id: ConnectionId,
-        state: &ConnectionState,
-    ) -> Result<Result<(), String>, Failure> {
-        self.hand_over
-            .accept(&mut self.store, &self.clock, self.deadline, id, state)
-            .await
-    }
+/// Asks the guest to accept a connection. The inner error is its reason to refuse it.
+async fn accept(
+    guest: &mut Guest,
+    id: ConnectionId,
+    state: &ConnectionState,
+) -> Result<Result<(), String>, Failure> {
+    let (store, clock) = (&mut guest.store, &guest.clock);
+    let accepted = guest
+        .hand_over
+        .accept(store, clock, guest.deadline, id, state);
+    accepted.await
+}
 
-    /// Asks the guest to give a connection up. `None` if it does not.
-    async fn give_up(&mut self, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
-        self.hand_over
-            .give_up(&mut self.store, &self.clock, self.deadline, id)
-            .await
-    }
+/// Asks the guest to give a connection up. `None` if it does not.
+async fn give_up(guest: &mut Guest, id: ConnectionId) -> Result<Option<ConnectionState>, Failure> {
+    let (store, clock) = (&mut guest.store, &guest.clock);
+    guest
+        .hand_over
+        .give_up(store, clock, guest.deadline, id)
+        .await
 }

@@ -9,12 +9,15 @@
 //! | --- | --- |
 //! | `options` | how to swap |
 //! | `outcome` | what a swap came to, or why there was none |
+//! | `succession` | what the instance of the old version knows, on its way to the new one |
 
 mod options;
 mod outcome;
+mod succession;
 
 pub use options::{OldConnections, SwapOptions};
 pub use outcome::{SwapError, Swapped};
+pub(in crate::service) use succession::{Saved, Succession};
 
 use crate::aside::aside;
 use crate::component::Component;
@@ -158,7 +161,11 @@ impl Shared {
             let transport = first.map_or(Transport::Tcp, LocalAddress::transport);
             probe.run(versions, Arc::clone(&handler), transport).await?;
         }
-        let version = self.activate(handler, Origin::Swap, None, old)?;
+        let hand_over = old == OldConnections::HandOver;
+        let discard = options.discard_state;
+        let succession = self.succeed(&current, &handler, hand_over, discard).await?;
+        let state = succession.bytes;
+        let version = self.activate(handler, Origin::Swap, None, old, succession)?;
         self.end_old(&current, old, options.drain_timeout);
         let is_limited = match old {
             OldConnections::Abort => true,
@@ -173,7 +180,9 @@ impl Shared {
                 self.end_old(&earlier, old, options.drain_timeout);
             }
         }
-        Ok(Swapped::new(&version, Some(old), current.served()))
+        let mut swapped = Swapped::new(&version, Some(old), current.served());
+        swapped.state = state;
+        Ok(swapped)
     }
 
     /// An error if the service is ending.
@@ -187,19 +196,24 @@ impl Shared {
 
     /// Makes `handler` current, and retires the version before. With a hand-over it
     /// asks the connections of the version before to go to the new one, and again those
-    /// of earlier versions that were asked before.
+    /// of earlier versions that were asked before. What its instance knows has passed to
+    /// `succession`.
     pub(super) fn activate(
         self: &Arc<Self>,
         handler: Arc<Handler>,
         origin: Origin,
         reason: Option<&str>,
         mode: OldConnections,
+        mut succession: Succession,
     ) -> Result<Arc<Version>, SwapError> {
         let versions = &self.versions;
         let mut history = versions.history();
         // The phase changes only under this lock, so the service cannot end in between.
         self.check_serving()?;
         let version = versions.next(handler, origin);
+        if let Some(prepared) = succession.prepared.take() {
+            version.prepare(prepared);
+        }
         dispatch::start(versions, &version).map_err(|error| SwapError::Host(error.to_string()))?;
         let hand_over = mode == OldConnections::HandOver;
         let current = versions.current();
@@ -220,12 +234,15 @@ impl Shared {
             }
         }
         drop(history);
+        let state = succession.bytes;
+        succession.complete();
         tracing::info!(
             service = self.name(),
             version = version.number.get(),
             source = version.handler.source(),
             sha256 = version.handler.digest(),
             reason,
+            state,
             "version activated"
         );
         Ok(version)

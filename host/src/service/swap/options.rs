@@ -30,6 +30,9 @@ pub struct SwapOptions {
     pub drain_timeout: Option<Duration>,
     /// A connection that tries the new version first. By default none.
     pub probe: Option<Probe>,
+    /// Whether what the instance of the old version knows is left behind. By default it
+    /// passes to the new version, and a new version that does not take it is refused.
+    pub discard_state: bool,
 }
 
 impl SwapOptions {
@@ -51,6 +54,13 @@ impl SwapOptions {
     #[must_use]
     pub fn probe(mut self, probe: Probe) -> Self {
         self.probe = Some(probe);
+        self
+    }
+
+    /// Leaves behind what the instance of the old version knows.
+    #[must_use]
+    pub fn discard_state(mut self) -> Self {
+        self.discard_state = true;
         self
     }
 
@@ -88,6 +98,8 @@ mod tests {
         let options = SwapOptions::default();
         assert_eq!((options.old, options.drain_timeout), (None, None));
         assert_eq!(options.probe, None);
+        assert!(!options.discard_state);
+        assert!(SwapOptions::default().discard_state().discard_state);
         let (timeout, probe) = (Duration::from_secs(3), Probe::new("ping", "pong"));
         let options = options
             .old(OldConnections::Drain)

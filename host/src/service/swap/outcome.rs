@@ -5,6 +5,7 @@ use crate::component::builtin::LoadError;
 use crate::contract::Contract;
 use crate::guest::handler_error::HandlerError;
 use crate::service::probe::ProbeError;
+use crate::text::one_line;
 use crate::version::Version;
 use std::time::Duration;
 
@@ -26,6 +27,10 @@ pub struct Swapped {
     /// over.
     #[serde(default)]
     pub lost: u64,
+    /// How many bytes of what the instance of the version before knew the new one has
+    /// taken over. `None` if there was nothing, or if it was discarded.
+    #[serde(default)]
+    pub state: Option<u64>,
     /// SHA-256 of the current version's component file, in hexadecimal.
     pub sha256: String,
 }
@@ -45,6 +50,7 @@ impl Swapped {
             old,
             staying,
             lost: 0,
+            state: None,
             sha256: version.handler.digest().to_owned(),
         }
     }
@@ -97,6 +103,36 @@ pub enum SwapError {
     /// One of the versions cannot hand connections over.
     #[error("{0}: its component {1}; use --old drain or --old abort")]
     HandOver(String, &'static str),
+    /// The new version does not take over what the instance of the current one knows.
+    #[error(
+        "{name}: it does not take over the state of version {number} ({tag}, {bytes} bytes): \
+         {reason}; --discard-state goes to it without the state", tag = one_line(.tag)
+    )]
+    State {
+        /// Where the new component came from.
+        name: String,
+        /// The number of the current version.
+        number: u32,
+        /// What the state's bytes mean.
+        tag: String,
+        /// How many bytes it has, its tag included.
+        bytes: u64,
+        /// Why it is not taken over.
+        reason: String,
+    },
+    /// The instance of the current version did not save what it knows.
+    #[error(
+        "{name}: the state of version {number} is not passed on: {reason}; --discard-state goes \
+         on without it"
+    )]
+    Unsaved {
+        /// The service.
+        name: String,
+        /// The number of the current version.
+        number: u32,
+        /// Why there is no state.
+        reason: String,
+    },
     /// The probe failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),

@@ -1,0 +1,46 @@
+//! The key-value store under the contract `evented`: one instance, and one call per batch
+//! of events, which never waits.
+
+use kv_protocol::Store;
+use sockserve_handler::hand_over::{HandOver, WitState};
+use sockserve_handler::instance_state::{self, InstanceState};
+use sockserve_handler::p2::evented::{Change, ConnectionId, Event, Handler, Server};
+use std::cell::RefCell;
+
+struct Component;
+
+sockserve_handler::p2::evented::export!(Component);
+sockserve_handler::hand_over::export!(Component);
+sockserve_handler::instance_state::export!(Component);
+
+thread_local! {
+    static SERVER: RefCell<Server<Store>> = RefCell::new(Server::new(Store::default()));
+}
+
+impl Handler for Component {
+    fn turn(events: Vec<Event>) -> Vec<Change> {
+        SERVER.with_borrow_mut(|server| server.turn(events))
+    }
+}
+
+impl HandOver for Component {
+    fn hand_over(connection: ConnectionId) -> Option<WitState> {
+        let state = SERVER.with_borrow_mut(|server| server.hand_over(connection));
+        state.map(WitState::from)
+    }
+
+    fn accept(connection: ConnectionId, state: WitState) -> Result<(), String> {
+        SERVER.with_borrow(|server| server.accept(connection, state.into()))
+    }
+}
+
+impl InstanceState for Component {
+    fn save() -> Option<instance_state::State> {
+        let state = SERVER.with_borrow(|server| server.protocol().save());
+        state.map(instance_state::State::from)
+    }
+
+    fn restore(state: instance_state::State) -> Result<(), String> {
+        SERVER.with_borrow(|server| server.protocol().restore(&state.into()))
+    }
+}

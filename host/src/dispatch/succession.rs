@@ -1,0 +1,57 @@
+//! What the drivers of shared instances do alike when what an instance knows passes to
+//! another version.
+
+use crate::dispatch;
+use crate::version::Version;
+use crate::version::entrance::{Arrival, Intake};
+use crate::version::succession::Verdict;
+use crate::version::versions::Versions;
+use std::sync::Arc;
+
+/// What the next instance of a driver begins with.
+pub(super) enum Begin<I> {
+    /// An instance that was made ahead.
+    Prepared(I),
+    /// The first thing that came.
+    Arrival(Arrival),
+}
+
+/// Waits until there is something for an instance to do. `None` if no more can come.
+///
+/// While it waits there is no instance, and so nothing to pass on.
+pub(super) async fn first_arrival(
+    versions: &Arc<Versions>,
+    version: &Arc<Version>,
+    intake: &mut Intake,
+) -> Option<Arrival> {
+    loop {
+        let departure = tokio::select! {
+            biased;
+            arrival = intake.next_to_serve() => return arrival,
+            departure = version.departing() => departure,
+        };
+        if departure.is_end() {
+            // Nobody is told that there is nothing: an earlier state stays where it is.
+            continue;
+        }
+        if departure.settle(None).await == Verdict::Left {
+            version.release_next_gate();
+            pass_on(versions, intake);
+        }
+    }
+}
+
+/// Gives what came while a version departed to the version that is current now.
+pub(super) fn pass_on(versions: &Arc<Versions>, intake: &mut Intake) {
+    let (accepted, offers) = intake.take_unseen();
+    for together in offers {
+        let Some(home) = together.first().map(|offer| offer.home()) else {
+            continue;
+        };
+        let handed = together.into_iter().filter_map(|offer| offer.withdraw());
+        dispatch::offer(versions, handed.collect(), &home);
+    }
+    for connection in accepted {
+        dispatch::deliver(versions, connection, None);
+    }
+}

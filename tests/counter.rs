@@ -1,0 +1,108 @@
+//! The counter, which is written with the SDK alone: what the SDK promises, in each
+//! contract under each dispatch.
+
+use crate::harness::control::Controlled;
+use crate::harness::pairs::guests_under;
+use crate::harness::{Guest, Serve};
+use std::fmt::Write as _;
+use std::net::UdpSocket;
+
+for_each_pair! { counter: each_line_is_answered_with_its_number }
+fn each_line_is_answered_with_its_number(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).compiled_once().start();
+    let mut client = server.connect();
+    client.send("one\ntwo\r\n\n");
+    client.expect("1 one\n2 two\n3 \n");
+    // A line at end of file needs no line ending.
+    client.send("last");
+    client.finish_sending();
+    client.expect("4 last\n");
+    client.expect_eof();
+    // Each connection has a count of its own.
+    let mut client = server.connect();
+    client.send("x\n");
+    client.expect("1 x\n");
+    client.finish_sending();
+    client.expect_eof();
+    server.stop().check_no_alarm();
+}
+
+for_each_pair! { counter: a_line_that_is_no_text_fails_its_own_connection }
+fn a_line_that_is_no_text_fails_its_own_connection(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).compiled_once().start();
+    let mut client = server.connect();
+    client.send(b"one\n\xff\n");
+    // What was written before is sent.
+    client.expect("1 one\n");
+    client.finish_sending();
+    client.expect_eof();
+    let mut client = server.connect();
+    client.send("x\n");
+    client.expect("1 x\n");
+    drop(client);
+    let finished = server.stop();
+    let mut alarms = finished.alarms().into_iter();
+    let reason = alarms.next().map(|event| event.message().to_owned());
+    assert!(reason.is_some_and(|it| it.contains("invalid utf-8")));
+}
+
+for_each_pair! { counter under poll: every_contract_continues_the_connection_of_every_other }
+/// A line is half read, and then thousands are on their way, while versions change.
+fn every_contract_continues_the_connection_of_every_other(first: Guest, dispatch: &str) {
+    const LINES: usize = 4000;
+    for other in guests_under("counter", dispatch) {
+        println!("from {} to {}", first.name, other.name);
+        let controlled = Controlled::start(first, dispatch, &[]);
+        let mut client = controlled.server.connect();
+        client.send("one\nhal");
+        client.expect("1 one\n");
+        controlled.wait_for_bytes_in("one\nhal".len());
+        controlled.swap_at_once(controlled.scratch.build(other, 1));
+        controlled.wait_for_settled(1);
+        client.send("f\n");
+        client.expect("2 half\n");
+        // More than fits into the buffers on the way.
+        let (mut lines, mut answers) = (String::new(), String::new());
+        for number in 3..LINES {
+            let _ = writeln!(lines, "{number:0100}");
+            let _ = writeln!(answers, "{number} {number:0100}");
+        }
+        std::thread::scope(|scope| {
+            let mut sending = client.stream().try_clone().unwrap();
+            scope.spawn(move || std::io::Write::write_all(&mut sending, lines.as_bytes()).unwrap());
+            let (half, rest) = answers.split_at(answers.len() / 2);
+            client.expect(half);
+            controlled.swap_at_once(controlled.scratch.build(first, 2));
+            client.expect(rest);
+        });
+        controlled.wait_for_settled(1);
+        client.finish_sending();
+        client.expect_eof();
+        controlled.server.stop().check_no_alarm();
+    }
+}
+
+for_each_pair! { counter_datagrams: each_datagram_is_answered_with_its_number }
+fn each_datagram_is_answered_with_its_number(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch)
+        .compiled_once()
+        .listen("udp://127.0.0.1:0")
+        .start();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client
+        .set_read_timeout(Some(crate::harness::PATIENCE))
+        .unwrap();
+    client.connect(server.address()).unwrap();
+    let mut answer = [0; 2048];
+    for number in 1..=3 {
+        // One that is too long is dropped and not counted.
+        client.send(&[b'x'; 1025]).unwrap();
+        client.send(format!("text {number}").as_bytes()).unwrap();
+        let length = client.recv(&mut answer).unwrap();
+        let shared = guest.shares_instance(dispatch);
+        let count = if shared { number } else { 1 };
+        let expected = format!("{count} text {number}");
+        assert_eq!(String::from_utf8_lossy(&answer[..length]), expected);
+    }
+    drop(server.stop());
+}
