@@ -564,6 +564,41 @@ fn a_handler_saves_and_resumes() {
     controlled.server.stop();
 }
 
+/// What the one instance for all datagrams knows goes to the next version.
+#[test]
+fn an_instance_saves_and_restores() {
+    let Some(first) = component("tests/languages/python/datagrams.py") else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let server = Serve::component(&first)
+        .args(["--control".as_ref(), scratch.path("control").as_os_str()])
+        .args(["--cache", CACHE])
+        .env("HANDLER=Counted")
+        .listen("udp://127.0.0.1:0")
+        .within(SLOW)
+        .start();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.connect(server.address()).unwrap();
+    let check = |expected: &str| {
+        client.send(b"count").unwrap();
+        let mut answer = [0; 100];
+        let count = client.recv(&mut answer).unwrap();
+        assert_eq!(text(&answer[..count]), expected);
+    };
+    check("1");
+    check("2");
+    let second = scratch.path("second.wasm");
+    let another = [&fs::read(&first).unwrap()[..], &[0, 2, 1, b'x']].concat();
+    fs::write(&second, another).unwrap();
+    compile(&second);
+    let controlled = Controlled { server, scratch };
+    controlled.swap(&second, &[]);
+    check("3");
+    controlled.server.stop().check_no_alarm();
+}
+
 /// The examples are built and tested as their users do it.
 #[test]
 fn examples_pass_their_own_tests() {
