@@ -23,6 +23,9 @@ const SLOW: Duration = Duration::from_secs(300);
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
+const TCP: &str = "tcp://127.0.0.1:0";
+const UDP: &str = "udp://127.0.0.1:0";
+
 /// What was built before.
 const BUILT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/python");
 
@@ -160,7 +163,7 @@ fn talk(mut client: Client, steps: &[Step]) -> Vec<String> {
 #[track_caller]
 fn check(program: &Program, steps: &[Step], expected: &[&str], printed: &[&str]) {
     let what = program.variables;
-    let Some(server) = program.serve("tcp://127.0.0.1:0") else {
+    let Some(server) = program.serve(TCP) else {
         return;
     };
     if let Some(cpython) = program.serve_by_cpython() {
@@ -278,7 +281,7 @@ fn files_and_sockets_are_cpythons() {
 /// A peer that reads late, and bytes in both directions at once.
 #[test]
 fn megabytes_are_echoed() {
-    let Some(server) = stream(&["HANDLER=Echo"]).serve("tcp://127.0.0.1:0") else {
+    let Some(server) = stream(&["HANDLER=Echo"]).serve(TCP) else {
         return;
     };
     let sent = noise(4 << 20);
@@ -299,7 +302,7 @@ fn megabytes_are_echoed() {
 fn an_exception_costs_its_own_connection() {
     let program = stream(&["HANDLER=Failing"]);
     let expected = ["setup\\nhandle\\nfinish\\n"];
-    let Some(server) = program.serve("tcp://127.0.0.1:0") else {
+    let Some(server) = program.serve(TCP) else {
         return;
     };
     if let Some(cpython) = program.serve_by_cpython() {
@@ -340,7 +343,7 @@ fn handlers_of_datagrams_are_cpythons() {
             file: "datagrams.py",
             variables: Box::leak(Box::new([handler])),
         };
-        let Some(server) = program.serve("udp://127.0.0.1:0") else {
+        let Some(server) = program.serve(UDP) else {
             return;
         };
         let cpython = program.serve_by_cpython();
@@ -425,7 +428,7 @@ fn asynchat_is_cpythons() {
 #[test]
 fn an_exception_in_an_event_costs_its_own_connection() {
     let program = events(&["HANDLER=Failing"]);
-    let Some(server) = program.serve("tcp://127.0.0.1:0") else {
+    let Some(server) = program.serve(TCP) else {
         return;
     };
     let steps = [Send("a"), Read(1), Send("fail")];
@@ -436,12 +439,17 @@ fn an_exception_in_an_event_costs_its_own_connection() {
     if let Some(cpython) = program.serve_by_cpython() {
         assert_eq!(talk(cpython.connect(), &steps), ["a", "error\\n"]);
     }
+    // Here `handle_error` fails too, which ends the server with asyncore.
+    assert_eq!(talk(server.connect(), &[Send("fail twice")]), [""]);
+    other.check_echo("and still there");
     other.finish_sending();
     other.expect_eof();
     let finished = server.stop();
     let alarms = finished.alarms();
-    assert_eq!(alarms.len(), 1, "{alarms:#?}");
-    assert!(format!("{alarms:?}").contains("ValueError: deliberate failure"));
+    assert_eq!(alarms.len(), 2, "{alarms:#?}");
+    let said = format!("{alarms:?}");
+    assert!(said.contains("ValueError: deliberate failure"), "{said}");
+    assert!(said.contains("TypeError: "), "{said}");
 }
 
 /// Coroutines of a reader and a writer.
@@ -462,8 +470,8 @@ fn coroutines_are_cpythons() {
 
 /// Puts a component into the cache, because a swap that has to compile CPython takes longer than a test
 /// waits for an answer.
-fn compile(component: &Path) {
-    let serve = Serve::component(component).compiled_once();
+fn compile(component: &Path, url: &str) {
+    let serve = Serve::component(component).compiled_once().listen(url);
     serve.within(SLOW).start().stop();
 }
 
@@ -494,8 +502,8 @@ fn a_connection_goes_from_rust_to_python_and_back() {
         return;
     };
     let by_event = component(&format!("{tests}/lines_by_event.py")).unwrap();
-    compile(&lines);
-    compile(&by_event);
+    compile(&lines, TCP);
+    compile(&by_event, TCP);
     let controlled = controlled(&echo_blocking.builtin(), "poll");
     let mut client = controlled.server.connect();
     let mut typed = 0;
@@ -541,7 +549,7 @@ fn a_handler_saves_and_resumes() {
     // The same code in a file with another digest.
     let another = [&fs::read(&first).unwrap()[..], &[0, 2, 1, b'x']].concat();
     fs::write(&second, another).unwrap();
-    compile(&second);
+    compile(&second, TCP);
     controlled.swap_at_once(&second);
     controlled.wait_for_settled(1);
     client.send("rta\n");
@@ -557,6 +565,41 @@ fn a_handler_saves_and_resumes() {
     client.finish_sending();
     client.expect_eof();
     controlled.server.stop();
+}
+
+/// What the one instance for all datagrams knows goes to the next version.
+#[test]
+fn an_instance_saves_and_restores() {
+    let Some(first) = component("tests/languages/python/datagrams.py") else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let server = Serve::component(&first)
+        .args(["--control".as_ref(), scratch.path("control").as_os_str()])
+        .args(["--cache", CACHE])
+        .env("HANDLER=Counted")
+        .listen(UDP)
+        .within(SLOW)
+        .start();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.connect(server.address()).unwrap();
+    let check = |expected: &str| {
+        client.send(b"count").unwrap();
+        let mut answer = [0; 100];
+        let count = client.recv(&mut answer).unwrap();
+        assert_eq!(text(&answer[..count]), expected);
+    };
+    check("1");
+    check("2");
+    let second = scratch.path("second.wasm");
+    let another = [&fs::read(&first).unwrap()[..], &[0, 2, 1, b'x']].concat();
+    fs::write(&second, another).unwrap();
+    compile(&second, UDP);
+    let controlled = Controlled { server, scratch };
+    controlled.swap(&second, &[]);
+    check("3");
+    controlled.server.stop().check_no_alarm();
 }
 
 /// The examples are built and tested as their users do it.

@@ -10,12 +10,18 @@ What is different: there is one map of sockets, and a dispatcher has no connecti
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+#: What means that there is no connection any more.
+DISCONNECTED = frozenset(
+    {errno.ECONNRESET, errno.ENOTCONN, errno.ECONNABORTED, errno.EPIPE, errno.EBADF}
+)
 
 #: The dispatchers with a connection that is open, by the number of the connection.
 socket_map: dict[int, dispatcher] = {}
@@ -81,7 +87,9 @@ class dispatcher:
             data = self._connection.recv(buffer_size)
         except BlockingIOError:
             return b""
-        except ConnectionError:
+        except OSError as error:
+            if error.errno not in DISCONNECTED:
+                raise
             self.handle_close()
             return b""
         if not data:
@@ -94,7 +102,9 @@ class dispatcher:
             return self._connection.send(data)
         except BlockingIOError:
             return 0
-        except ConnectionError:
+        except OSError as error:
+            if error.errno not in DISCONNECTED:
+                raise
             self.handle_close()
             return 0
 

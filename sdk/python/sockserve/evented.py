@@ -129,7 +129,12 @@ class Room:
         except ExitNow:
             raise
         except Exception:
-            channel.handle_error()
+            try:
+                channel.handle_error()
+            except Exception:
+                # One that fails too must not cost the other connections.
+                dispatcher.handle_error(channel)
+                channel.close()
             if channel.failure is not None:
                 self.failures[number] = channel.failure
 

@@ -104,6 +104,8 @@ class Failing(asyncore.dispatcher_with_send):
 
     def handle_read(self):
         data = self.recv(8192)
+        if data.startswith(b"fail twice"):
+            self.out_buffer = None
         if data.startswith(b"fail"):
             raise ValueError("deliberate failure")
         self.send(data)
