@@ -72,6 +72,18 @@ fn shell(scratch: &Scratch, first: &[PathBuf], command: &str) -> Command {
     sh
 }
 
+/// What `sockserve new` writes, so that it builds and serves.
+#[test]
+fn the_handler_is_the_template() {
+    let readme = readme();
+    let (_, block) = readme.split_once("```rust\n").expect("a handler in Rust");
+    let (block, _) = block.split_once("```").unwrap();
+    let template =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/rust/blocking/src/lib.rs");
+    let template = std::fs::read_to_string(template).unwrap();
+    assert!(template.contains(block.trim()), "{block}");
+}
+
 #[test]
 fn the_session_reproduces() {
     let steps = session(&readme(), 0);
