@@ -2,6 +2,8 @@
 //! another version.
 
 use crate::dispatch;
+use crate::guest::exports::Exports;
+use crate::guest::instance::{Instance, Prepared};
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake};
 use crate::version::succession::Verdict;
@@ -9,17 +11,33 @@ use crate::version::versions::Versions;
 use std::sync::Arc;
 
 /// What the next instance of a driver begins with.
-pub(super) enum Begin<I> {
+pub(super) enum Begin<E> {
     /// An instance that was made ahead.
-    Prepared(I),
-    /// The first thing that came.
+    Prepared(Box<Instance<E>>),
+    /// The first thing that came. The driver makes the instance.
     Arrival(Arrival),
 }
 
-/// Waits until there is something for an instance to do. `None` if no more can come.
-///
-/// While it waits there is no instance, and so nothing to pass on.
-pub(super) async fn first_arrival(
+impl<E: Exports + 'static> Begin<E> {
+    /// Waits until there is something for an instance to do. `None` if no more can come.
+    pub(super) async fn next(
+        versions: &Arc<Versions>,
+        version: &Arc<Version>,
+        intake: &mut Intake,
+    ) -> Option<Self> {
+        match version.prepared().and_then(Prepared::instance) {
+            Some(instance) => Some(Self::Prepared(Box::new(instance))),
+            None => {
+                let first = first_arrival(versions, version, intake).await;
+                first.map(Self::Arrival)
+            }
+        }
+    }
+}
+
+/// Waits for what comes first. While it waits there is no instance, and so nothing to pass
+/// on.
+async fn first_arrival(
     versions: &Arc<Versions>,
     version: &Arc<Version>,
     intake: &mut Intake,

@@ -1,5 +1,6 @@
 //! An instance that serves all connections or all datagrams, with its store.
 
+use crate::contract::Contract;
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::connection_table::{ConnectionTable, OpenConnections, Served};
@@ -16,8 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::watch;
 use wasmtime::Store;
-
-use crate::contract::Contract;
 
 /// An instance that serves all: its store, and the functions of the contract `E` and of
 /// the interfaces beside it.

@@ -13,7 +13,7 @@
 mod leaving;
 
 use crate::connection::{Connection, ConnectionId};
-use crate::dispatch::succession::{Begin, first_arrival};
+use crate::dispatch::succession::Begin;
 use crate::dispatch::{fault, save};
 use crate::guest::State;
 use crate::guest::connection_table::OpenConnections;
@@ -21,7 +21,7 @@ use crate::guest::deadline::{Deadline, Watched};
 use crate::guest::exports::Concurrent;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
-use crate::guest::instance::{Instance, Links, Prepared};
+use crate::guest::instance::{Instance, Links};
 use crate::guest::instance_state::{InstanceState, Keeper};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::panics::{self, Thrown};
@@ -46,16 +46,8 @@ use wasmtime::component::Accessor;
 
 /// Runs one instance after another until no more connections can come.
 pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake: &mut Intake) {
-    loop {
-        let prepared = version.prepared().and_then(Prepared::instance);
-        let begin = match prepared {
-            Some(instance) => Begin::Prepared(Box::new(instance)),
-            // An instance is made when there is a connection to serve.
-            None => match first_arrival(versions, version, intake).await {
-                Some(first) => Begin::Arrival(first),
-                None => break,
-            },
-        };
+    // An instance is made when there is a connection to serve.
+    while let Some(begin) = Begin::next(versions, version, intake).await {
         let links = match &begin {
             Begin::Prepared(instance) => instance.links.clone(),
             Begin::Arrival(_) => Links::default(),
@@ -144,7 +136,7 @@ impl Serving {
     /// dies.
     async fn run(
         &self,
-        begin: Begin<Box<Instance<Concurrent>>>,
+        begin: Begin<Concurrent>,
         links: Links,
         intake: &mut Intake,
     ) -> Result<(), Failure> {

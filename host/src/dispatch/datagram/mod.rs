@@ -13,9 +13,11 @@
 //! | file | |
 //! | --- | --- |
 //! | `source` | where datagrams come from, and when no more come |
+//! | `ends` | both ends of the streams of a `datagram-concurrent` handler |
 
 mod batches;
 mod each;
+mod ends;
 mod source;
 mod streams;
 

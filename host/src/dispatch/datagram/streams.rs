@@ -5,8 +5,9 @@
 //! one finishes. Under the other dispatches the stream has one datagram.
 
 use super::each::Owned;
+use super::ends::{Incoming, Outgoing};
 use super::source::Source;
-use super::{Arrived, Serving, depart, wanted};
+use super::{Arrived, Serving, depart};
 use crate::contract::Contract;
 use crate::datagram::MAX_BATCH;
 use crate::datagram::outbox::Outbox;
@@ -14,7 +15,7 @@ use crate::dispatch::fault;
 use crate::guest::SHARED_INSTANCES;
 use crate::guest::deadline::{Deadline, Watched};
 use crate::guest::exports::DatagramConcurrent;
-use crate::guest::exports::datagram_concurrent::{WitDatagram, answer, datagram as to_wit};
+use crate::guest::exports::datagram_concurrent::{WitDatagram, datagram as to_wit};
 use crate::guest::failure::Failure;
 use crate::guest::instance::{Instance, Links, Prepared};
 use crate::lifecycle::Phase;
@@ -27,15 +28,12 @@ use futures_util::task::AtomicWaker;
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
-use wasmtime::component::{
-    Destination, StreamConsumer, StreamProducer, StreamReader, StreamResult, VecBuffer,
-};
-use wasmtime::{Result, StoreContextMut};
+use wasmtime::component::{StreamProducer, StreamReader};
 
 /// Runs one instance after another. Returns the source when no more will come (false),
 /// or when the current version has another contract (true).
@@ -148,8 +146,8 @@ pub(super) async fn one(
     serve(serving, version, None, incoming, &progress).await
 }
 
-/// Makes an instance, unless there is one, and calls its `serve`. Returns when the stream of what it sends
-/// has ended.
+/// Makes an instance, unless there is one, and calls its `serve`. Returns when the stream of
+/// what it sends has ended.
 async fn serve(
     serving: &Arc<Serving>,
     version: &Arc<Version>,
@@ -232,23 +230,23 @@ async fn serve(
 }
 
 /// How far an instance is with its datagrams.
-struct Progress {
+pub(super) struct Progress {
     /// The datagrams that the guest read last.
-    share: Mutex<Option<Share>>,
+    pub(super) share: Mutex<Option<Share>>,
     /// Bytes that the guest has taken and given, for its clock.
-    bytes: Arc<AtomicU64>,
+    pub(super) bytes: Arc<AtomicU64>,
     /// Whether the guest may still read datagrams.
-    reading: watch::Sender<bool>,
+    pub(super) reading: watch::Sender<bool>,
     /// What the guest has written and the sockets have not taken.
-    outbox: Mutex<Outbox>,
+    pub(super) outbox: Mutex<Outbox>,
     /// The guest's task that waits until the outbox is empty.
-    room: AtomicWaker,
+    pub(super) room: AtomicWaker,
     /// Whether datagrams wait because the version departs.
-    paused: AtomicBool,
+    pub(super) paused: AtomicBool,
     /// The guest's task that reads meanwhile.
-    resumed: AtomicWaker,
+    pub(super) resumed: AtomicWaker,
     /// Notified when the guest reads on.
-    at_rest: Notify,
+    pub(super) at_rest: Notify,
     /// The calls of `instance-state`.
     watched: Watched,
 }
@@ -342,181 +340,5 @@ impl Progress {
                 serving.versions.forget_if_ended(version);
             }
         }
-    }
-}
-
-/// The stream of datagrams that a shared instance reads.
-struct Incoming {
-    serving: Arc<Serving>,
-    version: Arc<Version>,
-    /// Is ready when the version is replaced.
-    replaced: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// `None` when the stream has ended.
-    source: Arc<Mutex<Option<Source>>>,
-    /// Whether the guest has read a datagram.
-    has_read: bool,
-    /// Takes the source, or why it failed.
-    back: Option<oneshot::Sender<io::Result<Source>>>,
-    progress: Arc<Progress>,
-}
-
-impl Incoming {
-    fn new(
-        serving: &Arc<Serving>,
-        version: &Arc<Version>,
-        source: Source,
-        back: oneshot::Sender<io::Result<Source>>,
-        progress: Arc<Progress>,
-    ) -> Self {
-        let replaced = Arc::clone(version);
-        Self {
-            serving: Arc::clone(serving),
-            version: Arc::clone(version),
-            replaced: Box::pin(async move { replaced.reached(Phase::Draining).await }),
-            source: Arc::new(Mutex::new(Some(source))),
-            has_read: false,
-            back: Some(back),
-            progress,
-        }
-    }
-
-    /// Ends the stream, and gives the source back.
-    fn end(&mut self, error: Option<io::Error>) -> StreamResult {
-        self.progress.reading.send_replace(false);
-        let source = lock(&self.source).take();
-        if let (Some(source), Some(back)) = (source, self.back.take()) {
-            let _ = back.send(error.map_or(Ok(source), Err));
-        }
-        StreamResult::Dropped
-    }
-}
-
-impl Drop for Incoming {
-    /// The instance has ended. If it has read nothing, the datagrams that it was made for
-    /// end with it: another instance would end in the same way, again and again.
-    fn drop(&mut self) {
-        if !self.has_read
-            && let Some(source) = &mut *lock(&self.source)
-            && let Some(share) = self.version.take(source.batch.len())
-        {
-            source.batch.clear();
-            *lock(&self.progress.share) = Some(share);
-        }
-        self.end(None);
-    }
-}
-
-impl<D: 'static> StreamProducer<D> for Incoming {
-    type Item = WitDatagram;
-    type Buffer = VecBuffer<WitDatagram>;
-
-    fn poll_produce<'a>(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut store: StoreContextMut<'a, D>,
-        mut destination: Destination<'a, WitDatagram, Self::Buffer>,
-        finish: bool,
-    ) -> Poll<Result<StreamResult>> {
-        let this = self.get_mut();
-        // The guest reads on: it is done with what it has read before.
-        if let Some(share) = lock(&this.progress.share).take() {
-            this.serving.finish(share, &Ok(()));
-            this.progress.at_rest.notify_one();
-        }
-        if this.replaced.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(this.end(None)));
-        }
-        this.progress.resumed.register(cx.waker());
-        if this.progress.paused.load(Ordering::Relaxed) {
-            return if finish {
-                Poll::Ready(Ok(StreamResult::Cancelled))
-            } else {
-                Poll::Pending
-            };
-        }
-        let lent = Arc::clone(&this.source);
-        let mut lent = lock(&lent);
-        let Some(source) = &mut *lent else {
-            drop(lent);
-            return Poll::Ready(Ok(this.end(None)));
-        };
-        match source.poll_next(cx, &wanted(&this.version.handler, MAX_BATCH)) {
-            Poll::Ready(Ok(true)) => {}
-            Poll::Ready(Ok(false)) => {
-                drop(lent);
-                return Poll::Ready(Ok(this.end(None)));
-            }
-            Poll::Ready(Err(error)) => {
-                drop(lent);
-                return Poll::Ready(Ok(this.end(Some(error))));
-            }
-            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => return Poll::Pending,
-        }
-        let room = destination.remaining(&mut store).unwrap_or(MAX_BATCH);
-        if room == 0 {
-            // A read of nothing asks for readiness.
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        let count = room.min(source.batch.len());
-        let Some(share) = this.version.take(count) else {
-            drop(lent);
-            return Poll::Ready(Ok(this.end(None)));
-        };
-        let datagrams: Vec<_> = source.batch.iter().take(count).map(to_wit).collect();
-        let bytes = datagrams.iter().map(size).sum();
-        this.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-        source.batch.remove_first(count);
-        this.has_read = true;
-        *lock(&this.progress.share) = Some(share);
-        destination.set_buffer(datagrams.into());
-        Poll::Ready(Ok(StreamResult::Completed))
-    }
-}
-
-/// How much a datagram moves the guest's clock; one without bytes too.
-fn size(datagram: &WitDatagram) -> u64 {
-    datagram.data.len() as u64 + 1
-}
-
-/// The stream of datagrams that a guest sends.
-struct Outgoing {
-    serving: Arc<Serving>,
-    version: Arc<Version>,
-    progress: Arc<Progress>,
-    /// Dropped when the guest has ended the stream.
-    _open: oneshot::Sender<()>,
-}
-
-impl<D: 'static> StreamConsumer<D> for Outgoing {
-    type Item = WitDatagram;
-
-    fn poll_consume(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        store: StoreContextMut<'_, D>,
-        mut source: wasmtime::component::Source<'_, WitDatagram>,
-        finish: bool,
-    ) -> Poll<Result<StreamResult>> {
-        let this = self.get_mut();
-        let progress = &this.progress;
-        // The guest writes on when what it wrote before is sent.
-        progress.room.register(cx.waker());
-        let mut outbox = lock(&progress.outbox);
-        if !outbox.is_empty() {
-            return if finish {
-                Poll::Ready(Ok(StreamResult::Cancelled))
-            } else {
-                Poll::Pending
-            };
-        }
-        let mut datagrams = Vec::with_capacity(MAX_BATCH);
-        source.read(store, &mut datagrams)?;
-        let bytes = datagrams.iter().map(size).sum();
-        progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let answers = datagrams.into_iter().map(answer);
-        this.serving
-            .post(&mut outbox, &this.version.handler, answers);
-        Poll::Ready(Ok(StreamResult::Completed))
     }
 }

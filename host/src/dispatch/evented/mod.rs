@@ -15,12 +15,12 @@ use crate::connection::attention::Attention;
 use crate::dispatch::evented::epoll::Poller;
 use crate::dispatch::fault;
 use crate::dispatch::save;
-use crate::dispatch::succession::{Begin, first_arrival};
+use crate::dispatch::succession::Begin;
 use crate::guest::State;
 use crate::guest::exports::Evented;
 use crate::guest::exports::evented::{Change, Event, Interest, Readiness, Ready, opened};
 use crate::guest::failure::Failure;
-use crate::guest::instance::{Instance, Links, Prepared};
+use crate::guest::instance::{Instance, Links};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
@@ -45,16 +45,8 @@ pub(super) async fn run(
     intake: &mut Intake,
     poller: &mut Poller,
 ) {
-    loop {
-        let prepared = version.prepared().and_then(Prepared::instance);
-        let begin = match prepared {
-            Some(instance) => Begin::Prepared(Box::new(instance)),
-            // An instance is made when there is a connection to serve.
-            None => match first_arrival(versions, version, intake).await {
-                Some(first) => Begin::Arrival(first),
-                None => break,
-            },
-        };
+    // An instance is made when there is a connection to serve.
+    while let Some(begin) = Begin::next(versions, version, intake).await {
         let mut turns = Turns::new(versions, version, poller);
         match turns.run(begin, intake).await {
             Ok(()) => break,
@@ -127,7 +119,7 @@ impl<'a> Turns<'a> {
 
     /// Serves until no more connections can come, the version aborts, or the instance
     /// dies.
-    async fn run(&mut self, begin: Begin<Box<Guest>>, intake: &mut Intake) -> Result<(), Failure> {
+    async fn run(&mut self, begin: Begin<Evented>, intake: &mut Intake) -> Result<(), Failure> {
         // Registered before the instance is made: if that fails, this connection fails
         // with it.
         let (prepared, first) = match begin {
