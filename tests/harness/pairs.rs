@@ -124,8 +124,9 @@ pub(crate) fn guests_under(family: &str, dispatch: &str) -> impl Iterator<Item =
 fn the_pairs_are_the_dispatches_that_inspect_prints() {
     for &name in NAMES {
         let outcome = sockserve(["inspect".as_ref(), Guest { name }.path().as_os_str()]);
-        // A guest that is made to be refused has no pairs.
-        if outcome.status != Some(0) {
+        // A guest that is made to be refused has no pairs, and neither have those that only
+        // `state` serves.
+        if outcome.status != Some(0) || name.starts_with("faults_state_") {
             continue;
         }
         let known = ROWS.iter().filter(|row| row.guest == name);
