@@ -24,6 +24,8 @@ pub mod options;
 mod saved;
 pub mod session;
 mod state;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
 
 #[cfg(all(target_family = "wasm", feature = "blocking"))]
 pub mod blocking;
