@@ -16,6 +16,9 @@ fn start(cache: &Path) -> Server {
         .start()
 }
 
+/// Before the code: what the file is, the checksum, and the time of the compiler.
+const HEAD: usize = 16 + 32 + 8;
+
 fn only_entry(cache: &Path) -> PathBuf {
     let entries: Vec<_> = fs::read_dir(cache).unwrap().collect();
     let [entry] = entries.as_slice() else {
@@ -49,7 +52,8 @@ fn a_flipped_bit_is_compiled_again() {
         let alarms = finished.alarms();
         assert_eq!(alarms.len(), 1, "{alarms:?}");
         assert!(alarms[0].message().contains("damaged"), "{alarms:?}");
-        assert_eq!(fs::read(&entry).unwrap(), whole);
+        // The compiler may have taken another time.
+        assert!(fs::read(&entry).unwrap()[HEAD..] == whole[HEAD..]);
     }
     // Something in its place that is no file.
     fs::remove_file(&entry).unwrap();

@@ -117,15 +117,29 @@ fn inspect_says_whether_a_state_passes_on() {
 
 #[test]
 fn inspect_says_what_a_component_is_and_needs() {
-    for (guest, dispatches) in [
-        (time_blocking, "sequential, threaded (default), poll"),
-        (time_evented, "poll (default)"),
-        (echo_concurrent, "sequential, threaded, poll (default)"),
+    for (guest, dispatches, instances) in [
+        (
+            time_blocking,
+            "sequential, threaded (default), poll",
+            "each connection has one",
+        ),
+        (time_evented, "poll (default)", "serves all"),
+        (
+            echo_concurrent,
+            "sequential, threaded, poll (default)",
+            "serves all",
+        ),
     ] {
         let size = fs::metadata(guest.path()).unwrap().len();
         let path = guest.path().display().to_string();
         for component in [path, guest.builtin()] {
-            let lines = sockserve(["inspect", &component]).printed();
+            let mut lines = sockserve(["inspect", &component]).printed();
+            let memory = lines.remove(4);
+            assert!(
+                memory.starts_with("memory      an instance begins with ")
+                    && memory.ends_with(&format!(" KiB, and {instances}")),
+                "{memory}"
+            );
             assert_eq!(
                 lines[..6],
                 [
@@ -190,6 +204,7 @@ fn help_has_every_option() {
         "--linger",
         "--drain-timeout",
         "--cache",
+        "--allow-precompiled",
     ];
     let serve = [
         "--listen",
@@ -206,8 +221,8 @@ fn help_has_every_option() {
         "--state-file",
     ];
     let commands = [
-        "serve", "inetd", "run", "demo", "builtins", "compose", "inspect", "status", "swap",
-        "rollback", "drain", "shutdown", "new", "wit",
+        "serve", "inetd", "run", "demo", "builtins", "compile", "compose", "inspect", "status",
+        "swap", "rollback", "drain", "shutdown", "new", "wit",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -224,6 +239,7 @@ fn help_has_every_option() {
         "--allow-lookup",
         "--max-memory",
         "--cache",
+        "--allow-precompiled",
         "--timeout",
     ];
     check_help(&["run", "--help"], &global, &run, &["<COMPONENT>"]);
@@ -232,6 +248,14 @@ fn help_has_every_option() {
     check_help(&["builtins", "--help"], &global, &["--write"], &[]);
     let compose = ["--output", "--force"];
     check_help(&["compose", "--help"], &global, &compose, &["<HANDLER>"]);
+    let compile = [
+        "--output",
+        "--force",
+        "--dispatch",
+        "--max-memory",
+        "--max-connections",
+    ];
+    check_help(&["compile", "--help"], &global, &compile, &["<COMPONENT>"]);
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
     let new = ["--lang", "--contract"];
     check_help(&["new", "--help"], &global, &new, &["<NAME>"]);

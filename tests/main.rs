@@ -53,6 +53,8 @@ mod clients;
 // A clock that is far from the truth.
 mod clocks;
 mod commands;
+// `sockserve compile`, what is compiled again, and what large instances cost.
+mod compile;
 // Handlers as commands that listen by themselves.
 mod composed;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.

@@ -100,6 +100,7 @@ pub use datagram::counts::DatagramCounts;
 pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
 pub use guest::handler::{Handler, HandlerOptions};
 pub use guest::handler_error::HandlerError;
+pub use guest::precompile::{Precompiled, precompile};
 pub use limits::Limits;
 pub use listen::address::{AddressError, ListenAddress};
 pub use listen::error::ListenError;

@@ -2,6 +2,7 @@
 //! running `sockserve serve --control PATH`.
 
 use super::Failure;
+use super::progress::Progress;
 use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
@@ -154,6 +155,7 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
         }
     };
     let print = |out: &mut dyn std::io::Write, reply: &_| print_swapped(out, service, reply);
+    let _progress = Progress::show(format!("swapping {service}"));
     options.target.ask(question, print)
 }
 

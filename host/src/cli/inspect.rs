@@ -4,6 +4,7 @@
 use super::{Failure, output};
 use crate::component::builtin;
 use crate::guest::imports::{self, Lack};
+use crate::guest::start_cost;
 use crate::text;
 use crate::{Component, Contract, Dispatch, HandlerError};
 use clap::Args;
@@ -34,7 +35,15 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         )?;
     }
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
+    writeln!(stdout, "memory      {}", memory(&component))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
+    if let Some(code) = component.code() {
+        let bytes = start_cost::size(code.len() as u64);
+        writeln!(
+            stdout,
+            "compiled    {bytes} of code; --allow-precompiled uses it"
+        )?;
+    }
     if component.keeps_state() {
         let state = "what one instance for all knows passes to the next version";
         writeln!(stdout, "state       {state}")?;
@@ -68,6 +77,23 @@ fn dispatches(contract: Contract) -> String {
         })
         .collect();
     names.join(", ")
+}
+
+/// Returns what an instance begins with, and how many there are.
+fn memory(component: &Component) -> String {
+    let contract = component.contract();
+    let dispatch = contract.default_dispatch();
+    let bytes = start_cost::size(component.start_memory_bytes());
+    if dispatch.shares_instance(contract) {
+        return format!("an instance begins with {bytes}, and serves all");
+    }
+    let served = start_cost::served(contract);
+    match start_cost::advice(component, dispatch) {
+        Some(advice) => {
+            format!("an instance begins with {bytes}, and each {served} has one; {advice}")
+        }
+        None => format!("an instance begins with {bytes}, and each {served} has one"),
+    }
 }
 
 /// Returns what happens to the component's live connections at a swap.

@@ -17,7 +17,8 @@ use tracing_subscriber::registry::LookupSpan;
 #[derive(Args)]
 pub(super) struct Options {
     /// What to log: off, error, warn, info, debug or trace. `debug` has a line
-    /// for each connection opened and closed [default: info; demo: warn]
+    /// for each connection opened and closed [default: info; demo and
+    /// compile: warn]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<LevelFilter>,
     /// How to write it

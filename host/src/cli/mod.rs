@@ -7,6 +7,7 @@
 
 mod arguments;
 mod builtins;
+mod compile;
 mod compose;
 mod control;
 mod demo;
@@ -17,6 +18,8 @@ mod new;
 mod notify;
 mod open_files;
 mod output;
+mod output_file;
+mod progress;
 mod run;
 mod serve;
 mod signals;
@@ -74,6 +77,12 @@ enum Command {
     /// more with --help. It has one instance of the handler; a `blocking` one serves one
     /// connection after the other.
     Compose(compose::Options),
+    /// Compile a component ahead: the file stays a component, with its code beside it.
+    ///
+    /// `serve --allow-precompiled` and `run --allow-precompiled` use the code if this
+    /// sockserve has made it for the same kind of processor and the same options below;
+    /// otherwise they compile as ever and say so.
+    Compile(compile::Options),
     /// Write a project of a handler: its code, a test, and what it needs of sockserve.
     ///
     /// Prints the commands that build, serve and test it. Exit status: 2 for a folder that
@@ -170,6 +179,8 @@ pub fn main() -> ExitCode {
         // The demo shows what it measures; the output of its guests would hide
         // that.
         Command::Demo(_) => (LevelFilter::WARN, log::Writing::Thread),
+        // What it prints says the same.
+        Command::Compile(_) => (LevelFilter::WARN, log::Writing::Direct),
         _ => (LevelFilter::INFO, log::Writing::Direct),
     };
     let _flushed_at_the_end = match cli.log.start(default_level, &writing) {
@@ -189,6 +200,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => caught().and_then(|caught| run::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),
         Command::Builtins(options) => builtins::run(&options),
+        Command::Compile(options) => compile::run(&options),
         Command::Compose(options) => compose::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::New(options) => new::run(&options),

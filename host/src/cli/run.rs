@@ -1,5 +1,6 @@
 //! `sockserve run`: a program that listens and connects by itself.
 
+use super::progress::Progress;
 use super::serve::{GrantOptions, parse_memory, resolve};
 use super::signals::Caught;
 use super::{Failure, output};
@@ -46,6 +47,10 @@ pub(super) struct Options {
     /// be writable for you only
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Use the code that `sockserve compile` has put into its file. It runs without a
+    /// check, so the file must come from you
+    #[arg(long)]
+    allow_precompiled: bool,
     /// End it after this time, with exit status 124
     #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
     timeout: Option<Duration>,
@@ -124,6 +129,7 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
 fn load(options: &Options) -> Result<Handler, Failure> {
     let args = options.args()?;
     let source = text::path(options.component().as_ref());
+    let _progress = Progress::show(format!("preparing {source}"));
     let component = builtin::load_argument(options.component())?;
     check(&source, &component)?;
     let mut grants = options.grants.checked()?;
@@ -135,6 +141,7 @@ fn load(options: &Options) -> Result<Handler, Failure> {
     handler_options.grants = grants;
     let cache = options.cache.as_deref().map(CompileCache::in_directory);
     handler_options.cache = cache.transpose()?;
+    handler_options.allow_precompiled = options.allow_precompiled;
     handler_options.limits = Limits {
         max_connections: 1,
         max_memory_bytes: options.max_memory.as_u64(),

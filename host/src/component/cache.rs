@@ -1,28 +1,20 @@
 //! Compiled components on disk.
 //!
-//! An entry is a file. Its name says what it was made from: the component,
-//! wasmtime's version and settings, and the features of the processor. Its content
-//! has a checksum. A component without a valid entry is compiled again. Compiled
+//! An entry is a file. Its name is the key: what it was made from. Its content has a
+//! checksum. A component without a valid entry is compiled again. Compiled
 //! code runs without a further check, so no other user may be able to write to the
 //! directory. An entry appears complete or not at all. If the directory becomes too
 //! large, the entries that were not used for the longest time are removed.
 
-use crate::component::Component;
+use crate::component::compiled::{Compiled, Key};
 use rustix::fs::{Mode, OFlags};
-use sha2::{Digest as _, Sha256};
 use std::fs::{self, DirBuilder, File, Metadata};
-use std::hash::{Hash as _, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-use wasmtime::Engine;
-
-/// The first bytes of an entry.
-const MAGIC: &[u8; 16] = b"sockserve code 1";
-const CHECKSUM: usize = 32;
 
 /// The most bytes of all entries together, and of one entry.
 const MAX_BYTES: u64 = 512 << 20;
@@ -50,9 +42,6 @@ pub struct CacheError {
     directory: PathBuf,
     reason: String,
 }
-
-/// The name of an entry's file, which says what the entry was made from.
-pub(crate) struct Key(String);
 
 impl CompileCache {
     /// Uses a directory. If it does not exist, makes it, for this user only.
@@ -102,17 +91,9 @@ impl CompileCache {
         &self.directory
     }
 
-    pub(crate) fn key(&self, component: &Component, engine: &Engine) -> Key {
-        let mut hash = Hashing(Sha256::new());
-        hash.0.update(component.digest());
-        hash.0.update(env!("CARGO_PKG_VERSION"));
-        engine.precompile_compatibility_hash().hash(&mut hash);
-        Key(format!("{:x}", hash.0.finalize()))
-    }
-
     /// Returns the code of the entry for `key`. `None` if there is no entry, or if
     /// it is damaged.
-    pub(crate) fn load(&self, key: &Key) -> Option<Vec<u8>> {
+    pub(crate) fn load(&self, key: &Key) -> Option<Compiled> {
         let path = self.directory.join(&key.0);
         let read = open(&path).and_then(|file| {
             if file.metadata()?.len() > MAX_ENTRY {
@@ -130,28 +111,28 @@ impl CompileCache {
                 return None;
             }
         };
-        let payload = payload(key, &bytes);
-        if payload.is_none() {
+        let compiled = Compiled::unseal(key, &bytes);
+        if compiled.is_none() {
             self.complain("has a damaged entry, which is made again", &key.0);
         } else {
             // A used entry must not be the first to be removed. A failure to note
             // the use does no harm.
             let _ = file.set_modified(SystemTime::now());
         }
-        payload.map(<[u8]>::to_vec)
+        compiled
     }
 
-    /// Writes `code` as the entry for `key`.
-    pub(crate) fn store(&self, key: &Key, code: &[u8]) {
-        match self.write(key, code) {
+    /// Writes the entry for `key`.
+    pub(crate) fn store(&self, key: &Key, compiled: &Compiled) {
+        match self.write(key, compiled) {
             Ok(()) => self.complained.store(false, Ordering::Relaxed),
             Err(error) => self.complain("cannot be written", &error.to_string()),
         }
     }
 
-    fn write(&self, key: &Key, code: &[u8]) -> io::Result<()> {
+    fn write(&self, key: &Key, compiled: &Compiled) -> io::Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        if code.len() as u64 > MAX_ENTRY / 2 {
+        if compiled.code.len() as u64 > MAX_ENTRY / 2 {
             return Ok(());
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -164,9 +145,8 @@ impl CompileCache {
             .mode(0o600)
             .open(&unfinished)
             .and_then(|mut file| {
-                file.write_all(MAGIC)?;
-                file.write_all(&checksum(key, code))?;
-                file.write_all(code)
+                file.write_all(&compiled.head(key))?;
+                file.write_all(&compiled.code)
             })
             .and_then(|()| fs::rename(&unfinished, self.directory.join(&key.0)));
         if written.is_err() {
@@ -235,35 +215,6 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Returns the code in an entry, if the entry is complete and belongs to `key`.
-fn payload<'a>(key: &Key, entry: &'a [u8]) -> Option<&'a [u8]> {
-    let rest = entry.strip_prefix(MAGIC)?;
-    let (found, code) = rest.split_at_checked(CHECKSUM)?;
-    (checksum(key, code) == *found).then_some(code)
-}
-
-/// Computes the checksum of key and code. With the key in it, a file under another
-/// entry's name is not valid.
-fn checksum(key: &Key, code: &[u8]) -> [u8; CHECKSUM] {
-    let mut hash = Sha256::new();
-    hash.update(&key.0);
-    hash.update(code);
-    hash.finalize().into()
-}
-
-/// Feeds values that implement `Hash` to a hash without collisions.
-struct Hashing(Sha256);
-
-impl Hasher for Hashing {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        0
-    }
-}
-
 /// Removes the entries that were not used for the longest time, until the rest has
 /// at most `most` bytes. Also removes old unfinished files.
 fn tidy(directory: &Path, most: u64, now: SystemTime) -> io::Result<()> {
@@ -319,22 +270,6 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_whole_and_of_its_key_or_none() {
-        let key = Key("a".repeat(64));
-        let mut entry = MAGIC.to_vec();
-        entry.extend(checksum(&key, b"code"));
-        entry.extend(b"code");
-        assert_eq!(payload(&key, &entry), Some(&b"code"[..]));
-        assert_eq!(payload(&Key("b".repeat(64)), &entry), None);
-        for at in 0..entry.len() {
-            let mut flipped = entry.clone();
-            flipped[at] ^= 1;
-            assert_eq!(payload(&key, &flipped), None, "{at}");
-            assert_eq!(payload(&key, &entry[..at]), None, "{at}");
-        }
-    }
-
-    #[test]
     fn others_must_not_be_able_to_write() {
         assert_eq!(Trust::by(1000, 0o700, 1000), Trust::Trusted);
         assert_eq!(Trust::by(0, 0o755, 1000), Trust::Trusted);
@@ -362,7 +297,11 @@ mod tests {
         let now = SystemTime::now();
         let name = |letter: &str| cache.directory().join(letter.repeat(64));
         for (age, letter) in [(30, "a"), (20, "b"), (10, "c")] {
-            cache.store(&Key(letter.repeat(64)), &[0; 1000]);
+            let compiled = Compiled {
+                code: vec![0; 1000],
+                took: Duration::ZERO,
+            };
+            cache.store(&Key(letter.repeat(64)), &compiled);
             let file = File::options().write(true).open(name(letter)).unwrap();
             file.set_modified(now - Duration::from_secs(age)).unwrap();
         }

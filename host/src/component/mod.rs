@@ -6,27 +6,37 @@
 //! | `reading` | the bytes of a file, whatever its path names |
 //! | `builtin` | the components that are embedded in the host |
 //! | `core_instances` | how many core modules a component instantiates |
+//! | `start` | how much memory an instance begins with |
+//! | `compiled` | compiled code with what it was made from, and a checksum |
 //! | `cache` | compiled components on disk |
 
 pub mod builtin;
 pub(crate) mod cache;
+pub(crate) mod compiled;
 mod core_instances;
 pub(crate) mod reading;
+mod start;
 
 use crate::component::core_instances::CoreInstances;
 use crate::component::reading::{Named, ReadError};
+use crate::component::start::StartMemory;
 use crate::contract::Contract;
 use crate::text;
 use sha2::{Digest as _, Sha256};
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
+use wasm_encoder::{ComponentSection as _, CustomSection};
 use wasmparser::{Encoding, Parser, Payload};
 
 /// A component that a service can run: its bytes, and what its sections say.
 #[derive(Clone)]
 pub struct Component {
+    /// Without the section of compiled code.
     bytes: Vec<u8>,
+    /// The section of compiled code, if there is one.
+    code: Option<Vec<u8>>,
     /// Computed at its first use.
     digest: OnceLock<String>,
     contract: Contract,
@@ -34,7 +44,11 @@ pub struct Component {
     keeps_state: bool,
     imports: Vec<String>,
     composed: Option<String>,
+    start_memory: u64,
 }
+
+/// The custom section with compiled code, which `sockserve compile` adds at the end.
+const CODE: &str = "sockserve:code";
 
 /// The custom section of a composed command. It names the contract of the handler.
 pub(crate) const COMPOSED: &str = "sockserve:composed";
@@ -150,7 +164,7 @@ impl Component {
     }
 
     /// Reads a component's sections. `name` is its name in errors.
-    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, ComponentError> {
+    pub fn from_bytes(name: &str, mut bytes: Vec<u8>) -> Result<Self, ComponentError> {
         if !bytes.starts_with(b"\0asm") {
             return Err(ComponentError::NotWasm(name.to_owned()));
         }
@@ -173,14 +187,17 @@ impl Component {
         let contract = sections.contract(name)?;
         let takes_over = sections.exports(HAND_OVER, name)?;
         let keeps_state = sections.exports(INSTANCE_STATE, name)?;
+        let code = sections.code.and_then(|at| at.cut_off(&mut bytes));
         Ok(Self {
             bytes,
+            code,
             digest: OnceLock::new(),
             contract,
             takes_over,
             keeps_state,
             imports: sections.imports,
             composed: sections.composed,
+            start_memory: sections.start_memory.bytes(),
         })
     }
 
@@ -226,7 +243,31 @@ impl Component {
         &self.imports
     }
 
-    /// Returns the SHA-256 of the component file, in hexadecimal.
+    /// Returns how many bytes of memory an instance begins with: the data in its modules,
+    /// which is written into its memories when it is made. What it uses after that comes
+    /// on top.
+    pub fn start_memory_bytes(&self) -> u64 {
+        self.start_memory
+    }
+
+    /// Returns the section of compiled code.
+    pub(crate) fn code(&self) -> Option<&[u8]> {
+        self.code.as_deref()
+    }
+
+    /// Returns the component with a section of compiled code.
+    pub(crate) fn with_code(&self, section: &[u8]) -> Vec<u8> {
+        let mut file = self.bytes.clone();
+        let section = CustomSection {
+            name: CODE.into(),
+            data: section.into(),
+        };
+        section.append_to_component(&mut file);
+        file
+    }
+
+    /// Returns the SHA-256 of the component, in hexadecimal. Compiled code that
+    /// `sockserve compile` has added is not counted.
     pub fn digest(&self) -> &str {
         self.digest.get_or_init(|| {
             let mut text = String::with_capacity(64);
@@ -238,7 +279,8 @@ impl Component {
         })
     }
 
-    /// Returns the bytes of the component file.
+    /// Returns the bytes of the component, without compiled code that `sockserve compile`
+    /// has added.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -250,7 +292,35 @@ struct Sections {
     exports: Vec<String>,
     imports: Vec<String>,
     composed: Option<String>,
+    code: Option<CodeSection>,
     core_instances: u32,
+    start_memory: StartMemory,
+}
+
+/// Where the section with compiled code is.
+struct CodeSection {
+    /// Its name and its data.
+    content: Range<usize>,
+    /// Its data.
+    data: Range<usize>,
+}
+
+impl CodeSection {
+    /// Takes the section off the end of the file. A section elsewhere is not from
+    /// `sockserve compile`, and stays where it is.
+    fn cut_off(self, bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+        // Before the content are the section's kind, which is zero, and its length, with
+        // seven bits in each byte.
+        let bits = usize::BITS - self.content.len().leading_zeros();
+        let length = usize::try_from(bits.div_ceil(7).max(1)).ok()?;
+        let begin = self.content.start.checked_sub(length + 1)?;
+        if self.content.end != bytes.len() || bytes.get(begin) != Some(&0) {
+            return None;
+        }
+        let data = bytes.get(self.data)?.to_vec();
+        bytes.truncate(begin);
+        Some(data)
+    }
 }
 
 impl Sections {
@@ -262,6 +332,7 @@ impl Sections {
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload?;
             instances.count(&payload)?;
+            sections.start_memory.count(&payload)?;
             match payload {
                 Payload::Version { encoding, .. } if depth == 0 => {
                     if encoding != Encoding::Component {
@@ -284,6 +355,12 @@ impl Sections {
                 Payload::CustomSection(section) if depth == 1 && section.name() == COMPOSED => {
                     let contract = String::from_utf8_lossy(section.data());
                     sections.composed = Some(contract.into_owned());
+                }
+                Payload::CustomSection(section) if depth == 1 && section.name() == CODE => {
+                    sections.code = Some(CodeSection {
+                        content: section.range(),
+                        data: section.data_offset()..section.data_offset() + section.data().len(),
+                    });
                 }
                 _ => {}
             }
@@ -420,5 +497,40 @@ mod tests {
         let claims = b"\0asm\x0d\0\x01\0\x02\x05\xff\xff\xff\xff\x0f";
         check(claims, "a damaged component");
         check(&[&claims[..], &claims[8..]].concat(), "a damaged component");
+    }
+    #[test]
+    fn compiled_code_comes_off_again() {
+        let text = "(component (core module (memory 1) (data (i32.const 0) \"abc\")) \
+                    (component (export \"sockserve:handler/evented@0.1.0\")))";
+        let whole = wat::parse_str(text).unwrap();
+        let handler = |bytes: Vec<u8>| {
+            let sections = Sections::read(&bytes).unwrap();
+            (sections.code, sections.start_memory.bytes())
+        };
+        assert!(matches!(handler(whole.clone()), (None, 3)));
+        for size in [0, 1, 110, 111, 112, 113, 16_367, 16_368, 16_369, 1 << 20] {
+            let data = vec![7; size];
+            let mut file = whole.clone();
+            let section = CustomSection {
+                name: CODE.into(),
+                data: (&data[..]).into(),
+            };
+            section.append_to_component(&mut file);
+            let (code, _) = handler(file.clone());
+            assert_eq!(code.unwrap().cut_off(&mut file), Some(data), "{size}");
+            assert_eq!(file, whole, "{size}");
+        }
+        // Something behind the section: not from us.
+        let mut file = whole.clone();
+        let data = (&b"data"[..]).into();
+        let name = CODE.into();
+        CustomSection { name, data }.append_to_component(&mut file);
+        let data = (&b"more"[..]).into();
+        let name = "other".into();
+        CustomSection { name, data }.append_to_component(&mut file);
+        let (code, _) = handler(file.clone());
+        let before = file.clone();
+        assert_eq!(code.unwrap().cut_off(&mut file), None);
+        assert_eq!(file, before);
     }
 }

@@ -1,52 +1,87 @@
-//! Compiled code of a component. It comes from the compiler or from the cache.
+//! Compiled code of a component. It comes from the component's own file, from the cache, or
+//! from the compiler.
 
 use crate::component::Component;
-use crate::component::cache::CompileCache;
+use crate::component::compiled::{Compiled, Key};
 use crate::guest::engine::{BuildError, Setup};
+use crate::guest::handler::HandlerOptions;
+use std::time::{Duration, Instant};
 use wasmtime::Engine;
 
-/// Compiled code. It is made only in this module: by the compiler of this process,
-/// or by that of an earlier process, whose checksum the cache has verified.
-pub(super) struct Code(Vec<u8>);
+/// The compilation of a larger component is logged: somebody has waited for it.
+const LARGE: usize = 1 << 20;
+
+/// Compiled code. It is made only in this module: by the compiler of this process, or by
+/// that of an earlier process, whose checksum is verified.
+pub(super) struct Code {
+    key: Key,
+    compiled: Compiled,
+    /// The compiler of this process has made it.
+    is_new: bool,
+}
 
 impl Code {
     /// Returns the code of `component` for engines with the settings of `engine`.
     pub(super) fn of(
+        source: &str,
         component: &Component,
         engine: &Engine,
         setup: &Setup<'_>,
-        cache: Option<&CompileCache>,
+        options: &HandlerOptions,
     ) -> Result<Self, BuildError> {
-        let Some(cache) = cache else {
-            return Self::compile(component, engine, setup);
-        };
-        let key = cache.key(component, engine);
-        if let Some(code) = cache.load(&key) {
-            return Ok(Self(code));
+        let key = Key::of(component, engine);
+        if let Some(compiled) = in_file(source, component, &key, options) {
+            log_saved(source, &compiled, "the code in its file is used");
+            return Ok(Self::known(key, compiled));
         }
-        let code = Self::compile(component, engine, setup)?;
-        cache.store(&key, &code.0);
-        Ok(code)
+        if let Some(cache) = &options.cache
+            && let Some(compiled) = cache.load(&key)
+        {
+            log_saved(source, &compiled, "the code in the cache is used");
+            return Ok(Self::known(key, compiled));
+        }
+        let began = Instant::now();
+        let code = compile(component, engine, setup)?;
+        let took = began.elapsed();
+        if component.bytes().len() >= LARGE {
+            tracing::info!(component = source, took = ?rounded(took), "compiled");
+        }
+        let compiled = Compiled { code, took };
+        if let Some(cache) = &options.cache {
+            cache.store(&key, &compiled);
+        }
+        Ok(Self {
+            key,
+            compiled,
+            is_new: true,
+        })
     }
 
-    fn compile(
-        component: &Component,
-        engine: &Engine,
-        setup: &Setup<'_>,
-    ) -> Result<Self, BuildError> {
-        let compile = |engine: &Engine| {
-            let code = engine.precompile_component(component.bytes());
-            code.map(Self).map_err(BuildError::Compile)
-        };
-        // These threads exist only during the compilation. rayon's global pool
-        // would stay, and panics if the system gives no thread.
-        match rayon::ThreadPoolBuilder::new()
-            .thread_name(|number| format!("compile-{number}"))
-            .build()
-        {
-            Ok(threads) => threads.install(|| compile(engine)),
-            Err(_) => compile(&setup.single_threaded().map_err(BuildError::Engine)?),
+    fn known(key: Key, compiled: Compiled) -> Self {
+        Self {
+            key,
+            compiled,
+            is_new: false,
         }
+    }
+
+    /// Drops it, after an engine has loaded it, with all that the compiler has left behind.
+    pub(super) fn release(self) {
+        let is_new = self.is_new;
+        drop(self);
+        if is_new {
+            give_memory_back();
+        }
+    }
+
+    /// How long the compiler has taken for it.
+    pub(super) fn took(&self) -> Duration {
+        self.compiled.took
+    }
+
+    /// Returns the component with this code in its file.
+    pub(super) fn in_file_of(&self, component: &Component) -> Vec<u8> {
+        component.with_code(&self.compiled.section(&self.key))
     }
 
     /// Loads the code. The result can be instantiated on `engine`.
@@ -56,9 +91,80 @@ impl Code {
     )]
     pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<wasmtime::component::Component> {
         // SAFETY: `precompile_component` has made the bytes, in this process or in
-        // another one whose cache entry has the right checksum. No other user can
-        // write to the cache's directory; this is checked when the cache is opened.
+        // another one. Those of another one have the right checksum, and come from the
+        // cache, whose directory no other user can write to (this is checked when the
+        // cache is opened), or from a file that the user trusts by `allow_precompiled`.
         // wasmtime checks the version and the settings.
-        unsafe { wasmtime::component::Component::deserialize(engine, &self.0) }
+        unsafe { wasmtime::component::Component::deserialize(engine, &self.compiled.code) }
     }
 }
+
+/// Returns the code that `sockserve compile` has added to the component, if it may be used
+/// and was made for `key`.
+fn in_file(
+    source: &str,
+    component: &Component,
+    key: &Key,
+    options: &HandlerOptions,
+) -> Option<Compiled> {
+    let section = component.code()?;
+    if !options.allow_precompiled {
+        tracing::info!(
+            component = source,
+            "the compiled code in its file is not used; trust it by --allow-precompiled"
+        );
+        return None;
+    }
+    let compiled = Compiled::in_section(key, section);
+    let compiled = compiled.inspect_err(|reason| {
+        tracing::warn!(
+            component = source,
+            "the compiled code in its file {reason}; it is compiled again here"
+        );
+    });
+    compiled.ok()
+}
+
+fn log_saved(source: &str, compiled: &Compiled, message: &str) {
+    let saved = rounded(compiled.took);
+    tracing::info!(component = source, ?saved, "{message}");
+}
+
+/// Whole milliseconds.
+fn rounded(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn compile(
+    component: &Component,
+    engine: &Engine,
+    setup: &Setup<'_>,
+) -> Result<Vec<u8>, BuildError> {
+    let compile = |engine: &Engine| {
+        let code = engine.precompile_component(component.bytes());
+        code.map_err(BuildError::Compile)
+    };
+    // These threads exist only during the compilation. rayon's global pool would stay,
+    // and panics if the system gives no thread.
+    match rayon::ThreadPoolBuilder::new()
+        .thread_name(|number| format!("compile-{number}"))
+        .build()
+    {
+        Ok(threads) => threads.install(|| compile(engine)),
+        Err(_) => compile(&setup.single_threaded().map_err(BuildError::Engine)?),
+    }
+}
+
+/// Gives the memory that the compiler has used back to the system. It is many times the
+/// size of the component, and glibc would keep most of it for the next allocation of the
+/// threads that have ended.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "the C library has no safe call for it")]
+fn give_memory_back() {
+    // SAFETY: the call takes no pointer, and locks what it works on.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators give memory back by themselves.
+#[cfg(not(target_env = "gnu"))]
+fn give_memory_back() {}

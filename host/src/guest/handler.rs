@@ -21,6 +21,7 @@ use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
 use crate::guest::handler_error::HandlerError;
 use crate::guest::imports::{Lack, lacks, linker};
 use crate::guest::instance_state::{Keeper, KeeperPre};
+use crate::guest::start_cost;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
@@ -72,6 +73,10 @@ pub struct HandlerOptions {
     pub grants: Grants,
     /// Where compiled components are kept. By default they are not kept.
     pub cache: Option<CompileCache>,
+    /// Use the code that [`precompile`](crate::precompile) has added to a component's
+    /// file, also that of later versions. By default it is not used. The code runs as
+    /// part of this process and without a check, so this is for files that come from you.
+    pub allow_precompiled: bool,
 }
 
 impl HandlerOptions {
@@ -82,6 +87,7 @@ impl HandlerOptions {
             limits: Limits::default(),
             grants: Grants::default(),
             cache: None,
+            allow_precompiled: false,
         }
     }
 }
@@ -135,16 +141,19 @@ impl Handler {
     ) -> Result<Self, HandlerError> {
         let contract = component.contract();
         contract.check(options.dispatch)?;
+        start_cost::log(source, component, &options);
         check_composed(source, component, &options.grants)?;
         let files = options.grants.open()?;
         check_imports(source, component)?;
-        let built = build(component, &options).map_err(|error| error.of(source))?;
+        let built = build(source, component, &options).map_err(|error| error.of(source))?;
         let Built {
             engine,
             compiled,
+            code,
             table_elements,
             version,
         } = built;
+        code.release();
         // The chain of causes names the import and the function.
         let mismatch = |error: wasmtime::Error| HandlerError::Mismatch {
             name: source.to_owned(),
@@ -484,7 +493,7 @@ fn check_composed(
 
 /// Refuses a component with an import that the host does not provide. The error
 /// names the first such import.
-fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
+pub(super) fn check_imports(source: &str, component: &Component) -> Result<(), HandlerError> {
     let lacks = lacks(component);
     let lacks = lacks.map_err(|error| HandlerError::Engine(root_cause(&error)))?;
     let lacking = |(import, lack): (String, Option<Lack>)| lack.map(|lack| (import, lack));

@@ -7,6 +7,8 @@
 //! | `imports` | which of a component's imports the host provides |
 //! | `engine` | how wasmtime is set up for a version, and what room it takes |
 //! | `code` | a component's compiled code |
+//! | `precompile` | a component that is compiled ahead of a service |
+//! | `start_cost` | what each connection costs because of its instance |
 //! | `exports` | one file per contract: bindings, lookup, calls |
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that give a connection up and accept it |
@@ -39,7 +41,9 @@ pub(crate) mod handler_error;
 pub(crate) mod imports;
 pub(crate) mod instance;
 pub(crate) mod instance_state;
+pub(crate) mod precompile;
 mod program;
+pub(crate) mod start_cost;
 pub(crate) mod stdio;
 
 use crate::guest::connection_table::ConnectionTable;

@@ -3,6 +3,7 @@
 mod name;
 mod options;
 
+use super::progress::Progress;
 use super::signals::{Caught, Ends, HangUps};
 use super::watch::{Stamp, Watch};
 use super::{Failure, notify, output};
@@ -102,6 +103,7 @@ impl HandlerArgs {
     /// of its service.
     pub(super) fn load(&self) -> Result<(String, Handler), Failure> {
         let source = text::path(self.component.as_ref());
+        let _progress = Progress::show(format!("preparing {source}"));
         let component = builtin::load_argument(&self.component)?;
         let dispatch = self
             .dispatch
@@ -119,6 +121,7 @@ impl HandlerArgs {
             limits: self.limits.limits(),
             grants,
             cache: cache.transpose()?,
+            allow_precompiled: self.allow_precompiled,
         };
         let handler = Handler::new(&source, &component, handler_options);
         let handler = handler.map_err(|error| match error {

@@ -55,6 +55,10 @@ pub(in crate::cli) struct HandlerArgs {
     /// swap sooner. It must be writable for you only
     #[arg(long, value_name = "DIR")]
     pub(super) cache: Option<PathBuf>,
+    /// Use the code that `sockserve compile` has put into a component's file, also of
+    /// later versions. It runs without a check, so the file must come from you
+    #[arg(long)]
+    pub(super) allow_precompiled: bool,
     #[command(flatten)]
     pub(super) grants: GrantOptions,
     /// Let it send datagrams to a place that has not written to it; `*` is any

@@ -108,6 +108,8 @@ impl Drop for InstanceToken {
 pub(super) struct Built {
     pub(super) engine: Engine,
     pub(super) compiled: wasmtime::component::Component,
+    /// The code that is loaded.
+    pub(super) code: Code,
     /// The most elements of a table.
     pub(super) table_elements: usize,
     pub(super) version: VersionToken,
@@ -145,8 +147,13 @@ impl BuildError {
     }
 }
 
-/// Compiles a component and makes the engine for its instances.
-pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<Built, BuildError> {
+/// Compiles a component and makes the engine for its instances. `source` is its name in
+/// the log.
+pub(super) fn build(
+    source: &str,
+    component: &Component,
+    options: &HandlerOptions,
+) -> Result<Built, BuildError> {
     let contract = component.contract();
     let mut most = Plan::LARGEST;
     let mut figures = Figures::SMALL;
@@ -159,7 +166,7 @@ pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<B
             plan,
         };
         let engine = setup.engine(None).map_err(BuildError::Engine)?;
-        let code = Code::of(component, &engine, &setup, options.cache.as_ref())?;
+        let code = Code::of(source, component, &engine, &setup, options)?;
         let compiled = code.load(&engine).map_err(BuildError::Engine)?;
         figures = Figures::of(&compiled).ok_or_else(|| {
             let error = wasmtime::Error::msg("it imports core modules, which nobody has");
@@ -176,17 +183,18 @@ pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<B
             continue;
         }
         let table_elements = usize::try_from(demand.table_elements).unwrap_or(usize::MAX);
-        let built = |engine: Engine, compiled| {
+        let built = |engine: Engine, compiled, code| {
             clock::tick(&engine).map_err(|error| BuildError::Engine(error.into()))?;
             Ok(Built {
                 engine,
                 compiled,
+                code,
                 table_elements,
                 version: VersionToken::new(),
             })
         };
         if !wanted.pooled {
-            return built(engine, compiled);
+            return built(engine, compiled, code);
         }
         drop((engine, compiled));
         match setup.engine(Some(&demand)) {
@@ -200,7 +208,7 @@ pub(super) fn build(component: &Component, options: &HandlerOptions) -> Result<B
                         root_cause(&error).split(';').next().unwrap_or_default()
                     ))
                 })?;
-                return built(engine, compiled);
+                return built(engine, compiled, code);
             }
             // The system gives less than it seemed to have.
             Err(error) => match plan.smaller() {
