@@ -206,8 +206,21 @@ fn help_has_every_option() {
         "--state-file",
     ];
     let commands = [
-        "serve", "inetd", "run", "demo", "builtins", "compose", "inspect", "status", "swap",
-        "rollback", "drain", "shutdown", "new", "wit",
+        "serve",
+        "inetd",
+        "run",
+        "demo",
+        "builtins",
+        "componentize",
+        "compose",
+        "inspect",
+        "status",
+        "swap",
+        "rollback",
+        "drain",
+        "shutdown",
+        "new",
+        "wit",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -232,6 +245,12 @@ fn help_has_every_option() {
     check_help(&["builtins", "--help"], &global, &["--write"], &[]);
     let compose = ["--output", "--force"];
     check_help(&["compose", "--help"], &global, &compose, &["<HANDLER>"]);
+    check_help(
+        &["componentize", "--help"],
+        &global,
+        &compose,
+        &["<MODULE>"],
+    );
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
     let new = ["--lang", "--contract"];
     check_help(&["new", "--help"], &global, &new, &["<NAME>"]);

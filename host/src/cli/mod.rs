@@ -7,6 +7,7 @@
 
 mod arguments;
 mod builtins;
+mod componentize;
 mod compose;
 mod control;
 mod demo;
@@ -17,6 +18,7 @@ mod new;
 mod notify;
 mod open_files;
 mod output;
+mod output_file;
 mod run;
 mod serve;
 mod signals;
@@ -67,6 +69,12 @@ enum Command {
     /// 1 it cannot be started, 2 wrong arguments, 124 its timeout is over, 130 or 143 a
     /// signal has ended it, 134 it has trapped.
     Run(Box<run::Options>),
+    /// Make a component of a core module of WASI preview 1, as compilers for C and Go write
+    /// it.
+    ///
+    /// A program (it exports `_start`) gets the contract `command`. A library has the
+    /// contract of its bindings, which are made by wit-bindgen. Prints which contract it is.
+    Componentize(componentize::Options),
     /// Make a command of a handler: it listens by itself, under `wasmtime run` or
     /// `sockserve run`.
     ///
@@ -189,6 +197,7 @@ pub fn main() -> ExitCode {
         Command::Run(options) => caught().and_then(|caught| run::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),
         Command::Builtins(options) => builtins::run(&options),
+        Command::Componentize(options) => componentize::run(&options),
         Command::Compose(options) => compose::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::New(options) => new::run(&options),
