@@ -193,7 +193,7 @@ mod tests {
         let component = of(program).unwrap();
         assert_eq!(component.contract(), Contract::Command);
         // Also one that needs no adapter.
-        let program = r#"(module (func (export "_start")))"#;
+        let program = r#"(module (memory 1) (func (export "_start")))"#;
         assert_eq!(of(program).unwrap().contract(), Contract::Command);
     }
 
@@ -231,7 +231,7 @@ mod tests {
             "cannot be made a component: ",
         );
         check(
-            r#"(module (func (export "_start") (param i32)))"#,
+            r#"(module (memory 1) (func (export "_start") (param i32)))"#,
             "cannot be made a component: ",
         );
         check(
@@ -239,7 +239,7 @@ mod tests {
             "cannot be made a component: ",
         );
         check(
-            r#"(module (func (export "_start") i32.const 1))"#,
+            r#"(module (memory 1) (func (export "_start") i32.const 1))"#,
             "cannot be made a component: ",
         );
     }
