@@ -53,6 +53,8 @@ mod clients;
 // A clock that is far from the truth.
 mod clocks;
 mod commands;
+// `sockserve componentize`: from a module of WASI preview 1 to a component.
+mod componentize;
 // Handlers as commands that listen by themselves.
 mod composed;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.

@@ -3,10 +3,20 @@
 use std::convert::Infallible;
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{MemoryType, Module};
-use wasmparser::Parser;
+use wasmparser::{CustomSectionReader, KnownCustom, Parser};
 
-/// The custom section that Go's linker always writes.
-pub(super) const SECTION: &str = "go:buildid";
+/// Whether Go's linker has made a module with this custom section. It writes both, but each
+/// can be missing: `-buildid=` leaves out the one, and `-s` of older versions the other.
+pub(super) fn is_sign(section: &CustomSectionReader<'_>) -> bool {
+    let KnownCustom::Producers(fields) = section.as_known() else {
+        return section.name() == "go:buildid";
+    };
+    let mut languages = fields
+        .into_iter()
+        .flatten()
+        .filter(|it| it.name == "language");
+    languages.any(|it| it.values.into_iter().flatten().any(|it| it.name == "Go"))
+}
 
 /// How much room is made, in bytes.
 const ROOM: u64 = 32 << 20;
@@ -43,6 +53,23 @@ pub(super) fn with_room(module: &[u8]) -> Result<Vec<u8>, reencode::Error<Infall
 mod tests {
     use super::*;
     use wasmparser::Payload;
+
+    #[test]
+    fn a_module_of_go_is_known_by_either_section() {
+        let check = |section: &str, expected: bool| {
+            let module = wat::parse_str(format!("(module (@custom {section}))")).unwrap();
+            let is_go = Parser::new(0).parse_all(&module).any(|payload| {
+                matches!(payload.unwrap(), Payload::CustomSection(section) if is_sign(&section))
+            });
+            assert_eq!(is_go, expected, "{section}");
+        };
+        check(r#""go:buildid" "x""#, true);
+        check(r#""producers" "\01\08language\01\02Go\061.27.3""#, true);
+        check(r#""producers" "\01\08language\01\03C11\00""#, false);
+        check(r#""producers" "\01\0cprocessed-by\01\02Go\00""#, false);
+        check(r#""producers" "\ff""#, false);
+        check(r#""name" "Go""#, false);
+    }
 
     #[test]
     fn a_module_begins_with_32_mib_more() {

@@ -149,7 +149,7 @@ impl Sections {
                 }
                 Payload::CustomSection(section) => {
                     sections.is_library |= section.name().starts_with(TYPE);
-                    sections.is_go |= section.name() == go::SECTION;
+                    sections.is_go |= go::is_sign(&section);
                 }
                 _ => {}
             }
