@@ -221,8 +221,22 @@ fn help_has_every_option() {
         "--state-file",
     ];
     let commands = [
-        "serve", "inetd", "run", "demo", "builtins", "compile", "compose", "inspect", "status",
-        "swap", "rollback", "drain", "shutdown", "new", "wit",
+        "serve",
+        "inetd",
+        "run",
+        "demo",
+        "builtins",
+        "compile",
+        "componentize",
+        "compose",
+        "inspect",
+        "status",
+        "swap",
+        "rollback",
+        "drain",
+        "shutdown",
+        "new",
+        "wit",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
@@ -256,6 +270,12 @@ fn help_has_every_option() {
         "--max-connections",
     ];
     check_help(&["compile", "--help"], &global, &compile, &["<COMPONENT>"]);
+    check_help(
+        &["componentize", "--help"],
+        &global,
+        &compose,
+        &["<MODULE>"],
+    );
     check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
     let new = ["--lang", "--contract"];
     check_help(&["new", "--help"], &global, &new, &["<NAME>"]);

@@ -55,6 +55,8 @@ mod clocks;
 mod commands;
 // `sockserve compile`, what is compiled again, and what large instances cost.
 mod compile;
+// `sockserve componentize`: from a module of WASI preview 1 to a component.
+mod componentize;
 // Handlers as commands that listen by themselves.
 mod composed;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.

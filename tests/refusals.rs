@@ -75,7 +75,10 @@ fn wrong_components() {
     check(
         "core.wasm",
         core,
-        &["a core module", "wasm-tools component new"],
+        &[
+            "a core module",
+            "make a component of it: sockserve componentize",
+        ],
     );
     check(
         "nothing.wasm",

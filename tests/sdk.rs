@@ -24,6 +24,7 @@ fn each_example_builds_and_serves_outside_of_the_repository() {
         "concurrent",
         "datagram",
         "datagram-concurrent",
+        "command",
     ] {
         // The folder stays, so that the next run compiles less.
         let folder = place.join(contract);

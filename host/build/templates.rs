@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders, from the root of the repository. One that does not exist is empty.
-const FOLDERS: [&str; 4] = ["wit", "examples", "guests/sdk", "sdk/python"];
+const FOLDERS: [&str; 5] = ["wit", "examples", "guests/sdk", "sdk/c", "sdk/python"];
 
 /// What builds and runs leave behind.
 const PRODUCTS: [&str; 3] = ["target", "node_modules", "__pycache__"];

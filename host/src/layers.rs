@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the top, each with the layers right below it. A layer may use these,
 /// whatever is below them, and the leaves.
-const LAYERS: [(&str, &[&str]); 12] = [
-    ("cli", &["compose", "control"]),
+const LAYERS: [(&str, &[&str]); 13] = [
+    ("cli", &["componentize", "compose", "control"]),
+    ("componentize", &["component"]),
     ("compose", &["guest"]),
     ("control", &["service"]),
     ("service", &["dispatch", "listen"]),

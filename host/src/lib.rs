@@ -11,6 +11,7 @@
 //! - [`Service`]: listeners with a handler and a [`Dispatch`], running.
 //! - [`ServiceHandle`]: asks a running service for its [`Status`], a swap, a rollback.
 //! - [`compose()`]: a handler as a command that listens by itself.
+//! - [`componentize()`]: a core module of WASI preview 1 as a component.
 //! - [`builtin`]: the components that are embedded in this crate.
 //! - [`control`]: the control socket, both ends.
 //! - [`cli`]: the `sockserve` command.
@@ -66,6 +67,7 @@
 mod aside;
 pub mod cli;
 mod component;
+mod componentize;
 mod compose;
 mod connection;
 mod contract;
@@ -94,6 +96,7 @@ pub use component::builtin;
 pub use component::cache::{CacheError, CompileCache};
 pub use component::reading::ReadError;
 pub use component::{Component, ComponentError};
+pub use componentize::{ComponentizeError, componentize};
 pub use compose::{ComposeError, compose};
 pub use contract::{Contract, Dispatch, Incompatible};
 pub use datagram::counts::DatagramCounts;

@@ -35,8 +35,8 @@ pub(crate) fn have_nc() -> bool {
 
 /// Where one of these programs is: in `PATH`, or in `bin` of the directory that
 /// `SOCKSERVE_TOOLS` names. If none is anywhere, says that what needs it is skipped, and
-/// which package would bring it.
-pub(crate) fn find(names: &[&str], package: &str) -> Option<PathBuf> {
+/// which command would bring it.
+pub(crate) fn find(names: &[&str], command: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let tools = env::var_os("SOCKSERVE_TOOLS").map(|tools| PathBuf::from(tools).join("bin"));
     let directories: Vec<_> = env::split_paths(&path).chain(tools).collect();
@@ -47,7 +47,7 @@ pub(crate) fn find(names: &[&str], package: &str) -> Option<PathBuf> {
     let found = directories.iter().find_map(in_directory);
     if found.is_none() {
         let name = names.first().unwrap();
-        println!("skipped: {name} is not installed; pip install {package}");
+        println!("skipped: {name} is not installed; {command}");
     }
     found
 }

@@ -24,6 +24,8 @@
 )]
 mod harness;
 
+// Handlers in C: the library in `sdk/c/`.
+mod c;
 // What the tests of all languages share: from `sockserve new` to a server.
 mod project;
 // Handlers in Python: the package in `sdk/python/`, against CPython's own modules.

@@ -32,7 +32,7 @@ const BUILT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/python");
 /// The component of a Python file of the repository, built as a user builds it. `None` without the
 /// tools. An earlier build of the same sources is taken again.
 fn component(file: &str) -> Option<PathBuf> {
-    let tool = tools::find(&["componentize-py"], "componentize-py==0.25.1")?;
+    let tool = tools::find(&["componentize-py"], "pip install componentize-py==0.25.1")?;
     if !tools::have("python3", &["--version"]) {
         return None;
     }

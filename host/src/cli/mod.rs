@@ -8,6 +8,7 @@
 mod arguments;
 mod builtins;
 mod compile;
+mod componentize;
 mod compose;
 mod control;
 mod demo;
@@ -70,6 +71,12 @@ enum Command {
     /// 1 it cannot be started, 2 wrong arguments, 124 its timeout is over, 130 or 143 a
     /// signal has ended it, 134 it has trapped.
     Run(Box<run::Options>),
+    /// Make a component of a core module of WASI preview 1, as compilers for C and Go write
+    /// it.
+    ///
+    /// A program (it exports `_start`) gets the contract `command`. A library has the
+    /// contract of its bindings, which are made by wit-bindgen. Prints which contract it is.
+    Componentize(componentize::Options),
     /// Make a command of a handler: it listens by itself, under `wasmtime run` or
     /// `sockserve run`.
     ///
@@ -201,6 +208,7 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),
         Command::Builtins(options) => builtins::run(&options),
         Command::Compile(options) => compile::run(&options),
+        Command::Componentize(options) => componentize::run(&options),
         Command::Compose(options) => compose::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::New(options) => new::run(&options),

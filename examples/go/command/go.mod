@@ -1,0 +1,3 @@
+module my-handler
+
+go 1.21
