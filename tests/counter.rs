@@ -2,6 +2,7 @@
 //! contract under each dispatch.
 
 use crate::harness::control::Controlled;
+use crate::harness::log::Event;
 use crate::harness::pairs::guests_under;
 use crate::harness::{Guest, Serve};
 use std::fmt::Write as _;
@@ -24,6 +25,25 @@ fn each_line_is_answered_with_its_number(guest: Guest, dispatch: &str) {
     client.expect("1 x\n");
     client.finish_sending();
     client.expect_eof();
+    server.stop().check_no_alarm();
+}
+
+for_each_pair! { counter: after_the_half_close_it_reads_on }
+fn after_the_half_close_it_reads_on(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).compiled_once().start();
+    let mut client = server.connect();
+    client.send("one\nend\n");
+    client.expect("1 one\n2 end\n");
+    // The end of file comes while the peer's own direction is open.
+    client.expect_eof();
+    client.send("three\n");
+    let is_three = |event: &Event| event.is_guest() && event.message() == "3 three";
+    server.wait_for_log("a line after the half-close", is_three);
+    client.send("four\n");
+    client.finish_sending();
+    let is_four = |event: &Event| event.is_guest() && event.message() == "4 four";
+    server.wait_for_log("the last line", is_four);
+    server.wait_for_closed(1);
     server.stop().check_no_alarm();
 }
 

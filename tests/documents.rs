@@ -300,3 +300,44 @@ fn a_test_is_found_in_each_of_its_forms() {
     assert_eq!(["plain", "one_line", "more_lines"].map(found), [true; 3]);
     assert_eq!(["helper", "without", "plai", "echo"].map(found), [false; 4]);
 }
+
+/// An option that a guide names is one of some command's.
+#[test]
+fn the_guides_name_options_that_are_there() {
+    let commands = [
+        "serve",
+        "inetd",
+        "run",
+        "new",
+        "compile",
+        "componentize",
+        "compose",
+        "dev",
+        "status",
+        "swap",
+        "rollback",
+    ];
+    let help: String = commands
+        .into_iter()
+        .flat_map(|command| sockserve([command, "--help"]).printed())
+        .map(|line| line + " ")
+        .collect();
+    let is_letter = |letter: char| letter.is_ascii_lowercase() || letter == '-';
+    for guide in [
+        "docs/handlers.md",
+        "docs/operating.md",
+        "docs/swapping.md",
+        "README.md",
+    ] {
+        let text = std::fs::read_to_string(project(guide)).unwrap();
+        let words = text.split(|letter| !is_letter(letter));
+        let options: BTreeSet<_> = words.filter(|word| word.starts_with("--")).collect();
+        assert!(options.len() > 3, "{guide}: {options:?}");
+        for option in options.into_iter().filter(|option| option.len() > 2) {
+            let is_there = help
+                .split(|letter| !is_letter(letter))
+                .any(|word| word == option);
+            assert!(is_there, "{guide} names {option}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::harness::Serve;
 use crate::harness::command::{run_within, sockserve};
 
 /// How long one example may take: all that it needs is compiled, twice.
@@ -51,6 +52,53 @@ fn each_example_builds_and_serves_outside_of_the_repository() {
             .any(|line| line.starts_with("test each_") && line.ends_with("... ok"));
         assert!(passed, "{contract}: {outcome:#?}");
     }
+}
+
+/// The example of the module `asynchat` in its documentation, as a component.
+#[test]
+fn the_asynchat_of_the_documentation_serves() {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples");
+    let folder = place.join("asynchat");
+    let _ = fs::remove_dir_all(&folder);
+    let new = ["new".as_ref(), folder.as_os_str(), "--lang=rust".as_ref()];
+    let evented = ["--contract".as_ref(), "evented".as_ref()];
+    sockserve(new.into_iter().chain(evented)).printed();
+    let documented = fs::read_to_string(project("guests/sdk/src/asynchat.rs")).unwrap();
+    let lines = documented
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.skip_while(|line| !line.starts_with(" ```no_run"));
+    let example: String = lines
+        .skip(1)
+        .take_while(|line| *line != " ```")
+        .filter(|line| !line.starts_with(" # "))
+        .flat_map(|line| [line.strip_prefix(' ').unwrap_or(line), "\n"])
+        .collect();
+    assert!(example.contains("impl Chat for Lengths"), "{example}");
+    fs::write(folder.join("src/lib.rs"), example).unwrap();
+    fs::copy(project("guests/Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "build",
+        "--release",
+        "--offline",
+        "--target",
+        "wasm32-wasip2",
+    ]);
+    cargo.current_dir(&folder);
+    cargo.env("CARGO_TARGET_DIR", place.join("target"));
+    let outcome = run_within(&mut cargo, COMPILING);
+    assert_eq!(outcome.status, Some(0), "{outcome:#?}");
+    let built = place.join("target/wasm32-wasip2/release/asynchat.wasm");
+    let server = Serve::component(&built).start();
+    let mut client = server.connect();
+    client.send("one\r\n\r\nthr");
+    client.expect("3\r\n0\r\n");
+    client.send("ee\r\n");
+    client.expect("5\r\n");
+    client.finish_sending();
+    client.expect_eof();
+    server.stop().check_no_alarm();
 }
 
 #[test]

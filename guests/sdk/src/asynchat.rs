@@ -3,11 +3,49 @@
 //!
 //! It has no I/O, so it is the same under each contract:
 //!
-//! ```ignore
-//! type Served = sockserve_handler::asynchat::AsyncChat<MyChat>;
+//! ```no_run
+//! use sockserve_handler::HandOver;
+//! use sockserve_handler::asynchat::{AsyncChat, Channel, Chat, Terminator};
 //!
+//! /// Answers each line with its length.
+//! #[derive(Default)]
+//! struct Lengths(usize);
+//!
+//! impl Chat for Lengths {
+//!     fn connected(&mut self, channel: &mut Channel<'_>) {
+//!         channel.set_terminator(Terminator::Bytes(b"\r\n".to_vec()));
+//!     }
+//!
+//!     fn collect_incoming_data(&mut self, data: &[u8]) {
+//!         self.0 += data.len();
+//!     }
+//!
+//!     fn found_terminator(&mut self, channel: &mut Channel<'_>) {
+//!         let length = std::mem::take(&mut self.0);
+//!         channel.push(format!("{length}\r\n").as_bytes());
+//!     }
+//! }
+//!
+//! impl HandOver for Lengths {
+//!     type State = usize;
+//!     const TAG: &'static str = "lengths/1";
+//!
+//!     fn save(&self) -> usize {
+//!         self.0
+//!     }
+//!
+//!     fn resume(length: usize) -> Self {
+//!         Self(length)
+//!     }
+//! }
+//!
+//! type Served = AsyncChat<Lengths>;
 //! sockserve_handler::protocol!(evented, Served, || Ok(Served::default()));
+//! # fn main() {}
 //! ```
+//!
+//! Output is pushed; there are no producers, because what a producer would still give could
+//! not be handed over.
 
 use crate::HandOver;
 use crate::session::{Output, Peer, Protocol, Resume, Session, Step};

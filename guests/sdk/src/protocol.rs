@@ -4,9 +4,11 @@
 /// connections over. The first word is the contract: `blocking`, `evented` or `concurrent`.
 /// Then come the type, and a function that makes it, with its options set:
 ///
-/// ```ignore
+/// ```text
 /// sockserve_handler::protocol!(blocking, Upper, || Ok(Upper));
 /// ```
+///
+/// [`asynchat`](crate::asynchat) has a whole example.
 ///
 /// The error of the function is one line that says which option is wrong. Under `evented`
 /// the function runs once per instance, and its error traps; otherwise it runs once per

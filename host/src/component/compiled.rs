@@ -127,7 +127,7 @@ mod tests {
         let section = compiled.section(&key);
         let found = Compiled::in_section(&key, &section).unwrap();
         assert_eq!((&found.code[..], found.took), (&b"code"[..], took));
-        let why = |key, section| Compiled::in_section(key, section).err();
+        let why = |key: &Key, section: &[u8]| Compiled::in_section(key, section).err();
         assert_eq!(why(&other, &section), Some(Unusable::Other));
         for at in 0..section.len() {
             let mut flipped = section.clone();

@@ -1,4 +1,5 @@
-//! The counter under the contract `concurrent`: answers each line with its number.
+//! The counter under the contract `concurrent`: answers each line with its number. After
+//! the line `end` it writes no more, and logs what comes.
 
 use counter_protocol::{Lines, Total};
 use sockserve_handler::concurrent::Connection;
@@ -17,8 +18,16 @@ async fn handle(connection: &mut Connection, lines: &mut Lines) -> io::Result<()
             writeln!(connection, "{total} in all")?;
             continue;
         }
-        lines.0 += 1;
-        writeln!(connection, "{} {line}", lines.0)?;
+        lines.count += 1;
+        if lines.ended {
+            println!("{} {line}", lines.count);
+            continue;
+        }
+        writeln!(connection, "{} {line}", lines.count)?;
+        if line == "end" {
+            connection.shutdown().await?;
+            lines.ended = true;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The counter under the contract `evented`: answers each line with its number.
+//! The counter under the contract `evented`: answers each line with its number. After
+//! the line `end` it writes no more, and logs what comes.
 
 use counter_protocol::{Lines, Total};
 use sockserve_handler::InstanceState;
@@ -20,8 +21,17 @@ impl Handler for Counter {
                 writeln!(connection, "{} in all", self.total.0)?;
                 continue;
             }
-            connection.data().0 += 1;
-            let count = connection.data().0;
+            let lines = connection.data();
+            lines.count += 1;
+            let Lines { count, ended } = *lines;
+            if ended {
+                println!("{count} {line}");
+                continue;
+            }
+            if line == "end" {
+                lines.ended = true;
+                connection.shutdown_when_done();
+            }
             writeln!(connection, "{count} {line}")?;
         }
         Ok(())

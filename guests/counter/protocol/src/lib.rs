@@ -2,20 +2,25 @@
 
 use sockserve_handler::{HandOver, InstanceState};
 
-/// How many lines a connection has sent.
+/// The lines of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lines(pub u64);
+pub struct Lines {
+    /// How many it has sent.
+    pub count: u64,
+    /// It has sent `end`, and gets no more answers.
+    pub ended: bool,
+}
 
 impl HandOver for Lines {
-    type State = u64;
+    type State = (u64, bool);
     const TAG: &'static str = "counter/1";
 
-    fn save(&self) -> u64 {
-        self.0
+    fn save(&self) -> Self::State {
+        (self.count, self.ended)
     }
 
-    fn resume(state: u64) -> Self {
-        Self(state)
+    fn resume((count, ended): Self::State) -> Self {
+        Self { count, ended }
     }
 }
 
@@ -42,7 +47,11 @@ mod tests {
 
     #[test]
     fn counts_pass_on() {
-        assert_eq!(Lines::resume(Lines(7).save()), Lines(7));
+        let lines = Lines {
+            count: 7,
+            ended: true,
+        };
+        assert_eq!(Lines::resume(lines.save()), lines);
         let mut total = Total::default();
         total.restore(Total(7).save());
         assert_eq!(total, Total(7));

@@ -136,6 +136,15 @@ impl Connection {
         self.send(true).await
     }
 
+    /// Sends what is gathered, and shuts down writing. The peer can go on sending. From here
+    /// on a write fails, and the connection is not handed over.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.send(false).await?;
+        self.draining = Draining::never();
+        self.streams.end_output();
+        Ok(())
+    }
+
     /// Whether the last read has failed because the connection is to be handed over. The
     /// handler then returns that error.
     pub fn is_handed_over(&self) -> bool {

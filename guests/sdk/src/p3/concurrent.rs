@@ -68,6 +68,12 @@ impl Streams {
         }
     }
 
+    /// Ends the output. Later writes find that nobody reads them.
+    pub fn end_output(&mut self) {
+        let (closed, _) = wasip3::wit_stream::new();
+        self.output = closed;
+    }
+
     /// Ends the output, and waits until it is sent. Does not wait for the peer's end.
     ///
     /// `at_end_of_input` says whether the input was read to its end; then an error of
