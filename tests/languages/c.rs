@@ -192,20 +192,17 @@ fn one_instance_serves_all_by_events() {
         return;
     };
     let server = Serve::component(&component).start();
-    let [mut one, mut other] = [server.connect(), server.connect()];
-    for client in [&mut one, &mut other] {
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
         client.send("who\n");
         client.expect(format!("{}\n", client.local()));
     }
     // What belongs to a connection stays with it.
-    for (client, expected) in [
-        (&mut one, "101\n"),
-        (&mut one, "102\n"),
-        (&mut other, "101\n"),
-    ] {
-        client.send("count\n");
-        client.expect(expected);
+    for (which, expected) in [(0, "101\n"), (0, "102\n"), (1, "101\n")] {
+        clients[which].send("count\n");
+        clients[which].expect(expected);
     }
+    let [mut one, mut other] = clients;
 
     // More than may wait, both ways: a peer that does not read is not read from.
     let sent = noise(8 << 20);

@@ -66,7 +66,10 @@ pub enum ComponentizeError {
         module: String,
     },
     /// It does not go together with the adapter.
-    #[error("{name}: cannot be made a component: {reason}")]
+    #[error(
+        "{name}: cannot be made a component: {reason}; build it for WASI preview 1, and a library \
+         with the bindings of the contracts that `sockserve wit` writes"
+    )]
     Encode {
         /// The module's name.
         name: String,
