@@ -12,6 +12,12 @@ test *args:
 languages *args:
     cargo test --test languages {{args}}
 
+# The bindings for C, from the contracts; with wit-bindgen-cli 0.63.0 and its feature `c`.
+bindings:
+    wit-bindgen c wit sdk/c/worlds.wit --world sockserve:c/blocking --out-dir sdk/c/bindings
+    wit-bindgen c wit sdk/c/worlds.wit --world sockserve:c/evented --out-dir sdk/c/bindings
+    wit-bindgen c wit sdk/c/worlds.wit --world sockserve:c/datagram --out-dir sdk/c/bindings
+
 # Build the guests by themselves, as files in target/guests.
 guests:
     cd guests && cargo build --release --locked --target wasm32-wasip2 --target-dir ../target/guests

@@ -27,7 +27,6 @@ const LIBRARY: &str = r#"(module
         (func $write (param i32 i32 i32 i32) (result i32)))
     (memory (export "memory") 1)
     (data (i32.const 0) "\08\00\00\00\06\00\00\00hello\n")
-    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
     (func (export "sockserve:handler/blocking@0.1.0#handle") (param i32 i32 i32) (result i32)
         (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 16)))
         (i32.const 32)))"#;

@@ -45,6 +45,7 @@ fn every_template_is_written_under_the_projects_name() {
         ("python", "command"),
         ("js", "blocking"),
         ("c", "blocking"),
+        ("c", "evented"),
         ("c", "datagram"),
         ("c", "command"),
         ("go", "command"),

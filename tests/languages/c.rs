@@ -185,6 +185,82 @@ fn datagrams_are_answered() {
     server.stop().check_no_alarm();
 }
 
+#[test]
+fn one_instance_serves_all_by_events() {
+    let scratch = Scratch::new();
+    let Some(component) = component(&scratch, "events.c", "evented") else {
+        return;
+    };
+    let server = Serve::component(&component).start();
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
+        client.send("who\n");
+        client.expect(format!("{}\n", client.local()));
+    }
+    // What belongs to a connection stays with it.
+    for (which, expected) in [(0, "101\n"), (0, "102\n"), (1, "101\n")] {
+        clients[which].send("count\n");
+        clients[which].expect(expected);
+    }
+    let [mut one, mut other] = clients;
+
+    // More than may wait, both ways: a peer that does not read is not read from.
+    let sent = noise(8 << 20);
+    let mut writer = one.another();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            writer.send(&sent);
+            writer.finish_sending();
+        });
+        assert!(one.read_to_end() == sent, "other bytes came back");
+    });
+    other.send("close\n");
+    other.expect("bye\n");
+    other.expect_eof();
+
+    let mut keeps = server.connect();
+    keeps.send("keep\nit");
+    keeps.finish_sending();
+    keeps.expect_eof();
+    let finished = server.stop();
+    finished.check_no_alarm();
+    let expected = [
+        "closed: 1 are left",
+        "more: 0",
+        "closed: 0 are left",
+        "kept: 7",
+        "closed: 0 are left",
+    ];
+    assert_eq!(finished.guest_lines(), expected);
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let scratch = Scratch::new();
+    let Some(component) = component(&scratch, "events.c", "evented") else {
+        return;
+    };
+    let server = Serve::component(&component).start();
+    let failed = |reason: &str| {
+        server.wait_for_log(reason, |event| {
+            event.message().starts_with("connection failed: ") && event.message().contains(reason)
+        })
+    };
+    let mut bystander = server.connect();
+    bystander.check_echo("before\n");
+    let mut floods = server.connect();
+    floods.send("flood\n");
+    failed("the peer does not read what is written to it");
+    let mut keeps = server.connect();
+    keeps.send("keep\n");
+    keeps.send_some(&noise(2 << 20));
+    failed("the handler does not take what the peer sends");
+    bystander.check_echo("after\n");
+    bystander.finish_sending();
+    bystander.expect_eof();
+    server.stop();
+}
+
 /// They are made from the contracts: who changes these makes the bindings again.
 #[test]
 fn the_bindings_are_what_the_generator_makes() {
@@ -200,12 +276,13 @@ fn the_bindings_are_what_the_generator_makes() {
         return;
     }
     let bindings = Path::new(REPOSITORY).join("sdk/c/bindings");
-    let worlds = ["blocking", "datagram"];
+    let worlds = ["blocking", "datagram", "evented"];
     for world in worlds {
         let mut generate = Command::new(&generator);
         generate.args(["c", "wit", "sdk/c/worlds.wit", "--check"]);
         generate.args(["--world", &format!("sockserve:c/{world}"), "--out-dir"]);
-        run(generate.arg(&bindings).current_dir(REPOSITORY)).printed();
+        let outcome = run(generate.arg(&bindings).current_dir(REPOSITORY));
+        assert_eq!(outcome.status, Some(0), "make them again: {outcome:#?}");
     }
     assert_eq!(fs::read_dir(bindings).unwrap().count(), 3 * worlds.len());
 }

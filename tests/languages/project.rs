@@ -98,7 +98,7 @@ fn python_is_built_and_served() {
 
 #[test]
 fn c_is_built_and_served() {
-    for contract in ["blocking", "datagram", "command"] {
+    for contract in ["blocking", "evented", "datagram", "command"] {
         check(
             "c",
             contract,

@@ -66,7 +66,10 @@ pub enum ComponentizeError {
         module: String,
     },
     /// It does not go together with the adapter.
-    #[error("{name}: cannot be made a component: {reason}")]
+    #[error(
+        "{name}: cannot be made a component: {reason}; build it for WASI preview 1, and a library \
+         with the bindings of the contracts that `sockserve wit` writes"
+    )]
     Encode {
         /// The module's name.
         name: String,
@@ -193,7 +196,7 @@ mod tests {
         let component = of(program).unwrap();
         assert_eq!(component.contract(), Contract::Command);
         // Also one that needs no adapter.
-        let program = r#"(module (memory 1) (func (export "_start")))"#;
+        let program = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
         assert_eq!(of(program).unwrap().contract(), Contract::Command);
     }
 
@@ -231,7 +234,7 @@ mod tests {
             "cannot be made a component: ",
         );
         check(
-            r#"(module (memory 1) (func (export "_start") (param i32)))"#,
+            r#"(module (memory (export "memory") 1) (func (export "_start") (param i32)))"#,
             "cannot be made a component: ",
         );
         check(
@@ -239,7 +242,7 @@ mod tests {
             "cannot be made a component: ",
         );
         check(
-            r#"(module (memory 1) (func (export "_start") i32.const 1))"#,
+            r#"(module (memory (export "memory") 1) (func (export "_start") i32.const 1))"#,
             "cannot be made a component: ",
         );
     }
