@@ -78,8 +78,10 @@ impl Language {
                 needs: "Rust; its target is added by: rustup target add wasm32-wasip2",
             },
             Self::Python => Commands {
-                build: "python3 -m venv .venv && .venv/bin/pip install --quiet \
-                        .sockserve/python && .venv/bin/python -m sockserve build app.py -o app.wasm",
+                // The first build installs what the others use: that takes as long again.
+                build: "test -x .venv/bin/componentize-py || (python3 -m venv .venv && \
+                        .venv/bin/pip install --quiet .sockserve/python) && \
+                        .venv/bin/python -m sockserve build app.py -o app.wasm",
                 test: ".venv/bin/python -m unittest",
                 component: "app.wasm".to_owned(),
                 needs: "Python 3.10 or later with venv (Debian: apt-get install python3-venv); \

@@ -8,6 +8,7 @@
 pub(super) mod files;
 mod languages;
 
+use super::dev::file;
 use super::{Failure, output};
 use crate::text;
 use anyhow::{Context as _, anyhow};
@@ -59,7 +60,10 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     for (path, bytes) in files::under(from) {
         files::write(&folder.join(to).join(path), bytes)?;
     }
-    print(folder, name, options, &language.commands(name)).context("cannot print")?;
+    let (commands, url) = (language.commands(name), url(&options.contract));
+    let project = file::text(commands.build, &commands.component, url)?;
+    files::write(&folder.join(file::PATH), project.as_bytes())?;
+    print(folder, name, options, &commands).context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -94,6 +98,15 @@ fn renamed(bytes: &[u8], name: &str) -> Vec<u8> {
     }
 }
 
+/// Where a project is served, if nothing else is said.
+fn url(contract: &str) -> &'static str {
+    if contract.starts_with("datagram") {
+        "udp://127.0.0.1:7000"
+    } else {
+        "tcp://127.0.0.1:7000"
+    }
+}
+
 /// Says what to type next.
 fn print(folder: &Path, name: &str, options: &Options, commands: &Commands) -> std::io::Result<()> {
     let mut stdout = output::stdout();
@@ -103,17 +116,14 @@ fn print(folder: &Path, name: &str, options: &Options, commands: &Commands) -> s
         component,
         needs,
     } = commands;
-    let url = if options.contract.starts_with("datagram") {
-        "udp://127.0.0.1:7000"
-    } else {
-        "tcp://127.0.0.1:7000"
-    };
+    let url = url(&options.contract);
     let (language, contract) = (options.lang.name(), &options.contract);
     writeln!(
         stdout,
         "{name}: a handler in {language}, contract {contract}"
     )?;
     writeln!(stdout, "  go there:  cd {}", text::path(folder))?;
+    writeln!(stdout, "  edit it:   sockserve dev")?;
     writeln!(stdout, "  build it:  {build}")?;
     writeln!(
         stdout,
