@@ -439,6 +439,21 @@ fn what_the_build_itself_writes_starts_no_build_for_ever() {
     dev.end(Signal::TERM);
 }
 
+#[test]
+fn a_component_by_its_whole_path_is_no_source() {
+    let folder = Folder::new("", upper_evented);
+    let component = fs::canonicalize(folder.path(".")).unwrap().join("it.wasm");
+    let mut dev = folder.start(&[component.to_str().unwrap()]);
+    dev.hear("live: version 1");
+    folder.serve(echo_evented);
+    dev.hear("live: source → version 2");
+    folder.serve(upper_evented);
+    dev.hear("live: source → version 3");
+    let lines = dev.end(Signal::TERM);
+    let is_built = |line: &String| line.contains("building: it.wasm");
+    assert!(!lines.iter().any(is_built), "{lines:#?}");
+}
+
 /// A log that is copied into the folder changes with each build, but after it.
 #[test]
 fn a_log_among_the_sources_starts_no_build_for_ever() {

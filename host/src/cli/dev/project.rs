@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,10 +53,16 @@ impl Project {
         start: impl AsyncFn() -> Result<T, Failure>,
     ) -> Result<(T, Begun), Failure> {
         let component = self.component;
-        let edits = aside("edits", move || Edits::new(Path::new("."), &component)).await;
+        let looking = aside("edits", move || {
+            std::env::current_dir().map(|folder| Edits::new(&folder, &component))
+        });
+        let edits = looking
+            .await
+            .flatten()
+            .context("cannot look at the files")?;
         let mut begun = Begun {
             builds: self.builds,
-            edits: edits.context("cannot look at the files")?,
+            edits,
             built: Duration::ZERO,
         };
         let mut edit: Option<Edit> = None;
