@@ -237,11 +237,15 @@ fn help_has_every_option() {
         "shutdown",
         "new",
         "wit",
+        "dev",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
     let serve = [&handler[..], &serve].concat();
     check_help(&["serve", "--help"], &global, &serve, &component);
+    let without_watch = serve.iter().copied().filter(|option| *option != "--watch");
+    let dev: Vec<_> = without_watch.chain(["--build"]).collect();
+    check_help(&["dev", "--help"], &global, &dev, &["[COMPONENT]"]);
     let inetd = [&handler[..], &["--idle", "--log-file", "--allow-loops"]].concat();
     check_help(&["inetd", "--help"], &global, &inetd, &component);
     let run = [

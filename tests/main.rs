@@ -67,6 +67,8 @@ mod counter;
 mod datagrams;
 // `sockserve demo`, with few clients.
 mod demo;
+// `sockserve dev`: a build and a swap after each edit.
+mod dev;
 // The documents name tests that exist, and all that they have to name.
 mod documents;
 // The echo family, in each of its modes.

@@ -62,7 +62,7 @@ fn every_template_is_written_under_the_projects_name() {
         let outcome = new(&folder, &["--lang", language, "--contract", contract]);
         assert_eq!(outcome.status, Some(0), "{outcome:?}");
         assert!(outcome.stderr.is_empty(), "{outcome:?}");
-        assert_eq!(outcome.stdout.len(), 6, "{outcome:?}");
+        assert_eq!(outcome.stdout.len(), 7, "{outcome:?}");
         let files = files(&folder);
         assert!(
             (2..=5).contains(&files.len()),

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub(super) struct Options {
+    /// A component file, or builtin:NAME
+    component: OsString,
     #[command(flatten)]
     handler: HandlerArgs,
     /// End when nothing has come to a listener or datagram socket for at least this
@@ -125,7 +127,7 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
 async fn start(options: &Arc<Options>) -> Result<Option<(Service, bool)>, Failure> {
     let options = Arc::clone(options);
     let starting = aside("start", move || {
-        let (name, handler) = options.handler.load()?;
+        let (name, handler) = options.handler.load(&options.component)?;
         let given = given::take(handler.limits().backlog)?;
         let is_connection = matches!(given, Given::Connection { .. });
         let mut service = ServiceOptions::new(&name, []);

@@ -12,6 +12,7 @@ mod componentize;
 mod compose;
 mod control;
 mod demo;
+mod dev;
 mod inetd;
 mod inspect;
 mod log;
@@ -90,9 +91,24 @@ enum Command {
     /// sockserve has made it for the same kind of processor and the same options below;
     /// otherwise they compile as ever and say so.
     Compile(compile::Options),
+    /// Serve a handler while you write it: build it, and after each edit build it again
+    /// and swap it in.
+    ///
+    /// Open connections go on with the new version. In a folder that `sockserve new` has
+    /// made it needs no arguments: they are in .sockserve/project.json, and what is given
+    /// here goes before what is there.
+    ///
+    /// It watches the files of the folder that it is started in, but hidden ones, those
+    /// that a .gitignore in that folder names, and target, node_modules and __pycache__.
+    /// A file that is written again as it was is no edit. An edit during a build does not
+    /// end the build; one more follows. A build that fails, or whose component is refused,
+    /// leaves the version before as it is; before the first version an edit is waited for.
+    /// SIGTERM and Ctrl-C end the build with all its processes, and the service as they
+    /// end `serve`. Exit status: that of `serve`.
+    Dev(Box<dev::Options>),
     /// Write a project of a handler: its code, a test, and what it needs of sockserve.
     ///
-    /// Prints the commands that build, serve and test it. Exit status: 2 for a folder that
+    /// Prints the commands that develop, build, serve and test it. Exit status: 2 for a folder that
     /// is not empty, or a contract that the language has no template for.
     New(new::Options),
     /// Serve the embedded components to real clients and check every byte.
@@ -165,7 +181,11 @@ pub fn main() -> ExitCode {
     // Before anything slow: a signal must not kill the process while it starts.
     let serves = matches!(
         cli.command,
-        Command::Serve(_) | Command::Inetd(_) | Command::Run(_) | Command::Demo(_)
+        Command::Serve(_)
+            | Command::Dev(_)
+            | Command::Inetd(_)
+            | Command::Run(_)
+            | Command::Demo(_)
     );
     let caught = serves.then(Caught::new);
     let caught = || {
@@ -175,7 +195,7 @@ pub fn main() -> ExitCode {
             .map_err(Failure::from)
     };
     let (default_level, writing) = match &cli.command {
-        Command::Serve(_) => (LevelFilter::INFO, log::Writing::Thread),
+        Command::Serve(_) | Command::Dev(_) => (LevelFilter::INFO, log::Writing::Thread),
         Command::Inetd(options) => {
             if let Err(error) = inetd::open_log(options) {
                 complain(&error.to_string());
@@ -203,6 +223,7 @@ pub fn main() -> ExitCode {
     open_files::raise_limit();
     let result = match cli.command {
         Command::Serve(options) => caught().and_then(|caught| serve::run(options, caught)),
+        Command::Dev(options) => caught().and_then(|caught| dev::run(*options, caught)),
         Command::Inetd(options) => caught().and_then(|caught| inetd::run(options, caught)),
         Command::Run(options) => caught().and_then(|caught| run::run(options, caught)),
         Command::Demo(options) => caught().and_then(|caught| demo::run(options, caught)),

@@ -8,14 +8,15 @@ use super::notify;
 use super::signals::HangUps;
 use crate::component::builtin::{self, LoadError};
 use crate::service::ServiceHandle;
-use crate::service::swap::{SwapError, SwapOptions};
+use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::{ComponentError, ReadError};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// The time between two looks at the file. A look is one system call.
@@ -51,14 +52,27 @@ impl Stamp {
     /// Returns the state of the file. `None` if there is no such file now. May
     /// block for a while.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let data = std::fs::metadata(path).ok()?;
-        Some(Self {
+        Some(Self::from_data(&std::fs::metadata(path).ok()?))
+    }
+
+    /// The state that this says of a file.
+    pub(super) fn from_data(data: &Metadata) -> Self {
+        Self {
             device: data.dev(),
             inode: data.ino(),
             size: data.size(),
             modified: (data.mtime(), data.mtime_nsec()),
             changed: (data.ctime(), data.ctime_nsec()),
-        })
+        }
+    }
+
+    /// Whether the file has had this state for less than `time`. The future is young.
+    pub(super) fn is_younger_than(&self, time: Duration) -> bool {
+        let since = SystemTime::now().checked_sub(time);
+        let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+        let seconds = since.and_then(|since| i64::try_from(since.as_secs()).ok());
+        // Whole seconds: at most one more than is asked for.
+        seconds.is_none_or(|seconds| self.changed.0 >= seconds)
     }
 }
 
@@ -78,7 +92,7 @@ impl Watch {
         loop {
             hang_ups.next().await;
             notify::reloading();
-            if let Err(error) = self.swap().await {
+            if let Err(error) = self.swap_and_say().await {
                 self.warn(&error);
             }
             notify::ready();
@@ -120,7 +134,7 @@ impl Watch {
             } else {
                 (pause * 2).min(LAST_PAUSE)
             };
-            let result = self.swap().await;
+            let result = self.swap_and_say().await;
             again = result.as_ref().is_err_and(may_succeed_later);
             if let Err(error) = result
                 && (is_new || !again)
@@ -131,10 +145,14 @@ impl Watch {
     }
 
     /// Swaps the file in, after a swap that is under way.
-    async fn swap(&self) -> Result<(), SwapError> {
+    pub(super) async fn swap(&self) -> Result<Swapped, SwapError> {
         let options = SwapOptions::default();
-        let swapped = self.service.swap_in_turn(&self.source, options).await?;
-        if !swapped.changed {
+        self.service.swap_in_turn(&self.source, options).await
+    }
+
+    /// The same, with a line if the file is the component that is current.
+    async fn swap_and_say(&self) -> Result<(), SwapError> {
+        if !self.swap().await?.changed {
             tracing::info!(
                 service = self.service.name(),
                 "the component has not changed"
@@ -143,7 +161,18 @@ impl Watch {
         Ok(())
     }
 
-    fn warn(&self, error: &SwapError) {
+    /// The service that it swaps for.
+    pub(super) fn service(&self) -> &ServiceHandle {
+        &self.service
+    }
+
+    /// The number of the version that is current.
+    pub(super) fn version(&self) -> u32 {
+        self.service.shared.versions.current().number.get()
+    }
+
+    /// Says why there was no swap.
+    pub(super) fn warn(&self, error: &SwapError) {
         tracing::warn!(
             service = self.service.name(),
             "not swapped, the version before goes on: {error}"

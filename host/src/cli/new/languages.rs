@@ -86,13 +86,16 @@ impl Language {
                 needs: "Rust; its target is added by: rustup target add wasm32-wasip2",
             },
             Self::Python => Commands {
+                // The first build installs what the others use: that takes as long again.
                 build: if contract == "command" {
                     // Nothing of the package: this is how any program in Python is built.
-                    "python3 -m venv .venv && .venv/bin/pip install --quiet .sockserve/python && \
+                    "test -x .venv/bin/componentize-py || (python3 -m venv .venv && \
+                     .venv/bin/pip install --quiet .sockserve/python) && \
                      .venv/bin/componentize-py --quiet --wit-path program.wit --world program \
                      componentize app --python-path src -o app.wasm"
                 } else {
-                    "python3 -m venv .venv && .venv/bin/pip install --quiet .sockserve/python && \
+                    "test -x .venv/bin/componentize-py || (python3 -m venv .venv && \
+                     .venv/bin/pip install --quiet .sockserve/python) && \
                      .venv/bin/python -m sockserve build app.py -o app.wasm"
                 },
                 test: ".venv/bin/python -m unittest",

@@ -8,6 +8,7 @@
 pub(super) mod files;
 mod languages;
 
+use super::dev::file;
 use super::{Failure, output};
 use crate::text;
 use anyhow::{Context as _, anyhow};
@@ -61,6 +62,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         }
     }
     let commands = language.commands(name, &options.contract);
+    let url = url(&options.contract);
+    let project = file::text(commands.build, &commands.component, url)?;
+    files::write(&folder.join(file::PATH), project.as_bytes())?;
     print(folder, name, options, &commands).context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -96,6 +100,15 @@ fn renamed(bytes: &[u8], name: &str) -> Vec<u8> {
     }
 }
 
+/// Where a project is served, if nothing else is said.
+fn url(contract: &str) -> &'static str {
+    if contract.starts_with("datagram") {
+        "udp://127.0.0.1:7000"
+    } else {
+        "tcp://127.0.0.1:7000"
+    }
+}
+
 /// Says what to type next.
 fn print(folder: &Path, name: &str, options: &Options, commands: &Commands) -> std::io::Result<()> {
     let mut stdout = output::stdout();
@@ -105,17 +118,14 @@ fn print(folder: &Path, name: &str, options: &Options, commands: &Commands) -> s
         component,
         needs,
     } = commands;
-    let url = if options.contract.starts_with("datagram") {
-        "udp://127.0.0.1:7000"
-    } else {
-        "tcp://127.0.0.1:7000"
-    };
+    let url = url(&options.contract);
     let (language, contract) = (options.lang.name(), &options.contract);
     writeln!(
         stdout,
         "{name}: a handler in {language}, contract {contract}"
     )?;
     writeln!(stdout, "  go there:  cd {}", text::path(folder))?;
+    writeln!(stdout, "  edit it:   sockserve dev")?;
     writeln!(stdout, "  build it:  {build}")?;
     writeln!(
         stdout,

@@ -3,6 +3,7 @@
 mod name;
 mod options;
 
+use super::dev::{Begun, Builds, Project};
 use super::progress::Progress;
 use super::signals::{Caught, Ends, HangUps};
 use super::watch::{Stamp, Watch};
@@ -16,17 +17,27 @@ use crate::{
     ServiceOptions, StartError,
 };
 use anyhow::Context as _;
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use name::parse as parse_name;
-pub(super) use options::{GrantOptions, HandlerArgs, Options, parse_memory, resolve};
+pub(super) use options::{GrantOptions, HandlerArgs, Options, ServiceArgs, parse_memory, resolve};
 
 /// Serves until the process is told to end. Runs on the main thread, which only
 /// waits: slow work is on other threads, so that a signal is handled at any time.
 pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Failure> {
+    run_project(options, None, caught)
+}
+
+/// The same for a component that `project` builds, first and after each edit.
+pub(super) fn run_project(
+    options: Box<Options>,
+    project: Option<Project>,
+    caught: Caught,
+) -> Result<ExitCode, Failure> {
     let Caught {
         runtime,
         mut ends,
@@ -34,15 +45,36 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
     } = caught;
     let options = Arc::from(options);
     let result = runtime.block_on(async {
+        let builds = project.as_ref().map(Project::builds);
+        let starting = async {
+            match project {
+                Some(project) => {
+                    let (started, begun) = project.start(async || start(&options).await).await?;
+                    Ok((started, Some(begun)))
+                }
+                None => Ok((start(&options).await?, None)),
+            }
+        };
         let started = tokio::select! {
             biased;
-            () = ends.next() => {
-                tracing::info!("ended by a signal before it served");
-                return Ok(ExitCode::SUCCESS);
-            }
-            started = start(&options) => started?,
+            () = ends.next() => None,
+            started = starting => Some(started),
         };
-        serve(&options, started, ends, hang_ups).await
+        let result = match started {
+            Some(Ok((started, begun))) => {
+                let building = begun.zip(builds.clone());
+                serve(&options, building, started, ends, hang_ups).await
+            }
+            Some(Err(failure)) => Err(failure),
+            None => {
+                tracing::info!("ended by a signal before it served");
+                Ok(ExitCode::SUCCESS)
+            }
+        };
+        if let Some(builds) = builds {
+            builds.end().await;
+        }
+        result
     });
     // A swap may still be compiling. The process does not wait for it.
     runtime.shutdown_background();
@@ -61,7 +93,7 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
     let for_loading = Arc::clone(options);
     let loading = aside("load", move || load(&for_loading)).await;
     let (service_options, handler, loaded) = loading.context("cannot start")??;
-    let control = match &options.control.control {
+    let control = match &options.service.control.control {
         Some(path) => Some(ControlServer::bind(path)?),
         None => None,
     };
@@ -85,15 +117,16 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
 
 /// Reads and compiles the component, which may take a while.
 fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
-    let loaded = Stamp::of(options.handler.component.as_ref());
-    let (name, handler) = options.handler.load()?;
+    let loaded = Stamp::of(options.component.as_ref());
+    let service = &options.service;
+    let (name, handler) = service.handler.load(&options.component)?;
     let service_options = ServiceOptions {
         name,
         listen: options.listen.clone(),
-        listening: options.listening.options(),
-        rollback: options.control.rollback(),
-        allow_loops: options.listening.allow_loops,
-        state_file: options.state_file.clone(),
+        listening: service.listening.options(),
+        rollback: service.control.rollback(),
+        allow_loops: service.listening.allow_loops,
+        state_file: service.state_file.clone(),
     };
     Ok((service_options, handler, loaded))
 }
@@ -101,16 +134,16 @@ fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), F
 impl HandlerArgs {
     /// Reads and compiles the component, which may take a while. Returns it with the name
     /// of its service.
-    pub(super) fn load(&self) -> Result<(String, Handler), Failure> {
-        let source = text::path(self.component.as_ref());
+    pub(super) fn load(&self, argument: &OsStr) -> Result<(String, Handler), Failure> {
+        let source = text::path(argument.as_ref());
         let _progress = Progress::show(format!("preparing {source}"));
-        let component = builtin::load_argument(&self.component)?;
+        let component = builtin::load_argument(argument)?;
         let dispatch = self
             .dispatch
             .unwrap_or_else(|| component.contract().default_dispatch());
         let name = match &self.name {
             Some(name) => name.clone(),
-            None => name::of_component(&self.component),
+            None => name::of_component(argument),
         };
         let cache = self.cache.as_deref().map(CompileCache::in_directory);
         let mut grants = self.grants.checked()?;
@@ -134,6 +167,7 @@ impl HandlerArgs {
 
 async fn serve(
     options: &Options,
+    building: Option<(Begun, Arc<Builds>)>,
     started: Started,
     mut ends: Ends,
     mut hang_ups: HangUps,
@@ -150,7 +184,8 @@ async fn serve(
             None => std::future::pending().await,
         }
     };
-    let watching = Watch::new(&options.handler.component, loaded, service.handle());
+    let watching = Watch::new(&options.component, loaded, service.handle());
+    let (begun, builds) = building.unzip();
     print_ready(&service).context("cannot print the ready line")?;
     notify::ready();
     let remote = service.handle();
@@ -159,21 +194,24 @@ async fn serve(
         tracing::info!(service = remote.name(), "draining");
         notify::stopping();
         remote.drain();
+        if let Some(builds) = &builds {
+            builds.stop();
+        }
         ends.next().await;
         remote.status().open
     };
     let changing = async {
-        if options.control.watch {
-            watching.swap_at_change().await
-        } else {
-            std::future::pending().await
+        match begun {
+            Some(begun) => begun.swap_at_edit(&watching).await,
+            None if options.watch => watching.swap_at_change().await,
+            None => std::future::pending().await,
         }
     };
     tokio::select! {
         ended = service.ended() => ended.context("the service ended")?,
         // Open connections are not closed in order any more.
         connections = draining => {
-            if options.state_file.is_some() {
+            if options.service.state_file.is_some() {
                 // What the instance knows is kept all the same.
                 service.abort();
                 let _ = tokio::time::timeout(CUT_OFF, service.ended()).await;
@@ -185,7 +223,7 @@ async fn serve(
             return Err(error.into());
         }
         failed = changing => {
-            let Err(error) = failed.context("cannot watch the component's file");
+            let Err(error) = failed.context("cannot watch the files");
             return Err(error.into());
         }
         never = watching.swap_at_hang_up(&mut hang_ups) => match never {},

@@ -25,7 +25,20 @@ pub(in crate::cli) struct Options {
     /// the same for all of them. A link-local IPv6 address has its interface:
     /// tcp://[fe80::1%eth0]:7000. May be repeated
     #[arg(long, value_name = "URL", required = true)]
-    pub(super) listen: Vec<ListenAddress>,
+    pub(in crate::cli) listen: Vec<ListenAddress>,
+    /// A component file, or builtin:NAME
+    pub(in crate::cli) component: OsString,
+    /// Swap the component's file in whenever it has changed
+    #[arg(long, help_heading = "Control")]
+    pub(in crate::cli) watch: bool,
+    #[command(flatten)]
+    pub(in crate::cli) service: ServiceArgs,
+}
+
+/// How a service serves, whatever its component and its addresses. `dev` has these options
+/// too.
+#[derive(Args)]
+pub(in crate::cli) struct ServiceArgs {
     #[command(flatten)]
     pub(super) handler: HandlerArgs,
     #[command(flatten)]
@@ -38,11 +51,9 @@ pub(in crate::cli) struct Options {
     pub(super) state_file: Option<PathBuf>,
 }
 
-/// A component, and what it may do and take. `inetd` has these options too.
+/// What a component may do and take. `inetd` has these options too.
 #[derive(Args)]
 pub(in crate::cli) struct HandlerArgs {
-    /// A component file, or builtin:NAME
-    pub(in crate::cli) component: OsString,
     /// sequential, threaded or poll. By default threaded for `blocking` and
     /// `command`, and poll for the other contracts
     #[arg(long)]
@@ -128,9 +139,6 @@ pub(super) struct ControlOptions {
     /// Take requests (status, swap, rollback, drain, shutdown) on a Unix socket
     #[arg(long, value_name = "PATH")]
     pub(super) control: Option<PathBuf>,
-    /// Swap the component's file in whenever it has changed
-    #[arg(long)]
-    pub(super) watch: bool,
     /// Go back to the version before when more than this share of a new
     /// version's connections fail; over 100 is never
     #[arg(long, value_name = "PERCENT", default_value_t = RollbackPolicy::default().percent)]
