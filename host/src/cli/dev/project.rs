@@ -20,6 +20,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What is said of a service that has no version yet.
+const WAITING: &str = "nothing is served yet, an edit is waited for";
+
 /// The project in the current folder.
 pub(in crate::cli) struct Project {
     builds: Arc<Builds>,
@@ -67,13 +70,7 @@ impl Project {
         };
         let mut edit: Option<Edit> = None;
         loop {
-            if begun
-                .build(
-                    edit.as_ref(),
-                    "nothing is served yet, an edit is waited for",
-                )
-                .await
-            {
+            if begun.build(edit.as_ref(), WAITING).await {
                 let began = Instant::now();
                 match start().await {
                     Ok(started) => {
@@ -82,9 +79,7 @@ impl Project {
                         return Ok((started, begun));
                     }
                     Err(failure) if is_about_component(&failure) => {
-                        tracing::warn!(
-                            "not started: {failure}; nothing is served yet, an edit is waited for"
-                        );
+                        tracing::warn!("not started: {failure}; {WAITING}");
                     }
                     Err(failure) => return Err(failure),
                 }
