@@ -50,6 +50,14 @@ impl Language {
         contracts
     }
 
+    /// The contract of a project that asks for none.
+    pub(super) fn default_contract(self) -> &'static str {
+        match self {
+            Self::Go => "command",
+            Self::Rust | Self::Python | Self::Js | Self::C => "blocking",
+        }
+    }
+
     /// The files of a template, by their paths in the project.
     pub(super) fn template(
         self,

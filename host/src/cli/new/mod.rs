@@ -30,20 +30,23 @@ pub(super) struct Options {
     #[arg(long, value_enum)]
     lang: Language,
     /// Which contract it has: blocking, evented, concurrent, datagram,
-    /// datagram-concurrent or command; not every language has all
-    #[arg(long, default_value = "blocking")]
-    contract: String,
+    /// datagram-concurrent or command; not every language has all [default: blocking;
+    /// go: command]
+    #[arg(long)]
+    contract: Option<String>,
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let (folder, language) = (&options.name, options.lang);
     let name = project_name(folder)?;
     let contracts = language.contracts();
-    if !contracts.contains(&options.contract.as_str()) {
+    let contract = options.contract.as_deref();
+    let contract = contract.unwrap_or(language.default_contract());
+    if !contracts.contains(&contract) {
         return Err(Failure::usage(anyhow!(
             "there is no template in {} for the contract {}; there is {}",
             language.name(),
-            text::escape(&options.contract),
+            text::escape(contract),
             contracts.join(", ")
         )));
     }
@@ -53,7 +56,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             "{shown} is there and not empty; name a new folder"
         )));
     }
-    for (path, bytes) in language.template(&options.contract) {
+    for (path, bytes) in language.template(contract) {
         files::write(&folder.join(path), &renamed(bytes, name))?;
     }
     if let Some((from, to)) = language.library() {
@@ -61,11 +64,12 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             files::write(&folder.join(to).join(path), bytes)?;
         }
     }
-    let commands = language.commands(name, &options.contract);
-    let url = url(&options.contract);
+    let commands = language.commands(name, contract);
+    let url = url(contract);
     let project = file::text(commands.build, &commands.component, url)?;
     files::write(&folder.join(file::PATH), project.as_bytes())?;
-    print(folder, name, options, &commands).context("cannot print")?;
+    let what = format!("{name}: a handler in {}, contract {contract}", language.name());
+    print(folder, &what, url, &commands).context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,7 +114,7 @@ fn url(contract: &str) -> &'static str {
 }
 
 /// Says what to type next.
-fn print(folder: &Path, name: &str, options: &Options, commands: &Commands) -> std::io::Result<()> {
+fn print(folder: &Path, what: &str, url: &str, commands: &Commands) -> std::io::Result<()> {
     let mut stdout = output::stdout();
     let Commands {
         build,
@@ -118,12 +122,7 @@ fn print(folder: &Path, name: &str, options: &Options, commands: &Commands) -> s
         component,
         needs,
     } = commands;
-    let url = url(&options.contract);
-    let (language, contract) = (options.lang.name(), &options.contract);
-    writeln!(
-        stdout,
-        "{name}: a handler in {language}, contract {contract}"
-    )?;
+    writeln!(stdout, "{what}")?;
     writeln!(stdout, "  go there:  cd {}", text::path(folder))?;
     writeln!(stdout, "  edit it:   sockserve dev")?;
     writeln!(stdout, "  build it:  {build}")?;
@@ -157,7 +156,8 @@ mod tests {
     #[test]
     fn every_language_has_a_template() {
         for language in <Language as clap::ValueEnum>::value_variants() {
-            assert!(!language.contracts().is_empty(), "{language:?}");
+            let default = language.default_contract();
+            assert!(language.contracts().contains(&default), "{language:?}");
             if let Some((library, _)) = language.library() {
                 assert!(files::under(library).next().is_some(), "{library}");
             }
