@@ -78,7 +78,7 @@ fn every_template_is_written_under_the_projects_name() {
 }
 
 #[test]
-fn the_default_contract_is_blocking() {
+fn the_default_contract_is_what_the_language_has() {
     let scratch = Scratch::new();
     let folder = scratch.path("it");
     let outcome = new(&folder, &["--lang", "rust"]);
@@ -90,6 +90,12 @@ fn the_default_contract_is_blocking() {
     assert!(
         library.contains("sockserve_handler::blocking!"),
         "{library}"
+    );
+    // Go has no other one.
+    let outcome = new(&scratch.path("program"), &["--lang", "go"]);
+    assert_eq!(
+        outcome.stdout[0],
+        "program: a handler in go, contract command"
     );
 }
 
@@ -123,10 +129,9 @@ fn what_cannot_be_is_refused_in_one_line() {
         &options,
         "there is no template in js for the contract evented; there is blocking",
     );
-    // The default contract is one that Go has no bindings for.
     refused(
         &folder,
-        &["--lang", "go"],
+        &["--lang", "go", "--contract", "blocking"],
         "there is no template in go for the contract blocking; there is command",
     );
     refused(

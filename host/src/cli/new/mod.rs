@@ -68,7 +68,10 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let url = url(contract);
     let project = file::text(commands.build, &commands.component, url)?;
     files::write(&folder.join(file::PATH), project.as_bytes())?;
-    let what = format!("{name}: a handler in {}, contract {contract}", language.name());
+    let what = format!(
+        "{name}: a handler in {}, contract {contract}",
+        language.name()
+    );
     print(folder, &what, url, &commands).context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }
