@@ -331,9 +331,13 @@ fn the_guides_name_options_that_are_there() {
     ] {
         let text = std::fs::read_to_string(project(guide)).unwrap();
         let words = text.split(|letter| !is_letter(letter));
-        let options: BTreeSet<_> = words.filter(|word| word.starts_with("--")).collect();
+        let is_option = |word: &&str| {
+            let name = word.strip_prefix("--");
+            name.is_some_and(|name| name.starts_with(|first| first != '-'))
+        };
+        let options: BTreeSet<_> = words.filter(is_option).collect();
         assert!(options.len() > 3, "{guide}: {options:?}");
-        for option in options.into_iter().filter(|option| option.len() > 2) {
+        for option in options {
             let is_there = help
                 .split(|letter| !is_letter(letter))
                 .any(|word| word == option);
