@@ -267,10 +267,13 @@ fn who_dies_in_save_costs_its_connections_and_no_swap() {
             let controlled = start(guest, "poll", &["--env", &state, "--deadline", "300ms"]);
             let mut client = controlled.server.connect();
             client.check_echo("before\n");
-            assert_eq!(
-                controlled.swap(controlled.scratch.build(guest, 1), &["--old", "drain"]),
-                2
-            );
+            let build = controlled.scratch.build(guest, 1);
+            let swap = ["swap".as_ref(), "faults".as_ref(), build.as_os_str()];
+            let drain = ["--old".as_ref(), "drain".as_ref()];
+            let outcome = controlled.command(swap.into_iter().chain(drain));
+            assert_eq!(outcome.status, Some(0), "{outcome:?}");
+            let lost = "the instance died as it was to save what it knew, and that is lost";
+            assert!(outcome.stdout[0].contains(lost), "{outcome:?}");
             client.expect_eof();
             controlled.server.wait_for_log("the loss", |event| {
                 event.message() == "what the instance knew is gone with it"
@@ -313,6 +316,51 @@ fn datagrams_have_states_too(guest: Guest, dispatch: &str) {
     let why = controlled.swap_refused("builtin:echo-datagram", &[]);
     assert!(why.contains("does not export instance-state"), "{why}");
     check("6");
+    controlled.server.stop().check_no_alarm();
+}
+
+#[test]
+fn datagrams_lose_with_an_instance_what_it_knew_and_it_is_said() {
+    for guest in [faults_datagram, faults_datagram_concurrent] {
+        let options = ["--cache", CACHE, "--env", "STATE=trap-save"];
+        let controlled = Controlled::listening(guest, "poll", &["udp://127.0.0.1:0"], &options);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(controlled.server.address()).unwrap();
+        socket
+            .set_read_timeout(Some(crate::harness::PATIENCE))
+            .unwrap();
+        socket.send(b"count").unwrap();
+        let mut answer = [0; 100];
+        assert!(socket.recv(&mut answer).is_ok());
+        let outcome = controlled.command([
+            "swap".as_ref(),
+            "faults".as_ref(),
+            controlled.scratch.build(guest, 1).as_os_str(),
+        ]);
+        assert_eq!(outcome.status, Some(0), "{outcome:?}");
+        assert!(outcome.stdout[0].contains("is lost"), "{outcome:?}");
+        let finished = controlled.server.stop();
+        let is_death = |message: &str| message.starts_with("instance died: the guest trapped");
+        let alarms = finished.alarms();
+        assert!(alarms.iter().any(|it| is_death(it.message())), "{alarms:?}");
+    }
+}
+
+/// A peer that reads nothing has more output waiting than a state may have. Its connection
+/// stays, and costs nobody else anything.
+#[test]
+fn a_connection_with_too_large_a_state_stays_and_the_values_pass() {
+    let controlled = start(kv_evented, "poll", &[]);
+    let mut client = controlled.server.connect();
+    set(&mut client, "big", &"x".repeat(1000));
+    const TIMES: usize = 9000;
+    let mut greedy = controlled.server.connect();
+    greedy.send("GET big\n".repeat(TIMES));
+    controlled.wait_for_bytes_in("GET big\n".len() * TIMES + "SET big \n".len() + 1000);
+    controlled.swap(controlled.scratch.build(kv_evented, 1), &[]);
+    check(&mut client, "big", &"x".repeat(1000));
+    greedy.expect(format!("{}\r\n", "x".repeat(1000)).repeat(TIMES));
+    drop((client, greedy));
     controlled.server.stop().check_no_alarm();
 }
 
@@ -360,6 +408,40 @@ fn a_restart_keeps_the_values(guest: Guest, _: &str) {
     server.stop().check_no_alarm();
     let kept: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().collect();
     assert_eq!(kept.len(), 1, "{kept:?}");
+}
+
+/// However the service ends, its exit status tells.
+#[test]
+fn a_file_that_cannot_be_written_at_the_end_is_a_failure() {
+    for (timeout, is_open, signals) in [(NEVER, false, 1), ("0s", true, 1), (NEVER, true, 2)] {
+        let scratch = Scratch::new();
+        let folder = scratch.path("folder");
+        fs::create_dir(&folder).unwrap();
+        let server = with_file(
+            kv_evented,
+            &folder.join("kept"),
+            &["--drain-timeout", timeout],
+        );
+        let mut client = server.connect();
+        set(&mut client, "a", "1");
+        let client = is_open.then_some(client);
+        if client.is_none() {
+            server.wait_for_closed(1);
+        }
+        fs::remove_dir(&folder).unwrap();
+        server.terminate();
+        if signals == 2 {
+            server.wait_for_log("the drain", |event| event.message() == "draining");
+            server.terminate();
+        }
+        let mut process = server.process;
+        assert_eq!(process.wait().code(), Some(1));
+        let lines = process.stderr.lines();
+        let last = lines.last().unwrap();
+        let file = folder.join("kept");
+        let expected = format!("--state-file {}: No such file", file.display());
+        assert!(last.contains(&expected), "{lines:#?}");
+    }
 }
 
 #[test]

@@ -261,6 +261,10 @@ fn print_swapped(
         if let Some(bytes) = swapped.state {
             write!(out, "; {bytes} bytes of state taken over")?;
         }
+        if swapped.state_lost {
+            let lost = "the instance died as it was to save what it knew, and that is lost";
+            write!(out, "; {lost}")?;
+        }
         writeln!(out)
     } else {
         writeln!(

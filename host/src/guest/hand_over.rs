@@ -6,8 +6,9 @@ use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
+use crate::guest::room::Room;
 use wasmtime::component::{Accessor, Instance, InstancePre};
-use wasmtime::{Result, Store};
+use wasmtime::{AsContextMut as _, Result, Store};
 
 mod bindings {
     pub(super) mod p2 {
@@ -104,8 +105,12 @@ impl HandOver {
             return Ok(None);
         };
         let guest = exports.sockserve_handler_hand_over();
-        let call = clock.count(guest.call_hand_over(store, id));
-        let state = deadline.hold(call).await?;
+        // One that is too large goes back to the guest, which serves the connection on.
+        let room = Room::make(&mut *store);
+        let call = clock.count(guest.call_hand_over(&mut *store, id));
+        let state = deadline.hold(call).await;
+        room.give_back(&mut *store);
+        let state = state?;
         Ok(state.map(|state| ConnectionState {
             tag: state.tag,
             bytes: state.bytes,
@@ -146,7 +151,9 @@ impl HandOver {
             return Ok(None);
         };
         let guest = exports.sockserve_handler_hand_over();
+        let room = accessor.with(|mut access| Room::make(access.as_context_mut()));
         let state = guest.call_hand_over(accessor, id).await;
+        accessor.with(|mut access| room.give_back(access.as_context_mut()));
         let state = state.map_err(|error| Failure::from_call(&error))?;
         Ok(state.map(|state| ConnectionState {
             tag: state.tag,

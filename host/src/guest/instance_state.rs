@@ -5,8 +5,9 @@ use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
+use crate::guest::room::Room;
 use wasmtime::component::{Accessor, Instance, InstancePre};
-use wasmtime::{AsContextMut, Result, Store};
+use wasmtime::{AsContextMut as _, Result, Store};
 
 mod bindings {
     pub(super) mod p2 {
@@ -153,24 +154,3 @@ impl Keeper {
 
 /// The refusal of a component without the interface.
 pub(crate) const NOT_EXPORTED: &str = "its component does not export instance-state";
-
-/// Room for a state in the result of a call: as much as the instance's memory, because an
-/// instance cannot know more than it can hold.
-struct Room {
-    /// How much the result of any other call may have.
-    before: usize,
-}
-
-impl Room {
-    fn make(mut store: impl AsContextMut<Data = State>) -> Self {
-        let mut store = store.as_context_mut();
-        let before = store.hostcall_fuel();
-        let memory = usize::try_from(store.data().memory.limit()).unwrap_or(usize::MAX);
-        store.set_hostcall_fuel(before.saturating_add(memory));
-        Self { before }
-    }
-
-    fn give_back(self, mut store: impl AsContextMut<Data = State>) {
-        store.as_context_mut().set_hostcall_fuel(self.before);
-    }
-}

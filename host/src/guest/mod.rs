@@ -13,6 +13,7 @@
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that give a connection up and accept it |
 //! | `instance` | an instance that serves all, and one that is made ahead |
+//! | `room` | how large the state in the result of a call may be |
 //! | `instance_state` | the calls that save what an instance knows, and restore it |
 //! | `draining` | how a guest learns that it is to give connections up |
 //! | `connection_info` | how a guest learns who its peer is |
@@ -43,6 +44,7 @@ pub(crate) mod instance;
 pub(crate) mod instance_state;
 pub(crate) mod precompile;
 mod program;
+mod room;
 pub(crate) mod start_cost;
 pub(crate) mod stdio;
 

@@ -150,8 +150,8 @@ pub(crate) struct Shared {
     allow_loops: bool,
     /// Where what the instance knows is kept. `None` if it is not.
     state_file: Option<StateFile>,
-    /// Whether it was kept, at the service's end.
-    kept: tokio::sync::OnceCell<()>,
+    /// Whether it was kept, at the service's end. It is tried once.
+    kept: tokio::sync::OnceCell<Result<(), Arc<StateFileError>>>,
 }
 
 /// What a service is made of, except its handler.

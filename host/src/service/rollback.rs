@@ -138,7 +138,7 @@ impl Shared {
         let hand_over = old == OldConnections::HandOver;
         let succession = self.succeed(&current, &previous.handler, hand_over, discard_state);
         let succession = succession.await?;
-        let state = succession.bytes;
+        let (state, state_lost) = (succession.bytes, succession.lost);
         let version = self.activate(previous.handler, origin, Some(&said), old, succession)?;
         {
             let mut history = self.versions.history();
@@ -151,6 +151,7 @@ impl Shared {
         self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
         let mut swapped = Swapped::new(&version, Some(old), current.served());
         swapped.state = state;
+        swapped.state_lost = state_lost;
         Ok(swapped)
     }
 

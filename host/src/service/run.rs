@@ -155,7 +155,7 @@ impl Shared {
         let aborting = async {
             self.versions.reached(Phase::Aborting).await;
             if !self.versions.current().handler.contract().takes_datagrams() {
-                // An error is that of the service, below.
+                // An error is that of the service, above.
                 let _ = self.keep_state().await;
             }
             for version in self.versions.all() {
@@ -197,7 +197,7 @@ impl Shared {
         let Some(file) = &self.state_file else {
             return Ok(());
         };
-        let kept = self.kept.get_or_try_init(async || {
+        let kept = self.kept.get_or_init(async || {
             let current = self.versions.current();
             let state = if !current.handler.keeps_state() {
                 Err("the current version has none".to_owned())
@@ -218,7 +218,7 @@ impl Shared {
             let (service, path) = (self.name(), text::path(file.path()));
             match state {
                 Ok(state) => {
-                    file.write(state.as_ref()).map_err(io::Error::other)?;
+                    file.write(state.as_ref()).map_err(Arc::new)?;
                     let bytes = state.map(|state| state.size());
                     tracing::info!(service, file = %path, bytes, "state kept");
                 }
@@ -228,7 +228,7 @@ impl Shared {
             }
             Ok(())
         });
-        kept.await.copied()
+        kept.await.clone().map_err(io::Error::other)
     }
 
     /// Aborts the service when it has drained for too long. Never returns.

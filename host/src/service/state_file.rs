@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The first line.
@@ -120,8 +121,10 @@ impl StateFile {
                 _ => Ok(()),
             };
         };
-        let beside = self.beside();
-        let written = write_to(&beside, state).and_then(|()| fs::rename(&beside, &self.0));
+        let (place, beside) = (self.place(), self.beside());
+        let written = write_to(&beside, state, &place)
+            .and_then(|()| fs::rename(&beside, &place))
+            .and_then(|()| sync_directory_of(&place));
         written.map_err(|error| {
             let _ = fs::remove_file(&beside);
             system(error)
@@ -138,26 +141,46 @@ impl StateFile {
         &self.0
     }
 
+    /// Where the file is. A link stays one, and leads to the new file.
+    fn place(&self) -> PathBuf {
+        fs::canonicalize(&self.0).unwrap_or_else(|_| self.0.clone())
+    }
+
     /// A file of this process in the same directory.
     fn beside(&self) -> PathBuf {
-        let mut name = self.0.clone().into_os_string();
+        let mut name = self.place().into_os_string();
         name.push(format!(".{}.part", std::process::id()));
         name.into()
     }
 }
 
-fn write_to(path: &Path, state: &InstanceState) -> io::Result<()> {
+/// Writes a file that is to take the place of `old`, with its mode. Without one only this
+/// user can read it, because what an instance knows is nobody else's.
+fn write_to(path: &Path, state: &InstanceState, old: &Path) -> io::Result<()> {
     let header = Header {
         tag: state.tag.clone(),
         bytes: state.bytes.len() as u64,
         sha256: digest(state),
     };
-    let mut file = File::create(path)?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path)?;
+    if let Ok(old) = fs::metadata(old) {
+        file.set_permissions(old.permissions())?;
+    }
     file.write_all(MAGIC)?;
     serde_json::to_writer(&mut file, &header)?;
     file.write_all(b"\n")?;
     file.write_all(&state.bytes)?;
     file.sync_all()
+}
+
+/// Has the system remember that a file was renamed.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Reads what [`write_to`] has written. The error says what is wrong with it.
@@ -237,5 +260,31 @@ mod tests {
         // Nothing is left beside it.
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
         fs::remove_dir(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_link_stays_one_and_a_mode_too() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = std::env::temp_dir().join(format!("state-link-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let (target, link) = (directory.join("target"), directory.join("link"));
+        StateFile::new(target.clone())
+            .write(Some(&state()))
+            .unwrap();
+        assert_eq!(mode(&target), 0o600);
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        let file = StateFile::new(link.clone());
+        assert_eq!(file.read().unwrap(), Some(state()));
+        fs::write(&target, "other").unwrap();
+        file.write(Some(&state())).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(
+            StateFile::new(target.clone()).read().unwrap(),
+            Some(state())
+        );
+        assert_eq!(mode(&target), 0o640);
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -214,7 +214,9 @@ async fn serve(
             if options.service.state_file.is_some() {
                 // What the instance knows is kept all the same.
                 service.abort();
-                let _ = tokio::time::timeout(CUT_OFF, service.ended()).await;
+                if let Ok(ended) = tokio::time::timeout(CUT_OFF, service.ended()).await {
+                    ended.context("the service ended")?;
+                }
             }
             return Ok(status_after_cut_off(connections));
         }

@@ -47,7 +47,7 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
             }
             Arrived::Replaced => continue,
             Arrived::Departure(departure) => {
-                depart(&mut instance, departure).await;
+                depart(serving, &current, &mut instance, departure).await;
                 continue;
             }
         }

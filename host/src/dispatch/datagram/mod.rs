@@ -146,7 +146,12 @@ impl From<bool> for Arrived {
 }
 
 /// Passes on what an instance knows, which is at rest. One that cannot save it is dropped.
-async fn depart<E: Exports>(instance: &mut Option<Instance<E>>, departure: Departure) {
+async fn depart<E: Exports>(
+    serving: &Serving,
+    version: &Version,
+    instance: &mut Option<Instance<E>>,
+    departure: Departure,
+) {
     let state = match instance {
         Some(instance) => instance.save().await,
         None => Ok(None),
@@ -156,7 +161,10 @@ async fn depart<E: Exports>(instance: &mut Option<Instance<E>>, departure: Depar
             departure.settle(state).await;
         }
         // Who has asked learns it when the departure is dropped.
-        Err(_) => *instance = None,
+        Err(failure) => {
+            *instance = None;
+            serving.report_death(version, &failure);
+        }
     }
 }
 
@@ -253,6 +261,17 @@ impl Serving {
         {
             last.keep(instance.save().await);
         }
+    }
+
+    /// Logs that an instance died which had no datagrams.
+    fn report_death(&self, version: &Version, failure: &Failure) {
+        tracing::warn!(
+            service = &*self.versions.service,
+            version = version.number.get(),
+            fault = %failure.fault(),
+            "instance died: {failure}"
+        );
+        self.versions.report_lost_state(version, failure);
     }
 
     /// Counts and logs how the guest's call for datagrams ended.

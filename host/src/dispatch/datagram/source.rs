@@ -82,6 +82,8 @@ impl Source {
             return Poll::Ready(Ok(true));
         }
         if taken.left == Left::Nothing {
+            // What comes from now on is too late, whoever asks again.
+            self.left = Some(0);
             return Poll::Ready(Ok(false));
         }
         // What came is for nobody, and there may be more.
@@ -131,7 +133,9 @@ mod tests {
             source.batch.clear();
         }
         assert!(!source.next(&WANTED).await.unwrap());
+        // More would have been received, but the end has been told by now.
         peer.send(b"late").unwrap();
+        assert!(!source.next(&WANTED).await.unwrap());
     }
 
     #[tokio::test]

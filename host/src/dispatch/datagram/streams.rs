@@ -56,7 +56,7 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
             }
             Arrived::Replaced => continue,
             Arrived::Departure(departure) => {
-                depart(&mut instances.ahead, departure).await;
+                depart(serving, &current, &mut instances.ahead, departure).await;
                 continue;
             }
         }
@@ -198,7 +198,8 @@ async fn serve(
                 departure.settle(state).await;
                 progress.resume();
             }
-            if serving.versions.last_state.is_wanted() {
+            // An earlier version's instance may end late.
+            if serving.versions.last_state.is_wanted() && serving.versions.is_current(version) {
                 let last = progress.watched.hold(keeper.save_in(accessor)).await;
                 serving.versions.last_state.keep(last);
             }
@@ -329,13 +330,7 @@ impl Progress {
             Some(share) => serving.finish(share, outcome),
             None => {
                 if let Err(failure) = outcome {
-                    tracing::warn!(
-                        service = &*serving.versions.service,
-                        version = version.number.get(),
-                        fault = %failure.fault(),
-                        "instance died: {failure}"
-                    );
-                    serving.versions.report_lost_state(version, failure);
+                    serving.report_death(version, failure);
                 }
                 serving.versions.forget_if_ended(version);
             }

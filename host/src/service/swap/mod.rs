@@ -164,7 +164,7 @@ impl Shared {
         let hand_over = old == OldConnections::HandOver;
         let discard = options.discard_state;
         let succession = self.succeed(&current, &handler, hand_over, discard).await?;
-        let state = succession.bytes;
+        let (state, state_lost) = (succession.bytes, succession.lost);
         let version = self.activate(handler, Origin::Swap, None, old, succession)?;
         self.end_old(&current, old, options.drain_timeout);
         let is_limited = match old {
@@ -182,6 +182,7 @@ impl Shared {
         }
         let mut swapped = Swapped::new(&version, Some(old), current.served());
         swapped.state = state;
+        swapped.state_lost = state_lost;
         Ok(swapped)
     }
 
@@ -235,6 +236,10 @@ impl Shared {
         }
         drop(history);
         let state = succession.bytes;
+        if mode == OldConnections::Abort {
+            // Before the driver goes on: what it did now, nobody would see.
+            old.abort();
+        }
         succession.complete();
         tracing::info!(
             service = self.name(),

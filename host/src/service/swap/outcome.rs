@@ -31,6 +31,10 @@ pub struct Swapped {
     /// taken over. `None` if there was nothing, or if it was discarded.
     #[serde(default)]
     pub state: Option<u64>,
+    /// Whether the instance of the version before died as it was to save what it knew, so
+    /// that this is gone. `state` is then what an instance after it knew.
+    #[serde(default)]
+    pub state_lost: bool,
     /// SHA-256 of the current version's component file, in hexadecimal.
     pub sha256: String,
 }
@@ -51,6 +55,7 @@ impl Swapped {
             staying,
             lost: 0,
             state: None,
+            state_lost: false,
             sha256: version.handler.digest().to_owned(),
         }
     }

@@ -22,6 +22,8 @@ pub(in crate::service) struct Succession {
     departing: Option<Departing>,
     /// How many bytes the state has. `None` if there is none.
     pub(in crate::service) bytes: Option<u64>,
+    /// Whether an instance died as it was to save what it knew.
+    pub(in crate::service) lost: bool,
 }
 
 impl Succession {
@@ -74,13 +76,19 @@ impl Shared {
                 Saved::Nothing => {
                     return Ok(Succession {
                         departing: Some(departing),
+                        lost: deaths > 0,
                         ..Succession::default()
                     });
                 }
                 // What it knew is gone, and so nothing is lost by going on. Another
                 // instance may have begun in the meantime.
                 Saved::Died if deaths < DEATHS => deaths += 1,
-                Saved::Died => return Ok(Succession::default()),
+                Saved::Died => {
+                    return Ok(Succession {
+                        lost: true,
+                        ..Succession::default()
+                    });
+                }
             }
         };
         let bytes = state.size();
@@ -100,6 +108,7 @@ impl Shared {
             prepared: Some(prepared.map_err(refused)?),
             departing: Some(departing),
             bytes: Some(bytes),
+            lost: deaths > 0,
         })
     }
 
