@@ -385,3 +385,50 @@ fn a_terminal_shows_what_takes_its_time() {
     assert!(after.starts_with("\r\u{1b}[K"), "{after:?}");
     assert!(after.contains("compiled.wasm  "), "{after:?}");
 }
+
+/// A pipe that nobody reads is refused, one that is read gets all, and a link is followed.
+#[test]
+fn what_the_output_names_is_written_or_refused() {
+    let scratch = Scratch::new();
+    let pipe = scratch.path("pipe");
+    let made = run(Command::new("mkfifo").arg(&pipe));
+    assert_eq!(made.status, Some(0), "{made:?}");
+    let compile = |output: &Path| {
+        let component = echo_blocking.path();
+        sockserve([
+            "compile".as_ref(),
+            component.as_os_str(),
+            "--force".as_ref(),
+            "-o".as_ref(),
+            output.as_os_str(),
+        ])
+    };
+    let outcome = compile(&pipe);
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert!(outcome.stderr[0].contains("cannot write"), "{outcome:?}");
+    let mut reader = std::process::Command::new("cat")
+        .arg(&pipe)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // `cat` may not have opened the pipe yet.
+    let mut writer = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let outcome = compile(&pipe);
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
+    writer.flush().unwrap();
+    drop(writer);
+    let mut all = Vec::new();
+    reader.stdout.take().unwrap().read_to_end(&mut all).unwrap();
+    assert!(all.starts_with(b"\0asm") && all.len() > 100_000);
+    reader.wait().unwrap();
+
+    let (link, target) = (scratch.path("link"), scratch.path("target"));
+    std::os::unix::fs::symlink("target", &link).unwrap();
+    compile(&link).printed();
+    assert!(target.metadata().unwrap().len() > 100_000);
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+}

@@ -54,15 +54,29 @@ fn each_example_builds_and_serves_outside_of_the_repository() {
     }
 }
 
+/// A project with this code, built.
+fn built(name: &str, contract: &str, code: &str) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples");
+    let folder = place.join(name);
+    let _ = fs::remove_dir_all(&folder);
+    let new = ["new".as_ref(), folder.as_os_str(), "--lang=rust".as_ref()];
+    let contract = ["--contract".as_ref(), contract.as_ref()];
+    sockserve(new.into_iter().chain(contract)).printed();
+    fs::write(folder.join("src/lib.rs"), code).unwrap();
+    fs::copy(project("guests/Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--offline"]);
+    cargo.args(["--target", "wasm32-wasip2"]);
+    cargo.current_dir(&folder);
+    cargo.env("CARGO_TARGET_DIR", place.join("target"));
+    let outcome = run_within(&mut cargo, COMPILING);
+    assert_eq!(outcome.status, Some(0), "{outcome:#?}");
+    place.join(format!("target/wasm32-wasip2/release/{name}.wasm"))
+}
+
 /// The example of the module `asynchat` in its documentation, as a component.
 #[test]
 fn the_asynchat_of_the_documentation_serves() {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples");
-    let folder = place.join("asynchat");
-    let _ = fs::remove_dir_all(&folder);
-    let new = ["new".as_ref(), folder.as_os_str(), "--lang=rust".as_ref()];
-    let evented = ["--contract".as_ref(), "evented".as_ref()];
-    sockserve(new.into_iter().chain(evented)).printed();
     let documented = fs::read_to_string(project("guests/sdk/src/asynchat.rs")).unwrap();
     let lines = documented
         .lines()
@@ -74,28 +88,38 @@ fn the_asynchat_of_the_documentation_serves() {
         .filter(|line| !line.starts_with(" # "))
         .flat_map(|line| [line.strip_prefix(' ').unwrap_or(line), "\n"])
         .collect();
-    assert!(example.contains("impl Chat for Lengths"), "{example}");
-    fs::write(folder.join("src/lib.rs"), example).unwrap();
-    fs::copy(project("guests/Cargo.lock"), folder.join("Cargo.lock")).unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "build",
-        "--release",
-        "--offline",
-        "--target",
-        "wasm32-wasip2",
-    ]);
-    cargo.current_dir(&folder);
-    cargo.env("CARGO_TARGET_DIR", place.join("target"));
-    let outcome = run_within(&mut cargo, COMPILING);
-    assert_eq!(outcome.status, Some(0), "{outcome:#?}");
-    let built = place.join("target/wasm32-wasip2/release/asynchat.wasm");
-    let server = Serve::component(&built).start();
+    let server = Serve::component(built("asynchat", "evented", &example)).start();
     let mut client = server.connect();
     client.send("one\r\n\r\nthr");
     client.expect("3\r\n0\r\n");
     client.send("ee\r\n");
     client.expect("5\r\n");
+    client.finish_sending();
+    client.expect_eof();
+    server.stop().check_no_alarm();
+}
+
+/// The handler in `docs/handlers.md` that hands over, at a change of its file.
+#[test]
+fn the_hand_over_of_the_guide_continues() {
+    let guide = fs::read_to_string(project("docs/handlers.md")).unwrap();
+    let blocks = guide.split("```rust\n").skip(1);
+    let mut blocks = blocks.map(|block| block.split("```\n").next().unwrap());
+    let code = blocks.find(|block| block.contains("HandOver")).unwrap();
+    let component = built("counted", "blocking", code);
+    let server = Serve::component(&component).args(["--watch"]).start();
+    let mut client = server.connect();
+    client.send("one\nha");
+    client.expect("1 one\n");
+    // Another component with the same code: a custom section of one byte more.
+    let mut bytes = fs::read(&component).unwrap();
+    bytes.extend([0, 3, 1, b'b', 1]);
+    let unfinished = component.with_extension("unfinished");
+    fs::write(&unfinished, bytes).unwrap();
+    fs::rename(&unfinished, &component).unwrap();
+    server.wait_for_version(2);
+    client.send("lf\n");
+    client.expect("2 half\n");
     client.finish_sending();
     client.expect_eof();
     server.stop().check_no_alarm();

@@ -94,7 +94,8 @@ enum Command {
     /// Serve a handler while you write it: build it, and after each edit build it again
     /// and swap it in.
     ///
-    /// Open connections go on with the new version. In a folder that `sockserve new` has
+    /// Open connections go on with the new version, if the handler hands them over; else
+    /// they stay with the version before for --drain-timeout. In a folder that `sockserve new` has
     /// made it needs no arguments: they are in .sockserve/project.json, and what is given
     /// here goes before what is there.
     ///

@@ -3,8 +3,10 @@
 use super::{Failure, output};
 use crate::text;
 use anyhow::{Context as _, anyhow};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -46,7 +48,14 @@ fn try_write(path: &Path, bytes: &[u8], replace: bool) -> io::Result<Written> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(found) if !found.is_file() => {
-            let mut there = fs::File::options().write(true).open(path)?;
+            // A pipe that nobody reads is refused, and not waited for.
+            let flags = OFlags::NONBLOCK.bits().cast_signed();
+            let mut there = fs::File::options()
+                .write(true)
+                .custom_flags(flags)
+                .open(path)?;
+            let flags = fcntl_getfl(&there)?;
+            fcntl_setfl(&there, flags - OFlags::NONBLOCK)?;
             there.write_all(bytes)?;
             there.flush()?;
             Ok(Written::Elsewhere)
@@ -54,7 +63,10 @@ fn try_write(path: &Path, bytes: &[u8], replace: bool) -> io::Result<Written> {
         // A link stays one, and leads to the new file.
         Ok(_) if replace => replace_file(&fs::canonicalize(path)?, bytes),
         _ => {
-            let mut file = fs::File::create_new(path)?;
+            // A link that leads to no file yet may be followed, if it may be replaced.
+            let mut options = fs::File::options();
+            options.write(true).create(replace).create_new(!replace);
+            let mut file = options.open(path)?;
             file.write_all(bytes).inspect_err(|_| {
                 let _ = fs::remove_file(path);
             })?;

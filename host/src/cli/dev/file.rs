@@ -31,6 +31,11 @@ fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<ListenAdd
 impl ProjectFile {
     /// Reads the file of the current folder. `None` if there is none.
     pub(super) fn read() -> anyhow::Result<Option<Self>> {
+        // A pipe would be waited for.
+        let is_other = fs::metadata(PATH).is_ok_and(|found| !found.is_file());
+        if is_other {
+            return Err(anyhow!("{PATH} is no regular file; write one in its place"));
+        }
         let json = match fs::read(PATH) {
             Ok(json) => json,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

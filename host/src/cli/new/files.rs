@@ -34,3 +34,16 @@ pub(in crate::cli) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     }
     fs::write(path, bytes).with_context(|| format!("cannot write {}", text::path(path)))
 }
+
+/// Removes what is in a folder, and the folder itself if `whole` says so. What cannot be
+/// removed stays.
+pub(in crate::cli) fn remove(folder: &Path, whole: bool) {
+    if whole {
+        let _ = fs::remove_dir_all(folder);
+        return;
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+    }
+}

@@ -56,6 +56,30 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             "{shown} is there and not empty; name a new folder"
         )));
     }
+    let commands = language.commands(name, contract);
+    let url = url(contract);
+    let is_new = !folder.exists();
+    write(folder, name, language, contract, &commands, url).inspect_err(|_| {
+        // Half a project would be in the way of the next try.
+        files::remove(folder, is_new);
+    })?;
+    let what = format!(
+        "{name}: a handler in {}, contract {contract}",
+        language.name()
+    );
+    print(folder, &what, url, &commands).context("cannot print")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes all files of a project.
+fn write(
+    folder: &Path,
+    name: &str,
+    language: Language,
+    contract: &str,
+    commands: &Commands,
+    url: &str,
+) -> anyhow::Result<()> {
     for (path, bytes) in language.template(contract) {
         files::write(&folder.join(path), &renamed(bytes, name))?;
     }
@@ -64,16 +88,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
             files::write(&folder.join(to).join(path), bytes)?;
         }
     }
-    let commands = language.commands(name, contract);
-    let url = url(contract);
     let project = file::text(commands.build, &commands.component, url)?;
-    files::write(&folder.join(file::PATH), project.as_bytes())?;
-    let what = format!(
-        "{name}: a handler in {}, contract {contract}",
-        language.name()
-    );
-    print(folder, &what, url, &commands).context("cannot print")?;
-    Ok(ExitCode::SUCCESS)
+    files::write(&folder.join(file::PATH), project.as_bytes())
 }
 
 /// The project's name, which has to be one in every language.

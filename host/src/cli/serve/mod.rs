@@ -259,13 +259,14 @@ fn status_after_cut_off(connections: u64) -> ExitCode {
 fn print_ready(service: &Service) -> std::io::Result<()> {
     let mut stdout = output::stdout();
     for address in service.local_addresses() {
-        writeln!(
-            stdout,
-            "listening {address} service={} contract={} dispatch={}",
+        // In one write: the log may be on the same terminal.
+        let line = format!(
+            "listening {address} service={} contract={} dispatch={}\n",
             service.name(),
             service.contract(),
             service.dispatch(),
-        )?;
+        );
+        stdout.write_all(line.as_bytes())?;
     }
     stdout.flush()
 }

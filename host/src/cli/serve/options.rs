@@ -221,7 +221,8 @@ pub(super) struct LimitOptions {
     /// How long a connection may take to close
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "2s")]
     linger: Duration,
-    /// How long open connections may continue after SIGTERM or Ctrl-C
+    /// How long open connections may continue after SIGTERM or Ctrl-C, or on the version
+    /// before after a swap that cannot hand them over
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
     drain_timeout: Duration,
 }
