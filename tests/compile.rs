@@ -406,25 +406,24 @@ fn what_the_output_names_is_written_or_refused() {
     let outcome = compile(&pipe);
     assert_eq!(outcome.status, Some(1), "{outcome:?}");
     assert!(outcome.stderr[0].contains("cannot write"), "{outcome:?}");
-    let mut reader = std::process::Command::new("cat")
+    let copy = scratch.path("copy");
+    let mut reader = Command::new("cat")
         .arg(&pipe)
-        .stdout(Stdio::piped())
+        .stdout(fs::File::create(&copy).unwrap())
         .spawn()
         .unwrap();
     // `cat` may not have opened the pipe yet.
-    let mut writer = OpenOptions::new()
+    let both = OpenOptions::new()
         .read(true)
         .write(true)
         .open(&pipe)
         .unwrap();
     let outcome = compile(&pipe);
     assert_eq!(outcome.status, Some(0), "{outcome:?}");
-    writer.flush().unwrap();
-    drop(writer);
-    let mut all = Vec::new();
-    reader.stdout.take().unwrap().read_to_end(&mut all).unwrap();
+    drop(both);
+    assert!(reader.wait().unwrap().success());
+    let all = fs::read(&copy).unwrap();
     assert!(all.starts_with(b"\0asm") && all.len() > 100_000);
-    reader.wait().unwrap();
 
     let (link, target) = (scratch.path("link"), scratch.path("target"));
     std::os::unix::fs::symlink("target", &link).unwrap();
