@@ -362,7 +362,11 @@ fn a_connection_with_too_large_a_state_stays_and_the_values_pass() {
     check(&mut client, "big", &"x".repeat(1000));
     greedy.expect(format!("{}\r\n", "x".repeat(1000)).repeat(TIMES));
     drop((client, greedy));
-    controlled.server.stop().check_no_alarm();
+    let finished = controlled.server.stop();
+    let alarms = finished.alarms();
+    let stays = "connection not handed over, it goes on where it was: its state has";
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert!(alarms[0].message().starts_with(stays), "{alarms:?}");
 }
 
 /// A server whose state is in this file.
