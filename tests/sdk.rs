@@ -99,29 +99,68 @@ fn the_asynchat_of_the_documentation_serves() {
     server.stop().check_no_alarm();
 }
 
-/// The handler in `docs/handlers.md` that hands over, at a change of its file.
-#[test]
-fn the_hand_over_of_the_guide_continues() {
+/// The handlers in `docs/handlers.md`.
+fn guide() -> Vec<String> {
     let guide = fs::read_to_string(project("docs/handlers.md")).unwrap();
     let blocks = guide.split("```rust\n").skip(1);
-    let mut blocks = blocks.map(|block| block.split("```\n").next().unwrap());
-    let code = blocks.find(|block| block.contains("HandOver")).unwrap();
-    let component = built("counted", "blocking", code);
+    let blocks = blocks.map(|block| block.split("```\n").next().unwrap());
+    blocks.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn the_guides_handlers_are_the_templates() {
+    let guide = guide();
+    for contract in ["concurrent", "evented", "datagram", "datagram-concurrent"] {
+        let path = format!("examples/rust/{contract}/src/lib.rs");
+        let template = fs::read_to_string(project(&path)).unwrap();
+        let is_there = guide.iter().any(|block| template.ends_with(block));
+        assert!(is_there, "{contract}: {guide:#?}");
+    }
+}
+
+/// Puts another component with the same code in the place of a component.
+fn touch(component: &Path) {
+    let mut bytes = fs::read(component).unwrap();
+    // A custom section with a name of one byte, and one byte.
+    bytes.extend([0, 3, 1, b'b', 1]);
+    let unfinished = component.with_extension("unfinished");
+    fs::write(&unfinished, bytes).unwrap();
+    fs::rename(&unfinished, component).unwrap();
+}
+
+#[test]
+fn the_hand_over_of_the_guide_continues() {
+    let code = guide().into_iter().find(|it| it.contains("HandOver"));
+    let component = built("counted", "blocking", &code.unwrap());
     let server = Serve::component(&component).args(["--watch"]).start();
     let mut client = server.connect();
     client.send("one\nha");
     client.expect("1 one\n");
-    // Another component with the same code: a custom section of one byte more.
-    let mut bytes = fs::read(&component).unwrap();
-    bytes.extend([0, 3, 1, b'b', 1]);
-    let unfinished = component.with_extension("unfinished");
-    fs::write(&unfinished, bytes).unwrap();
-    fs::rename(&unfinished, &component).unwrap();
+    touch(&component);
     server.wait_for_version(2);
     client.send("lf\n");
     client.expect("2 half\n");
     client.finish_sending();
     client.expect_eof();
+    server.stop().check_no_alarm();
+}
+
+#[test]
+fn the_instance_state_of_the_guide_passes_on() {
+    let code = guide().into_iter().find(|it| it.contains("InstanceState"));
+    let component = built("total", "evented", &code.unwrap());
+    let server = Serve::component(&component).args(["--watch"]).start();
+    let one = |line: &str, answer: &str| {
+        let mut client = server.connect();
+        client.send(line);
+        client.expect(answer);
+        client.finish_sending();
+        client.expect_eof();
+    };
+    one("a\n", "1 a\n");
+    touch(&component);
+    server.wait_for_version(2);
+    one("b\n", "2 b\n");
     server.stop().check_no_alarm();
 }
 
