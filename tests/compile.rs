@@ -210,7 +210,7 @@ fn programs_and_datagrams_have_it_as_well() {
     let path = compiled(&scratch, &upper_command.path(), &["--force"]);
     let (mut process, mut typing) = crate::harness::process::Process::start_typing(
         Command::new(env!("CARGO_BIN_EXE_sockserve"))
-            .args(["run", "--allow-precompiled"])
+            .args(["--log-level", "debug", "run", "--allow-precompiled"])
             .arg(&path),
     );
     typing.write_all(b"abc\n").unwrap();

@@ -40,6 +40,7 @@
 //! }
 //!
 //! type Served = AsyncChat<Lengths>;
+//! # #[cfg(target_family = "wasm")]
 //! sockserve_handler::protocol!(evented, Served, || Ok(Served::default()));
 //! # fn main() {}
 //! ```

@@ -207,8 +207,8 @@ pub fn main() -> ExitCode {
         // The demo shows what it measures; the output of its guests would hide
         // that.
         Command::Demo(_) => (LevelFilter::WARN, log::Writing::Thread),
-        // What it prints says the same.
-        Command::Compile(_) => (LevelFilter::WARN, log::Writing::Direct),
+        // What `compile` prints says the same, and what `run` writes is the program's.
+        Command::Compile(_) | Command::Run(_) => (LevelFilter::WARN, log::Writing::Direct),
         _ => (LevelFilter::INFO, log::Writing::Direct),
     };
     let _flushed_at_the_end = match cli.log.start(default_level, &writing) {

@@ -8,7 +8,7 @@ use crate::guest::handler::HandlerOptions;
 use std::time::{Duration, Instant};
 use wasmtime::Engine;
 
-/// The compilation of a larger component is logged: somebody has waited for it.
+/// What a larger component has cost is logged: somebody has waited for it.
 const LARGE: usize = 1 << 20;
 
 /// Compiled code. It is made only in this module: by the compiler of this process, or by
@@ -16,8 +16,16 @@ const LARGE: usize = 1 << 20;
 pub(super) struct Code {
     key: Key,
     compiled: Compiled,
-    /// The compiler of this process has made it.
-    is_new: bool,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The component's own file.
+    File,
+    Cache,
+    /// The compiler of this process.
+    Compiler,
 }
 
 impl Code {
@@ -31,21 +39,26 @@ impl Code {
     ) -> Result<Self, BuildError> {
         let key = Key::of(component, engine);
         if let Some(compiled) = in_file(source, component, &key, options) {
-            log_saved(source, &compiled, "the code in its file is used");
-            return Ok(Self::known(key, compiled));
+            let origin = Origin::File;
+            return Ok(Self {
+                key,
+                compiled,
+                origin,
+            });
         }
         if let Some(cache) = &options.cache
             && let Some(compiled) = cache.load(&key)
         {
-            log_saved(source, &compiled, "the code in the cache is used");
-            return Ok(Self::known(key, compiled));
+            let origin = Origin::Cache;
+            return Ok(Self {
+                key,
+                compiled,
+                origin,
+            });
         }
         let began = Instant::now();
         let code = compile(component, engine, setup)?;
         let took = began.elapsed();
-        if component.bytes().len() >= LARGE {
-            tracing::info!(component = source, took = ?rounded(took), "compiled");
-        }
         let compiled = Compiled { code, took };
         if let Some(cache) = &options.cache {
             cache.store(&key, &compiled);
@@ -53,24 +66,23 @@ impl Code {
         Ok(Self {
             key,
             compiled,
-            is_new: true,
+            origin: Origin::Compiler,
         })
     }
 
-    fn known(key: Key, compiled: Compiled) -> Self {
-        Self {
-            key,
-            compiled,
-            is_new: false,
-        }
-    }
-
     /// Drops it, after an engine has loaded it, with all that the compiler has left behind.
-    pub(super) fn release(self) {
-        let is_new = self.is_new;
+    /// Says in the log what it has cost or saved; not before, because a refusal is one line.
+    pub(super) fn release(self, source: &str, component: &Component) {
+        let (origin, took) = (self.origin, rounded(self.compiled.took));
         drop(self);
-        if is_new {
+        if origin == Origin::Compiler {
             give_memory_back();
+        }
+        let component_bytes = component.bytes().len();
+        match (origin, component_bytes >= LARGE) {
+            (Origin::Compiler, true) => tracing::info!(component = source, ?took, "compiled"),
+            (Origin::Compiler, false) => {}
+            (Origin::File | Origin::Cache, is_large) => log_saved(source, took, origin, is_large),
         }
     }
 
@@ -125,9 +137,16 @@ fn in_file(
     compiled.ok()
 }
 
-fn log_saved(source: &str, compiled: &Compiled, message: &str) {
-    let saved = rounded(compiled.took);
-    tracing::info!(component = source, ?saved, "{message}");
+fn log_saved(source: &str, saved: Duration, origin: Origin, is_large: bool) {
+    let message = match origin {
+        Origin::File => "the code in its file is used",
+        Origin::Cache | Origin::Compiler => "the code in the cache is used",
+    };
+    if is_large {
+        tracing::info!(component = source, ?saved, "{message}");
+    } else {
+        tracing::debug!(component = source, ?saved, "{message}");
+    }
 }
 
 /// Whole milliseconds.

@@ -141,7 +141,6 @@ impl Handler {
     ) -> Result<Self, HandlerError> {
         let contract = component.contract();
         contract.check(options.dispatch)?;
-        start_cost::log(source, component, &options);
         check_composed(source, component, &options.grants)?;
         let files = options.grants.open()?;
         check_imports(source, component)?;
@@ -153,7 +152,8 @@ impl Handler {
             table_elements,
             version,
         } = built;
-        code.release();
+        code.release(source, component);
+        start_cost::log(source, component, &options);
         // The chain of causes names the import and the function.
         let mismatch = |error: wasmtime::Error| HandlerError::Mismatch {
             name: source.to_owned(),
