@@ -139,6 +139,12 @@ fn what_cannot_be_is_refused_in_one_line() {
         &["--lang", "rust", "--contract", "x\n"],
         "blocking, command, concurrent, datagram",
     );
+    // A link that leads nowhere stays.
+    let link = scratch.path("link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let outcome = new(&link, &["--lang", "rust"]);
+    assert_eq!(outcome.status, Some(1), "{outcome:?}");
+    assert!(link.is_symlink());
     refused(
         &scratch.path("My_Handler"),
         &["--lang", "rust"],

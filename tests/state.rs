@@ -2,6 +2,7 @@
 //! next start. What passes with a connection is in `hand_over`.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,7 +18,7 @@ use crate::harness::guests::{
 };
 use crate::harness::scratch::{Scratch, write_build};
 use crate::harness::server::CACHE;
-use crate::harness::{Client, Guest, Serve, Server};
+use crate::harness::{Client, Guest, PATIENCE, Serve, Server};
 
 /// Past the patience of a test, so that no timeout helps.
 const NEVER: &str = "1h";
@@ -284,21 +285,25 @@ fn who_dies_in_save_costs_its_connections_and_no_swap() {
     }
 }
 
+/// Asks a guest that counts for its next number.
+fn counting(server: &Server) -> impl Fn() -> String + use<> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server.address()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    move || {
+        socket.send(b"count").unwrap();
+        let mut answer = [0; 100];
+        let length = socket.recv(&mut answer).unwrap();
+        String::from_utf8(answer[..length].to_vec()).unwrap()
+    }
+}
+
 for_each_pair! { faults_datagrams shared: datagrams_have_states_too }
 fn datagrams_have_states_too(guest: Guest, dispatch: &str) {
     let options = ["--cache", CACHE, "--env", "STATE=keep"];
     let controlled = Controlled::listening(guest, dispatch, &["udp://127.0.0.1:0"], &options);
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(controlled.server.address()).unwrap();
-    socket
-        .set_read_timeout(Some(crate::harness::PATIENCE))
-        .unwrap();
-    let check = |expected: &str| {
-        socket.send(b"count").unwrap();
-        let mut answer = [0; 100];
-        let length = socket.recv(&mut answer).unwrap();
-        assert_eq!(str::from_utf8(&answer[..length]), Ok(expected));
-    };
+    let count = counting(&controlled.server);
+    let check = |expected: &str| assert_eq!(count(), expected);
     check("1");
     check("2");
     controlled.swap(controlled.scratch.build(guest, 1), &[]);
@@ -324,14 +329,7 @@ fn datagrams_lose_with_an_instance_what_it_knew_and_it_is_said() {
     for guest in [faults_datagram, faults_datagram_concurrent] {
         let options = ["--cache", CACHE, "--env", "STATE=trap-save"];
         let controlled = Controlled::listening(guest, "poll", &["udp://127.0.0.1:0"], &options);
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(controlled.server.address()).unwrap();
-        socket
-            .set_read_timeout(Some(crate::harness::PATIENCE))
-            .unwrap();
-        socket.send(b"count").unwrap();
-        let mut answer = [0; 100];
-        assert!(socket.recv(&mut answer).is_ok());
+        assert_eq!(counting(&controlled.server)(), "1");
         let outcome = controlled.command([
             "swap".as_ref(),
             "faults".as_ref(),
@@ -461,15 +459,7 @@ fn a_restart_keeps_what_datagrams_left() {
                 .env("STATE=keep")
                 .listen("udp://127.0.0.1:0")
                 .start();
-            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.connect(server.address()).unwrap();
-            socket
-                .set_read_timeout(Some(crate::harness::PATIENCE))
-                .unwrap();
-            socket.send(b"count").unwrap();
-            let mut answer = [0; 100];
-            let length = socket.recv(&mut answer).unwrap();
-            assert_eq!(str::from_utf8(&answer[..length]), Ok(expected));
+            assert_eq!(counting(&server)(), expected);
             server.stop().check_no_alarm();
         }
     }

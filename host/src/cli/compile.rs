@@ -4,7 +4,6 @@ use super::progress::Progress;
 use super::serve::parse_memory;
 use super::{Failure, output_file};
 use crate::component::builtin;
-use crate::guest::start_cost::size;
 use crate::{Dispatch, HandlerError, HandlerOptions, Limits, precompile, text};
 use bytesize::ByteSize;
 use clap::Args;
@@ -51,7 +50,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         HandlerError::Incompatible(_) => Failure::usage(error),
         error => error.into(),
     })?;
-    let (code, saves) = (size(precompiled.code_bytes as u64), precompiled.took);
+    let code = ByteSize(precompiled.code_bytes as u64);
+    let saves = precompiled.took;
     let what = format!(", {code} of them code that saves {saves:.1?} at a start");
     output_file::write(&options.output, &precompiled.file, options.force, &what)
 }

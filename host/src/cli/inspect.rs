@@ -7,6 +7,7 @@ use crate::guest::imports::{self, Lack};
 use crate::guest::start_cost;
 use crate::text;
 use crate::{Component, Contract, Dispatch, HandlerError};
+use bytesize::ByteSize;
 use clap::Args;
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -38,7 +39,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "memory      {}", memory(&component))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
     if let Some(code) = component.code() {
-        let bytes = start_cost::size(code.len() as u64);
+        let bytes = ByteSize(code.len() as u64);
         writeln!(
             stdout,
             "compiled    {bytes} of code; --allow-precompiled uses it"
@@ -83,7 +84,7 @@ fn dispatches(contract: Contract) -> String {
 fn memory(component: &Component) -> String {
     let contract = component.contract();
     let dispatch = contract.default_dispatch();
-    let bytes = start_cost::size(component.start_memory_bytes());
+    let bytes = ByteSize(component.start_memory_bytes());
     if dispatch.shares_instance(contract) {
         return format!("an instance begins with {bytes}, and serves all");
     }

@@ -95,9 +95,9 @@ enum Command {
     /// and swap it in.
     ///
     /// Open connections go on with the new version, if the handler hands them over; else
-    /// they stay with the version before for --drain-timeout. In a folder that `sockserve new` has
-    /// made it needs no arguments: they are in .sockserve/project.json, and what is given
-    /// here goes before what is there.
+    /// they stay with the version before for --drain-timeout. In a folder that `sockserve
+    /// new` has made it needs no arguments: they are in .sockserve/project.json, and what is
+    /// given here goes before what is there.
     ///
     /// It watches the files of the folder that it is started in, but hidden ones, those
     /// that a .gitignore in that folder names, and target, node_modules and __pycache__.
@@ -109,8 +109,8 @@ enum Command {
     Dev(Box<dev::Options>),
     /// Write a project of a handler: its code, a test, and what it needs of sockserve.
     ///
-    /// Prints the commands that develop, build, serve and test it. Exit status: 2 for a folder that
-    /// is not empty, or a contract that the language has no template for.
+    /// Prints the commands that develop, build, serve and test it. Exit status: 2 for a
+    /// folder that is not empty, or a contract that the language has no template for.
     New(new::Options),
     /// Serve the embedded components to real clients and check every byte.
     Demo(demo::Options),

@@ -3,7 +3,6 @@
 
 use crate::component::Component;
 use sha2::{Digest as _, Sha256};
-use std::fmt;
 use std::hash::{Hash as _, Hasher};
 use std::time::Duration;
 use wasmtime::Engine;
@@ -18,7 +17,6 @@ const KEY: usize = 64;
 
 /// What code was made from: the component, the version of this crate, the settings of
 /// wasmtime, and the features of the processor. As text it is a SHA-256 in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key(pub(super) String);
 
 impl Key {
@@ -32,14 +30,7 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Compiled code, and how long the compiler has taken for it.
-#[derive(Clone)]
 pub(crate) struct Compiled {
     pub(crate) code: Vec<u8>,
     pub(crate) took: Duration,

@@ -498,39 +498,32 @@ mod tests {
         check(claims, "a damaged component");
         check(&[&claims[..], &claims[8..]].concat(), "a damaged component");
     }
+
     #[test]
     fn compiled_code_comes_off_again() {
         let text = "(component (core module (memory 1) (data (i32.const 0) \"abc\")) \
                     (component (export \"sockserve:handler/evented@0.1.0\")))";
         let whole = wat::parse_str(text).unwrap();
-        let handler = |bytes: Vec<u8>| {
-            let sections = Sections::read(&bytes).unwrap();
-            (sections.code, sections.start_memory.bytes())
+        let read = |bytes: &[u8]| Sections::read(bytes).unwrap();
+        let with = |before: &[u8], name: &str, data: &[u8]| {
+            let mut file = before.to_vec();
+            let (name, data) = (name.into(), data.into());
+            CustomSection { name, data }.append_to_component(&mut file);
+            file
         };
-        assert!(matches!(handler(whole.clone()), (None, 3)));
+        assert!(read(&whole).code.is_none());
+        assert_eq!(read(&whole).start_memory.bytes(), 3);
         for size in [0, 1, 110, 111, 112, 113, 16_367, 16_368, 16_369, 1 << 20] {
             let data = vec![7; size];
-            let mut file = whole.clone();
-            let section = CustomSection {
-                name: CODE.into(),
-                data: (&data[..]).into(),
-            };
-            section.append_to_component(&mut file);
-            let (code, _) = handler(file.clone());
-            assert_eq!(code.unwrap().cut_off(&mut file), Some(data), "{size}");
+            let mut file = with(&whole, CODE, &data);
+            let code = read(&file).code.unwrap();
+            assert_eq!(code.cut_off(&mut file), Some(data), "{size}");
             assert_eq!(file, whole, "{size}");
         }
         // Something behind the section: not from us.
-        let mut file = whole.clone();
-        let data = (&b"data"[..]).into();
-        let name = CODE.into();
-        CustomSection { name, data }.append_to_component(&mut file);
-        let data = (&b"more"[..]).into();
-        let name = "other".into();
-        CustomSection { name, data }.append_to_component(&mut file);
-        let (code, _) = handler(file.clone());
-        let before = file.clone();
-        assert_eq!(code.unwrap().cut_off(&mut file), None);
+        let mut file = with(&with(&whole, CODE, b"data"), "other", b"more");
+        let (code, before) = (read(&file).code.unwrap(), file.clone());
+        assert_eq!(code.cut_off(&mut file), None);
         assert_eq!(file, before);
     }
 }

@@ -38,35 +38,25 @@ impl Code {
         options: &HandlerOptions,
     ) -> Result<Self, BuildError> {
         let key = Key::of(component, engine);
-        if let Some(compiled) = in_file(source, component, &key, options) {
-            let origin = Origin::File;
-            return Ok(Self {
-                key,
-                compiled,
-                origin,
-            });
-        }
-        if let Some(cache) = &options.cache
-            && let Some(compiled) = cache.load(&key)
-        {
-            let origin = Origin::Cache;
-            return Ok(Self {
-                key,
-                compiled,
-                origin,
-            });
-        }
-        let began = Instant::now();
-        let code = compile(component, engine, setup)?;
-        let took = began.elapsed();
-        let compiled = Compiled { code, took };
-        if let Some(cache) = &options.cache {
-            cache.store(&key, &compiled);
-        }
+        let cache = options.cache.as_ref();
+        let (origin, compiled) = if let Some(compiled) = in_file(source, component, &key, options) {
+            (Origin::File, compiled)
+        } else if let Some(compiled) = cache.and_then(|cache| cache.load(&key)) {
+            (Origin::Cache, compiled)
+        } else {
+            let began = Instant::now();
+            let code = compile(component, engine, setup)?;
+            let took = began.elapsed();
+            let compiled = Compiled { code, took };
+            if let Some(cache) = cache {
+                cache.store(&key, &compiled);
+            }
+            (Origin::Compiler, compiled)
+        };
         Ok(Self {
             key,
             compiled,
-            origin: Origin::Compiler,
+            origin,
         })
     }
 

@@ -25,8 +25,8 @@ pub(super) fn log(source: &str, component: &Component, options: &HandlerOptions)
         component = source,
         "each {one} has an instance, which begins with {bytes} of memory, and {all} have {total}; \
          {advice}, or lower --max-connections",
-        bytes = size(bytes),
-        total = size(bytes.saturating_mul(u64::from(all))),
+        bytes = ByteSize(bytes),
+        total = ByteSize(bytes.saturating_mul(u64::from(all))),
     );
 }
 
@@ -52,9 +52,4 @@ pub(crate) fn served(contract: Contract) -> &'static str {
     } else {
         "connection"
     }
-}
-
-/// Bytes in the unit that shows them best, for example 12.6 MiB.
-pub(crate) fn size(bytes: u64) -> String {
-    format!("{:.1}", ByteSize::b(bytes).display().iec())
 }

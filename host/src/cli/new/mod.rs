@@ -58,7 +58,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     }
     let commands = language.commands(name, contract);
     let url = url(contract);
-    let is_new = !folder.exists();
+    // A link that leads nowhere is there, and stays.
+    let is_new = folder.symlink_metadata().is_err();
     write(folder, name, language, contract, &commands, url).inspect_err(|_| {
         // Half a project would be in the way of the next try.
         files::remove(folder, is_new);
