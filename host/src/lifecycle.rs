@@ -74,6 +74,11 @@ impl AtomicVersionNumber {
         NonZeroU32::new(self.0.load(Ordering::Relaxed)).map(VersionNumber)
     }
 
+    /// Sets the number.
+    pub(crate) fn set(&self, number: VersionNumber) {
+        self.0.store(number.get(), Ordering::Relaxed);
+    }
+
     /// Raises the number to `number`, unless it is already that or larger. Returns
     /// the number from before.
     pub(crate) fn raise(&self, number: VersionNumber) -> Option<VersionNumber> {

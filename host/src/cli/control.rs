@@ -313,7 +313,7 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         writeln!(
             out,
             "  failed       error {}  trap {}  deadline {}  memory {}  instantiate {}  panic {}  \
-             host {}  peer {}  aborted {}",
+             host {}  peer {}  timeout {}  killed {}  aborted {}",
             failed.error,
             failed.trap,
             failed.deadline,
@@ -322,6 +322,8 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             failed.panic,
             failed.host,
             failed.peer,
+            failed.timeout,
+            failed.killed,
             failed.aborted,
         )?;
     }

@@ -8,7 +8,7 @@
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::connection::register::register;
-use crate::connection::traffic::Traffic;
+use crate::connection::roll::Roll;
 use crate::lifecycle::Phase;
 use crate::listen::local::Transport;
 use crate::listen::opening::Opened;
@@ -36,14 +36,16 @@ const MAX_TRANSIENT: u32 = 100;
 pub(crate) struct Accepting {
     /// The name of the service, for the log.
     pub(crate) service: Arc<str>,
-    /// Counts the bytes of its connections.
-    pub(crate) traffic: Arc<Traffic>,
+    /// Its open connections.
+    pub(crate) roll: Arc<Roll>,
     /// One permit is taken for each connection.
     pub(crate) permits: Arc<Semaphore>,
     /// `Some` under `sequential`: its only permit is taken before each accept, and is
     /// free again when the connection's handler is done. So connections are served one
     /// after another.
     pub(crate) turn: Option<Arc<Semaphore>>,
+    /// Whether peers wait in the kernel's backlog for now.
+    pub(crate) suspended: watch::Receiver<bool>,
     /// How many connections the kernel holds before they are accepted.
     pub(crate) backlog: u32,
 }
@@ -105,6 +107,7 @@ pub(crate) async fn run(
             // A permit is taken only when a peer is there: a listener without peers
             // must not keep permits that another listener needs.
             let mut ready = listener.readable().await?;
+            service.resumed().await?;
             let turn = service.turn().await?;
             let permit = acquire(&service.permits).await?;
             match accept_now(listener.get_ref(), transport) {
@@ -171,6 +174,16 @@ pub(crate) async fn run(
 }
 
 impl Accepting {
+    /// Waits until the service takes connections.
+    async fn resumed(&self) -> io::Result<()> {
+        if *self.suspended.borrow() {
+            let mut suspended = self.suspended.clone();
+            let resumed = suspended.wait_for(|suspended| !suspended).await;
+            resumed.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
     /// Waits until the next connection may be delivered. `None` unless the dispatch is
     /// `sequential`.
     async fn turn(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
@@ -187,8 +200,7 @@ impl Accepting {
         peer: Peer,
         permit: OwnedSemaphorePermit,
     ) -> Arc<Connection> {
-        let traffic = Arc::clone(&self.traffic);
-        Connection::new(&self.service, socket, peer, permit.into(), traffic)
+        Connection::new(&self.service, socket, peer, permit.into(), &self.roll)
     }
 }
 

@@ -15,10 +15,13 @@
 //! | `threads` | whether the system gives a runtime its threads |
 //! | `swap` | puts another version in the place of the current one |
 //! | `rollback` | goes back to the version before, on request or by itself |
+//! | `timeouts` | ends connections whose time is over |
 //! | `probe` | a connection that tries a version |
 //! | `state_file` | where what an instance knows is kept from one start to the next |
 //! | `status` | what a service reports of itself |
+//! | `connections` | what it reports of its connections, and their end by request |
 
+pub(crate) mod connections;
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
@@ -28,6 +31,7 @@ pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod timeouts;
 
 pub use state_file::StateFileError;
 
@@ -44,6 +48,7 @@ use crate::listen::opening::{self, ListenOptions};
 use crate::service::rollback::RollbackPolicy;
 use crate::service::run::Work;
 use crate::service::state_file::StateFile;
+use crate::version::access::AccessLog;
 use crate::version::versions::Versions;
 use std::fmt;
 use std::io;
@@ -175,6 +180,8 @@ pub struct ServiceOptions {
     /// if there is one instance for all and its component exports `instance-state`. By
     /// default it is not kept.
     pub state_file: Option<PathBuf>,
+    /// Of which connections the log has a line when they have ended. By default of none.
+    pub access_log: AccessLog,
 }
 
 impl ServiceOptions {
@@ -188,6 +195,7 @@ impl ServiceOptions {
             rollback: RollbackPolicy::default(),
             allow_loops: false,
             state_file: None,
+            access_log: AccessLog::default(),
         }
     }
 }
@@ -334,7 +342,7 @@ impl Shared {
             swapping: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
             accepted: AtomicU64::new(0),
-            versions: Versions::new(name, limits, handler),
+            versions: Versions::new(name, limits, options.access_log, handler),
         })
     }
 

@@ -148,7 +148,7 @@ impl Shared {
             history.rolled_back = Some(said);
         }
         // Connections that the retired version does not give up must end some time.
-        self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
+        self.end_old(&current, old, Some(self.versions.limits().drain_timeout));
         let mut swapped = Swapped::new(&version, Some(old), current.served());
         swapped.state = state;
         swapped.state_lost = state_lost;

@@ -57,9 +57,9 @@ const BLOCKING_THREADS: usize = 32;
 fn runtime(service: &Shared) -> io::Result<Runtime> {
     let mut builder = match service.dispatch {
         Dispatch::Threaded => {
-            threads::check(service.versions.limits.workers)?;
+            threads::check(service.versions.limits().workers)?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(service.versions.limits.workers);
+            builder.worker_threads(service.versions.limits().workers);
             builder
         }
         Dispatch::Sequential | Dispatch::Poll => tokio::runtime::Builder::new_current_thread(),
@@ -141,7 +141,7 @@ impl Shared {
                 Work::Sockets(sockets) => self.accept(sockets).await,
                 Work::Connection { socket, peer, .. } => self.serve_one(socket, peer).await,
             };
-            let all = self.versions.limits.max_connections;
+            let all = self.versions.limits().max_connections;
             if self.state_file.is_some() {
                 // The instance ends when it has no connections and can get no more. Before
                 // that it is asked for what it knows.
@@ -168,6 +168,7 @@ impl Shared {
             never = self.abort_after_drain_timeout() => match never {},
             never = aborting => match never {},
             never = self.judge_versions() => match never {},
+            never = self.enforce_timeouts() => match never {},
         };
         match self.versions.broken() {
             Some(reason) => Err(io::Error::other(reason)),
@@ -235,7 +236,7 @@ impl Shared {
     async fn abort_after_drain_timeout(&self) -> std::convert::Infallible {
         let versions = &self.versions;
         versions.reached(Phase::Draining).await;
-        tokio::time::sleep(versions.limits.drain_timeout).await;
+        tokio::time::sleep(versions.limits().drain_timeout).await;
         let connections = versions.open();
         tracing::warn!(
             service = self.name(),
@@ -258,10 +259,11 @@ impl Shared {
         };
         let accepting = Accepting {
             service: Arc::clone(&self.versions.service),
-            traffic: Arc::clone(&self.versions.traffic),
+            roll: Arc::clone(&self.versions.roll),
             permits: Arc::clone(&self.permits),
             turn,
-            backlog: self.versions.limits.backlog,
+            suspended: self.versions.suspended(),
+            backlog: self.versions.limits().backlog,
         };
         let deliver = |connection, turn| {
             self.accepted.fetch_add(1, Ordering::Relaxed);
@@ -291,8 +293,8 @@ impl Shared {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(io::Error::other)?.into();
         let versions = &self.versions;
-        let traffic = Arc::clone(&versions.traffic);
-        let connection = Connection::new(&versions.service, socket, peer, permit, traffic);
+        let roll = &versions.roll;
+        let connection = Connection::new(&versions.service, socket, peer, permit, roll);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         dispatch::deliver(versions, connection, None);
         Ok(())
@@ -308,7 +310,7 @@ impl Shared {
         let sockets = sockets.collect();
         let versions = &self.versions;
         let counts = Arc::clone(&versions.datagrams);
-        let traffic = Arc::clone(&versions.traffic);
+        let traffic = Arc::clone(&versions.roll.traffic);
         let sockets = Sockets::new(sockets, self.allow_loops, counts, traffic)?;
         let permits = Arc::clone(&self.permits);
         datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await

@@ -68,6 +68,9 @@ pub struct Status {
 pub enum ServiceState {
     /// It accepts connections.
     Serving,
+    /// It accepts none until it is told to go on. Open connections are served, and peers
+    /// wait with the kernel.
+    Suspended,
     /// It accepts none, and lets open connections finish.
     Draining,
     /// It accepts none, and closes open connections.
@@ -223,7 +226,10 @@ impl ServiceHandle {
                 .collect(),
             contract: current.handler.contract().to_string(),
             dispatch: service.dispatch.to_string(),
-            state: versions.phase().into(),
+            state: match versions.phase() {
+                Phase::Serving if versions.is_suspended() => ServiceState::Suspended,
+                phase => phase.into(),
+            },
             accepted: if is_for_datagrams {
                 open + handled + failed.total()
             } else {
@@ -235,8 +241,8 @@ impl ServiceHandle {
             failed,
             hand_overs,
             datagrams: versions.datagrams.counts(),
-            bytes_in: versions.traffic.bytes_in(),
-            bytes_out: versions.traffic.bytes_out(),
+            bytes_in: versions.roll.traffic.bytes_in(),
+            bytes_out: versions.roll.traffic.bytes_out(),
             log_lines_dropped: log_queue::lines_dropped(service.name()),
             versions: statuses,
             previous: history.previous.as_ref().map(PreviousStatus::from),

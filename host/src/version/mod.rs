@@ -16,7 +16,9 @@
 //! | `succession` | what a shared instance knows, on its way to another |
 //! | `ending` | the end of a connection |
 //! | `counts` | how connections ended |
+//! | `access` | a line of the log per connection |
 
+pub(crate) mod access;
 pub(crate) mod counts;
 mod ending;
 pub(crate) mod entrance;
@@ -178,6 +180,7 @@ impl Version {
         connection: Arc<Connection>,
     ) -> Result<Admitted, Arc<Connection>> {
         let stay = Stay::new(self);
+        connection.record().set_version(self.number);
         if self.is_serving() {
             Ok(Admitted { connection, stay })
         } else {
@@ -281,6 +284,7 @@ impl Version {
     /// Counts an offered connection that was accepted as open on this version.
     pub(crate) fn admit_offered(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
         let stay = Stay::new(self);
+        connection.record().set_version(self.number);
         self.count_decided();
         Admitted { connection, stay }
     }

@@ -127,6 +127,7 @@ fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), F
         rollback: service.control.rollback(),
         allow_loops: service.listening.allow_loops,
         state_file: service.state_file.clone(),
+        access_log: service.access_log,
     };
     Ok((service_options, handler, loaded))
 }

@@ -5,8 +5,8 @@ use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
-    ConnectGrant, DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress, ListenOptions,
-    RollbackOn, RollbackPolicy,
+    AccessLog, ConnectGrant, DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress,
+    ListenOptions, RollbackOn, RollbackPolicy,
 };
 use bytesize::ByteSize;
 use clap::Args;
@@ -49,6 +49,10 @@ pub(in crate::cli) struct ServiceArgs {
     /// and give it to the first instance of the next start
     #[arg(long, value_name = "FILE", help_heading = "Control")]
     pub(super) state_file: Option<PathBuf>,
+    /// Log a line per connection when it has ended, of all, failed, or 1/N for one in N:
+    /// peer, version, time, bytes, outcome and reason
+    #[arg(long, value_name = "WHICH", default_value_t = AccessLog::default(), help_heading = "Control")]
+    pub(super) access_log: AccessLog,
 }
 
 /// What a component may do and take. `inetd` has these options too.
@@ -225,6 +229,21 @@ pub(super) struct LimitOptions {
     /// before after a swap that cannot hand them over
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
     drain_timeout: Duration,
+    /// Close a connection whose peer has sent nothing for so long after it connected. By
+    /// default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    first_byte_timeout: Option<Duration>,
+    /// Close a connection on which no byte was moved for so long, in either direction. By
+    /// default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    idle_timeout: Option<Duration>,
+    /// Reset a connection whose peer has taken nothing for so long, though there is
+    /// something for it. By default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    write_timeout: Option<Duration>,
+    /// Close a connection that was open for so long. By default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    connection_timeout: Option<Duration>,
 }
 
 pub(in crate::cli) fn parse_memory(text: &str) -> Result<ByteSize, String> {
@@ -293,6 +312,10 @@ impl LimitOptions {
             backlog: self.backlog,
             close_timeout: self.linger,
             drain_timeout: self.drain_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            idle_timeout: self.idle_timeout,
+            write_timeout: self.write_timeout,
+            connection_timeout: self.connection_timeout,
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod leaving;
 
+use crate::connection::attention::Attention;
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::succession::Begin;
 use crate::dispatch::{fault, save};
@@ -62,6 +63,7 @@ pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake
             undecided: Mutex::default(),
             given_up: Mutex::default(),
             flushing: Mutex::default(),
+            attention: Arc::default(),
             watched: Watched::new(Deadline(version.handler.limits().deadline)),
         };
         let ended = serving.run(begin, links, intake).await;
@@ -96,6 +98,8 @@ struct Serving {
     given_up: Mutex<GivenUp>,
     /// Connections whose output from an earlier version is still being sent.
     flushing: Mutex<HashMap<ConnectionId, Flushing>>,
+    /// Where connections are found that the host is to end.
+    attention: Arc<Attention>,
     /// The calls of `hand-over` and `instance-state`, which must not take longer than a
     /// turn.
     watched: Watched,
@@ -251,6 +255,7 @@ impl Serving {
                     departure = Some(departing);
                 }
                 () = patience => leaving.lose_patience(),
+                () = self.attention.woken() => self.cut(),
             }
         }
     }
@@ -293,6 +298,7 @@ impl Serving {
     fn insert(&self, admitted: Admitted) -> ConnectionId {
         let Admitted { connection, stay } = admitted;
         let id = connection.id();
+        connection.set_end_attention(&self.attention);
         lock(&self.stays).insert(id, stay);
         self.open.lock().insert(id, connection);
         id
@@ -359,6 +365,22 @@ impl Serving {
         let open = self.open.lock();
         open.get(&id)
             .is_some_and(|connection| connection.was_told())
+    }
+
+    /// Closes the connections that the host is to end. Their calls go on without them.
+    fn cut(&self) {
+        let mut asked = Vec::new();
+        self.attention.take(&mut asked);
+        for id in asked {
+            let cut = {
+                let open = self.open.lock();
+                open.get(&id)
+                    .and_then(|connection| connection.record().cut())
+            };
+            if let Some(cut) = cut {
+                self.finish(id, Err(Failure::Cut(cut)));
+            }
+        }
     }
 
     /// Removes a connection from the driver's list, and starts a task that closes it in

@@ -320,7 +320,7 @@ impl Progress {
     /// for a deadline if that is longer.
     async fn overdue(&self, serving: &Serving) {
         let _ = self.reading.subscribe().wait_for(|reading| !reading).await;
-        let limits = &serving.versions.limits;
+        let limits = serving.versions.limits();
         tokio::time::sleep(limits.drain_timeout.max(limits.deadline)).await;
     }
 

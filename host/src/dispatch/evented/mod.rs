@@ -95,6 +95,8 @@ enum Wake {
     Leave(VersionNumber),
     /// The time that the guest asked for has come. From here to a turn with a `tick`.
     Tick,
+    /// Somebody wants a connection to be looked at. From here to `settle_asked`.
+    Attention,
     /// Somebody asks for what the instance knows. From here to `depart`.
     Departure(Departure),
 }
@@ -163,6 +165,7 @@ impl<'a> Turns<'a> {
             }
             match self.wait(intake).await? {
                 Wake::Ready | Wake::Arrival(None) => {}
+                Wake::Attention => self.settle_asked(),
                 Wake::Tick => self.events.push(Event::Tick),
                 Wake::Leave(to) => self.leave(&mut guest, intake, to).await?,
                 Wake::Departure(departure) => self.depart(&mut guest, intake, departure).await?,
@@ -205,6 +208,7 @@ impl<'a> Turns<'a> {
                 return Ok(Wake::Departure(departure));
             }
             to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
+            () = self.attention.woken() => return Ok(Wake::Attention),
             ready = self.poller.wait() => ready?,
         };
         let mut at_rest = Vec::new();
@@ -290,6 +294,11 @@ impl<'a> Turns<'a> {
             let entry = self.open.get(&id);
             if let Some(entry) = entry {
                 entry.connection.attention_is_given();
+            }
+            let cut = entry.and_then(|entry| entry.connection.record().cut());
+            if let Some(cut) = cut {
+                self.close(id, Err(Failure::Cut(cut)));
+                continue;
             }
             match entry {
                 // The guest has no resources of it yet, and nothing is watched.

@@ -264,7 +264,7 @@ impl Shared {
         let timeout = match (mode, timeout) {
             (OldConnections::Abort, _) => return old.abort(),
             (_, Some(timeout)) => timeout,
-            (OldConnections::Drain, None) => self.versions.limits.drain_timeout,
+            (OldConnections::Drain, None) => self.versions.limits().drain_timeout,
             (OldConnections::HandOver, None) => return,
         };
         // A weak reference: the version must be able to go with its last connection.
