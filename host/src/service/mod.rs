@@ -55,7 +55,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// A running service. Dropping it aborts it.
 #[derive(Debug)]
@@ -155,6 +155,8 @@ pub(crate) struct Shared {
     allow_loops: bool,
     /// Where what the instance knows is kept. `None` if it is not.
     state_file: Option<StateFile>,
+    /// Whether the service has ended.
+    over: watch::Sender<bool>,
     /// Whether it was kept, at the service's end. It is tried once.
     kept: tokio::sync::OnceCell<Result<(), Arc<StateFileError>>>,
 }
@@ -339,6 +341,7 @@ impl Shared {
             state_file: options.state_file.clone().map(StateFile::new),
             kept: tokio::sync::OnceCell::new(),
             local_addresses,
+            over: watch::Sender::new(false),
             swapping: Arc::default(),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
             accepted: AtomicU64::new(0),

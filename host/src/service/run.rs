@@ -108,9 +108,10 @@ impl Shared {
                 }
                 // Not kept while the service runs: the version may be replaced.
                 drop(version);
-                let result = runtime.block_on(service.run(work));
+                let result = runtime.block_on(Arc::clone(&service).run(work));
                 // A worker may still be in a guest's call; this does not wait for it.
                 runtime.shutdown_background();
+                service.over.send_replace(true);
                 let _ = ending.send(result);
             })
             .map_err(|error| self.system_error(error))?;

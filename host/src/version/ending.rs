@@ -150,6 +150,14 @@ impl Versions {
             // A probe aborts its own version; and an instance ends when it has saved what it
             // knows, at the service's end.
             tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
+        } else if matches!(failure, Failure::Aborted) {
+            // What the host was asked to do is no failure of the handler.
+            tracing::info!(
+                service,
+                version = number,
+                connections = connections_open,
+                "connections {failure}"
+            );
         } else {
             tracing::warn!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
             self.report_lost_state(version, &failure);

@@ -13,8 +13,8 @@ use crate::component::builtin;
 use crate::control::server::ControlServer;
 use crate::text;
 use crate::{
-    AddressError, CompileCache, Handler, HandlerError, HandlerOptions, ListenError, Service,
-    ServiceOptions, StartError,
+    AddressError, CompileCache, Handler, HandlerError, HandlerOptions, ListenError, Registry,
+    Service, ServiceOptions, StartError,
 };
 use anyhow::Context as _;
 use std::ffi::OsStr;
@@ -178,10 +178,10 @@ async fn serve(
         control,
         loaded,
     } = started;
-    let services = vec![service.handle()];
+    let registry = Arc::new(Registry::new([service.handle()]));
     let controlling = async {
         match &control {
-            Some(control) => control.run(services).await,
+            Some(control) => control.run(registry).await,
             None => std::future::pending().await,
         }
     };
@@ -232,6 +232,10 @@ async fn serve(
         never = watching.swap_at_hang_up(&mut hang_ups) => match never {},
         never = notify::report(&remote) => match never {},
     }
+    if let Some(control) = &control {
+        // Somebody may wait for this end.
+        let _ = tokio::time::timeout(LAST_ANSWERS, control.answered()).await;
+    }
     let status = service.handle().status();
     tracing::info!(
         service = status.name,
@@ -242,6 +246,9 @@ async fn serve(
     );
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long requests that wait for the end are answered at most.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How long a service that is cut off may take to keep what its instance knows.
 const CUT_OFF: Duration = Duration::from_secs(10);

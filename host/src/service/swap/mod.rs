@@ -122,6 +122,23 @@ impl ServiceHandle {
     pub fn drain(&self) {
         self.shared.versions.enter(Phase::Draining);
     }
+
+    /// Stops accepting until [`resume`](Self::resume). Peers wait with the kernel, and open
+    /// connections are served.
+    pub fn suspend(&self) {
+        self.shared.versions.suspend(true);
+    }
+
+    /// Accepts again.
+    pub fn resume(&self) {
+        self.shared.versions.suspend(false);
+    }
+
+    /// Waits until the service has ended.
+    pub async fn over(&self) {
+        // The handle has the sender, so the channel cannot be closed.
+        let _ = self.shared.over.subscribe().wait_for(|over| *over).await;
+    }
 }
 
 impl Shared {
