@@ -64,6 +64,8 @@ mod control;
 // The counter, which is written with the SDK alone.
 mod counter;
 // Datagrams: what comes, what goes back, to whom, and what is dropped.
+// What is seen of open connections, and how they are ended from outside.
+mod connections;
 mod datagrams;
 // `sockserve demo`, with few clients.
 mod demo;

@@ -56,6 +56,11 @@ impl Client {
         Client::timed(TcpStream::from(OwnedFd::from(stream)))
     }
 
+    /// A stream that is connected already.
+    pub(crate) fn of_stream(stream: TcpStream) -> Client {
+        Client::new(stream)
+    }
+
     fn new(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         Client::timed(stream)
@@ -205,6 +210,18 @@ impl Client {
                 panic!("{error} after {} bytes", bytes.len());
             }
             _ => bytes,
+        }
+    }
+
+    /// Reads one byte. `None` at the end of the connection, in whatever way it ends.
+    #[track_caller]
+    pub(crate) fn drain_one(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        match self.reader.read(&mut byte) {
+            Ok(0) => None,
+            Ok(_) => Some(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("{error}"),
         }
     }
 

@@ -97,6 +97,7 @@ pub(crate) async fn run(
         local,
         is_inherited,
         file,
+        ..
     } = listener;
     let transport = local.transport();
     let listener = register(Arc::new(socket), Interest::READABLE)?;

@@ -15,6 +15,9 @@
 //! | `threads` | whether the system gives a runtime its threads |
 //! | `swap` | puts another version in the place of the current one |
 //! | `rollback` | goes back to the version before, on request or by itself |
+//! | `listeners` | the sockets that it listens on |
+//! | `permits` | how many connections may be open |
+//! | `settings` | what a reload changes while it runs |
 //! | `timeouts` | ends connections whose time is over |
 //! | `probe` | a connection that tries a version |
 //! | `state_file` | where what an instance knows is kept from one start to the next |
@@ -22,9 +25,12 @@
 //! | `connections` | what it reports of its connections, and their end by request |
 
 pub(crate) mod connections;
+mod listeners;
+mod permits;
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
+mod settings;
 mod state_file;
 pub(crate) mod status;
 pub(crate) mod swap;
@@ -45,17 +51,20 @@ use crate::listen::error::ListenError;
 use crate::listen::given::Given;
 use crate::listen::local::LocalAddress;
 use crate::listen::opening::{self, ListenOptions};
+use crate::service::listeners::Listeners;
+use crate::service::permits::Permits;
 use crate::service::rollback::RollbackPolicy;
-use crate::service::run::Work;
+use crate::service::run::{Incoming, Work};
 use crate::service::state_file::StateFile;
 use crate::version::access::AccessLog;
 use crate::version::versions::Versions;
+use arc_swap::ArcSwap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// A running service. Dropping it aborts it.
 #[derive(Debug)]
@@ -141,14 +150,16 @@ pub(crate) struct Shared {
     pub(crate) versions: Arc<Versions>,
     pub(crate) dispatch: Dispatch,
     /// When a version is taken back by itself.
-    pub(crate) rollback: RollbackPolicy,
-    /// The addresses that the service listens on.
-    pub(crate) local_addresses: Vec<LocalAddress>,
+    rollback: ArcSwap<RollbackPolicy>,
+    /// What the service listens on.
+    listeners: Listeners,
+    /// How a socket that is added is listened on.
+    listening: ListenOptions,
     /// Held by the swap that is under way.
     pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
     /// One permit per connection that may be open, as `--max-connections` and the limit
     /// on open files allow.
-    permits: Arc<Semaphore>,
+    permits: Permits,
     /// How many connections were accepted.
     accepted: AtomicU64,
     /// Whether datagrams are taken whose answers could be answered without end.
@@ -208,8 +219,8 @@ impl Service {
     /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
-        let listeners = opening::open(&options.listen, backlog, options.listening)?;
-        Self::start_on(&options, handler, Work::Sockets(listeners))
+        let opened = opening::open(&options.listen, backlog, options.listening)?;
+        Self::start_on(&options, handler, Incoming::Sockets(opened))
     }
 
     /// Starts to serve what the process was given. `None` if nobody is there to be served.
@@ -218,33 +229,33 @@ impl Service {
         handler: Handler,
         given: Given,
     ) -> Result<Option<Self>, StartError> {
-        let work = match given {
+        let incoming = match given {
             Given::Gone => return Ok(None),
-            Given::Socket(opened) => Work::Sockets(vec![opened]),
+            Given::Socket(opened) => Incoming::Sockets(vec![opened]),
             Given::Connection {
                 socket,
                 peer,
                 local,
-            } => Work::Connection {
+            } => Incoming::Connection {
                 socket,
                 peer,
                 local,
             },
         };
-        Self::start_on(options, handler, work).map(Some)
+        Self::start_on(options, handler, incoming).map(Some)
     }
 
     fn start_on(
         options: &ServiceOptions,
         handler: Handler,
-        work: Work,
+        incoming: Incoming,
     ) -> Result<Self, StartError> {
         if options.state_file.is_some() && !handler.keeps_state() {
             let name = handler.source().to_owned();
             return Err(StartError::NoState { name });
         }
         let contract = handler.contract();
-        let local_addresses = work.local_addresses();
+        let local_addresses = incoming.local_addresses();
         let unfit = |address: &&LocalAddress| {
             address.transport().has_connections() == contract.takes_datagrams()
         };
@@ -252,7 +263,17 @@ impl Service {
             let address = unfit.clone();
             return Err(StartError::Transport { address, contract });
         }
-        let shared = Shared::new(options, local_addresses, Arc::new(handler));
+        let (listeners, work) = match incoming {
+            Incoming::Sockets(sockets) if contract.takes_datagrams() => {
+                (Listeners::fixed(local_addresses), Work::Datagrams(sockets))
+            }
+            Incoming::Sockets(sockets) => (Listeners::new(sockets), Work::Listeners),
+            Incoming::Connection { socket, peer, .. } => {
+                let work = Work::Connection { socket, peer };
+                (Listeners::fixed(local_addresses), work)
+            }
+        };
+        let shared = Shared::new(options, listeners, Arc::new(handler));
         let ended = Arc::clone(&shared).spawn(work)?;
         Ok(Self { shared, ended })
     }
@@ -274,8 +295,8 @@ impl Service {
 
     /// The addresses that the service listens on, in the order that they were given; a
     /// name may stand for several.
-    pub fn local_addresses(&self) -> &[LocalAddress] {
-        &self.shared.local_addresses
+    pub fn local_addresses(&self) -> Vec<LocalAddress> {
+        self.shared.listeners.addresses()
     }
 
     /// A handle, which controls the service from elsewhere.
@@ -317,7 +338,7 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("name", &self.name())
             .field("dispatch", &self.dispatch)
-            .field("local_addresses", &self.local_addresses)
+            .field("local_addresses", &self.listeners.addresses())
             .field("phase", &self.versions.phase())
             .finish_non_exhaustive()
     }
@@ -325,25 +346,22 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// Makes the shared part, with as many permits as descriptors allow.
-    fn new(
-        options: &ServiceOptions,
-        local_addresses: Vec<LocalAddress>,
-        handler: Arc<Handler>,
-    ) -> Arc<Self> {
+    fn new(options: &ServiceOptions, listeners: Listeners, handler: Arc<Handler>) -> Arc<Self> {
         let name = &options.name;
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
         limits.max_connections = descriptors::permits(name, asked, opens);
         Arc::new(Self {
             dispatch: handler.dispatch(),
-            rollback: options.rollback,
+            rollback: ArcSwap::from_pointee(options.rollback),
+            listeners,
+            listening: options.listening,
             allow_loops: options.allow_loops,
             state_file: options.state_file.clone().map(StateFile::new),
             kept: tokio::sync::OnceCell::new(),
-            local_addresses,
             over: watch::Sender::new(false),
             swapping: Arc::default(),
-            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            permits: Permits::new(limits.max_connections),
             accepted: AtomicU64::new(0),
             versions: Versions::new(name, limits, options.access_log, handler),
         })

@@ -220,7 +220,8 @@ impl ServiceHandle {
         Status {
             name: service.name().to_owned(),
             listeners: service
-                .local_addresses
+                .listeners
+                .addresses()
                 .iter()
                 .map(ToString::to_string)
                 .collect(),

@@ -126,6 +126,13 @@ impl Versions {
         self.limits.load_full()
     }
 
+    /// Changes the limits of the service, and the access log.
+    pub(crate) fn set(&self, limits: Limits, access_log: AccessLog) {
+        self.limits.store(Arc::new(limits));
+        self.access_log.store(Arc::new(access_log));
+        self.limits_changed.notify_one();
+    }
+
     /// Waits until the limits change. A change since the last call counts. Cancel-safe.
     pub(crate) async fn limits_changed(&self) {
         self.limits_changed.notified().await;

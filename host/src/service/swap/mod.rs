@@ -25,7 +25,7 @@ use crate::component::builtin;
 use crate::dispatch;
 use crate::guest::handler::Handler;
 use crate::lifecycle::Phase;
-use crate::listen::local::{LocalAddress, Transport};
+use crate::listen::local::Transport;
 use crate::service::{ServiceHandle, Shared, served};
 use crate::text;
 use crate::version::{Origin, Version};
@@ -41,6 +41,8 @@ enum Incoming {
     Named(OsString),
     /// A component that is here already, and the name of its source.
     Sent(String, Component),
+    /// A handler that is made already, with options of its own.
+    Made(Arc<Handler>),
 }
 
 impl ServiceHandle {
@@ -81,6 +83,18 @@ impl ServiceHandle {
         let guard = self.try_begin()?;
         let incoming = Incoming::Sent(source.to_owned(), component);
         self.run(guard, incoming, options).await
+    }
+
+    /// Puts a handler in the place of the current one, whose options may be others: its
+    /// grants, its limits, its dispatch. Otherwise the same as [`swap`](Self::swap); a swap
+    /// that is under way is waited for.
+    pub(crate) async fn swap_handler(
+        &self,
+        handler: Arc<Handler>,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let guard = Arc::clone(&self.shared.swapping).lock_owned().await;
+        self.run(guard, Incoming::Made(handler), options).await
     }
 
     /// Takes the lock of swaps. An error if a swap is under way.
@@ -162,7 +176,6 @@ impl Shared {
         let Some(handler) = handler else {
             return Ok(Swapped::new(&current, None, 0));
         };
-        let handler = Arc::new(handler);
         let (old, new) = (current.handler.contract(), handler.contract());
         if old.takes_datagrams() != new.takes_datagrams() {
             return Err(SwapError::Transport {
@@ -174,8 +187,7 @@ impl Shared {
         let old = options.old_mode(&current.handler, &handler)?;
         handler.try_instantiate(versions.scope(None)).await?;
         if let Some(probe) = &options.probe {
-            let first = self.local_addresses.first();
-            let transport = first.map_or(Transport::Tcp, LocalAddress::transport);
+            let transport = self.listeners.transport().unwrap_or(Transport::Tcp);
             probe.run(versions, Arc::clone(&handler), transport).await?;
         }
         let hand_over = old == OldConnections::HandOver;
@@ -308,17 +320,18 @@ impl Shared {
 
 /// Compiles the component for the service that `current` serves. `None` if it is the
 /// current component.
-fn load(incoming: Incoming, current: &Handler) -> Result<Option<Handler>, SwapError> {
+fn load(incoming: Incoming, current: &Handler) -> Result<Option<Arc<Handler>>, SwapError> {
     let (source, component) = match incoming {
         Incoming::Named(source) => {
             let component = builtin::load_path(&source)?;
             (text::path(source.as_ref()).into_owned(), component)
         }
         Incoming::Sent(source, component) => (source, component),
+        Incoming::Made(handler) => return Ok(Some(handler)),
     };
     if component.digest() == current.digest() {
         return Ok(None);
     }
     let handler = Handler::new(&source, &component, current.options().clone())?;
-    Ok(Some(handler))
+    Ok(Some(Arc::new(handler)))
 }
