@@ -12,6 +12,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
+//! | `idle` | whether it has had nothing to do for too long |
 //! | `threads` | whether the system gives a runtime its threads |
 //! | `swap` | puts another version in the place of the current one |
 //! | `rollback` | goes back to the version before, on request or by itself |
@@ -19,6 +20,7 @@
 //! | `state_file` | where what an instance knows is kept from one start to the next |
 //! | `status` | what a service reports of itself |
 
+mod idle;
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
@@ -31,15 +33,18 @@ mod threads;
 
 pub use state_file::StateFileError;
 
+use crate::admission::Admission;
+use crate::admission::global::GlobalLimits;
+use crate::admission::policy::{AdmissionError, AdmissionPolicy, Served};
 use crate::contract::{Contract, Dispatch};
-use crate::descriptors;
+use crate::descriptors::{self, Shares};
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Phase, Quota};
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::given::Given;
-use crate::listen::local::LocalAddress;
+use crate::listen::local::{LocalAddress, Transport};
 use crate::listen::opening::{self, ListenOptions};
 use crate::service::rollback::RollbackPolicy;
 use crate::service::run::Work;
@@ -47,9 +52,11 @@ use crate::service::state_file::StateFile;
 use crate::version::versions::Versions;
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 /// A running service. Dropping it aborts it.
@@ -89,6 +96,9 @@ pub enum StartError {
     /// The component cannot be started.
     #[error(transparent)]
     Handler(#[from] HandlerError),
+    /// The policy has options that do nothing for this service.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// The state of an earlier run cannot be taken.
     #[error(transparent)]
     StateFile(#[from] StateFileError),
@@ -121,6 +131,18 @@ pub(crate) fn served(contract: Contract) -> &'static str {
     }
 }
 
+/// What admission has to do with.
+fn served_at(addresses: &[LocalAddress], contract: Contract, max_connections: u32) -> Served {
+    let is_unix =
+        |it: &LocalAddress| matches!(it.transport(), Transport::Unix | Transport::UnixDatagram);
+    Served {
+        contract,
+        max_connections,
+        has_ip: !addresses.iter().all(is_unix),
+        has_unix: addresses.iter().any(is_unix),
+    }
+}
+
 /// Which listen addresses fit a contract.
 fn fitting(contract: Contract) -> &'static str {
     if contract.takes_datagrams() {
@@ -144,7 +166,13 @@ pub(crate) struct Shared {
     /// One permit per connection that may be open, as `--max-connections` and the limit
     /// on open files allow.
     permits: Arc<Semaphore>,
-    /// How many connections were accepted.
+    /// Who may come in.
+    pub(crate) admission: Arc<Admission>,
+    /// How many connections or datagrams it takes in its life.
+    quota: Arc<Quota>,
+    /// How long it may have nothing to do. `None` if for ever.
+    exit_idle: Option<Duration>,
+    /// How many connections were let in.
     accepted: AtomicU64,
     /// Whether datagrams are taken whose answers could be answered without end.
     allow_loops: bool,
@@ -175,6 +203,16 @@ pub struct ServiceOptions {
     /// if there is one instance for all and its component exports `instance-state`. By
     /// default it is not kept.
     pub state_file: Option<PathBuf>,
+    /// Who may come in. By default everybody.
+    pub admission: AdmissionPolicy,
+    /// Limits that the service shares with others. By default none.
+    pub global: Option<Arc<GlobalLimits>>,
+    /// How many connections or datagrams the service takes before it drains; refused ones
+    /// do not count. By default any number.
+    pub exit_after: Option<NonZeroU64>,
+    /// The service drains when nothing was open and nothing has come for this long. By
+    /// default it waits for ever.
+    pub exit_idle: Option<Duration>,
 }
 
 impl ServiceOptions {
@@ -188,6 +226,10 @@ impl ServiceOptions {
             rollback: RollbackPolicy::default(),
             allow_loops: false,
             state_file: None,
+            admission: AdmissionPolicy::default(),
+            global: None,
+            exit_after: None,
+            exit_idle: None,
         }
     }
 }
@@ -242,6 +284,9 @@ impl Service {
             let address = unfit.clone();
             return Err(StartError::Transport { address, contract });
         }
+        let max_connections = handler.limits().max_connections;
+        let served = served_at(&local_addresses, contract, max_connections);
+        options.admission.check(served)?;
         let shared = Shared::new(options, local_addresses, Arc::new(handler));
         let ended = Arc::clone(&shared).spawn(work)?;
         Ok(Self { shared, ended })
@@ -296,6 +341,26 @@ impl Service {
     }
 }
 
+impl ServiceHandle {
+    /// Replaces who may come in, from the next connection or datagram on. Connections that
+    /// are open stay, and are counted as before.
+    ///
+    /// An error leaves the policy as it was.
+    pub fn set_admission(&self, policy: AdmissionPolicy) -> Result<(), AdmissionError> {
+        let service = &self.shared;
+        let contract = service.versions.current().handler.contract();
+        let max_connections = service.versions.limits.max_connections;
+        policy.check(served_at(
+            &service.local_addresses,
+            contract,
+            max_connections,
+        ))?;
+        let room = descriptors::beside(max_connections, policy.room());
+        service.admission.set(policy, room);
+        Ok(())
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         self.abort();
@@ -323,7 +388,11 @@ impl Shared {
         let name = &options.name;
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
-        limits.max_connections = descriptors::permits(name, asked, opens);
+        let Shares { permits, refused } =
+            descriptors::shares(name, asked, opens, options.admission.room());
+        limits.max_connections = permits;
+        let permits = Arc::new(Semaphore::new(permits as usize));
+        let (policy, global) = (options.admission.clone(), options.global.clone());
         Arc::new(Self {
             dispatch: handler.dispatch(),
             rollback: options.rollback,
@@ -332,7 +401,10 @@ impl Shared {
             kept: tokio::sync::OnceCell::new(),
             local_addresses,
             swapping: Arc::default(),
-            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            admission: Admission::new(name, policy, Arc::clone(&permits), refused, global),
+            permits,
+            quota: Arc::new(Quota::new(options.exit_after)),
+            exit_idle: options.exit_idle,
             accepted: AtomicU64::new(0),
             versions: Versions::new(name, limits, handler),
         })
@@ -342,7 +414,7 @@ impl Shared {
         &self.versions.service
     }
 
-    /// How many connections were accepted.
+    /// How many connections were let in.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }

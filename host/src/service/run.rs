@@ -5,7 +5,7 @@ use super::{Shared, StartError, threads};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::contract::Dispatch;
-use crate::datagram::socket::{Bound, Sockets};
+use crate::datagram::socket::{Bound, Gate, Sockets};
 use crate::dispatch::{self, datagram};
 use crate::guest::instance::Prepared;
 use crate::lifecycle::Phase;
@@ -168,7 +168,11 @@ impl Shared {
             never = self.abort_after_drain_timeout() => match never {},
             never = aborting => match never {},
             never = self.judge_versions() => match never {},
+            never = self.drain_when_spent() => match never {},
+            never = self.drain_when_idle() => match never {},
+            never = self.admission.report() => match never {},
         };
+        self.admission.report_rest();
         match self.versions.broken() {
             Some(reason) => Err(io::Error::other(reason)),
             None => result,
@@ -246,6 +250,17 @@ impl Shared {
         std::future::pending().await
     }
 
+    /// Drains the service when it has taken what it was to take. Never returns.
+    async fn drain_when_spent(&self) -> std::convert::Infallible {
+        self.quota.spent().await;
+        tracing::info!(
+            service = self.name(),
+            "draining, because it has taken what it was to take"
+        );
+        self.versions.enter(Phase::Draining);
+        std::future::pending().await
+    }
+
     /// Accepts on every listener, and delivers each connection. Returns when all accept
     /// loops have ended, with the first listener's error.
     async fn accept(self: &Arc<Self>, listeners: Vec<Opened>) -> io::Result<()> {
@@ -259,7 +274,8 @@ impl Shared {
         let accepting = Accepting {
             service: Arc::clone(&self.versions.service),
             traffic: Arc::clone(&self.versions.traffic),
-            permits: Arc::clone(&self.permits),
+            admission: Arc::clone(&self.admission),
+            quota: Arc::clone(&self.quota),
             turn,
             backlog: self.versions.limits.backlog,
         };
@@ -309,7 +325,13 @@ impl Shared {
         let versions = &self.versions;
         let counts = Arc::clone(&versions.datagrams);
         let traffic = Arc::clone(&versions.traffic);
-        let sockets = Sockets::new(sockets, self.allow_loops, counts, traffic)?;
+        let admission = Arc::clone(&self.admission);
+        let gate = Gate {
+            may_loop: self.allow_loops,
+            lets_in: Box::new(move |sender| admission.admits_datagram(sender)),
+            quota: Arc::clone(&self.quota),
+        };
+        let sockets = Sockets::new(sockets, gate, counts, traffic)?;
         let permits = Arc::clone(&self.permits);
         datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await
     }
