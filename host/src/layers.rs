@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the top, each with the layers right below it. A layer may use these,
 /// whatever is below them, and the leaves.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("cli", &["componentize", "compose", "control"]),
     ("componentize", &["component"]),
     ("compose", &["guest"]),
@@ -19,7 +19,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("service", &["dispatch", "listen"]),
     ("dispatch", &["version"]),
     ("version", &["guest"]),
-    ("listen", &["connection"]),
+    ("listen", &["admission"]),
+    ("admission", &["connection"]),
     ("guest", &["component", "datagram", "sockets"]),
     ("component", &[]),
     ("datagram", &["connection"]),

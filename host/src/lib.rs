@@ -34,8 +34,8 @@
 //!           guest     │       a compiled component and its calls
 //!        │    │    │  │
 //!  component │ sockets│       a file's bytes and contract │ wasi:sockets
-//!        datagram  │  │       sockets for datagrams, and who may be answered
-//!             │    │  │
+//!        datagram │ admission sockets for datagrams, and who may be answered │ who may come in
+//!             │   │   │
 //!              connection     an accepted stream, as the host holds it
 //! ```
 //!
@@ -64,6 +64,7 @@
 //! # }
 //! ```
 
+mod admission;
 mod aside;
 pub mod cli;
 mod component;
@@ -93,6 +94,14 @@ mod sync;
 mod text;
 mod version;
 
+pub use admission::blocks::{Block, BlockError, BlockFileError, BlockSource};
+pub use admission::farewell::OnRefuse;
+pub use admission::global::GlobalLimits;
+pub use admission::load::MaxLoad;
+pub use admission::policy::{AdmissionError, AdmissionOptions, AdmissionPolicy};
+pub use admission::refusal::RefusedCounts;
+pub use admission::rules::RulesError;
+pub use admission::times::{AccessTime, AccessTimeError};
 pub use component::builtin;
 pub use component::cache::{CacheError, CompileCache};
 pub use component::reading::ReadError;

@@ -350,9 +350,21 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         status.accepted,
         status.open,
         status.handled,
-        status.refused,
+        status.refused.total(),
         status.failed.total(),
     )?;
+    let refused = &status.refused;
+    if refused.total() > 0 {
+        writeln!(
+            out,
+            "  refused      rules {}  access-times {}  connections-per-source {}  \
+             rate-per-source {}",
+            refused.rules,
+            refused.access_times,
+            refused.connections_per_source,
+            refused.rate_per_source,
+        )?;
+    }
     let failed = &status.failed;
     if failed.total() > 0 {
         writeln!(

@@ -12,6 +12,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
+//! | `idle` | whether it has had nothing to do for too long |
 //! | `threads` | whether the system gives a runtime its threads |
 //! | `swap` | puts another version in the place of the current one |
 //! | `rollback` | goes back to the version before, on request or by itself |
@@ -25,6 +26,7 @@
 //! | `connections` | what it reports of its connections, and their end by request |
 
 pub(crate) mod connections;
+mod idle;
 mod listeners;
 mod permits;
 pub(crate) mod probe;
@@ -41,15 +43,18 @@ mod timeouts;
 
 pub use state_file::StateFileError;
 
+use crate::admission::Admission;
+use crate::admission::global::GlobalLimits;
+use crate::admission::policy::{AdmissionError, AdmissionPolicy, Served};
 use crate::contract::{Contract, Dispatch};
-use crate::descriptors;
+use crate::descriptors::{self, Shares};
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Phase, Quota};
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::given::Given;
-use crate::listen::local::LocalAddress;
+use crate::listen::local::{LocalAddress, Transport};
 use crate::listen::opening::{self, ListenOptions};
 use crate::service::listeners::Listeners;
 use crate::service::permits::Permits;
@@ -61,9 +66,11 @@ use crate::version::versions::Versions;
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// A running service. Dropping it aborts it.
@@ -103,6 +110,9 @@ pub enum StartError {
     /// The component cannot be started.
     #[error(transparent)]
     Handler(#[from] HandlerError),
+    /// The policy has options that do nothing for this service.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// The state of an earlier run cannot be taken.
     #[error(transparent)]
     StateFile(#[from] StateFileError),
@@ -135,6 +145,18 @@ pub(crate) fn served(contract: Contract) -> &'static str {
     }
 }
 
+/// What admission has to do with.
+fn served_at(addresses: &[LocalAddress], contract: Contract, max_connections: u32) -> Served {
+    let is_unix =
+        |it: &LocalAddress| matches!(it.transport(), Transport::Unix | Transport::UnixDatagram);
+    Served {
+        contract,
+        max_connections,
+        has_ip: !addresses.iter().all(is_unix),
+        has_unix: addresses.iter().any(is_unix),
+    }
+}
+
 /// Which listen addresses fit a contract.
 fn fitting(contract: Contract) -> &'static str {
     if contract.takes_datagrams() {
@@ -160,7 +182,13 @@ pub(crate) struct Shared {
     /// One permit per connection that may be open, as `--max-connections` and the limit
     /// on open files allow.
     permits: Permits,
-    /// How many connections were accepted.
+    /// Who may come in.
+    pub(crate) admission: Arc<Admission>,
+    /// How many connections or datagrams it takes in its life.
+    quota: Arc<Quota>,
+    /// How long it may have nothing to do. `None` if for ever.
+    exit_idle: Option<Duration>,
+    /// How many connections were let in.
     accepted: AtomicU64,
     /// Whether datagrams are taken whose answers could be answered without end.
     allow_loops: bool,
@@ -195,6 +223,16 @@ pub struct ServiceOptions {
     pub state_file: Option<PathBuf>,
     /// Of which connections the log has a line when they have ended. By default of none.
     pub access_log: AccessLog,
+    /// Who may come in. By default everybody.
+    pub admission: AdmissionPolicy,
+    /// Limits that the service shares with others. By default none.
+    pub global: Option<Arc<GlobalLimits>>,
+    /// How many connections or datagrams the service takes before it drains; refused ones
+    /// do not count. By default any number.
+    pub exit_after: Option<NonZeroU64>,
+    /// The service drains when nothing was open and nothing has come for this long. By
+    /// default it waits for ever.
+    pub exit_idle: Option<Duration>,
 }
 
 impl ServiceOptions {
@@ -209,6 +247,10 @@ impl ServiceOptions {
             allow_loops: false,
             state_file: None,
             access_log: AccessLog::default(),
+            admission: AdmissionPolicy::default(),
+            global: None,
+            exit_after: None,
+            exit_idle: None,
         }
     }
 }
@@ -263,6 +305,9 @@ impl Service {
             let address = unfit.clone();
             return Err(StartError::Transport { address, contract });
         }
+        let max_connections = handler.limits().max_connections;
+        let served = served_at(&local_addresses, contract, max_connections);
+        options.admission.check(served)?;
         let (listeners, work) = match incoming {
             Incoming::Sockets(sockets) if contract.takes_datagrams() => {
                 (Listeners::fixed(local_addresses), Work::Datagrams(sockets))
@@ -327,6 +372,32 @@ impl Service {
     }
 }
 
+impl ServiceHandle {
+    /// Replaces who may come in, from the next connection or datagram on. Connections that
+    /// are open stay, and are counted as before.
+    ///
+    /// An error leaves the policy as it was.
+    pub fn set_admission(&self, policy: AdmissionPolicy) -> Result<(), AdmissionError> {
+        let service = &self.shared;
+        let max_connections = service.versions.limits().max_connections;
+        self.check_admission(&policy, max_connections)?;
+        let room = descriptors::beside(max_connections, policy.room());
+        service.admission.set(policy, room);
+        Ok(())
+    }
+
+    /// Whether the policy fits what the service serves.
+    pub(crate) fn check_admission(
+        &self,
+        policy: &AdmissionPolicy,
+        max_connections: u32,
+    ) -> Result<(), AdmissionError> {
+        let contract = self.shared.versions.current().handler.contract();
+        let addresses = self.shared.listeners.addresses();
+        policy.check(served_at(&addresses, contract, max_connections))
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         self.abort();
@@ -350,7 +421,11 @@ impl Shared {
         let name = &options.name;
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
-        limits.max_connections = descriptors::permits(name, asked, opens);
+        let Shares { permits, refused } =
+            descriptors::shares(name, asked, opens, options.admission.room());
+        limits.max_connections = permits;
+        let permits = Permits::new(permits);
+        let (policy, global) = (options.admission.clone(), options.global.clone());
         Arc::new(Self {
             dispatch: handler.dispatch(),
             rollback: ArcSwap::from_pointee(options.rollback),
@@ -361,7 +436,10 @@ impl Shared {
             kept: tokio::sync::OnceCell::new(),
             over: watch::Sender::new(false),
             swapping: Arc::default(),
-            permits: Permits::new(limits.max_connections),
+            admission: Admission::new(name, policy, permits.semaphore(), refused, global),
+            permits,
+            quota: Arc::new(Quota::new(options.exit_after)),
+            exit_idle: options.exit_idle,
             accepted: AtomicU64::new(0),
             versions: Versions::new(name, limits, options.access_log, handler),
         })
@@ -371,7 +449,7 @@ impl Shared {
         &self.versions.service
     }
 
-    /// How many connections were accepted.
+    /// How many connections were let in.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use super::{Shared, StartError, threads};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::contract::Dispatch;
-use crate::datagram::socket::{Bound, Sockets};
+use crate::datagram::socket::{Bound, Gate, Sockets};
 use crate::dispatch::{self, datagram};
 use crate::guest::instance::Prepared;
 use crate::lifecycle::Phase;
@@ -185,7 +185,11 @@ impl Shared {
             never = aborting => match never {},
             never = self.judge_versions() => match never {},
             never = self.enforce_timeouts() => match never {},
+            never = self.drain_when_spent() => match never {},
+            never = self.drain_when_idle() => match never {},
+            never = self.admission.report() => match never {},
         };
+        self.admission.report_rest();
         match self.versions.broken() {
             Some(reason) => Err(io::Error::other(reason)),
             None => result,
@@ -263,6 +267,17 @@ impl Shared {
         std::future::pending().await
     }
 
+    /// Drains the service when it has taken what it was to take. Never returns.
+    async fn drain_when_spent(&self) -> std::convert::Infallible {
+        self.quota.spent().await;
+        tracing::info!(
+            service = self.name(),
+            "draining, because it has taken what it was to take"
+        );
+        self.versions.enter(Phase::Draining);
+        std::future::pending().await
+    }
+
     /// Accepts on every listener, also those that are added, and delivers each connection.
     /// Returns when all accept loops have ended, with the first listener's error.
     async fn accept(self: &Arc<Self>) -> io::Result<()> {
@@ -276,7 +291,8 @@ impl Shared {
         let accepting = Accepting {
             service: Arc::clone(&self.versions.service),
             roll: Arc::clone(&self.versions.roll),
-            permits: self.permits.semaphore(),
+            admission: Arc::clone(&self.admission),
+            quota: Arc::clone(&self.quota),
             turn,
             suspended: self.versions.suspended(),
             backlog: self.versions.limits().backlog,
@@ -337,7 +353,13 @@ impl Shared {
         let versions = &self.versions;
         let counts = Arc::clone(&versions.datagrams);
         let traffic = Arc::clone(&versions.roll.traffic);
-        let sockets = Sockets::new(sockets, self.allow_loops, counts, traffic)?;
+        let admission = Arc::clone(&self.admission);
+        let gate = Gate {
+            may_loop: self.allow_loops,
+            lets_in: Box::new(move |sender| admission.admits_datagram(sender)),
+            quota: Arc::clone(&self.quota),
+        };
+        let sockets = Sockets::new(sockets, gate, counts, traffic)?;
         let permits = self.permits.semaphore();
         datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await
     }

@@ -1,7 +1,8 @@
 //! What a reload changes of a service while it runs, beside its handler.
 
 use super::{ServiceHandle, Shared};
-use crate::descriptors;
+use crate::admission::policy::{AdmissionError, AdmissionPolicy};
+use crate::descriptors::{self, Shares};
 use crate::limits::Limits;
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
@@ -12,12 +13,14 @@ use crate::version::access::AccessLog;
 use std::sync::Arc;
 
 /// The settings of a service that need no other version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
     /// The limits. Those of instances change with the next version only.
     pub(crate) limits: Limits,
     pub(crate) rollback: RollbackPolicy,
     pub(crate) access_log: AccessLog,
+    /// Who may come in.
+    pub(crate) admission: AdmissionPolicy,
 }
 
 /// Listeners that a service is to have: the new ones are bound already. Dropping this
@@ -30,8 +33,17 @@ pub(crate) struct NewListeners {
 impl ServiceHandle {
     /// Changes the settings. With a lower limit of connections none is closed: no more are
     /// accepted until there are fewer.
-    pub(crate) fn set(&self, settings: Settings) {
+    ///
+    /// An error leaves them as they were.
+    pub(crate) fn set(&self, settings: Settings) -> Result<(), AdmissionError> {
+        self.check(&settings)?;
         self.shared.set(settings);
+        Ok(())
+    }
+
+    /// Whether [`set`](Self::set) takes these settings.
+    pub(crate) fn check(&self, settings: &Settings) -> Result<(), AdmissionError> {
+        self.check_admission(&settings.admission, settings.limits.max_connections)
     }
 
     /// The addresses that it listens on.
@@ -77,17 +89,19 @@ impl Shared {
             mut limits,
             rollback,
             access_log,
+            admission,
         } = settings;
-        let before = self.versions.limits();
-        if limits.max_connections != before.max_connections {
-            let opens = self.versions.current().handler.instances_may_open();
-            let asked = limits.max_connections;
-            limits.max_connections = descriptors::permits(self.name(), asked, opens);
-            let (service, count) = (Arc::clone(self), limits.max_connections);
+        let opens = self.versions.current().handler.instances_may_open();
+        let (asked, room) = (limits.max_connections, admission.room());
+        let Shares { permits, refused } = descriptors::shares(self.name(), asked, opens, room);
+        limits.max_connections = permits;
+        if permits != self.versions.limits().max_connections {
+            let service = Arc::clone(self);
             // It may have to wait for connections to end.
             self.versions
-                .spawn_task(async move { service.permits.resize(count).await });
+                .spawn_task(async move { service.permits.resize(permits).await });
         }
+        self.admission.set(admission, refused);
         self.rollback.store(Arc::new(rollback));
         self.versions.set(limits, access_log);
     }

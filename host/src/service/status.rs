@@ -1,5 +1,6 @@
 //! What a service reports of itself.
 
+use crate::admission::refusal::RefusedCounts;
 use crate::datagram::counts::DatagramCounts;
 use crate::lifecycle::Phase;
 use crate::log_queue;
@@ -27,16 +28,16 @@ pub struct Status {
     pub dispatch: String,
     /// Whether it accepts connections.
     pub state: ServiceState,
-    /// Connections that were accepted, or datagrams that a guest got. The sums below are
-    /// of connections or datagrams too.
+    /// Connections that were accepted, or datagrams that a guest got or that were refused.
+    /// They are open, handled, failed or refused, and each is one of these.
     pub accepted: u64,
     /// Open connections, those being closed included.
     pub open: u64,
     /// Connections whose handler ended with success.
     pub handled: u64,
-    /// Connections that failed because no instance could be made, or because the host
-    /// failed. They are among the failed ones.
-    pub refused: u64,
+    /// Connections or datagrams that were not let in, by reason.
+    #[serde(default)]
+    pub refused: RefusedCounts,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
     /// Connections that went from one version to another, and those that were refused.
@@ -204,6 +205,7 @@ impl ServiceHandle {
             failed.add(&version.failures());
             hand_overs.add(version.hand_overs());
         }
+        let refused = service.admission.refused();
         let is_for_datagrams = current.handler.contract().takes_datagrams();
         let open: u64 = all.iter().map(|version| version.open()).sum();
         let statuses = all
@@ -231,14 +233,15 @@ impl ServiceHandle {
                 Phase::Serving if versions.is_suspended() => ServiceState::Suspended,
                 phase => phase.into(),
             },
-            accepted: if is_for_datagrams {
-                open + handled + failed.total()
-            } else {
-                service.accepted()
-            },
+            accepted: refused.total()
+                + if is_for_datagrams {
+                    open + handled + failed.total()
+                } else {
+                    service.accepted()
+                },
             open,
             handled,
-            refused: failed.instantiate + failed.host,
+            refused,
             failed,
             hand_overs,
             datagrams: versions.datagrams.counts(),

@@ -1,5 +1,6 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
+mod admission;
 mod name;
 mod options;
 
@@ -103,6 +104,7 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
         .map_err(|error| match error {
             StartError::Transport { .. }
             | StartError::NoState { .. }
+            | StartError::Admission(_)
             | StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
                 Failure::usage(error)
             }
@@ -119,6 +121,8 @@ async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
 fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
     let loaded = Stamp::of(options.component.as_ref());
     let service = &options.service;
+    // Before the component is compiled, which takes longer.
+    let admission = service.admission.policy()?;
     let (name, handler) = service.handler.load(&options.component)?;
     let service_options = ServiceOptions {
         name,
@@ -128,6 +132,10 @@ fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), F
         allow_loops: service.listening.allow_loops,
         state_file: service.state_file.clone(),
         access_log: service.access_log,
+        admission,
+        global: None,
+        exit_after: service.end.exit_after(),
+        exit_idle: service.end.exit_idle,
     };
     Ok((service_options, handler, loaded))
 }
@@ -242,6 +250,7 @@ async fn serve(
         accepted = status.accepted,
         handled = status.handled,
         failed = status.failed.total(),
+        refused = status.refused.total(),
         "stopped"
     );
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! The options of `serve`.
 
+use super::admission::{AdmissionArgs, EndArgs};
 use super::parse_name;
 use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
@@ -43,6 +44,10 @@ pub(in crate::cli) struct ServiceArgs {
     pub(super) handler: HandlerArgs,
     #[command(flatten)]
     pub(super) listening: ListeningOptions,
+    #[command(flatten)]
+    pub(super) admission: AdmissionArgs,
+    #[command(flatten)]
+    pub(super) end: EndArgs,
     #[command(flatten)]
     pub(super) control: ControlOptions,
     /// Keep what the instance knows (instance-state) in a file when the service ends,
