@@ -37,6 +37,10 @@ pub struct Status {
     /// Connections that failed because no instance could be made, or because the host
     /// failed. They are among the failed ones.
     pub refused: u64,
+    /// Connections that the handler did not let in (`verify`). They are neither handled nor
+    /// failed.
+    #[serde(default)]
+    pub refused_by_handler: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
     /// Connections that went from one version to another, and those that were refused.
@@ -96,6 +100,9 @@ pub struct VersionStatus {
     pub connections: u64,
     /// Connections whose handler ended with success.
     pub handled: u64,
+    /// Connections that it did not let in (`verify`).
+    #[serde(default)]
+    pub refused_by_handler: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
     /// Connections that this version has handed over, and those that it refused.
@@ -163,6 +170,7 @@ impl VersionStatus {
             loaded_at: text::rfc3339(version.loaded_at),
             connections: version.open(),
             handled: version.handled(),
+            refused_by_handler: version.refused_by_handler(),
             failed: version.failures(),
             hand_overs: version.hand_overs(),
             reason: version.ended_because(),
@@ -196,8 +204,10 @@ impl ServiceHandle {
         let current = versions.current();
         let (mut handled, mut failed) = (history.handled, history.failures);
         let mut hand_overs = history.hand_overs;
+        let mut refused_by_handler = history.refused_by_handler;
         for version in &all {
             handled += version.handled();
+            refused_by_handler += version.refused_by_handler();
             failed.add(&version.failures());
             hand_overs.add(version.hand_overs());
         }
@@ -232,6 +242,7 @@ impl ServiceHandle {
             open,
             handled,
             refused: failed.instantiate + failed.host,
+            refused_by_handler,
             failed,
             hand_overs,
             datagrams: versions.datagrams.counts(),
