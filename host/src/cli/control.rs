@@ -325,6 +325,10 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             failed.aborted,
         )?;
     }
+    if status.refused_by_handler > 0 {
+        let refused = status.refused_by_handler;
+        writeln!(out, "  not let in   {refused} by the handler")?;
+    }
     if is_for_datagrams {
         writeln!(
             out,
