@@ -93,6 +93,8 @@ mod imports;
 mod input;
 // The key-value store, which all connections of an instance share.
 mod kv;
+// Who may come in, what has failed, and work from time to time.
+mod life_cycle;
 // How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
 // What listeners and accepted sockets are set to.

@@ -105,7 +105,7 @@ pub use admission::times::{AccessTime, AccessTimeError};
 pub use component::builtin;
 pub use component::cache::{CacheError, CompileCache};
 pub use component::reading::ReadError;
-pub use component::{Component, ComponentError};
+pub use component::{Component, ComponentError, LifeCycleExports};
 pub use componentize::{ComponentizeError, componentize};
 pub use compose::{ComposeError, compose};
 pub use contract::{Contract, Dispatch, Incompatible};

@@ -43,12 +43,16 @@ pub struct RefusedCounts {
     pub connections_per_source: u64,
     /// Their source was too fast (`--connections-per-second-per-source`).
     pub rate_per_source: u64,
+    /// The handler did not let them in (`verify`).
+    #[serde(default)]
+    pub handler: u64,
 }
 
 impl RefusedCounts {
     /// All refused peers.
     pub fn total(&self) -> u64 {
-        self.rules + self.access_times + self.connections_per_source + self.rate_per_source
+        let by_source = self.connections_per_source + self.rate_per_source;
+        self.rules + self.access_times + by_source + self.handler
     }
 }
 
@@ -80,6 +84,7 @@ impl Refused {
             access_times: get(&self.access_times),
             connections_per_source: get(&self.connections_per_source),
             rate_per_source: get(&self.rate_per_source),
+            handler: 0,
         }
     }
 }

@@ -358,11 +358,12 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         writeln!(
             out,
             "  refused      rules {}  access-times {}  connections-per-source {}  \
-             rate-per-source {}",
+             rate-per-source {}  handler {}",
             refused.rules,
             refused.access_times,
             refused.connections_per_source,
             refused.rate_per_source,
+            refused.handler,
         )?;
     }
     let failed = &status.failed;

@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// network had lost.
     #[error("the connection was lost, and the handler returned: {}", one_line(.0))]
     Peer(String),
+    /// The handler does not let the peer in. This is no failure of the connection.
+    #[error("the handler did not let it in: {}", one_line(.0))]
+    Unverified(String),
     /// The guest trapped.
     #[error("the guest trapped: {0}")]
     Trap(String),
@@ -111,6 +114,7 @@ impl Failure {
             | Self::Memory(_)
             | Self::RefusedBack(_) => Fault::Guest,
             Self::Peer(_)
+            | Self::Unverified(_)
             | Self::Cut(Cut::FirstByte(_) | Cut::Idle(_) | Cut::Write(_) | Cut::Whole(_)) => {
                 Fault::Peer
             }

@@ -100,6 +100,9 @@ pub struct VersionStatus {
     pub connections: u64,
     /// Connections whose handler ended with success.
     pub handled: u64,
+    /// Connections that it did not let in (`verify`).
+    #[serde(default)]
+    pub refused_by_handler: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
     /// Connections that this version has handed over, and those that it refused.
@@ -167,6 +170,7 @@ impl VersionStatus {
             loaded_at: text::rfc3339(version.loaded_at),
             connections: version.open(),
             handled: version.handled(),
+            refused_by_handler: version.refused_by_handler(),
             failed: version.failures(),
             hand_overs: version.hand_overs(),
             reason: version.ended_because(),
@@ -200,12 +204,14 @@ impl ServiceHandle {
         let current = versions.current();
         let (mut handled, mut failed) = (history.handled, history.failures);
         let mut hand_overs = history.hand_overs;
+        let mut refused_by_handler = history.refused_by_handler;
         for version in &all {
             handled += version.handled();
+            refused_by_handler += version.refused_by_handler();
             failed.add(&version.failures());
             hand_overs.add(version.hand_overs());
         }
-        let refused = service.admission.refused();
+        let mut refused = service.admission.refused();
         let is_for_datagrams = current.handler.contract().takes_datagrams();
         let open: u64 = all.iter().map(|version| version.open()).sum();
         let statuses = all
@@ -219,6 +225,9 @@ impl ServiceHandle {
                 VersionStatus::new(version, state)
             })
             .collect();
+        // Those that are refused here were never let in, and no version counts them.
+        let not_let_in = refused.total();
+        refused.handler = refused_by_handler;
         Status {
             name: service.name().to_owned(),
             listeners: service
@@ -233,9 +242,9 @@ impl ServiceHandle {
                 Phase::Serving if versions.is_suspended() => ServiceState::Suspended,
                 phase => phase.into(),
             },
-            accepted: refused.total()
+            accepted: not_let_in
                 + if is_for_datagrams {
-                    open + handled + failed.total()
+                    open + handled + failed.total() + refused_by_handler
                 } else {
                     service.accepted()
                 },

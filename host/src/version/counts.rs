@@ -85,7 +85,8 @@ impl Failures {
             Failure::Instantiate(_) => &self.instantiate,
             Failure::Panic(_) => &self.panic,
             Failure::Host(_) | Failure::NotTakenOver => &self.host,
-            Failure::Peer(_) => &self.peer,
+            // One that was not let in is no failure, and is counted elsewhere.
+            Failure::Peer(_) | Failure::Unverified(_) => &self.peer,
             Failure::Cut(Cut::Killed) => &self.killed,
             Failure::Cut(_) => &self.timeout,
             Failure::Aborted => &self.aborted,

@@ -42,6 +42,8 @@ impl Versions {
         let outcome = attribute(outcome, connection);
         if let Err(failure) = &outcome {
             self.report(stay.version(), connection, failure);
+            stay.version()
+                .note_failure(&self.service, connection, failure);
         }
         stay.end(&outcome);
     }
@@ -50,7 +52,9 @@ impl Versions {
     fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
         let (service, number) = (&*self.service, version.number.get());
         let (id, peer, fault) = (connection.id(), connection.peer(), failure.fault());
-        if version.is_probe() || fault == Fault::Peer {
+        if let Failure::Unverified(_) = failure {
+            tracing::debug!(service, version = number, connection = id, %peer, "connection refused: {failure}");
+        } else if version.is_probe() || fault == Fault::Peer {
             // A peer's failure is nothing to warn of, and a probe reports its result
             // itself.
             tracing::debug!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
@@ -166,6 +170,9 @@ impl Versions {
         for mut admitted in connections {
             admitted.connection.take_from_guest();
             admitted.connection.record().begin_closing();
+            if let Err(failure) = &outcome {
+                version.note_failure(&self.service, &admitted.connection, failure);
+            }
             admitted.stay.end(&outcome);
             let service = Arc::clone(self);
             self.spawn_task(async move {

@@ -69,6 +69,8 @@ pub(crate) struct History {
     /// Connections that versions without connections have handled. The versions
     /// themselves are forgotten.
     pub(crate) handled: u64,
+    /// Connections that those versions did not let in.
+    pub(crate) refused_by_handler: u64,
     /// The failed connections of those versions, and those that no version took.
     pub(crate) failures: FailureCounts,
     /// The hand-overs of those versions.
@@ -320,6 +322,7 @@ impl History {
         self.retired = kept;
         for version in gone {
             self.handled += version.handled();
+            self.refused_by_handler += version.refused_by_handler();
             self.failures.add(&version.failures());
             self.hand_overs.add(version.hand_overs());
         }

@@ -105,6 +105,9 @@ impl Serving {
             if let Some(Given { state, .. }) = &returned {
                 let accepted = instance.accept(connection, state).await?;
                 accepted.map_err(Failure::RefusedBack)?;
+            } else if self.version.verifies() {
+                let verdict = instance.verify(connection).await?;
+                verdict.map_err(Failure::Unverified)?;
             }
             // The guest has the state; the host drops its copy.
             drop(returned);
