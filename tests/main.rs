@@ -36,6 +36,8 @@
 #[macro_use]
 mod harness;
 
+// Who may come in, and when a service ends by itself.
+mod admission;
 // Sockets of another program: systemd's activation, inetd, xinetd, sd_notify.
 mod activation;
 // What arguments come to: the exit status, and one line that cannot be forged.
