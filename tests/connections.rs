@@ -1,10 +1,8 @@
 //! An administrator sees connections and ends them; time-outs end them too; the access log
 //! has a line of each.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
-use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 
 use crate::harness::control::{Controlled, failed, refusal};
@@ -24,14 +22,6 @@ fn connections(controlled: &Controlled) -> Vec<Value> {
 fn number(controlled: &Controlled, client: &Client) -> String {
     let opened = controlled.server.wait_for_open(client);
     opened.connection().unwrap().to_string()
-}
-
-/// A client with this address of its own.
-fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Client {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&socket, &SocketAddr::from((source, 0))).unwrap();
-    rustix::net::connect(&socket, &to).unwrap();
-    Client::of_stream(socket.into())
 }
 
 /// Checks that every connection that was accepted is somewhere.
@@ -151,7 +141,7 @@ fn connections_of_a_peer_are_killed_together(guest: Guest, dispatch: &str) {
     let controlled = Controlled::start(guest, dispatch, &[]);
     let address = controlled.server.address();
     let mut from = |last: u8| {
-        let mut client = connect_from(Ipv4Addr::new(127, 0, 0, last), address);
+        let mut client = Client::connect_from([127, 0, 0, last], address);
         client.check_echo("hello\n");
         client
     };

@@ -70,11 +70,6 @@ impl Client {
         Client::timed(TcpStream::from(OwnedFd::from(stream)))
     }
 
-    /// A stream that is connected already.
-    pub(crate) fn of_stream(stream: TcpStream) -> Client {
-        Client::new(stream)
-    }
-
     fn new(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         Client::timed(stream)

@@ -36,7 +36,7 @@ pub(super) fn refuse(error: clap::Error) -> ExitCode {
 
 /// Returns clap's message on one line. `arguments` are the arguments of the
 /// process.
-fn line(mut error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -> String {
+fn line(error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
         // Clap does not say which argument it is.
         let wrong = arguments.into_iter().find(|it| it.to_str().is_none());
@@ -44,6 +44,11 @@ fn line(mut error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -
         let shown = shorten(&text::escape_bytes(wrong.as_bytes()));
         return format!("the argument '{shown}' is not UTF-8, as it has to be here; {HELP}");
     }
+    format!("{}; {HELP}", said(error))
+}
+
+/// Returns clap's message on one line, without advice to read the help.
+pub(super) fn said(mut error: clap::Error) -> String {
     // Escapes the typed values first, so that the only line breaks left are clap's.
     error.remove(ContextKind::Usage);
     // After `--` a value would be an argument of the component.
@@ -70,7 +75,7 @@ fn line(mut error: clap::Error, arguments: impl IntoIterator<Item = OsString>) -
             lines.join(" ")
         });
     let words: Vec<_> = words.collect();
-    format!("{}; {HELP}", words.join("; "))
+    words.join("; ")
 }
 
 /// Ends each refusal.

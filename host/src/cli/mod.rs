@@ -7,9 +7,11 @@
 
 mod arguments;
 mod builtins;
+mod check;
 mod compile;
 mod componentize;
 mod compose;
+mod config;
 mod connections;
 mod control;
 mod demo;
@@ -31,7 +33,8 @@ mod wit;
 
 use crate::panics;
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use output::complain;
 use signals::Caught;
 use std::fmt;
@@ -52,6 +55,7 @@ struct Cli {
 enum Command {
     /// Serve connections with a component until told to stop.
     ///
+    /// With --config it serves what a file describes, several services in one process.
     /// SIGTERM or Ctrl-C lets open connections finish, and a second one cuts them
     /// off; SIGHUP reads the component again. Exit status: 0 ended as told, also
     /// while it was starting; 1 it failed, or connections were cut off by a second
@@ -117,6 +121,13 @@ enum Command {
     Demo(demo::Options),
     /// List the embedded components, or write them as files.
     Builtins(builtins::Options),
+    /// Say what is wrong with a configuration file, all of it at once.
+    ///
+    /// Each mistake is a line on standard error, FILE:LINE:COLUMN and what would work. Every
+    /// component is compiled and instantiated; nothing is bound. Prints a line per service
+    /// if all is right. Exit status: 1 the system refuses something (a component that is not
+    /// there or cannot start), 2 the file is wrong.
+    Check(check::Options),
     /// Say what a component is and what it needs.
     Inspect(inspect::Options),
     /// Write the contracts, and the WASI interfaces that they use, as WIT files.
@@ -157,11 +168,31 @@ enum Failure {
     Usage(anyhow::Error),
     /// The command did not work: status 1.
     Failed(anyhow::Error),
+    /// A configuration file has mistakes, which say the status.
+    Mistakes(config::Mistakes),
 }
 
 impl Failure {
     fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::Usage(error.into())
+    }
+}
+
+impl Failure {
+    /// Prints it, and returns the exit status.
+    fn print(&self) -> ExitCode {
+        let status = match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 1,
+            Self::Mistakes(mistakes) => {
+                for line in mistakes.lines() {
+                    output::refuse(line);
+                }
+                return ExitCode::from(mistakes.status());
+            }
+        };
+        complain(&self.to_string());
+        ExitCode::from(status)
     }
 }
 
@@ -173,7 +204,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Usage(error) | Self::Failed(error)) = self;
+        let error = match self {
+            Self::Usage(error) | Self::Failed(error) => error,
+            Self::Mistakes(mistakes) => return mistakes.fmt(f),
+        };
         let mut said = error.to_string();
         for cause in error.chain().skip(1) {
             // Errors of this crate have their causes in their own text.
@@ -190,10 +224,23 @@ impl fmt::Display for Failure {
 const MORE_THREADS: &str = "raise the limit on processes (ulimit -u, or the pids limit of the \
                             control group)";
 
+/// Parses the arguments of the process once more, with the keys of the process that a
+/// configuration file has. What the command line says goes before what the file says.
+fn with_keys_of(configuration: &config::Configuration) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let is_given = |id: &str| {
+        let serve = matches.subcommand_matches("serve");
+        let source = serve.and_then(|serve| serve.value_source(id));
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    };
+    let keys = configuration.process_arguments(is_given);
+    Cli::try_parse_from(std::env::args_os().chain(keys))
+}
+
 /// Runs the command that the arguments of the process name.
 pub fn main() -> ExitCode {
     inetd::keep_quiet(std::env::args_os());
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return arguments::refuse(error),
     };
@@ -213,6 +260,21 @@ pub fn main() -> ExitCode {
             .context("cannot watch for signals")
             .map_err(Failure::from)
     };
+    let mut configuration = None;
+    if let Command::Serve(options) = &cli.command
+        && let Some(path) = &options.config
+    {
+        // Before the log: how it is written is a matter of the file.
+        let read = match config::read(path) {
+            Ok(read) => read,
+            Err(mistakes) => return Failure::Mistakes(mistakes).print(),
+        };
+        cli = match with_keys_of(&read) {
+            Ok(cli) => cli,
+            Err(error) => return arguments::refuse(error),
+        };
+        configuration = Some(read);
+    }
     let (default_level, writing) = match &cli.command {
         Command::Serve(_) | Command::Dev(_) => (LevelFilter::INFO, log::Writing::Thread),
         Command::Inetd(options) => {
@@ -241,7 +303,9 @@ pub fn main() -> ExitCode {
     panics::install_hook();
     open_files::raise_limit();
     let result = match cli.command {
-        Command::Serve(options) => caught().and_then(|caught| serve::run(options, caught)),
+        Command::Serve(options) => {
+            caught().and_then(|caught| serve::run(*options, configuration, caught))
+        }
         Command::Dev(options) => caught().and_then(|caught| dev::run(*options, caught)),
         Command::Inetd(options) => caught().and_then(|caught| inetd::run(options, caught)),
         Command::Run(options) => caught().and_then(|caught| run::run(options, caught)),
@@ -250,6 +314,7 @@ pub fn main() -> ExitCode {
         Command::Compile(options) => compile::run(&options),
         Command::Componentize(options) => componentize::run(&options),
         Command::Compose(options) => compose::run(&options),
+        Command::Check(options) => check::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::New(options) => new::run(&options),
         Command::Wit(options) => wit::run(&options),
@@ -265,13 +330,6 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(status) => status,
-        Err(failure) => {
-            let status = match failure {
-                Failure::Usage(_) => 2,
-                Failure::Failed(_) => 1,
-            };
-            complain(&failure.to_string());
-            ExitCode::from(status)
-        }
+        Err(failure) => failure.print(),
     }
 }

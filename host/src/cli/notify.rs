@@ -4,7 +4,7 @@
 //! Nothing is told without `NOTIFY_SOCKET` in the environment. A message that cannot be
 //! sent is not reported: the manager sees that itself.
 
-use crate::ServiceHandle;
+use crate::{ServiceHandle, ServiceState};
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub(super) fn stopping() {
 }
 
 /// Tells the number of connections whenever it has changed, and twice per watchdog time
-/// that the service is alive. Never returns.
-pub(super) async fn report(service: &ServiceHandle) -> Infallible {
+/// that the services are alive. Never returns.
+pub(super) async fn report(services: &[ServiceHandle]) -> Infallible {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return std::future::pending().await;
     }
@@ -39,16 +39,26 @@ pub(super) async fn report(service: &ServiceHandle) -> Infallible {
     let interval = watchdog.map_or(INTERVAL, |time| (time / 2).min(INTERVAL));
     let mut told = None;
     loop {
-        let open = service.status().open;
+        let open: u64 = services.iter().map(|service| service.status().open).sum();
         if told != Some(open) {
             let said = format!("{open} connections open");
             let _ = notify(&[NotifyState::Status(&said)]);
             told = Some(open);
         }
-        // A service whose threads hang is not alive, whatever this thread does.
-        if watchdog.is_some() && service.answers().await {
+        if watchdog.is_some() && all_answer(services).await {
             let _ = notify(&[NotifyState::Watchdog]);
         }
         tokio::time::sleep(interval).await;
     }
+}
+
+/// Whether the threads of all services run. A service whose threads hang is not alive,
+/// whatever this thread does. One that drains may have ended.
+async fn all_answer(services: &[ServiceHandle]) -> bool {
+    for service in services {
+        if !service.answers().await && service.status().state == ServiceState::Serving {
+            return false;
+        }
+    }
+    true
 }

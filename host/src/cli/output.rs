@@ -50,7 +50,12 @@ impl Write for Stdout {
 /// Prints on standard error why something was refused or has failed. It is one
 /// line, behind the waiting lines of the log.
 pub(super) fn complain(text: &str) {
-    let line = format!("sockserve: {}\n", text::escape(text));
+    refuse(&format!("sockserve: {text}"));
+}
+
+/// Prints a line on standard error that says itself what it is about: a place in a file.
+pub(super) fn refuse(line: &str) {
+    let line = format!("{}\n", text::escape(line));
     if let Some(line) = log_queue::append(line) {
         // If standard error cannot be written, there is no other place to report
         // it.

@@ -1,4 +1,4 @@
-//! Swaps a component's file in: after each change of the file, or at SIGHUP.
+//! Swaps components' files in: after each change of a file, or at SIGHUP.
 //!
 //! The file is looked at on a thread of its own, because a file system may not
 //! answer. Each state of the file is tried once, after it has settled. A state that
@@ -76,6 +76,20 @@ impl Stamp {
     }
 }
 
+/// Swaps the files of all services in after each SIGHUP.
+pub(super) async fn swap_at_hang_up(all: &[Watch], hang_ups: &mut HangUps) -> Infallible {
+    loop {
+        hang_ups.next().await;
+        notify::reloading();
+        for watch in all {
+            if let Err(error) = watch.swap_and_say().await {
+                watch.warn(&error);
+            }
+        }
+        notify::ready();
+    }
+}
+
 impl Watch {
     /// `loaded` is the state of the file before the component was read, so that no
     /// change is missed.
@@ -84,18 +98,6 @@ impl Watch {
             source: source.to_owned(),
             loaded,
             service,
-        }
-    }
-
-    /// Swaps the file in after each SIGHUP.
-    pub(super) async fn swap_at_hang_up(&self, hang_ups: &mut HangUps) -> Infallible {
-        loop {
-            hang_ups.next().await;
-            notify::reloading();
-            if let Err(error) = self.swap_and_say().await {
-                self.warn(&error);
-            }
-            notify::ready();
         }
     }
 

@@ -9,6 +9,7 @@ use crate::text;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::str::FromStr;
 
 /// An address to listen on, as it is written on the command line.
@@ -105,6 +106,43 @@ impl Place {
     }
 }
 
+/// How two listen addresses are in each other's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clash {
+    /// They are the same address.
+    Same,
+    /// One stands for all addresses of the machine, and the other is one of them. The
+    /// kernel allows that only if both share their ports (SO_REUSEPORT).
+    Within,
+}
+
+impl Place {
+    /// The same for two places on one port. IPv6 sockets take no IPv4 (IPV6_V6ONLY).
+    fn clash(&self, other: &Self) -> Option<Clash> {
+        let (one, other) = match (self, other) {
+            (Self::Any, Self::Any) => return Some(Clash::Same),
+            // Whatever a name stands for, it is an address of one of the families.
+            (Self::Any, Self::Host(_)) | (Self::Host(_), Self::Any) => return Some(Clash::Within),
+            (Self::Host(one), Self::Host(other)) => (one, other),
+        };
+        let is_same = match (one, other) {
+            (Host::Name(one), Host::Name(other)) => one.eq_ignore_ascii_case(other),
+            (one, other) => one == other,
+        };
+        if is_same {
+            return Some(Clash::Same);
+        }
+        let is_within = match (one, other) {
+            (Host::V4(one), Host::V4(other)) => one.is_unspecified() || other.is_unspecified(),
+            (Host::V6(one, _), Host::V6(other, _)) => {
+                one.is_unspecified() || other.is_unspecified()
+            }
+            _ => false,
+        };
+        is_within.then_some(Clash::Within)
+    }
+}
+
 impl ListenAddress {
     /// Whether the text does not show the addresses: it has a name, or `*`.
     pub(super) fn is_name(&self) -> bool {
@@ -115,6 +153,60 @@ impl ListenAddress {
             } => !host.is_address(),
             Kind::Ip { .. } => true,
             Kind::Unix { .. } | Kind::Inherited(_) => false,
+        }
+    }
+
+    /// How it comes there. `None` for an inherited socket, which says so itself.
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        match &self.0 {
+            Kind::Ip { transport, .. } | Kind::Unix { transport, .. } => Some(*transport),
+            Kind::Inherited(_) => None,
+        }
+    }
+
+    /// The path of its socket file, if it has one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Unix {
+                name: UnixName::Path(path),
+                ..
+            } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether the kernel gives only one of the two addresses away. No name is looked up.
+    pub(crate) fn clash(&self, other: &Self) -> Option<Clash> {
+        match (&self.0, &other.0) {
+            (
+                Kind::Ip {
+                    transport,
+                    place,
+                    port,
+                },
+                Kind::Ip {
+                    transport: other_transport,
+                    place: other_place,
+                    port: other_port,
+                },
+            ) if transport == other_transport && port == other_port && *port != 0 => {
+                place.clash(other_place)
+            }
+            (
+                Kind::Unix { transport, name },
+                Kind::Unix {
+                    transport: other_transport,
+                    name: other_name,
+                },
+            ) => {
+                // A file is one file, whatever its socket is. Names that are no files are
+                // apart for streams and datagrams.
+                let is_file = matches!(name, UnixName::Path(_));
+                let is_same = name == other_name && (is_file || transport == other_transport);
+                is_same.then_some(Clash::Same)
+            }
+            (Kind::Inherited(one), Kind::Inherited(other)) if one == other => Some(Clash::Same),
+            _ => None,
         }
     }
 
@@ -294,6 +386,56 @@ mod tests {
             longest.parse::<ListenAddress>().unwrap().to_string(),
             longest
         );
+    }
+
+    #[test]
+    fn addresses_that_are_in_each_others_way_are_known() {
+        for (one, other, clash) in [
+            (
+                "tcp://127.0.0.1:80",
+                "TCP://127.0.0.1:80",
+                Some(Clash::Same),
+            ),
+            ("tcp://127.0.0.1:80", "udp://127.0.0.1:80", None),
+            ("tcp://127.0.0.1:80", "tcp://127.0.0.2:80", None),
+            ("tcp://127.0.0.1:80", "tcp://127.0.0.1:81", None),
+            ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", None),
+            ("tcp://*:0", "tcp://*:0", None),
+            ("tcp://[::1]:80", "tcp://[0:0::1]:80", Some(Clash::Same)),
+            (
+                "tcp://0.0.0.0:80",
+                "tcp://127.0.0.1:80",
+                Some(Clash::Within),
+            ),
+            (
+                "udp://127.0.0.1:80",
+                "udp://0.0.0.0:80",
+                Some(Clash::Within),
+            ),
+            ("tcp://[::]:80", "tcp://[::1]:80", Some(Clash::Within)),
+            ("tcp://[::]:80", "tcp://127.0.0.1:80", None),
+            ("tcp://0.0.0.0:80", "tcp://[::]:80", None),
+            ("tcp://*:80", "tcp://[::1]:80", Some(Clash::Within)),
+            ("tcp://*:80", "tcp://localhost:80", Some(Clash::Within)),
+            ("tcp://*:80", "tcp://*:80", Some(Clash::Same)),
+            (
+                "tcp://Localhost:80",
+                "tcp://localhost:80",
+                Some(Clash::Same),
+            ),
+            ("tcp://localhost:80", "tcp://127.0.0.1:80", None),
+            ("unix:///x", "unix:/x", Some(Clash::Same)),
+            ("unix:///x", "unix+dgram:///x", Some(Clash::Same)),
+            ("unix:@x", "unix:@x", Some(Clash::Same)),
+            ("unix:@x", "unix+dgram:@x", None),
+            ("unix:@x", "unix:x", None),
+            ("fd://3", "fd://3", Some(Clash::Same)),
+            ("fd://3", "fd://4", None),
+        ] {
+            let parse = |text: &str| text.parse::<ListenAddress>().unwrap();
+            assert_eq!(parse(one).clash(&parse(other)), clash, "{one} {other}");
+            assert_eq!(parse(other).clash(&parse(one)), clash, "{other} {one}");
+        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub enum StartError {
     )]
     Transport {
         /// The address.
-        address: LocalAddress,
+        address: String,
         /// The component's contract.
         contract: Contract,
     },
@@ -255,14 +255,66 @@ impl ServiceOptions {
     }
 }
 
+/// A service that is bound and tried, and serves nobody yet: what comes waits with the
+/// kernel. Dropping it gives everything back.
+#[derive(Debug)]
+#[must_use = "a service on standby serves nobody"]
+pub(crate) struct Standby {
+    service: Service,
+    work: Work,
+    /// Gives the work to the service's thread.
+    begin: oneshot::Sender<Work>,
+}
+
+impl Standby {
+    /// Begins to serve.
+    pub(crate) fn begin(self) -> Service {
+        // If the thread is gone, the service's end says so.
+        let _ = self.begin.send(self.work);
+        self.service
+    }
+}
+
+impl ServiceOptions {
+    /// Checks what is known before an address is bound.
+    pub(crate) fn check(&self, handler: &Handler) -> Result<(), StartError> {
+        if self.state_file.is_some() && !handler.keeps_state() {
+            let name = handler.source().to_owned();
+            return Err(StartError::NoState { name });
+        }
+        let contract = handler.contract();
+        let unfit = |address: &&ListenAddress| {
+            let transport = address.transport();
+            transport.is_some_and(|it| it.has_connections() == contract.takes_datagrams())
+        };
+        match self.listen.iter().find(unfit) {
+            None => Ok(()),
+            Some(unfit) => {
+                let address = unfit.to_string();
+                Err(StartError::Transport { address, contract })
+            }
+        }
+    }
+}
+
 impl Service {
     /// Binds every address and starts to serve `handler` there.
     ///
     /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
+        Self::prepare(&options, handler).map(Standby::begin)
+    }
+
+    /// Binds every address and tries `handler`, and lets who comes there wait. So several
+    /// services can begin together, or none of them.
+    pub(crate) fn prepare(
+        options: &ServiceOptions,
+        handler: Handler,
+    ) -> Result<Standby, StartError> {
+        options.check(&handler)?;
         let backlog = handler.limits().backlog;
         let opened = opening::open(&options.listen, backlog, options.listening)?;
-        Self::start_on(&options, handler, Incoming::Sockets(opened))
+        Self::prepare_on(options, handler, Incoming::Sockets(opened))
     }
 
     /// Starts to serve what the process was given. `None` if nobody is there to be served.
@@ -284,14 +336,15 @@ impl Service {
                 local,
             },
         };
-        Self::start_on(options, handler, incoming).map(Some)
+        let standby = Self::prepare_on(options, handler, incoming)?;
+        Ok(Some(standby.begin()))
     }
 
-    fn start_on(
+    fn prepare_on(
         options: &ServiceOptions,
         handler: Handler,
         incoming: Incoming,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Standby, StartError> {
         if options.state_file.is_some() && !handler.keeps_state() {
             let name = handler.source().to_owned();
             return Err(StartError::NoState { name });
@@ -302,7 +355,7 @@ impl Service {
             address.transport().has_connections() == contract.takes_datagrams()
         };
         if let Some(unfit) = local_addresses.iter().find(unfit) {
-            let address = unfit.clone();
+            let address = unfit.to_string();
             return Err(StartError::Transport { address, contract });
         }
         let max_connections = handler.limits().max_connections;
@@ -319,8 +372,12 @@ impl Service {
             }
         };
         let shared = Shared::new(options, listeners, Arc::new(handler));
-        let ended = Arc::clone(&shared).spawn(work)?;
-        Ok(Self { shared, ended })
+        let (begin, ended) = Arc::clone(&shared).spawn()?;
+        Ok(Standby {
+            service: Self { shared, ended },
+            work,
+            begin,
+        })
     }
 
     /// The service's name.

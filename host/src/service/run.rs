@@ -39,6 +39,7 @@ pub(super) enum Incoming {
 }
 
 /// What a service serves.
+#[derive(Debug)]
 pub(super) enum Work {
     /// The connections that come to its listeners.
     Listeners,
@@ -85,19 +86,23 @@ fn runtime(service: &Shared) -> io::Result<Runtime> {
         .build()
 }
 
+/// Gives a service's thread what it serves.
+type Begin = oneshot::Sender<Work>;
+/// The result of a service.
+type Ended = oneshot::Receiver<io::Result<()>>;
+
 impl Shared {
     /// Starts the service's thread, and returns when its handler has been tried.
     ///
-    /// The receiver has the service's result when the thread is done.
-    pub(super) fn spawn(
-        self: Arc<Self>,
-        work: Work,
-    ) -> Result<oneshot::Receiver<io::Result<()>>, StartError> {
+    /// The thread serves what it is sent. If nothing is sent it ends. The receiver has the
+    /// service's result when the thread is done.
+    pub(super) fn spawn(self: Arc<Self>) -> Result<(Begin, Ended), StartError> {
         // The caller may be inside a runtime of its own, so the service's is
         // made, used and dropped on the service's thread.
         let (building, built) = std::sync::mpsc::channel();
         let (starting, started) = std::sync::mpsc::channel();
         let (ending, ended) = oneshot::channel();
+        let (begin, begun) = oneshot::channel();
         let service = Arc::clone(&self);
         std::thread::Builder::new()
             .name(format!("serve-{}", self.name()))
@@ -121,6 +126,9 @@ impl Shared {
                 }
                 // Not kept while the service runs: the version may be replaced.
                 drop(version);
+                let Ok(work) = runtime.block_on(begun) else {
+                    return;
+                };
                 let result = runtime.block_on(Arc::clone(&service).run(work));
                 // A worker may still be in a guest's call; this does not wait for it.
                 runtime.shutdown_background();
@@ -138,7 +146,7 @@ impl Shared {
         started
             .recv()
             .unwrap_or_else(|_| Err(self.system_error(ended_early())))?;
-        Ok(ended)
+        Ok((begin, ended))
     }
 
     /// An error of the system at the start.

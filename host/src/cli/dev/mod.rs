@@ -18,7 +18,7 @@ pub(super) use build::Builds;
 pub(super) use project::{Begun, Project};
 
 use super::Failure;
-use super::serve::{self, ServiceArgs};
+use super::serve::{self, Plan, ProcessOptions, ServiceArgs, ServiceKeys};
 use super::signals::Caught;
 use crate::ListenAddress;
 use crate::component::builtin;
@@ -29,6 +29,7 @@ use file::ProjectFile;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -40,6 +41,8 @@ pub(super) struct Options {
     /// Where to listen, as for `serve`. May be repeated
     #[arg(long, value_name = "URL")]
     listen: Vec<ListenAddress>,
+    #[command(flatten)]
+    process: ProcessOptions,
     #[command(flatten)]
     service: ServiceArgs,
 }
@@ -81,11 +84,12 @@ pub(super) fn run(options: Options, caught: Caught) -> Result<ExitCode, Failure>
         )));
     }
     let project = Project::new(build.as_str(), component);
-    let options = serve::Options {
+    let keys = ServiceKeys {
         listen,
         component: component.clone(),
         watch: false,
         service: options.service,
     };
-    serve::run_project(Box::new(options), Some(project), caught)
+    let plan = Plan::One(Arc::new(keys));
+    serve::run_project(plan, options.process, Some(project), caught)
 }

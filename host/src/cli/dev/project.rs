@@ -93,7 +93,9 @@ impl Project {
 
 /// Whether another component might start.
 fn is_about_component(failure: &Failure) -> bool {
-    let (Failure::Usage(error) | Failure::Failed(error)) = failure;
+    let (Failure::Usage(error) | Failure::Failed(error)) = failure else {
+        return false;
+    };
     error.is::<LoadError>()
         || error.is::<HandlerError>()
         || matches!(error.downcast_ref(), Some(StartError::Handler(_)))

@@ -1,41 +1,79 @@
-//! `sockserve serve`: one component behind one or more listeners.
+//! `sockserve serve`: one component behind one or more listeners, or the services of a
+//! file.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `options` | the options of `serve`, which are the keys of a configuration file |
+//! | `name` | the names of services |
+//! | `start` | from options to services that serve, all or none |
+//! | `running` | services that serve, until all have ended |
 
 mod admission;
 mod name;
 mod options;
+mod running;
+mod start;
 
-use super::dev::{Begun, Builds, Project};
-use super::progress::Progress;
-use super::signals::{Caught, Ends, HangUps};
-use super::watch::{Stamp, Watch};
-use super::{Failure, notify, output};
-use crate::aside::aside;
-use crate::component::builtin;
-use crate::control::server::ControlServer;
-use crate::text;
-use crate::{
-    AddressError, CompileCache, Handler, HandlerError, HandlerOptions, ListenError, Registry,
-    Service, ServiceOptions, StartError,
-};
-use anyhow::Context as _;
-use std::ffi::OsStr;
-use std::io::Write as _;
+use super::Failure;
+use super::config::Configuration;
+use super::dev::Project;
+use super::signals::Caught;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-pub(super) use name::parse as parse_name;
-pub(super) use options::{GrantOptions, HandlerArgs, Options, ServiceArgs, parse_memory, resolve};
+pub(super) use name::{NAME_CHARACTERS, parse as parse_name};
+pub(super) use options::{
+    GrantOptions, HandlerArgs, NotKnown, Options, ProcessOptions, ServiceArgs, ServiceKeys,
+    parse_memory, resolve,
+};
+pub(super) use start::{Loaded, load, start_failure};
 
-/// Serves until the process is told to end. Runs on the main thread, which only
-/// waits: slow work is on other threads, so that a signal is handled at any time.
-pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Failure> {
-    run_project(options, None, caught)
+/// What is to be served.
+pub(super) enum Plan {
+    /// The service that the command line describes.
+    One(Arc<ServiceKeys>),
+    /// The services that a file describes.
+    File(Configuration),
+}
+
+impl Plan {
+    /// The options of each service.
+    fn services(&self) -> Vec<Arc<ServiceKeys>> {
+        match self {
+            Self::One(keys) => vec![Arc::clone(keys)],
+            Self::File(configuration) => {
+                let services = configuration.services.iter();
+                services.map(|service| Arc::clone(&service.keys)).collect()
+            }
+        }
+    }
+}
+
+/// Serves until the process is told to end. `configuration` is what the file says that the
+/// options name. Runs on the main thread, which only waits: slow work is on other threads,
+/// so that a signal is handled at any time.
+pub(super) fn run(
+    options: Options,
+    configuration: Option<Configuration>,
+    caught: Caught,
+) -> Result<ExitCode, Failure> {
+    let plan = match (configuration, options.service.0) {
+        (Some(configuration), _) => Plan::File(configuration),
+        (None, Some(keys)) => Plan::One(Arc::new(keys)),
+        // The options ask for one of them.
+        (None, None) => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "name a component, or a file with --config"
+            )));
+        }
+    };
+    run_project(plan, options.process, None, caught)
 }
 
 /// The same for a component that `project` builds, first and after each edit.
 pub(super) fn run_project(
-    options: Box<Options>,
+    plan: Plan,
+    process: ProcessOptions,
     project: Option<Project>,
     caught: Caught,
 ) -> Result<ExitCode, Failure> {
@@ -44,16 +82,16 @@ pub(super) fn run_project(
         mut ends,
         hang_ups,
     } = caught;
-    let options = Arc::from(options);
     let result = runtime.block_on(async {
         let builds = project.as_ref().map(Project::builds);
         let starting = async {
             match project {
                 Some(project) => {
-                    let (started, begun) = project.start(async || start(&options).await).await?;
+                    let start = async || start::start(&plan, &process).await;
+                    let (started, begun) = project.start(start).await?;
                     Ok((started, Some(begun)))
                 }
-                None => Ok((start(&options).await?, None)),
+                None => Ok((start::start(&plan, &process).await?, None)),
             }
         };
         let started = tokio::select! {
@@ -64,7 +102,7 @@ pub(super) fn run_project(
         let result = match started {
             Some(Ok((started, begun))) => {
                 let building = begun.zip(builds.clone());
-                serve(&options, building, started, ends, hang_ups).await
+                running::serve(building, started, ends, hang_ups).await
             }
             Some(Err(failure)) => Err(failure),
             None => {
@@ -80,210 +118,4 @@ pub(super) fn run_project(
     // A swap may still be compiling. The process does not wait for it.
     runtime.shutdown_background();
     result
-}
-
-/// The running service, and what controls it.
-struct Started {
-    service: Service,
-    control: Option<ControlServer>,
-    /// The state of the component's file before it was read.
-    loaded: Option<Stamp>,
-}
-
-async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
-    let for_loading = Arc::clone(options);
-    let loading = aside("load", move || load(&for_loading)).await;
-    let (service_options, handler, loaded) = loading.context("cannot start")??;
-    let control = match &options.service.control.control {
-        Some(path) => Some(ControlServer::bind(path)?),
-        None => None,
-    };
-    let starting = aside("start", move || Service::start(service_options, handler)).await;
-    let service = starting
-        .context("cannot start")?
-        .map_err(|error| match error {
-            StartError::Transport { .. }
-            | StartError::NoState { .. }
-            | StartError::Admission(_)
-            | StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
-                Failure::usage(error)
-            }
-            error => error.into(),
-        })?;
-    Ok(Started {
-        service,
-        control,
-        loaded,
-    })
-}
-
-/// Reads and compiles the component, which may take a while.
-fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
-    let loaded = Stamp::of(options.component.as_ref());
-    let service = &options.service;
-    // Before the component is compiled, which takes longer.
-    let admission = service.admission.policy()?;
-    let (name, handler) = service.handler.load(&options.component)?;
-    let service_options = ServiceOptions {
-        name,
-        listen: options.listen.clone(),
-        listening: service.listening.options(),
-        rollback: service.control.rollback(),
-        allow_loops: service.listening.allow_loops,
-        state_file: service.state_file.clone(),
-        access_log: service.access_log,
-        admission,
-        global: None,
-        exit_after: service.end.exit_after(),
-        exit_idle: service.end.exit_idle,
-    };
-    Ok((service_options, handler, loaded))
-}
-
-impl HandlerArgs {
-    /// Reads and compiles the component, which may take a while. Returns it with the name
-    /// of its service.
-    pub(super) fn load(&self, argument: &OsStr) -> Result<(String, Handler), Failure> {
-        let source = text::path(argument.as_ref());
-        let _progress = Progress::show(format!("preparing {source}"));
-        let component = builtin::load_argument(argument)?;
-        let dispatch = self
-            .dispatch
-            .unwrap_or_else(|| component.contract().default_dispatch());
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => name::of_component(argument),
-        };
-        let cache = self.cache.as_deref().map(CompileCache::in_directory);
-        let mut grants = self.grants.checked()?;
-        grants.send = resolve(&self.allow_send, "--allow-send")?;
-        grants.args.clone_from(&self.args);
-        let handler_options = HandlerOptions {
-            dispatch,
-            limits: self.limits.limits(),
-            grants,
-            cache: cache.transpose()?,
-            allow_precompiled: self.allow_precompiled,
-        };
-        let handler = Handler::new(&source, &component, handler_options);
-        let handler = handler.map_err(|error| match error {
-            HandlerError::Incompatible(_) => Failure::usage(error),
-            error => Failure::from(error),
-        })?;
-        Ok((name, handler))
-    }
-}
-
-async fn serve(
-    options: &Options,
-    building: Option<(Begun, Arc<Builds>)>,
-    started: Started,
-    mut ends: Ends,
-    mut hang_ups: HangUps,
-) -> Result<ExitCode, Failure> {
-    let Started {
-        mut service,
-        control,
-        loaded,
-    } = started;
-    let registry = Arc::new(Registry::new([service.handle()]));
-    let controlling = async {
-        match &control {
-            Some(control) => control.run(registry).await,
-            None => std::future::pending().await,
-        }
-    };
-    let watching = Watch::new(&options.component, loaded, service.handle());
-    let (begun, builds) = building.unzip();
-    print_ready(&service).context("cannot print the ready line")?;
-    notify::ready();
-    let remote = service.handle();
-    let draining = async {
-        ends.next().await;
-        tracing::info!(service = remote.name(), "draining");
-        notify::stopping();
-        remote.drain();
-        if let Some(builds) = &builds {
-            builds.stop();
-        }
-        ends.next().await;
-        remote.status().open
-    };
-    let changing = async {
-        match begun {
-            Some(begun) => begun.swap_at_edit(&watching).await,
-            None if options.watch => watching.swap_at_change().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        ended = service.ended() => ended.context("the service ended")?,
-        // Open connections are not closed in order any more.
-        connections = draining => {
-            if options.service.state_file.is_some() {
-                // What the instance knows is kept all the same.
-                service.abort();
-                if let Ok(ended) = tokio::time::timeout(CUT_OFF, service.ended()).await {
-                    ended.context("the service ended")?;
-                }
-            }
-            return Ok(status_after_cut_off(connections));
-        }
-        failed = controlling => {
-            let Err(error) = failed.context("cannot watch the control socket");
-            return Err(error.into());
-        }
-        failed = changing => {
-            let Err(error) = failed.context("cannot watch the files");
-            return Err(error.into());
-        }
-        never = watching.swap_at_hang_up(&mut hang_ups) => match never {},
-        never = notify::report(&remote) => match never {},
-    }
-    if let Some(control) = &control {
-        // Somebody may wait for this end.
-        let _ = tokio::time::timeout(LAST_ANSWERS, control.answered()).await;
-    }
-    let status = service.handle().status();
-    tracing::info!(
-        service = status.name,
-        accepted = status.accepted,
-        handled = status.handled,
-        failed = status.failed.total(),
-        refused = status.refused.total(),
-        "stopped"
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
-/// How long requests that wait for the end are answered at most.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// How long a service that is cut off may take to keep what its instance knows.
-const CUT_OFF: Duration = Duration::from_secs(10);
-
-/// Returns the exit status after a second signal. It is a failure if connections
-/// were still open.
-fn status_after_cut_off(connections: u64) -> ExitCode {
-    if connections == 0 {
-        return ExitCode::SUCCESS;
-    }
-    tracing::warn!(connections, "a second signal, ending with connections open");
-    ExitCode::FAILURE
-}
-
-/// Prints one ready line per listener, for people and for scripts that wait for it.
-fn print_ready(service: &Service) -> std::io::Result<()> {
-    let mut stdout = output::stdout();
-    for address in service.local_addresses() {
-        // In one write: the log may be on the same terminal.
-        let line = format!(
-            "listening {address} service={} contract={} dispatch={}\n",
-            service.name(),
-            service.contract(),
-            service.dispatch(),
-        );
-        stdout.write_all(line.as_bytes())?;
-    }
-    stdout.flush()
 }

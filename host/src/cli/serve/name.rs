@@ -7,6 +7,9 @@ use std::ffi::OsStr;
 /// The longest name of a service, in bytes.
 const MAX_NAME: usize = 64;
 
+/// The characters of a name, as a regular expression has them.
+pub(in crate::cli) const NAME_CHARACTERS: &str = "[A-Za-z0-9._-]";
+
 /// Parses the name of a service in the arguments.
 pub(in crate::cli) fn parse(name: &str) -> Result<String, &'static str> {
     if is_name(name) {

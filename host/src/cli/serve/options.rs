@@ -10,8 +10,8 @@ use crate::{
     ListenOptions, RollbackOn, RollbackPolicy,
 };
 use bytesize::ByteSize;
-use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use nix::unistd::Group;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +19,69 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub(in crate::cli) struct Options {
+    /// Serve what a file says, in place of one service by the options below:
+    /// docs/operating.md describes it, and `sockserve check` checks it
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) process: ProcessOptions,
+    #[command(flatten)]
+    pub(in crate::cli) service: OnlyService,
+}
+
+/// What belongs to the process and not to one of its services. In a configuration file
+/// these options are the keys at the top.
+#[derive(Args)]
+pub(in crate::cli) struct ProcessOptions {
+    /// Take requests (status, swap, rollback, drain, shutdown) on a Unix socket
+    #[arg(long, value_name = "PATH", help_heading = "Control")]
+    pub(in crate::cli) control: Option<PathBuf>,
+}
+
+/// The service that the command line describes. `None` if a file describes all services.
+pub(in crate::cli) struct OnlyService(pub(in crate::cli) Option<ServiceKeys>);
+
+impl FromArgMatches for OnlyService {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        if !matches.contains_id("component") {
+            return Ok(Self(None));
+        }
+        ServiceKeys::from_arg_matches(matches).map(|keys| Self(Some(keys)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for OnlyService {
+    /// Adds the options of a service. None of them goes together with `--config`.
+    fn augment_args(command: Command) -> Command {
+        let keys = ServiceKeys::augment_args(Command::new("service"));
+        let is_key = |id: &clap::Id| keys.get_arguments().any(|key| key.get_id() == id);
+        ServiceKeys::augment_args(command).mut_args(|arg| {
+            if !is_key(arg.get_id()) {
+                return arg;
+            }
+            let arg = if arg.is_required_set() {
+                arg.required(false).required_unless_present("config")
+            } else {
+                arg
+            };
+            arg.conflicts_with("config")
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// One service: its addresses, its component, and how it serves. In a configuration file
+/// each of these options is a key of a service.
+#[derive(Args)]
+pub(in crate::cli) struct ServiceKeys {
     /// Where to listen: tcp://HOST:PORT, unix:///PATH or unix:@NAME for
     /// connections, udp://HOST:PORT, unix+dgram:///PATH or unix+dgram:@NAME for
     /// datagrams; fd://N or fd://NAME for a socket of systemd's. HOST may be * for
@@ -28,6 +91,7 @@ pub(in crate::cli) struct Options {
     #[arg(long, value_name = "URL", required = true)]
     pub(in crate::cli) listen: Vec<ListenAddress>,
     /// A component file, or builtin:NAME
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(in crate::cli) component: OsString,
     /// Swap the component's file in whenever it has changed
     #[arg(long, help_heading = "Control")]
@@ -49,15 +113,22 @@ pub(in crate::cli) struct ServiceArgs {
     #[command(flatten)]
     pub(super) end: EndArgs,
     #[command(flatten)]
-    pub(super) control: ControlOptions,
+    pub(super) rollback: RollbackArgs,
     /// Keep what the instance knows (instance-state) in a file when the service ends,
     /// and give it to the first instance of the next start
     #[arg(long, value_name = "FILE", help_heading = "Control")]
-    pub(super) state_file: Option<PathBuf>,
+    pub(in crate::cli) state_file: Option<PathBuf>,
     /// Log a line per connection when it has ended, of all, failed, or 1/N for one in N:
     /// peer, version, time, bytes, outcome and reason
     #[arg(long, value_name = "WHICH", default_value_t = AccessLog::default(), help_heading = "Control")]
     pub(super) access_log: AccessLog,
+}
+
+impl ServiceArgs {
+    /// Whether its addresses may be listened on by others too.
+    pub(in crate::cli) fn shares_ports(&self) -> bool {
+        self.listening.reuse_port
+    }
 }
 
 /// What a component may do and take. `inetd` has these options too.
@@ -102,10 +173,10 @@ pub(super) struct ListeningOptions {
     /// Permissions of socket files, in octal, whatever the umask is. By default
     /// what the umask leaves of 777, and 660 with --unix-group
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
-    unix_mode: Option<u32>,
+    unix_mode: Option<FileMode>,
     /// Group of socket files, by name or number
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
-    unix_group: Option<u32>,
+    unix_group: Option<GroupNumber>,
     /// Take datagrams from the ports of inetd's small services (7, 13, 17, 19, 37) and
     /// from the service itself, whose answers could be answered without end
     #[arg(long)]
@@ -116,38 +187,54 @@ impl ListeningOptions {
     pub(super) fn options(&self) -> ListenOptions {
         ListenOptions {
             reuse_port: self.reuse_port,
-            unix_mode: self.unix_mode,
-            unix_group: self.unix_group,
+            unix_mode: self.unix_mode.map(|mode| mode.0),
+            unix_group: self.unix_group.map(|group| group.0),
         }
     }
 }
 
+/// Permission bits. A type of its own, because it is written in octal and so is no number
+/// in a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileMode(u32);
+
+/// The number of a group, which may be written as a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GroupNumber(u32);
+
+/// A value that is well written, and that this machine does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::cli) struct NotKnown(String);
+
 /// Parses permission bits: three octal digits, also with a zero in front.
-fn parse_mode(text: &str) -> Result<u32, &'static str> {
+fn parse_mode(text: &str) -> Result<FileMode, &'static str> {
     let is_mode = matches!(text.len(), 3 | 4) && text.bytes().all(|byte| byte.is_ascii_digit());
     let mode = u32::from_str_radix(text, 8).ok();
     let mode = mode.filter(|mode| is_mode && *mode <= 0o777);
-    mode.ok_or("write three octal digits, for example 660")
+    let mode = mode.ok_or("write three octal digits, for example 660")?;
+    Ok(FileMode(mode))
 }
 
 /// Parses the name or the number of a group.
-fn parse_group(text: &str) -> Result<u32, String> {
+fn parse_group(text: &str) -> Result<GroupNumber, NotKnown> {
     if let Ok(number) = text.parse() {
-        return Ok(number);
+        return Ok(GroupNumber(number));
     }
     match Group::from_name(text) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err("this machine has no such group; `getent group` lists them".to_owned()),
-        Err(error) => Err(format!("it cannot be looked up: {error}; write its number")),
+        Ok(Some(group)) => Ok(GroupNumber(group.gid.as_raw())),
+        Ok(None) => Err(NotKnown(
+            "this machine has no such group; `getent group` lists them".to_owned(),
+        )),
+        Err(error) => Err(NotKnown(format!(
+            "it cannot be looked up: {error}; write its number"
+        ))),
     }
 }
 
 #[derive(Args)]
 #[command(next_help_heading = "Control")]
-pub(super) struct ControlOptions {
-    /// Take requests (status, swap, rollback, drain, shutdown) on a Unix socket
-    #[arg(long, value_name = "PATH")]
-    pub(super) control: Option<PathBuf>,
+pub(super) struct RollbackArgs {
     /// Go back to the version before when more than this share of a new
     /// version's connections fail; over 100 is never
     #[arg(long, value_name = "PERCENT", default_value_t = RollbackPolicy::default().percent)]
@@ -172,8 +259,8 @@ enum On {
     Err,
 }
 
-impl ControlOptions {
-    pub(super) fn rollback(&self) -> RollbackPolicy {
+impl RollbackArgs {
+    pub(super) fn policy(&self) -> RollbackPolicy {
         RollbackPolicy {
             percent: self.rollback_percent,
             min_ended: self.rollback_least,
@@ -336,11 +423,11 @@ mod tests {
             #[command(flatten)]
             limits: LimitOptions,
             #[command(flatten)]
-            control: ControlOptions,
+            rollback: RollbackArgs,
         }
         let only = <Only as clap::Parser>::parse_from(["only"]);
         assert_eq!(only.limits.limits(), Limits::default());
-        assert_eq!(only.control.rollback(), RollbackPolicy::default());
+        assert_eq!(only.rollback.policy(), RollbackPolicy::default());
     }
 
     #[test]
@@ -356,13 +443,14 @@ mod tests {
 
     #[test]
     fn modes_are_octal_and_groups_exist() {
-        assert_eq!(parse_mode("660"), Ok(0o660));
-        assert_eq!(parse_mode("0777"), Ok(0o777));
+        assert_eq!(parse_mode("660"), Ok(FileMode(0o660)));
+        assert_eq!(parse_mode("0777"), Ok(FileMode(0o777)));
         for text in ["", "66", "1777", "888", "rw-", "+66", "00660"] {
             assert!(parse_mode(text).is_err(), "{text}");
         }
-        assert_eq!(parse_group("0"), Ok(0));
-        assert_eq!(parse_group("root"), Ok(0));
-        assert!(parse_group("no-such-group").unwrap_err().contains("getent"));
+        assert_eq!(parse_group("0").unwrap(), GroupNumber(0));
+        assert_eq!(parse_group("root").unwrap(), GroupNumber(0));
+        let error = parse_group("no-such-group").unwrap_err().to_string();
+        assert!(error.contains("getent"), "{error}");
     }
 }

@@ -1,0 +1,89 @@
+//! `sockserve check`: what is wrong with a configuration file, without serving it.
+//!
+//! Everything is tried but for what another process would notice: no address is bound, and
+//! no file is written but in a `cache`.
+
+use super::config::{self, Configuration, Described, Mistake, Mistakes};
+use super::serve::{self, Loaded};
+use super::{Failure, output};
+use crate::guest::stdio::Scope;
+use anyhow::Context as _;
+use clap::Args;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::runtime::Runtime;
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// The configuration file
+    #[arg(required_unless_present = "schema")]
+    file: Option<PathBuf>,
+    /// Print the JSON schema of configuration files
+    #[arg(long, conflicts_with = "file")]
+    schema: bool,
+}
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let Some(path) = &options.file else {
+        return print_schema();
+    };
+    let (configuration, mut mistakes) = config::read_all(path).map_err(Failure::Mistakes)?;
+    let lines = try_all(&configuration, &mut mistakes)?;
+    if let Some(mistakes) = Mistakes::new(&configuration.source, mistakes) {
+        return Err(Failure::Mistakes(mistakes));
+    }
+    let mut stdout = output::stdout();
+    for line in lines {
+        writeln!(stdout, "{line}").context("cannot print")?;
+    }
+    stdout.flush().context("cannot print")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles and instantiates the handler of every service. Returns a line for each that
+/// would start.
+fn try_all(
+    configuration: &Configuration,
+    mistakes: &mut Vec<Mistake>,
+) -> Result<Vec<String>, Failure> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().context("cannot start")?;
+    let mut lines = Vec::new();
+    for service in &configuration.services {
+        match try_one(service, &runtime) {
+            Ok(line) => lines.push(line),
+            Err(failure) => mistakes.push(service.mistake(&failure)),
+        }
+    }
+    Ok(lines)
+}
+
+fn try_one(service: &Described, runtime: &Runtime) -> Result<String, Failure> {
+    let Loaded {
+        options, handler, ..
+    } = serve::load(&service.keys)?;
+    options.check(&handler).map_err(serve::start_failure)?;
+    let scope = Scope {
+        service: service.name.as_str().into(),
+        connection: None,
+    };
+    runtime.block_on(handler.try_instantiate(scope))?;
+    let listen: Vec<_> = options.listen.iter().map(ToString::to_string).collect();
+    Ok(format!(
+        "right service={} contract={} dispatch={} listen={}",
+        service.name,
+        handler.contract(),
+        handler.dispatch(),
+        listen.join(",")
+    ))
+}
+
+fn print_schema() -> Result<ExitCode, Failure> {
+    let schema = serde_json::to_string_pretty(&config::schema::schema());
+    let schema = schema.context("cannot write the schema")?;
+    let mut stdout = output::stdout();
+    writeln!(stdout, "{schema}").context("cannot print")?;
+    stdout.flush().context("cannot print")?;
+    Ok(ExitCode::SUCCESS)
+}
