@@ -8,6 +8,7 @@
 mod arguments;
 mod builtins;
 mod compile;
+mod completions;
 mod componentize;
 mod compose;
 mod control;
@@ -16,6 +17,7 @@ mod dev;
 mod inetd;
 mod inspect;
 mod log;
+mod man;
 mod new;
 mod notify;
 mod open_files;
@@ -30,7 +32,7 @@ mod wit;
 
 use crate::panics;
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use output::complain;
 use signals::Caught;
 use std::fmt;
@@ -120,6 +122,18 @@ enum Command {
     Inspect(inspect::Options),
     /// Write the contracts, and the WASI interfaces that they use, as WIT files.
     Wit(wit::Options),
+    /// Print a script that lets a shell complete commands and options.
+    ///
+    /// bash: sockserve completions bash > /etc/bash_completion.d/sockserve. zsh: to a file
+    /// _sockserve in a directory of $fpath. fish: to sockserve.fish in
+    /// ~/.config/fish/completions.
+    Completions(completions::Options),
+    /// Print the manual, or write its pages to a directory.
+    ///
+    /// Without a directory it is the main page, on standard output, for `man -l -`. With
+    /// one it is all pages, sockserve.1 and sockserve-COMMAND.1, and prints their paths; a
+    /// page that exists is replaced.
+    Man(man::Options),
     /// Say how the services of a running process are.
     Status(control::StatusOptions),
     /// Put a new version in the place of a service's handler.
@@ -235,6 +249,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(options) => inspect::run(&options),
         Command::New(options) => new::run(&options),
         Command::Wit(options) => wit::run(&options),
+        Command::Completions(options) => completions::run(&options, Cli::command()),
+        Command::Man(options) => man::run(&options, Cli::command()),
         Command::Status(options) => control::status(&options),
         Command::Swap(options) => control::swap(&options),
         Command::Rollback(options) => control::rollback(&options),
