@@ -210,12 +210,7 @@ pub fn main() -> ExitCode {
             .map_err(Failure::from)
     };
     let (default_level, writing) = match &cli.command {
-        Command::Serve(_) | Command::Dev(_) => (LevelFilter::INFO, log::Writing::Thread),
-        Command::Inetd(options) => {
-            if let Err(error) = inetd::open_log(options) {
-                complain(&error.to_string());
-                return ExitCode::FAILURE;
-            }
+        Command::Serve(_) | Command::Dev(_) | Command::Inetd(_) => {
             (LevelFilter::INFO, log::Writing::Thread)
         }
         // The demo shows what it measures; the output of its guests would hide
@@ -225,6 +220,10 @@ pub fn main() -> ExitCode {
         Command::Compile(_) | Command::Run(_) => (LevelFilter::WARN, log::Writing::Direct),
         _ => (LevelFilter::INFO, log::Writing::Direct),
     };
+    if let Err(error) = cli.log.open() {
+        complain(&Failure::from(error).to_string());
+        return ExitCode::FAILURE;
+    }
     let _flushed_at_the_end = match cli.log.start(default_level, &writing) {
         Ok(flush) => flush,
         Err(error) => {

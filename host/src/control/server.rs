@@ -3,12 +3,15 @@
 //! Clients cannot hold it up: connections have a largest number and time limits,
 //! and some descriptors are reserved for them (`spares`).
 
+use crate::RollbackOptions;
 use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
 use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_rollback, read_swap};
 use crate::control::spares::Spares;
-use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, is_per_process};
+use crate::control::{
+    DrainReply, ErrorReply, RollbackRequest, StatusReply, SwapRequest, is_per_process,
+};
 use crate::limits::parse_time;
 use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
@@ -40,6 +43,7 @@ const BACKLOG: i32 = 128;
 const ACCESS: Access = Access {
     mode: Some(0o600),
     group: None,
+    owner: None,
 };
 /// How long a client may take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -56,7 +60,7 @@ const EPISODE: Duration = Duration::from_secs(60);
 pub struct ControlServer {
     listener: Arc<OwnedFd>,
     /// Declared after the listener, so that the file outlives it.
-    _file: SocketFile,
+    file: SocketFile,
     spares: Arc<Spares>,
 }
 
@@ -73,15 +77,29 @@ impl ControlServer {
     /// Waits for at most a second, and only while another process is making the
     /// same socket.
     pub fn bind(path: &Path) -> Result<Self, SocketFileError> {
+        Self::bind_for(path, None)
+    }
+
+    /// Does the same for the user, and the group, that the process is about to become.
+    pub(crate) fn bind_for(
+        path: &Path,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self, SocketFileError> {
+        let access = Access { owner, ..ACCESS };
         let system = |error| SocketFileError::System(path.to_owned(), error);
-        let (listener, file) = SocketFile::bind(path, SocketType::STREAM, ACCESS, Some(BACKLOG))?;
+        let (listener, file) = SocketFile::bind(path, SocketType::STREAM, access, Some(BACKLOG))?;
         let listener = Arc::new(listener);
         let spares = Spares::of(&listener).map_err(system)?;
         Ok(Self {
             listener,
-            _file: file,
+            file,
             spares: Arc::new(spares),
         })
+    }
+
+    /// The socket's file.
+    pub(crate) fn file(&self) -> &SocketFile {
+        &self.file
     }
 
     /// Answers requests about `services` until the future is dropped.
@@ -163,16 +181,18 @@ struct Context {
 
 /// Answers the request of one connection. Returns the connection's descriptor.
 async fn serve_connection(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
-    let peer = socket_peercred(&stream).map(|peer| peer.uid);
-    if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
-        tracing::warn!("the control socket refused another user");
-        return Some(stream.into_std().ok()?.into());
-    }
+    let uid = match socket_peercred(&stream).map(|peer| peer.uid) {
+        Ok(uid) if uid == rustix::process::geteuid() || uid.is_root() => uid.as_raw(),
+        _ => {
+            tracing::warn!("the control socket refused another user");
+            return Some(stream.into_std().ok()?.into());
+        }
+    };
     let mut method = Method::GET;
     let answer = match http::request(&mut stream, HEAD_TIME).await {
         Ok(Some(request)) => {
             method = request.method().clone();
-            Some(respond(&context, request).await)
+            Some(respond(&context, uid, request).await)
         }
         Ok(None) => None,
         Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
@@ -226,8 +246,12 @@ fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
     (status, body)
 }
 
-/// Does what a request asks for. Returns the answer's JSON.
-async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
+/// Does what a request of the user `uid` asks for. Returns the answer's JSON.
+async fn respond(
+    context: &Context,
+    uid: u32,
+    request: Request<Body<'_>>,
+) -> Result<Vec<u8>, Refused> {
     let services = &*context.services;
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -247,18 +271,19 @@ async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8
         [_, "services", name, action @ ..] => {
             let service = find(services, name)?;
             match action {
-                ["swap"] => json(&swap(context, service, request).await?),
-                ["rollback"] => {
-                    let crate::control::RollbackRequest { to, discard_state } =
-                        read_rollback(request).await?;
-                    let options = crate::RollbackOptions { to, discard_state };
-                    json(&service.rollback(options).await?)
+                ["swap"] => {
+                    let swapped = swap(context, service, request).await;
+                    json(&noted(swapped, service, uid, "swap")?)
                 }
-                ["drain"] => json(&drain([service])),
+                ["rollback"] => {
+                    let rolled_back = rollback(service, request).await;
+                    json(&noted(rolled_back, service, uid, "rollback")?)
+                }
+                ["drain"] => json(&drain([service], uid)),
                 _ => json(&service.status()),
             }
         }
-        [_, "shutdown"] => json(&drain(services)),
+        [_, "shutdown"] => json(&drain(services, uid)),
         _ => json(&StatusReply {
             services: services.iter().map(ServiceHandle::status).collect(),
         }),
@@ -274,15 +299,35 @@ fn find<'a>(services: &'a [ServiceHandle], name: &str) -> Result<&'a ServiceHand
     })
 }
 
-fn drain<'a>(services: impl IntoIterator<Item = &'a ServiceHandle>) -> DrainReply {
+/// Logs a refusal, with the user who has asked.
+fn noted<T>(
+    result: Result<T, Refused>,
+    service: &ServiceHandle,
+    uid: u32,
+    what: &str,
+) -> Result<T, Refused> {
+    if let Err(Refused(_, reason)) = &result {
+        tracing::warn!(service = service.name(), uid, "{what} refused: {reason}");
+    }
+    result
+}
+
+fn drain<'a>(services: impl IntoIterator<Item = &'a ServiceHandle>, uid: u32) -> DrainReply {
     let draining = services
         .into_iter()
         .map(|service| {
+            tracing::info!(service = service.name(), uid, "drain requested");
             service.drain();
             service.name().to_owned()
         })
         .collect();
     DrainReply { draining }
+}
+
+async fn rollback(service: &ServiceHandle, request: Request<Body<'_>>) -> Result<Swapped, Refused> {
+    let RollbackRequest { to, discard_state } = read_rollback(request).await?;
+    let options = RollbackOptions { to, discard_state };
+    Ok(service.rollback(options).await?)
 }
 
 async fn swap(

@@ -40,7 +40,7 @@ use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::given::Given;
 use crate::listen::local::LocalAddress;
-use crate::listen::opening::{self, ListenOptions};
+use crate::listen::opening::{self, ListenOptions, Opened};
 use crate::service::rollback::RollbackPolicy;
 use crate::service::run::Work;
 use crate::service::state_file::StateFile;
@@ -199,7 +199,17 @@ impl Service {
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
         let backlog = handler.limits().backlog;
         let listeners = opening::open(&options.listen, backlog, options.listening)?;
-        Self::start_on(&options, handler, Work::Sockets(listeners))
+        Self::start_opened(&options, handler, listeners)
+    }
+
+    /// Does the same with sockets that were opened before, when the process was another
+    /// user. Nothing was taken from them.
+    pub(crate) fn start_opened(
+        options: &ServiceOptions,
+        handler: Handler,
+        listeners: Vec<Opened>,
+    ) -> Result<Self, StartError> {
+        Self::start_on(options, handler, Work::Sockets(listeners))
     }
 
     /// Starts to serve what the process was given. `None` if nobody is there to be served.

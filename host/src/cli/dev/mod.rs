@@ -85,6 +85,7 @@ pub(super) fn run(options: Options, caught: Caught) -> Result<ExitCode, Failure>
         listen,
         component: component.clone(),
         watch: false,
+        identity: serve::IdentityOptions::default(),
         service: options.service,
     };
     serve::run_project(Box::new(options), Some(project), caught)

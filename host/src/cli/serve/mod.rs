@@ -1,5 +1,6 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
+mod identity;
 mod name;
 mod options;
 
@@ -11,18 +12,22 @@ use super::{Failure, notify, output};
 use crate::aside::aside;
 use crate::component::builtin;
 use crate::control::server::ControlServer;
+use crate::listen::opening::{Opened, open};
+use crate::log_queue;
 use crate::text;
 use crate::{
     AddressError, CompileCache, Handler, HandlerError, HandlerOptions, ListenError, Service,
     ServiceOptions, StartError,
 };
 use anyhow::Context as _;
+use identity::Identity;
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use identity::IdentityOptions;
 pub(super) use name::parse as parse_name;
 pub(super) use options::{GrantOptions, HandlerArgs, Options, ServiceArgs, parse_memory, resolve};
 
@@ -90,29 +95,71 @@ struct Started {
 }
 
 async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
+    let control = |owner| match &options.service.control.control {
+        Some(path) => ControlServer::bind_for(path, owner).map(Some),
+        None => Ok(None),
+    };
+    let opened = match options.identity.identity()? {
+        Some(identity) => {
+            let control = control(Some(identity.owner()))?;
+            let opened = open_and_become(options, identity, control.as_ref()).await?;
+            Some((control, opened))
+        }
+        None => None,
+    };
     let for_loading = Arc::clone(options);
     let loading = aside("load", move || load(&for_loading)).await;
     let (service_options, handler, loaded) = loading.context("cannot start")??;
-    let control = match &options.service.control.control {
-        Some(path) => Some(ControlServer::bind(path)?),
-        None => None,
+    let (control, listeners) = match opened {
+        Some((control, listeners)) => (control, Some(listeners)),
+        None => (control(None)?, None),
     };
-    let starting = aside("start", move || Service::start(service_options, handler)).await;
-    let service = starting
-        .context("cannot start")?
-        .map_err(|error| match error {
-            StartError::Transport { .. }
-            | StartError::NoState { .. }
-            | StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
-                Failure::usage(error)
-            }
-            error => error.into(),
-        })?;
+    let starting = aside("start", move || match listeners {
+        Some(listeners) => Service::start_opened(&service_options, handler, listeners),
+        None => Service::start(service_options, handler),
+    });
+    let service = starting.await.context("cannot start")?;
+    let service = service.map_err(|error| match error {
+        StartError::Transport { .. } | StartError::NoState { .. } => Failure::usage(error),
+        StartError::Listen(error) => listen_failure(error),
+        error => error.into(),
+    })?;
     Ok(Started {
         service,
         control,
         loaded,
     })
+}
+
+/// Opens the addresses, and becomes the user. Peers wait with the kernel until the component
+/// is ready.
+async fn open_and_become(
+    options: &Arc<Options>,
+    identity: Identity,
+    control: Option<&ControlServer>,
+) -> Result<Vec<Opened>, Failure> {
+    let mut listening = options.service.listening.options();
+    listening.unix_owner = Some(identity.owner());
+    let backlog = options.service.handler.limits.limits().backlog;
+    let options = Arc::clone(options);
+    let opening = aside("open", move || open(&options.listen, backlog, listening)).await;
+    let opened = opening.context("cannot start")?.map_err(listen_failure)?;
+    // Whoever rotates the log has it opened again, by the user.
+    if let Err(error) = log_queue::give_file_to(identity.owner()) {
+        tracing::warn!(%error, "the log's file stays its owner's");
+    }
+    identity.assume()?;
+    let listeners = opened.iter().filter_map(|opened| opened.file.as_ref());
+    identity.warn_of_files_that_stay(listeners.chain(control.map(ControlServer::file)));
+    Ok(opened)
+}
+
+/// The exit status of an address that cannot be listened on.
+fn listen_failure(error: ListenError) -> Failure {
+    match error {
+        ListenError::Address(AddressError::Twice(..)) => Failure::usage(error),
+        error => error.into(),
+    }
 }
 
 /// Reads and compiles the component, which may take a while.

@@ -1,5 +1,6 @@
 //! The options of `serve`.
 
+use super::identity::{IdentityOptions, parse_group};
 use super::parse_name;
 use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
@@ -11,7 +12,6 @@ use crate::{
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use nix::unistd::Group;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub(in crate::cli) struct Options {
     /// Swap the component's file in whenever it has changed
     #[arg(long, help_heading = "Control")]
     pub(in crate::cli) watch: bool,
+    #[command(flatten)]
+    pub(in crate::cli) identity: IdentityOptions,
     #[command(flatten)]
     pub(in crate::cli) service: ServiceArgs,
 }
@@ -89,14 +91,14 @@ pub(super) struct ListeningOptions {
     /// Share addresses and ports with other processes that do the same; the kernel
     /// shares out what comes
     #[arg(long)]
-    reuse_port: bool,
+    pub(super) reuse_port: bool,
     /// Permissions of socket files, in octal, whatever the umask is. By default
     /// what the umask leaves of 777, and 660 with --unix-group
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
-    unix_mode: Option<u32>,
+    pub(super) unix_mode: Option<u32>,
     /// Group of socket files, by name or number
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
-    unix_group: Option<u32>,
+    pub(super) unix_group: Option<u32>,
     /// Take datagrams from the ports of inetd's small services (7, 13, 17, 19, 37) and
     /// from the service itself, whose answers could be answered without end
     #[arg(long)]
@@ -109,6 +111,7 @@ impl ListeningOptions {
             reuse_port: self.reuse_port,
             unix_mode: self.unix_mode,
             unix_group: self.unix_group,
+            unix_owner: None,
         }
     }
 }
@@ -119,18 +122,6 @@ fn parse_mode(text: &str) -> Result<u32, &'static str> {
     let mode = u32::from_str_radix(text, 8).ok();
     let mode = mode.filter(|mode| is_mode && *mode <= 0o777);
     mode.ok_or("write three octal digits, for example 660")
-}
-
-/// Parses the name or the number of a group.
-fn parse_group(text: &str) -> Result<u32, String> {
-    if let Ok(number) = text.parse() {
-        return Ok(number);
-    }
-    match Group::from_name(text) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err("this machine has no such group; `getent group` lists them".to_owned()),
-        Err(error) => Err(format!("it cannot be looked up: {error}; write its number")),
-    }
 }
 
 #[derive(Args)]
@@ -214,7 +205,7 @@ pub(super) struct LimitOptions {
     deadline: Duration,
     /// Threads that run guests under threaded [default: one a processor]
     #[arg(long, value_name = "N", value_parser = parse_workers)]
-    workers: Option<usize>,
+    pub(super) workers: Option<usize>,
     /// Connections that wait to be accepted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
     backlog: u32,
@@ -327,14 +318,11 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_octal_and_groups_exist() {
+    fn modes_are_octal() {
         assert_eq!(parse_mode("660"), Ok(0o660));
         assert_eq!(parse_mode("0777"), Ok(0o777));
         for text in ["", "66", "1777", "888", "rw-", "+66", "00660"] {
             assert!(parse_mode(text).is_err(), "{text}");
         }
-        assert_eq!(parse_group("0"), Ok(0));
-        assert_eq!(parse_group("root"), Ok(0));
-        assert!(parse_group("no-such-group").unwrap_err().contains("getent"));
     }
 }
