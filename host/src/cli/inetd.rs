@@ -1,7 +1,7 @@
 //! `sockserve inetd`: serves the one socket that is standard input.
 
 use super::Failure;
-use super::serve::HandlerArgs;
+use super::serve::{HandlerArgs, check_for_datagrams};
 use super::signals::Caught;
 use crate::aside::aside;
 use crate::limits::parse_time_over_zero;
@@ -109,6 +109,9 @@ async fn start(options: &Arc<Options>) -> Result<Option<(Service, bool)>, Failur
     let options = Arc::clone(options);
     let starting = aside("start", move || {
         let (name, handler) = options.handler.load(&options.component)?;
+        if options.allow_loops {
+            check_for_datagrams(handler.contract(), "--allow-loops")?;
+        }
         let given = given::take(handler.limits().backlog)?;
         let is_connection = matches!(given, Given::Connection { .. });
         let mut service = ServiceOptions::new(&name, []);

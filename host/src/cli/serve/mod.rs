@@ -1,6 +1,7 @@
 //! `sockserve serve`: one component behind one or more listeners.
 
 mod identity;
+mod ineffective;
 mod name;
 mod options;
 
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use identity::IdentityOptions;
+pub(super) use ineffective::check_for_datagrams;
 pub(super) use name::parse as parse_name;
 pub(super) use options::{GrantOptions, HandlerArgs, Options, ServiceArgs, parse_memory, resolve};
 
@@ -95,6 +97,7 @@ struct Started {
 }
 
 async fn start(options: &Arc<Options>) -> Result<Started, Failure> {
+    ineffective::check_listening(options)?;
     let control = |owner| match &options.service.control.control {
         Some(path) => ControlServer::bind_for(path, owner).map(Some),
         None => Ok(None),
@@ -164,9 +167,15 @@ fn listen_failure(error: ListenError) -> Failure {
 
 /// Reads and compiles the component, which may take a while.
 fn load(options: &Options) -> Result<(ServiceOptions, Handler, Option<Stamp>), Failure> {
+    if options.watch {
+        ineffective::check_watch(options.component.as_ref())?;
+    }
     let loaded = Stamp::of(options.component.as_ref());
     let service = &options.service;
     let (name, handler) = service.handler.load(&options.component)?;
+    if service.listening.allow_loops {
+        check_for_datagrams(handler.contract(), "--allow-loops")?;
+    }
     let service_options = ServiceOptions {
         name,
         listen: options.listen.clone(),
@@ -188,6 +197,7 @@ impl HandlerArgs {
         let dispatch = self
             .dispatch
             .unwrap_or_else(|| component.contract().default_dispatch());
+        ineffective::check_handler(self, component.contract(), dispatch)?;
         let name = match &self.name {
             Some(name) => name.clone(),
             None => name::of_component(argument),
