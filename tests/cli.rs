@@ -5,9 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::harness::command::sockserve;
-use crate::harness::guests::{echo_concurrent, time_blocking, time_evented};
+use crate::harness::guests::{
+    echo_concurrent, faults_import, kv_concurrent, time_blocking, time_evented,
+};
 use crate::harness::process::Process;
+use crate::harness::scratch::Scratch;
 use crate::harness::server::ready_address;
 use crate::harness::{Client, Guest, Serve};
 
@@ -62,6 +67,112 @@ fn builtins_are_listed_with_their_sizes() {
         assert!(line[1].parse::<u64>().unwrap() > 10_000, "{line:?}");
         assert_eq!(line[2..], ["bytes"]);
     }
+}
+
+#[test]
+fn builtins_are_json_on_request() {
+    let list = json(&["builtins", "--json"]);
+    let text = sockserve(["builtins"]).printed();
+    let builtins = list["builtins"].as_array().unwrap();
+    assert_eq!(builtins.len(), BUILTINS.len());
+    for (builtin, line) in builtins.iter().zip(text) {
+        let (name, size) = (builtin["name"].as_str().unwrap(), &builtin["size-bytes"]);
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words, [name, &size.to_string(), "bytes"]);
+        assert!(builtin["path"].is_null(), "{builtin}");
+    }
+    let scratch = Scratch::new();
+    let directory = scratch.path("builtins");
+    let list = json(&["builtins", "--json", "--write", directory.to_str().unwrap()]);
+    for builtin in list["builtins"].as_array().unwrap() {
+        let size = fs::metadata(builtin["path"].as_str().unwrap())
+            .unwrap()
+            .len();
+        assert_eq!(builtin["size-bytes"], size, "{builtin}");
+    }
+}
+
+/// What a command prints, which is one line of JSON.
+#[track_caller]
+fn json(args: &[&str]) -> Value {
+    let lines = sockserve(args).printed();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    serde_json::from_str(&lines[0]).unwrap()
+}
+
+/// All that the text says.
+#[test]
+fn inspect_is_json_on_request() {
+    let report = json(&["inspect", "--json", "builtin:kv-concurrent"]);
+    let size = fs::metadata(kv_concurrent.path()).unwrap().len();
+    for (field, value) in [
+        ("component", "builtin:kv-concurrent".into()),
+        ("size-bytes", size.into()),
+        ("contract", "concurrent".into()),
+        ("composed-of", Value::Null),
+        (
+            "dispatches",
+            Value::from(vec!["sequential", "threaded", "poll"]),
+        ),
+        ("default-dispatch", "poll".into()),
+        ("compiled-bytes", Value::Null),
+        ("keeps-state", true.into()),
+    ] {
+        assert_eq!(report[field], value, "{field} of {report}");
+    }
+    let memory = &report["memory"];
+    assert_eq!(memory["instance-per"], "service");
+    assert!(memory["start-bytes"].as_u64().unwrap() >= 1 << 16);
+    assert_eq!(memory["advice"], Value::Null);
+    let hand_over = &report["hand-over"];
+    assert_eq!(hand_over["takes-over"], true);
+    assert_eq!(hand_over["gives-up"], true);
+    // The imports of the text, in its words.
+    let text = sockserve(["inspect", "builtin:kv-concurrent"]).printed();
+    let imports: Vec<String> = report["imports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|import| {
+            assert_eq!(import["provided"], true, "{import}");
+            let (name, need) = (
+                import["name"].as_str().unwrap(),
+                import["need"].as_str().unwrap(),
+            );
+            format!("  {name:<45} {need}")
+        })
+        .collect();
+    let begin = text.iter().position(|line| line == "imports").unwrap();
+    assert_eq!(imports, text[begin + 1..]);
+    for (builtin, per) in [
+        ("echo-datagram", "service"),
+        ("echo-blocking", "connection"),
+    ] {
+        let report = json(&["inspect", "--json", &format!("builtin:{builtin}")]);
+        assert_eq!(report["memory"]["instance-per"], per);
+        let gives_up = &report["hand-over"]["gives-up"];
+        assert_eq!(*gives_up, builtin != "echo-datagram", "{report}");
+    }
+}
+
+/// Where `serve` would refuse the component, `inspect` says all the same what is known, and
+/// has the status of the refusal.
+#[test]
+fn inspect_says_in_json_what_is_lacking() {
+    let path = faults_import.path();
+    let outcome = sockserve(["inspect".as_ref(), "--json".as_ref(), path.as_os_str()]);
+    assert_eq!(outcome.status, Some(1), "{outcome:#?}");
+    let report: Value = serde_json::from_str(&outcome.stdout[0]).unwrap();
+    let imports = report["imports"].as_array().unwrap();
+    let lacking: Vec<_> = imports
+        .iter()
+        .filter(|it| it["provided"] == false)
+        .collect();
+    assert_eq!(lacking.len(), 1, "{report}");
+    let need = lacking[0]["need"].as_str().unwrap();
+    assert!(need.starts_with("not provided: "), "{need}");
+    let name = lacking[0]["name"].as_str().unwrap();
+    assert!(outcome.stderr[0].contains(name), "{outcome:#?}");
 }
 
 #[test]
@@ -187,7 +298,7 @@ fn inspect_says_what_a_component_is_and_needs() {
 /// The options of every command, and no others.
 #[test]
 fn help_has_every_option() {
-    let global = ["--help", "--log-level", "--log-format"];
+    let global = ["--help", "--log-level", "--log-format", "--log-file"];
     let handler = [
         "--dispatch",
         "--name",
@@ -217,7 +328,6 @@ fn help_has_every_option() {
         "--unix-group",
         "--allow-loops",
         "--control",
-        "--watch",
         "--rollback-percent",
         "--rollback-least",
         "--rollback-on",
@@ -241,6 +351,7 @@ fn help_has_every_option() {
         "--exit-after",
         "--exit-idle",
     ];
+    let only_serve = ["--watch", "--user", "--group"];
     let commands = [
         "serve",
         "inetd",
@@ -263,15 +374,17 @@ fn help_has_every_option() {
         "new",
         "wit",
         "dev",
+        "completions",
+        "man",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
-    let serve = [&handler[..], &serve].concat();
+    let service = [&handler[..], &serve].concat();
+    let serve = [&service[..], &only_serve].concat();
     check_help(&["serve", "--help"], &global, &serve, &component);
-    let without_watch = serve.iter().copied().filter(|option| *option != "--watch");
-    let dev: Vec<_> = without_watch.chain(["--build"]).collect();
+    let dev = [&service[..], &["--build"]].concat();
     check_help(&["dev", "--help"], &global, &dev, &["[COMPONENT]"]);
-    let inetd = [&handler[..], &["--idle", "--log-file", "--allow-loops"]].concat();
+    let inetd = [&handler[..], &["--idle", "--allow-loops"]].concat();
     check_help(&["inetd", "--help"], &global, &inetd, &component);
     let run = [
         "--env",
@@ -288,7 +401,12 @@ fn help_has_every_option() {
     check_help(&["run", "--help"], &global, &run, &["<COMPONENT>"]);
     let demo = ["--connections", "--round-trips", "--members"];
     check_help(&["demo", "--help"], &global, &demo, &[]);
-    check_help(&["builtins", "--help"], &global, &["--write"], &[]);
+    check_help(
+        &["builtins", "--help"],
+        &global,
+        &["--write", "--json"],
+        &[],
+    );
     let compose = ["--output", "--force"];
     check_help(&["compose", "--help"], &global, &compose, &["<HANDLER>"]);
     let compile = [
@@ -305,7 +423,14 @@ fn help_has_every_option() {
         &compose,
         &["<MODULE>"],
     );
-    check_help(&["inspect", "--help"], &global, &[], &["<COMPONENT>"]);
+    check_help(
+        &["inspect", "--help"],
+        &global,
+        &["--json"],
+        &["<COMPONENT>"],
+    );
+    check_help(&["completions", "--help"], &global, &[], &["<SHELL>"]);
+    check_help(&["man", "--help"], &global, &[], &["[DIRECTORY]"]);
     let new = ["--lang", "--contract"];
     check_help(&["new", "--help"], &global, &new, &["<NAME>"]);
     check_help(&["wit", "--help"], &global, &["--force"], &["<DIR>"]);

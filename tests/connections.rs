@@ -370,9 +370,9 @@ fn a_drain_that_is_waited_for_returns_at_the_end() {
         client.check_echo("before\n");
         let said = thread::scope(|scope| {
             let waiting = scope.spawn(|| controlled.command(command).printed());
-            controlled.server.wait_for_log("the drain", |event| {
-                event.message() == "draining by request"
-            });
+            controlled
+                .server
+                .wait_for_log("the drain", |event| event.message() == "drain requested");
             client.check_echo("after\n");
             assert!(!waiting.is_finished());
             client.finish_sending();

@@ -23,6 +23,32 @@ fn only_the_owner_may_use_the_socket() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// What is asked for and refused, and what ends the service, is in the server's log with the
+/// user who has asked.
+#[test]
+fn the_log_says_who_has_asked() {
+    let controlled = Controlled::start(echo_blocking, "poll", &[]);
+    let why = controlled.swap_refused("builtin:no-such", &[]);
+    let reason = why.strip_prefix("sockserve: ").unwrap();
+    refusal(&controlled.command(["rollback", "echo"]));
+    controlled.command(["drain", "echo"]).printed();
+    let finished = controlled.server.finish();
+    assert_eq!(finished.status.code(), Some(0));
+    let uid = u64::from(rustix::process::geteuid().as_raw());
+    let said = |level: &str, text: &str| {
+        let about = |event: &&crate::harness::log::Event| {
+            event.str("level") == level
+                && event.str("service") == "echo"
+                && event.number("uid") == Some(uid)
+                && event.message().starts_with(text)
+        };
+        assert_eq!(finished.log.iter().filter(about).count(), 1, "{text}");
+    };
+    said("WARN", &format!("swap refused: {reason}"));
+    said("WARN", "rollback refused: ");
+    said("INFO", "drain requested");
+}
+
 #[test]
 fn status_says_what_the_service_is_and_has_done() {
     let controlled = Controlled::start(echo_evented, "poll", &[]);

@@ -1,6 +1,8 @@
 //! The echo family: E1, E2, E3 and E6, in every contract under every dispatch.
 
+use crate::harness::control::Controlled;
 use crate::harness::python::Python;
+use crate::harness::server::refused_to_start;
 use crate::harness::{Client, Guest, Serve, Server, text};
 
 /// Starts a guest in a mode, and gives the server to `check`. Nothing may go wrong
@@ -144,15 +146,28 @@ fn hello_greets_and_closes(guest: Guest, dispatch: &str) {
 }
 
 for_each_pair! { echo, echo_commands: a_wrong_option_is_told }
+/// It is found before a peer could meet it.
 fn a_wrong_option_is_told(guest: Guest, dispatch: &str) {
-    let server = Serve::guest(guest, dispatch).env("MODE=shout").start();
-    server.connect().expect_eof();
-    let finished = server.stop();
-    let expected = "MODE=shout: expected stream, line, once, upper or hello";
-    let told = finished
-        .log
-        .iter()
-        .filter(|event| event.message().contains(expected));
-    assert_eq!(told.count(), 1, "{:#?}", finished.log);
-    assert_eq!(finished.alarms().len(), 1, "{:#?}", finished.alarms());
+    let line = refused_to_start(guest, dispatch, &["--env", "MODE=shout"]);
+    let said = "cannot make an instance: it called exit with status 1; it wrote: MODE=shout: \
+                expected stream, line, once, upper or hello";
+    assert!(line.ends_with(said), "{line}");
+}
+
+for_each_pair! { echo [blocking_threaded, concurrent_poll, evented_poll]: a_swap_to_a_wrong_option_is_refused }
+/// Both versions have the environment; the second does not know the value.
+fn a_swap_to_a_wrong_option_is_refused(guest: Guest, dispatch: &str) {
+    let environment = ["--env", "SERVICE=shout"];
+    let controlled = Controlled::start(guest, dispatch, &environment);
+    let mut client = controlled.server.connect();
+    client.check_echo("before");
+    let small = guest.contract();
+    let why = controlled.swap_refused(format!("builtin:small-{small}"), &[]);
+    let said = "it wrote: SERVICE=shout: expected discard, chargen, time, qotd or log";
+    assert!(why.contains(said), "{why}");
+    client.check_echo("after");
+    assert_eq!(controlled.status()["versions"][0]["number"], 1);
+    controlled
+        .server
+        .wait_for_log("the refusal", |event| event.message().contains(said));
 }

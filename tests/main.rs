@@ -89,6 +89,8 @@ mod hostile;
 mod hostile_text;
 // The HTTP server: files, listings, wrong requests, and ways out of its directory.
 mod http;
+// `--user` and `--group`: the process gives root up.
+mod identity;
 // Imports that the host does not have.
 mod imports;
 // What a component's path may name: files, pipes, nothing else.
@@ -101,10 +103,14 @@ mod life_cycle;
 mod lifecycle;
 // What listeners and accepted sockets are set to.
 mod listening;
+// `--log-file`, its rotation, and the journal's priorities.
+mod log_file;
 // A thousand connections at once.
 mod many;
 // Projects that `sockserve new` writes.
 mod new;
+// `packaging/`, the manual and the completions.
+mod packaging;
 // `swap --probe`, where others come in its way.
 mod probe;
 // Properties of what reads hostile or typed text.

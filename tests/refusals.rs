@@ -58,6 +58,86 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
+/// Options that could have no effect.
+#[test]
+fn options_without_an_effect() {
+    let serve = |component: &str, args: &[&str], parts: &[&str]| {
+        check(&[&["serve", component], args].concat(), USAGE, parts);
+    };
+    let (tcp, udp) = (ANY, ["--listen", "udp://127.0.0.1:0"]);
+    let (echo, datagrams) = ("builtin:echo-evented", "builtin:echo-datagram");
+    let with = |listen: [&'static str; 2], args: &[&'static str]| [&listen[..], args].concat();
+    serve(
+        echo,
+        &with(tcp, &["--watch"]),
+        &["--watch: builtin:echo-evented is embedded", "name a file"],
+    );
+    serve(
+        "/dev/null",
+        &with(tcp, &["--watch"]),
+        &["--watch: /dev/null is read once", "name a file"],
+    );
+    serve(
+        echo,
+        &with(tcp, &["--workers", "2"]),
+        &["--workers is", "this is poll", "; leave it out"],
+    );
+    for dispatch in ["poll", "sequential"] {
+        serve(
+            "builtin:echo-blocking",
+            &with(tcp, &["--workers", "2", "--dispatch", dispatch]),
+            &["use --dispatch threaded, or leave it out"],
+        );
+    }
+    for listen in [tcp, ["--listen", "unix:@sockserve-refusals"]] {
+        serve(
+            echo,
+            &with(listen, &["--unix-mode", "600"]),
+            &[
+                "--unix-mode is for the file of a Unix socket",
+                "unix:///PATH",
+            ],
+        );
+    }
+    serve(
+        echo,
+        &with(tcp, &["--unix-group", "0"]),
+        &["--unix-group is for", "unix:///PATH"],
+    );
+    serve(
+        echo,
+        &with(["--listen", "unix:@sockserve-refusals"], &["--reuse-port"]),
+        &["--reuse-port is for addresses with a port"],
+    );
+    for option in [&["--allow-loops"][..], &["--allow-send", "127.0.0.1:1"]] {
+        let parts = [
+            option[0],
+            "the contract evented serves connections; leave it out",
+        ];
+        serve(echo, &[&tcp[..], option].concat(), &parts);
+    }
+    serve(
+        datagrams,
+        &with(udp, &["--workers", "2"]),
+        &["use --dispatch threaded, or leave it out"],
+    );
+    check(
+        &[
+            "swap",
+            "echo",
+            echo,
+            "--control",
+            "x",
+            "--old",
+            "abort",
+            "--drain-timeout",
+            "1s",
+        ],
+        USAGE,
+        &["--drain-timeout has no effect with --old abort"],
+    );
+}
+
 #[test]
 fn wrong_components() {
     let check = |name: &str, bytes: &[u8], parts: &[&str]| {

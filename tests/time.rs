@@ -3,6 +3,7 @@
 
 use crate::harness::ctime::{self, LENGTH};
 use crate::harness::python::Python;
+use crate::harness::server::refused_to_start;
 use crate::harness::{Client, Guest, Serve, Server, text};
 
 /// Starts a guest with these options, and gives the server to `check`. Nothing may
@@ -80,13 +81,21 @@ fn sequential_serves_one_after_the_other(guest: Guest, dispatch: &str) {
     assert_eq!(finished.guest_lines(), ["silent no more", "next"]);
 }
 
+/// The option for one thread of guests, where there could be several.
+fn one_worker(dispatch: &str) -> &'static [&'static str] {
+    match dispatch {
+        "threaded" => &["--workers", "1"],
+        _ => &[],
+    }
+}
+
 for_each_pair! { time without sequential, time_commands without sequential: a_silent_peer_holds_up_nobody_else }
 /// T4, and what the poll dispatch does with one thread.
 fn a_silent_peer_holds_up_nobody_else(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch)
         .env("MODE=request")
         // With a single worker it must be so as well.
-        .args(["--workers", "1"])
+        .args(one_worker(dispatch))
         .start();
     let now = ctime::now();
     let mut silent: Vec<Client> = (0..10).map(|_| server.connect()).collect();
@@ -234,15 +243,9 @@ fn terminator_may_be_none(guest: Guest, dispatch: &str) {
 
 for_each_pair! { time, time_commands: a_wrong_terminator_is_told }
 fn a_wrong_terminator_is_told(guest: Guest, dispatch: &str) {
-    let server = Serve::guest(guest, dispatch)
-        .env("TERMINATOR=count:0")
-        .start();
-    server.connect().expect_eof();
-    let finished = server.stop();
-    let told = finished.log.iter().filter(|event| {
-        event
-            .message()
-            .contains("TERMINATOR=count:0: expected a number of bytes")
-    });
-    assert_eq!(told.count(), 1, "{:#?}", finished.log);
+    let line = refused_to_start(guest, dispatch, &["--env", "TERMINATOR=count:0"]);
+    assert!(
+        line.contains("TERMINATOR=count:0: expected a number of bytes"),
+        "{line}"
+    );
 }

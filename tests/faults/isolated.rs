@@ -78,14 +78,12 @@ for_each_pair! { faults isolated without sequential: a_spinning_guest_shares_the
 /// One that computes for ever does not keep the only thread from the others.
 fn a_spinning_guest_shares_the_thread(guest: Guest, dispatch: &str) {
     let server = serve(guest, dispatch, SPIN.mode, 10)
-        .args([
-            "--workers",
-            "1",
-            "--deadline",
-            "1h",
-            "--drain-timeout",
-            "1ms",
-        ])
+        .args(if dispatch == "threaded" {
+            &["--workers", "1"][..]
+        } else {
+            &[]
+        })
+        .args(["--deadline", "1h", "--drain-timeout", "1ms"])
         .start();
     let mut healthy = server.connect();
     healthy.check_echo("before");

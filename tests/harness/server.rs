@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::command::run;
+use super::control::refusal;
 use super::guests::Guest;
 use super::log::Event;
 use super::process::Process;
@@ -164,6 +166,18 @@ fn address(ready: &str) -> Option<SocketAddr> {
         .strip_prefix("tcp://")
         .or_else(|| url.strip_prefix("udp://"));
     address.map(|address| address.parse().unwrap())
+}
+
+/// Starts a guest that is refused with status 1, and gives the one line that says why.
+#[track_caller]
+pub(crate) fn refused_to_start(guest: Guest, dispatch: &str, options: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sockserve"));
+    command.arg("serve").arg(guest.path());
+    command.args(["--dispatch", dispatch, "--cache", CACHE]);
+    command
+        .args(["--listen", "tcp://127.0.0.1:0"])
+        .args(options);
+    refusal(&run(&mut command))
 }
 
 /// A server that listens.

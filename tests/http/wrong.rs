@@ -2,6 +2,7 @@
 
 use super::Site;
 use super::answer::{Answer, check_alive, get};
+use crate::harness::server::refused_to_start;
 use crate::harness::{Guest, Serve, text};
 
 for_each_pair! { http, http_commands: what_is_no_request_is_told_and_ends_the_connection }
@@ -111,25 +112,13 @@ fn an_error_is_one_line_of_the_log(guest: Guest, dispatch: &str) {
 for_each_pair! { http, http_commands: a_root_that_is_not_there_is_told }
 fn a_root_that_is_not_there_is_told(guest: Guest, dispatch: &str) {
     let site = Site::new();
-    for (root, options) in [
-        ("/", vec![]),
-        ("/missing", vec!["--dir".to_owned(), site.grant()]),
-    ] {
-        let server = Serve::guest(guest, dispatch)
-            .compiled_once()
-            .args(options)
-            .env(&format!("ROOT={root}"))
-            .start();
-        server.connect().expect_eof();
-        let finished = server.stop();
-        let said = format!("ROOT={root}: expected a directory that was granted");
-        let told = |event: &&crate::harness::log::Event| event.message().contains(&said);
-        assert_eq!(
-            finished.log.iter().filter(told).count(),
-            1,
-            "{:#?}",
-            finished.log
-        );
+    let grant = site.grant();
+    for (root, options) in [("/", &[][..]), ("/missing", &["--dir", &grant])] {
+        let root = format!("ROOT={root}");
+        let options = [&["--env", &root], options].concat();
+        let line = refused_to_start(guest, dispatch, &options);
+        let said = format!("{root}: expected a directory that was granted");
+        assert!(line.contains(&said), "{line}");
     }
     // A directory inside of what is granted.
     let server = Serve::guest(guest, dispatch)

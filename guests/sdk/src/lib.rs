@@ -23,6 +23,8 @@ pub mod options;
 #[cfg(any(test, target_family = "wasm"))]
 mod saved;
 pub mod session;
+#[doc(hidden)]
+pub mod start;
 mod state;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;

@@ -10,9 +10,10 @@
 ///
 /// [`asynchat`](crate::asynchat) has a whole example.
 ///
-/// The error of the function is one line that says which option is wrong. Under `evented`
-/// the function runs once per instance, and its error traps; otherwise it runs once per
-/// connection.
+/// The error of the function is one line that says which option is wrong. It runs when an
+/// instance is made, so that the host knows a wrong option before it serves
+/// ([`check_at_start!`](crate::check_at_start!)), and then once per connection, or, under
+/// `evented`, once more per instance.
 #[macro_export]
 macro_rules! protocol {
     (blocking, $protocol:ty, $make:expr $(,)?) => {
@@ -77,6 +78,9 @@ macro_rules! protocol {
                     SERVER.with_borrow(|server| server.accept(connection, state.into()))
                 }
             }
+            $crate::check_at_start!(|| -> ::core::result::Result<$protocol, ::std::string::String> {
+                ($make)()
+            });
             $crate::p2::evented::export!(Component with_types_in $crate::p2::evented);
             $crate::hand_over::export!(Component with_types_in $crate::hand_over);
         };
@@ -89,6 +93,7 @@ macro_rules! protocol {
                 ($make)()
             }
         }
+        $crate::check_at_start!(<$component as $crate::HasProtocol>::protocol);
         $crate::hand_over::export!($component with_types_in $crate::hand_over);
     };
 }

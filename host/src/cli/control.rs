@@ -8,7 +8,7 @@ use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StateReply, StatusReply, SwapRequest};
 use crate::service::swap::{OldConnections, Swapped};
 use crate::{HandOverCounts, Status, VersionState};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
@@ -148,6 +148,12 @@ pub(super) fn status(options: &StatusOptions) -> Result<ExitCode, Failure> {
 }
 
 pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
+    if matches!(options.old, Some(OldArgument::Abort)) && options.drain_timeout.is_some() {
+        return Err(Failure::usage(anyhow!(
+            "--drain-timeout has no effect with --old abort, which closes connections at once; \
+             use --old drain, or leave it out"
+        )));
+    }
     let mut request = SwapRequest {
         component: options.component.to_string_lossy().into_owned(),
         old: options.old.map(|old| match old {

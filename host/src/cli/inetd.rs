@@ -1,12 +1,12 @@
 //! `sockserve inetd`: serves the one socket that is standard input.
 
 use super::Failure;
-use super::serve::HandlerArgs;
+use super::serve::{HandlerArgs, check_for_datagrams};
 use super::signals::Caught;
 use crate::aside::aside;
 use crate::limits::parse_time_over_zero;
 use crate::listen::given::{self, Given};
-use crate::{Service, ServiceOptions, StartError, text};
+use crate::{Service, ServiceOptions, StartError};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rustix::fs::{FileType, fstat};
@@ -14,7 +14,6 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +29,6 @@ pub(super) struct Options {
     /// another process when something comes
     #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "60s")]
     idle: Duration,
-    /// Append the log to a file
-    #[arg(long, value_name = "PATH")]
-    log_file: Option<PathBuf>,
     /// Take datagrams from the ports of inetd's small services (7, 13, 17, 19, 37) and
     /// from the service itself, whose answers could be answered without end
     #[arg(long)]
@@ -45,24 +41,9 @@ pub(super) fn keep_quiet(mut arguments: impl Iterator<Item = OsString>) {
     let is_inetd = arguments.any(|argument| argument == "inetd");
     if is_inetd && are_one_socket(io::stdin(), io::stderr()) {
         // If that fails, there is no place to report it.
-        let _ = redirect_stderr(OpenOptions::new().write(true), "/dev/null".into());
+        let null = OpenOptions::new().write(true).open("/dev/null");
+        let _ = null.map(nix::unistd::dup2_stderr);
     }
-}
-
-/// Opens the log's file, if one was asked for.
-pub(super) fn open_log(options: &Options) -> anyhow::Result<()> {
-    let Some(path) = &options.log_file else {
-        return Ok(());
-    };
-    let mut file = OpenOptions::new();
-    redirect_stderr(file.append(true).create(true), path.clone())
-        .with_context(|| format!("cannot open the log {}", text::path(path)))
-}
-
-fn redirect_stderr(options: &OpenOptions, path: PathBuf) -> io::Result<()> {
-    let file = options.open(path)?;
-    nix::unistd::dup2_stderr(file)?;
-    Ok(())
 }
 
 /// Whether both are the same socket.
@@ -119,6 +100,9 @@ async fn start(options: &Arc<Options>) -> Result<Option<(Service, bool)>, Failur
     let options = Arc::clone(options);
     let starting = aside("start", move || {
         let (name, handler) = options.handler.load(&options.component)?;
+        if options.allow_loops {
+            check_for_datagrams(handler.contract(), "--allow-loops")?;
+        }
         let given = given::take(handler.limits().backlog)?;
         let is_connection = matches!(given, Given::Connection { .. });
         let mut service = ServiceOptions::new(&name, []);
@@ -157,7 +141,7 @@ mod tests {
         }
         let only = <Only as clap::Parser>::parse_from(["only", "builtin:echo-evented"]);
         assert_eq!(only.options.idle, Duration::from_secs(60));
-        assert!(only.options.log_file.is_none() && !only.options.allow_loops);
+        assert!(!only.options.allow_loops);
     }
 
     #[test]

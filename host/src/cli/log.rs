@@ -1,15 +1,21 @@
-//! The log: one line per event, on standard error.
+//! The log: one line per event, on standard error or in a file.
+//!
+//! If standard error is the journal's, a line begins with its priority (`<6>`), and has no
+//! time and no level: the journal has both.
 
 use super::output;
+use crate::aside::aside;
 use crate::log_queue::{self, Flush, Owner, Queue};
 use crate::text;
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{self, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -24,6 +30,10 @@ pub(super) struct Options {
     /// How to write it
     #[arg(long, global = true, value_enum, default_value = "text")]
     log_format: Format,
+    /// Append it to a file, which SIGUSR1 opens again; refusals are on standard error
+    /// too
+    #[arg(long, global = true, value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -43,7 +53,34 @@ pub(super) enum Writing {
     Direct,
 }
 
+/// Opens the log's file again, at SIGUSR1. If it does not open, the log goes on in the
+/// file that is open.
+pub(super) async fn open_again() {
+    let Some(path) = log_queue::file_path() else {
+        tracing::info!("SIGUSR1 opens the log's file again, and there is no --log-file");
+        return;
+    };
+    // A file system may not answer, and this thread has other signals to wait for.
+    let opened = aside("log", log_queue::open_file_again).await;
+    match opened.and_then(|opened| opened) {
+        Ok(()) => tracing::info!("the log's file was opened again"),
+        Err(error) => tracing::warn!(
+            "cannot open the log {} again: {error}; it goes on in the file that is open",
+            text::path(path)
+        ),
+    }
+}
+
 impl Options {
+    /// Opens the log's file, if one was asked for.
+    pub(super) fn open(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.log_file else {
+            return Ok(());
+        };
+        log_queue::use_file(path)
+            .with_context(|| format!("cannot open the log {}", text::path(path)))
+    }
+
     /// Starts the log. When the returned value is dropped, the waiting lines are
     /// written (see [`Flush`]).
     pub(super) fn start(
@@ -57,7 +94,9 @@ impl Options {
             }
             Writing::Direct => (None, None),
         };
-        let colours = output::stderr_has_colours();
+        let to_stderr = self.log_file.is_none();
+        let colours = to_stderr && output::stderr_has_colours();
+        let journal = to_stderr && output::journal_reads_stderr();
         let json = matches!(self.log_format, Format::Json);
         let builder = tracing_subscriber::fmt()
             .with_max_level(self.log_level.unwrap_or(default))
@@ -67,12 +106,22 @@ impl Options {
         let format = format::format();
         // A program that calls this twice keeps its first log.
         let _ = match self.log_format {
+            Format::Text if journal => builder
+                .event_format(Lines {
+                    format: format.with_ansi(false).without_time().with_level(false),
+                    queue,
+                    colours: false,
+                    json,
+                    journal,
+                })
+                .try_init(),
             Format::Text => builder
                 .event_format(Lines {
                     format: format.with_ansi(colours),
                     queue,
                     colours,
                     json,
+                    journal,
                 })
                 .try_init(),
             Format::Json => builder
@@ -82,6 +131,7 @@ impl Options {
                     queue,
                     colours: false,
                     json,
+                    journal,
                 })
                 .try_init(),
         };
@@ -89,18 +139,29 @@ impl Options {
     }
 }
 
-/// Formats each event as one line, and passes the line to the queue or to standard
-/// error.
-struct Lines<F> {
-    format: format::Format<F>,
+/// Formats each event as one line, and passes the line to the queue or writes it.
+struct Lines<F, T> {
+    format: format::Format<F, T>,
     queue: Option<Arc<Queue>>,
     colours: bool,
     json: bool,
+    /// Whether each line begins with its priority.
+    journal: bool,
 }
 
-impl<F, S, N> FormatEvent<S, N> for Lines<F>
+/// Returns the prefix by which systemd's journal knows a line's priority (sd-daemon(3)).
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
+    }
+}
+
+impl<F, T, S, N> FormatEvent<S, N> for Lines<F, T>
 where
-    format::Format<F>: FormatEvent<S, N>,
+    format::Format<F, T>: FormatEvent<S, N>,
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
@@ -114,9 +175,12 @@ where
         self.format
             .format_event(context, Writer::new(&mut line), event)?;
         // Escapes what others wrote, so that it is one line.
-        let line = text::finish_line(&line, self.colours, self.json).into_owned();
+        let mut line = text::finish_line(&line, self.colours, self.json).into_owned();
+        if self.journal {
+            line.insert_str(0, priority(*event.metadata().level()));
+        }
         let Some(queue) = &self.queue else {
-            let _ = io::stderr().write_all(line.as_bytes());
+            let _ = log_queue::write(line.as_bytes());
             return Ok(());
         };
         let mut service = Service::default();

@@ -9,6 +9,7 @@ mod arguments;
 mod builtins;
 mod check;
 mod compile;
+mod completions;
 mod componentize;
 mod compose;
 mod config;
@@ -19,6 +20,7 @@ mod dev;
 mod inetd;
 mod inspect;
 mod log;
+mod man;
 mod new;
 mod notify;
 mod open_files;
@@ -132,6 +134,18 @@ enum Command {
     Inspect(inspect::Options),
     /// Write the contracts, and the WASI interfaces that they use, as WIT files.
     Wit(wit::Options),
+    /// Print a script that lets a shell complete commands and options.
+    ///
+    /// bash: sockserve completions bash > /etc/bash_completion.d/sockserve. zsh: to a file
+    /// _sockserve in a directory of $fpath. fish: to sockserve.fish in
+    /// ~/.config/fish/completions.
+    Completions(completions::Options),
+    /// Print the manual, or write its pages to a directory.
+    ///
+    /// Without a directory it is the main page, on standard output, for `man -l -`. With
+    /// one it is all pages, sockserve.1 and sockserve-COMMAND.1, and prints their paths; a
+    /// page that exists is replaced.
+    Man(man::Options),
     /// Say how the services of a running process are.
     Status(control::StatusOptions),
     /// Put a new version in the place of a service's handler.
@@ -276,12 +290,7 @@ pub fn main() -> ExitCode {
         configuration = Some(read);
     }
     let (default_level, writing) = match &cli.command {
-        Command::Serve(_) | Command::Dev(_) => (LevelFilter::INFO, log::Writing::Thread),
-        Command::Inetd(options) => {
-            if let Err(error) = inetd::open_log(options) {
-                complain(&error.to_string());
-                return ExitCode::FAILURE;
-            }
+        Command::Serve(_) | Command::Dev(_) | Command::Inetd(_) => {
             (LevelFilter::INFO, log::Writing::Thread)
         }
         // The demo shows what it measures; the output of its guests would hide
@@ -291,6 +300,10 @@ pub fn main() -> ExitCode {
         Command::Compile(_) | Command::Run(_) => (LevelFilter::WARN, log::Writing::Direct),
         _ => (LevelFilter::INFO, log::Writing::Direct),
     };
+    if let Err(error) = cli.log.open() {
+        complain(&Failure::from(error).to_string());
+        return ExitCode::FAILURE;
+    }
     let _flushed_at_the_end = match cli.log.start(default_level, &writing) {
         Ok(flush) => flush,
         Err(error) => {
@@ -318,6 +331,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(options) => inspect::run(&options),
         Command::New(options) => new::run(&options),
         Command::Wit(options) => wit::run(&options),
+        Command::Completions(options) => completions::run(&options, Cli::command()),
+        Command::Man(options) => man::run(&options, Cli::command()),
         Command::Status(options) => control::status(&options),
         Command::Swap(options) => control::swap(&options),
         Command::Rollback(options) => control::rollback(&options),

@@ -48,7 +48,7 @@ impl Write for Stdout {
 }
 
 /// Prints on standard error why something was refused or has failed. It is one
-/// line, behind the waiting lines of the log.
+/// line, behind the waiting lines of the log. If the log goes to a file, it is there too.
 pub(super) fn complain(text: &str) {
     refuse(&format!("sockserve: {text}"));
 }
@@ -56,11 +56,34 @@ pub(super) fn complain(text: &str) {
 /// Prints a line on standard error that says itself what it is about: a place in a file.
 pub(super) fn refuse(line: &str) {
     let line = format!("{}\n", text::escape(line));
-    if let Some(line) = log_queue::append(line) {
+    let prefix = if journal_reads_stderr() { "<3>" } else { "" };
+    let shown = format!("{prefix}{line}");
+    let has_file = log_queue::file_path().is_some();
+    let unqueued = log_queue::append(if has_file { line } else { shown.clone() });
+    if has_file && let Some(line) = &unqueued {
+        let _ = log_queue::write(line.as_bytes());
+    }
+    if has_file || unqueued.is_some() {
         // If standard error cannot be written, there is no other place to report
         // it.
-        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = io::stderr().write_all(shown.as_bytes());
     }
+}
+
+/// Whether what is written to standard error goes to systemd's journal, which takes a
+/// line's priority from a prefix (sd-daemon(3)). `JOURNAL_STREAM` has device and inode of
+/// the journal's stream (systemd.exec(5)); a process that was given another standard error
+/// inherits the variable too.
+pub(super) fn journal_reads_stderr() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let Some((device, inode)) = stream.split_once(':') else {
+        return false;
+    };
+    let named = (device.parse().ok(), inode.parse().ok());
+    let stderr = rustix::fs::fstat(io::stderr());
+    stderr.is_ok_and(|found| named == (Some(found.st_dev), Some(found.st_ino)))
 }
 
 /// Whether standard error is a terminal that can move its cursor.

@@ -1,11 +1,12 @@
 //! The signals of a process that serves. SIGINT and SIGTERM ask for an orderly end.
-//! SIGHUP asks to read the component's file again.
+//! SIGHUP asks to read the component's file again, and SIGUSR1 to open the log's.
 //!
 //! Handlers are installed before anything slow. The main thread only waits for
 //! signals and for the results of other threads. Signals need no thread of their
 //! own. Process 1 also ends at these signals: the kernel would ignore them for a
 //! process 1 without handlers.
 
+use super::log;
 use std::io;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,6 +31,13 @@ impl Caught {
             terminate: signal(SignalKind::terminate())?,
         };
         let hang_ups = HangUps(signal(SignalKind::hangup())?);
+        let mut rotations = signal(SignalKind::user_defined1())?;
+        // Whatever the main thread waits for meanwhile.
+        runtime.spawn(async move {
+            while rotations.recv().await.is_some() {
+                log::open_again().await;
+            }
+        });
         drop(entered);
         Ok(Self {
             runtime,

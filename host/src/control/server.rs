@@ -3,14 +3,15 @@
 //! Clients cannot hold it up: connections have a largest number and time limits,
 //! and some descriptors are reserved for them (`spares`).
 
+use crate::RollbackOptions;
 use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
 use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_kill, read_rollback, read_swap};
 use crate::control::spares::Spares;
 use crate::control::{
-    ConnectionsReply, DrainReply, ErrorReply, KillReply, StateReply, StatusReply, SwapRequest,
-    is_per_process,
+    ConnectionsReply, DrainReply, ErrorReply, KillReply, RollbackRequest, StateReply, StatusReply,
+    SwapRequest, is_per_process,
 };
 use crate::limits::parse_time;
 use crate::registry::{KillError, Registry};
@@ -44,6 +45,7 @@ const BACKLOG: i32 = 128;
 const ACCESS: Access = Access {
     mode: Some(0o600),
     group: None,
+    owner: None,
 };
 /// How long a client may take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
@@ -60,7 +62,7 @@ const EPISODE: Duration = Duration::from_secs(60);
 pub struct ControlServer {
     listener: Arc<OwnedFd>,
     /// Declared after the listener, so that the file outlives it.
-    _file: SocketFile,
+    file: SocketFile,
     spares: Arc<Spares>,
     /// One permit per connection.
     places: Arc<Semaphore>,
@@ -79,16 +81,30 @@ impl ControlServer {
     /// Waits for at most a second, and only while another process is making the
     /// same socket.
     pub fn bind(path: &Path) -> Result<Self, SocketFileError> {
+        Self::bind_for(path, None)
+    }
+
+    /// Does the same for the user, and the group, that the process is about to become.
+    pub(crate) fn bind_for(
+        path: &Path,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Self, SocketFileError> {
+        let access = Access { owner, ..ACCESS };
         let system = |error| SocketFileError::System(path.to_owned(), error);
-        let (listener, file) = SocketFile::bind(path, SocketType::STREAM, ACCESS, Some(BACKLOG))?;
+        let (listener, file) = SocketFile::bind(path, SocketType::STREAM, access, Some(BACKLOG))?;
         let listener = Arc::new(listener);
         let spares = Spares::of(&listener).map_err(system)?;
         Ok(Self {
             listener,
-            _file: file,
+            file,
             spares: Arc::new(spares),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         })
+    }
+
+    /// The socket's file.
+    pub(crate) fn file(&self) -> &SocketFile {
+        &self.file
     }
 
     /// Waits until the requests that have come are answered.
@@ -176,19 +192,18 @@ struct Context {
 
 /// Answers the request of one connection. Returns the connection's descriptor.
 async fn serve_connection(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
-    let asker = socket_peercred(&stream).map(|peer| peer.uid);
-    let trusted = asker
-        .ok()
-        .filter(|uid| *uid == rustix::process::geteuid() || uid.is_root());
-    let Some(asker) = trusted.map(rustix::process::Uid::as_raw) else {
-        tracing::warn!("the control socket refused another user");
-        return Some(stream.into_std().ok()?.into());
+    let uid = match socket_peercred(&stream).map(|peer| peer.uid) {
+        Ok(uid) if uid == rustix::process::geteuid() || uid.is_root() => uid.as_raw(),
+        _ => {
+            tracing::warn!("the control socket refused another user");
+            return Some(stream.into_std().ok()?.into());
+        }
     };
     let mut method = Method::GET;
     let answer = match http::request(&mut stream, HEAD_TIME).await {
         Ok(Some(request)) => {
             method = request.method().clone();
-            Some(respond(&context, asker, request).await)
+            Some(respond(&context, uid, request).await)
         }
         Ok(None) => None,
         Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
@@ -252,10 +267,10 @@ fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
     (status, body)
 }
 
-/// Does what a request asks for. Returns the answer's JSON.
+/// Does what a request of the user `uid` asks for. Returns the answer's JSON.
 async fn respond(
     context: &Context,
-    asker: u32,
+    uid: u32,
     request: Request<Body<'_>>,
 ) -> Result<Vec<u8>, Refused> {
     let registry = &context.registry;
@@ -286,25 +301,26 @@ async fn respond(
         [_, "services", name, action @ ..] => {
             let service = &find(registry, name)?;
             match action {
-                ["swap"] => json(&swap(context, service, request).await?),
+                ["swap"] => {
+                    let swapped = swap(context, service, request).await;
+                    json(&noted(swapped, service, uid, "swap")?)
+                }
                 ["rollback"] => {
-                    let crate::control::RollbackRequest { to, discard_state } =
-                        read_rollback(request).await?;
-                    let options = crate::RollbackOptions { to, discard_state };
-                    json(&service.rollback(options).await?)
+                    let rolled_back = rollback(service, request).await;
+                    json(&noted(rolled_back, service, uid, "rollback")?)
                 }
                 ["connections"] => json(&ConnectionsReply {
                     connections: service.connections(),
                 }),
                 ["suspend"] => {
                     service.suspend();
-                    json(&state(service, asker))
+                    json(&state(service, uid))
                 }
                 ["resume"] => {
                     service.resume();
-                    json(&state(service, asker))
+                    json(&state(service, uid))
                 }
-                ["drain"] => json(&drain(std::slice::from_ref(service), waits, asker).await),
+                ["drain"] => json(&drain(std::slice::from_ref(service), waits, uid).await),
                 _ => json(&service.status()),
             }
         }
@@ -313,10 +329,10 @@ async fn respond(
         }),
         [_, "kill"] => {
             let killed = registry.kill(&read_kill(request).await?)?;
-            tracing::info!(asked_by = asker, connections = ?killed, "killed by request");
+            tracing::info!(uid, connections = ?killed, "kill requested");
             json(&KillReply { killed })
         }
-        [_, "shutdown"] => json(&drain(&registry.all(), waits, asker).await),
+        [_, "shutdown"] => json(&drain(&registry.all(), waits, uid).await),
         _ => json(&StatusReply {
             services: registry.all().iter().map(ServiceHandle::status).collect(),
         }),
@@ -330,21 +346,30 @@ fn find(registry: &Registry, name: &str) -> Result<ServiceHandle, Refused> {
     })
 }
 
-/// What a service came to by a request of the user `asker`.
-fn state(service: &ServiceHandle, asker: u32) -> StateReply {
+/// What a service came to by a request of the user `uid`.
+fn state(service: &ServiceHandle, uid: u32) -> StateReply {
     let state = service.status().state;
     let service = service.name().to_owned();
-    tracing::info!(service, asked_by = asker, "{state:?} by request");
+    tracing::info!(service, uid, "{state:?} by request");
     StateReply { service, state }
 }
 
-async fn drain(services: &[ServiceHandle], waits: bool, asker: u32) -> DrainReply {
+/// Logs a refusal, with the user who has asked.
+fn noted<T>(
+    result: Result<T, Refused>,
+    service: &ServiceHandle,
+    uid: u32,
+    what: &str,
+) -> Result<T, Refused> {
+    if let Err(Refused(_, reason)) = &result {
+        tracing::warn!(service = service.name(), uid, "{what} refused: {reason}");
+    }
+    result
+}
+
+async fn drain(services: &[ServiceHandle], waits: bool, uid: u32) -> DrainReply {
     for service in services {
-        tracing::info!(
-            service = service.name(),
-            asked_by = asker,
-            "draining by request"
-        );
+        tracing::info!(service = service.name(), uid, "drain requested");
         service.drain();
     }
     if waits {
@@ -357,6 +382,12 @@ async fn drain(services: &[ServiceHandle], waits: bool, asker: u32) -> DrainRepl
         draining: names.collect(),
         ended: waits,
     }
+}
+
+async fn rollback(service: &ServiceHandle, request: Request<Body<'_>>) -> Result<Swapped, Refused> {
+    let RollbackRequest { to, discard_state } = read_rollback(request).await?;
+    let options = RollbackOptions { to, discard_state };
+    Ok(service.rollback(options).await?)
 }
 
 async fn swap(

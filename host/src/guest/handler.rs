@@ -299,9 +299,20 @@ impl Handler {
         scope: Scope,
         connection_table: ConnectionTable,
     ) -> Result<(Store<State>, GuestClock), Failure> {
+        let stderr = GuestLog::new(scope.clone(), Stream::Stderr);
+        self.store_logging(scope, stderr, connection_table)
+    }
+
+    /// The same, with `stderr` for the instance's standard error.
+    fn store_logging(
+        &self,
+        scope: Scope,
+        stderr: GuestLog,
+        connection_table: ConnectionTable,
+    ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
-        wasi.stdout(GuestLog::new(scope.clone(), Stream::Stdout));
-        wasi.stderr(GuestLog::new(scope, Stream::Stderr));
+        wasi.stdout(GuestLog::new(scope, Stream::Stdout));
+        wasi.stderr(stderr);
         let mut variables = Vec::new();
         if self.contract.is_command()
             && let Some(connection) = connection_table.only()
@@ -355,10 +366,13 @@ impl Handler {
     }
 
     /// Instantiates the component once, and drops the instance. So a component that
-    /// cannot start is refused before it costs a connection.
+    /// cannot start is refused before it costs a connection. One that does not start as it
+    /// was configured says why on its standard error; the error has its last line.
     pub(crate) async fn try_instantiate(&self, scope: Scope) -> Result<(), HandlerError> {
+        let stderr = GuestLog::keeping_last(scope.clone(), Stream::Stderr);
         let trial = async {
-            let (mut store, clock) = self.store(scope, ConnectionTable::empty())?;
+            let table = ConnectionTable::empty();
+            let (mut store, clock) = self.store_logging(scope, stderr.clone(), table)?;
             let deadline = Deadline(self.limits().deadline);
             match self.contract {
                 Contract::Blocking => {
@@ -405,7 +419,10 @@ impl Handler {
             .await
             .map_err(|failure: Failure| HandlerError::Instantiate {
                 name: self.source.clone(),
-                reason: failure.to_string(),
+                reason: match stderr.take_last() {
+                    Some(line) => format!("{failure}; it wrote: {}", one_line(&line)),
+                    None => failure.to_string(),
+                },
             })
     }
 }

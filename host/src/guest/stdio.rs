@@ -55,6 +55,9 @@ struct Line {
     stream: Stream,
     /// The line so far.
     partial: Vec<u8>,
+    /// Whether the last line is kept back, and that line.
+    keeps_last: bool,
+    last: Option<String>,
 }
 
 impl GuestLog {
@@ -63,7 +66,24 @@ impl GuestLog {
             scope,
             stream,
             partial: Vec::new(),
+            keeps_last: false,
+            last: None,
         })))
+    }
+
+    /// Keeps the last line out of the log until [`take_last`](Self::take_last), or the end of
+    /// the last clone. It may be the reason for which the instance has ended itself.
+    pub(crate) fn keeping_last(scope: Scope, stream: Stream) -> Self {
+        let log = Self::new(scope, stream);
+        lock(&log.0).keeps_last = true;
+        log
+    }
+
+    /// Returns the last line, which is then not logged. `None` if there is none.
+    pub(crate) fn take_last(&self) -> Option<String> {
+        let mut line = lock(&self.0);
+        line.log();
+        line.last.take()
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -106,6 +126,19 @@ impl Line {
         let line = self.partial.strip_suffix(b"\n").unwrap_or(&self.partial);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let text = text::escape_bytes(line);
+        let before = if self.keeps_last {
+            self.last.replace(text.into_owned())
+        } else {
+            Some(text.into_owned())
+        };
+        self.partial.clear();
+        self.log_text(before);
+    }
+
+    fn log_text(&self, text: Option<String>) {
+        let Some(text) = text else {
+            return;
+        };
         let service = &*self.scope.service;
         let stream = self.stream.name();
         match &self.scope.connection {
@@ -114,13 +147,14 @@ impl Line {
             }
             None => tracing::info!(target: "guest", service, stream, "{text}"),
         }
-        self.partial.clear();
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         self.log();
+        let last = self.last.take();
+        self.log_text(last);
     }
 }
 

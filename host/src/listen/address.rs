@@ -210,6 +210,20 @@ impl ListenAddress {
         }
     }
 
+    /// Whether listening there makes the file of a Unix socket.
+    pub(crate) fn is_socket_file(&self) -> bool {
+        let name = match &self.0 {
+            Kind::Unix { name, .. } => name,
+            Kind::Ip { .. } | Kind::Inherited(_) => return false,
+        };
+        matches!(name, UnixName::Path(_))
+    }
+
+    /// Whether it is bound to a port.
+    pub(crate) fn is_ip(&self) -> bool {
+        matches!(self.0, Kind::Ip { .. })
+    }
+
     /// Returns advice for a failed lookup.
     fn advice(&self) -> &'static str {
         match &self.0 {

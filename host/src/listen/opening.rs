@@ -23,6 +23,9 @@ pub struct ListenOptions {
     pub unix_mode: Option<u32>,
     /// The group of socket files, by its number. By default that of the process.
     pub unix_group: Option<u32>,
+    /// The user that socket files are given to, and its group, which they get if there is
+    /// no `unix_group`; both by their numbers. By default they stay with the process's user.
+    pub unix_owner: Option<(u32, u32)>,
 }
 
 /// A socket that a service listens on, or takes datagrams from.
@@ -137,6 +140,7 @@ fn open_unix(
     let access = Access {
         mode: options.unix_mode,
         group: options.unix_group,
+        owner: options.unix_owner,
     };
     let backlog = transport.has_connections().then(|| bind::backlog(backlog));
     if let UnixName::Path(path) = name {

@@ -1,7 +1,7 @@
 //! The queue between the threads that log and the thread that writes to standard
-//! error.
+//! error, or to a file (`file`).
 //!
-//! A thread that logs never waits for the reader of standard error. A line that
+//! A thread that logs never waits for the reader of the log. A line that
 //! finds no room is lost and counted; the log says how many were lost when there is
 //! room again. The waiting lines are limited in bytes. Each service has one budget
 //! for the lines about it and one for the output of its guests. So a guest, or the
@@ -11,17 +11,16 @@
 //! The writing thread is never joined: it may be in a write that does not return.
 //! It ends with the process.
 
+mod file;
 mod lines;
 
 use crate::sync::lock;
 use lines::{Lines, WRITE};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use file::{file_path, give_file_to, open_file_again, use_file, write};
 pub(crate) use lines::Owner;
 
 /// How long the process waits at its end: for a reader that takes nothing, and for
@@ -51,7 +50,7 @@ pub(crate) fn append(line: String) -> Option<String> {
     None
 }
 
-/// Starts the thread that writes to standard error, with its queue.
+/// Starts the thread that writes the lines, with its queue.
 pub(crate) fn start() -> io::Result<(Arc<Queue>, Flush)> {
     let queue = Arc::new(Queue::default());
     let writing = Arc::clone(&queue);
@@ -111,7 +110,7 @@ impl Queue {
             bytes.clear();
             let charged = lines.take(&mut bytes);
             drop(lines);
-            let written = write_to_stderr(&bytes).is_ok();
+            let written = write(&bytes).is_ok();
             let said = self.lock().settle(&charged, written);
             for lost in said {
                 lost.report();
@@ -140,27 +139,4 @@ impl Queue {
             lines = waiting.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-}
-
-/// Writes without the lock of `std::io::stderr`: other threads that write there
-/// must not wait for a slow reader.
-fn write_to_stderr(mut bytes: &[u8]) -> rustix::io::Result<()> {
-    let stderr = io::stderr();
-    let stderr = stderr.as_fd();
-    while !bytes.is_empty() {
-        match rustix::io::write(stderr, bytes) {
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            // Another process with the same standard error made it non-blocking.
-            Err(Errno::AGAIN) => {
-                let mut waiting = [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)];
-                match poll(&mut waiting, None) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

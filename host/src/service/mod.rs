@@ -55,7 +55,7 @@ use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::given::Given;
 use crate::listen::local::{LocalAddress, Transport};
-use crate::listen::opening::{self, ListenOptions};
+use crate::listen::opening::{self, ListenOptions, Opened};
 use crate::service::listeners::Listeners;
 use crate::service::permits::Permits;
 use crate::service::rollback::RollbackPolicy;
@@ -314,6 +314,17 @@ impl Service {
         options.check(&handler)?;
         let backlog = handler.limits().backlog;
         let opened = opening::open(&options.listen, backlog, options.listening)?;
+        Self::prepare_on(options, handler, Incoming::Sockets(opened))
+    }
+
+    /// Does the same with sockets that were opened before, when the process was another
+    /// user. Nothing was taken from them.
+    pub(crate) fn prepare_opened(
+        options: &ServiceOptions,
+        handler: Handler,
+        opened: Vec<Opened>,
+    ) -> Result<Standby, StartError> {
+        options.check(&handler)?;
         Self::prepare_on(options, handler, Incoming::Sockets(opened))
     }
 

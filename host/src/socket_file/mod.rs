@@ -9,7 +9,7 @@ mod lock;
 
 use crate::text;
 use lock::Lock;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, chownat, fchmod};
+use rustix::fs::{self, AtFlags, CWD, Gid, Mode, Uid, chownat, fchmod};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
@@ -101,6 +101,8 @@ pub(crate) struct Access {
     pub(crate) mode: Option<u32>,
     /// The group of the file, by its number.
     pub(crate) group: Option<u32>,
+    /// The user that the file is given to, and its group if there is no `group`.
+    pub(crate) owner: Option<(u32, u32)>,
 }
 
 /// The file of a bound socket. On drop it is removed, unless the path names another
@@ -134,7 +136,7 @@ impl SocketFile {
             Err(error) => return Err(system(error)),
         };
         let socket = unbound(kind).map_err(|error| system(error.into()))?;
-        if access != Access::default() {
+        if access.is_restricted() {
             // The file gets the mode of the socket, less the umask. So the mode is not
             // too wide at any moment, and the process's umask does not change.
             fchmod(&socket, Mode::RUSR | Mode::WUSR).map_err(|error| system(error.into()))?;
@@ -165,14 +167,35 @@ impl SocketFile {
     }
 }
 
+impl SocketFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this user may remove the file, as far as its directory is concerned.
+    pub(crate) fn may_be_removed(&self) -> bool {
+        let parent = self.path.parent();
+        let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+        let change = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
+        fs::access(parent.unwrap_or(Path::new(".")), change).is_ok()
+    }
+}
+
 impl Access {
-    /// Sets the file's group, and then its mode.
+    /// Whether the file has another mode than what the umask leaves.
+    fn is_restricted(self) -> bool {
+        self.mode.is_some() || self.group.is_some()
+    }
+
+    /// Sets the file's owner and group, and then its mode.
     fn apply(self, path: &Path) -> io::Result<()> {
-        if let Some(group) = self.group {
-            let group = Some(Gid::from_raw(group));
-            chownat(CWD, path, None, group, AtFlags::SYMLINK_NOFOLLOW)?;
+        let owner = self.owner.map(|(user, _)| Uid::from_raw(user));
+        let group = self.group.or(self.owner.map(|(_, group)| group));
+        let group = group.map(Gid::from_raw);
+        if owner.is_some() || group.is_some() {
+            chownat(CWD, path, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
         }
-        if self != Self::default() {
+        if self.is_restricted() {
             let mode = self.mode.unwrap_or(GROUP_MODE);
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         }
@@ -276,6 +299,7 @@ mod tests {
     const OWNERS: Access = Access {
         mode: Some(0o600),
         group: None,
+        owner: None,
     };
 
     /// A listening socket, and its file.

@@ -24,6 +24,7 @@ struct Component;
 
 sockserve_handler::p3::concurrent::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::check_at_start!(room);
 
 impl Handler for Component {
     async fn handle(socket: TcpSocket) -> Result<(), String> {
@@ -280,14 +281,19 @@ thread_local! {
     static SERVER: RefCell<Option<Server>> = const { RefCell::new(None) };
 }
 
-/// Makes the room if there is none yet.
-fn open_room() -> Result<(), String> {
-    let limits = (
+/// A room with its options set.
+fn room() -> Result<Room, String> {
+    Ok(Room::new(
         sockserve_handler::option("QUEUE_LIMIT")?,
         sockserve_handler::option("ROOM_LIMIT")?,
-    );
+    ))
+}
+
+/// Makes the room if there is none yet.
+fn open_room() -> Result<(), String> {
+    let room = room()?;
     SERVER.with_borrow_mut(|server| {
-        server.get_or_insert_with(|| Server::new(Room::new(limits.0, limits.1)));
+        server.get_or_insert_with(|| Server::new(room));
     });
     Ok(())
 }

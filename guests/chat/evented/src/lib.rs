@@ -19,13 +19,11 @@ struct Component;
 
 sockserve_handler::p2::evented::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::check_at_start!(room);
 
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server {
-        room: Room::new(
-            sockserve_handler::option_or_trap("QUEUE_LIMIT"),
-            sockserve_handler::option_or_trap("ROOM_LIMIT"),
-        ),
+        room: room().unwrap_or_else(|error| sockserve_handler::trap(&error)),
         connections: BTreeMap::new(),
         accepted: BTreeSet::new(),
         skipped: None,
@@ -34,6 +32,14 @@ thread_local! {
         timed: None,
         changes: Vec::new(),
     });
+}
+
+/// A room with its options set.
+fn room() -> Result<Room, String> {
+    Ok(Room::new(
+        sockserve_handler::option("QUEUE_LIMIT")?,
+        sockserve_handler::option("ROOM_LIMIT")?,
+    ))
 }
 
 /// The member's id is that of its connection.

@@ -8,21 +8,27 @@ use wit_bindgen::StreamReader;
 struct Component;
 
 sockserve_handler::p3::datagram::export!(Component);
+sockserve_handler::check_at_start!(protocol);
 
 /// The protocol with its options set.
-fn protocol() -> DatagramEcho {
-    DatagramEcho::new(
-        sockserve_handler::option_or_trap("MODE"),
-        sockserve_handler::option_or_trap("MAX_BYTES"),
-    )
+fn protocol() -> Result<DatagramEcho, String> {
+    Ok(DatagramEcho::new(
+        sockserve_handler::option("MODE")?,
+        sockserve_handler::option("MAX_BYTES")?,
+    ))
+}
+
+/// The same, where an error cannot be returned. There is none: it was checked.
+fn checked() -> DatagramEcho {
+    protocol().unwrap_or_else(|error| sockserve_handler::trap(&error))
 }
 
 impl Handler for Component {
     fn max_data_bytes() -> u32 {
-        protocol().max_bytes()
+        checked().max_bytes()
     }
 
     async fn serve(incoming: StreamReader<Datagram>) -> StreamReader<Datagram> {
-        answer(protocol(), incoming)
+        answer(checked(), incoming)
     }
 }

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 struct Component;
 
 sockserve_handler::p2::datagram::export!(Component);
+sockserve_handler::check_at_start!(protocol);
 
 thread_local! {
     static SERVER: RefCell<Server<DatagramEcho>> = RefCell::new(Server(protocol()));

@@ -11,6 +11,7 @@ struct Component;
 
 sockserve_handler::p2::blocking::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::check_at_start!(<Component as HasProtocol>::protocol);
 
 impl HasProtocol for Component {
     type Protocol = HttpProtocol<Directory>;

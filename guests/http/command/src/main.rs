@@ -5,11 +5,16 @@ use http_protocol::HttpProtocol;
 use sockserve_handler::{option, unix_time};
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    sockserve_handler::command::main(|| {
-        Ok(HttpProtocol {
-            store: option::<Directory>("ROOT")?.check("ROOT")?,
-            clock: unix_time,
-        })
+/// The protocol with its options set.
+fn protocol() -> Result<HttpProtocol<Directory>, String> {
+    Ok(HttpProtocol {
+        store: option::<Directory>("ROOT")?.check("ROOT")?,
+        clock: unix_time,
     })
+}
+
+sockserve_handler::check_at_start!(protocol);
+
+fn main() -> ExitCode {
+    sockserve_handler::command::main(protocol)
 }

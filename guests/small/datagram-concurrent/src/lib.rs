@@ -9,23 +9,29 @@ use wit_bindgen::StreamReader;
 struct Component;
 
 sockserve_handler::p3::datagram::export!(Component);
+sockserve_handler::check_at_start!(protocol);
 
 /// The protocol with its options set.
-fn protocol() -> DatagramSmall {
+fn protocol() -> Result<DatagramSmall, String> {
     let options = SmallProtocol {
-        service: sockserve_handler::option_or_trap("SERVICE"),
-        quote: sockserve_handler::option_or_trap("QUOTE"),
+        service: sockserve_handler::option("SERVICE")?,
+        quote: sockserve_handler::option("QUOTE")?,
         clock: sockserve_handler::unix_time,
     };
-    options.into()
+    Ok(options.into())
+}
+
+/// The same, where an error cannot be returned. There is none: it was checked.
+fn checked() -> DatagramSmall {
+    protocol().unwrap_or_else(|error| sockserve_handler::trap(&error))
 }
 
 impl Handler for Component {
     fn max_data_bytes() -> u32 {
-        protocol().max_bytes()
+        checked().max_bytes()
     }
 
     async fn serve(incoming: StreamReader<Datagram>) -> StreamReader<Datagram> {
-        answer(protocol(), incoming)
+        answer(checked(), incoming)
     }
 }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 struct Component;
 
 sockserve_handler::p2::datagram::export!(Component);
+sockserve_handler::check_at_start!(protocol);
 
 thread_local! {
     /// Chargen remembers its place in the pattern from batch to batch.

@@ -13,17 +13,25 @@ struct Component;
 
 sockserve_handler::p2::evented::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::check_at_start!(protocol);
 
 /// How many pieces of the pattern one turn writes to a connection at most, so that the
 /// others have their turn too.
 const PIECES_PER_TURN: usize = 16;
 
 thread_local! {
-    static SERVER: RefCell<Server<SmallProtocol>> = RefCell::new(Server::new(SmallProtocol {
-        service: sockserve_handler::option_or_trap("SERVICE"),
-        quote: sockserve_handler::option_or_trap("QUOTE"),
+    static SERVER: RefCell<Server<SmallProtocol>> = RefCell::new(Server::new(
+        protocol().unwrap_or_else(|error| sockserve_handler::trap(&error)),
+    ));
+}
+
+/// The protocol with its options set.
+fn protocol() -> Result<SmallProtocol, String> {
+    Ok(SmallProtocol {
+        service: sockserve_handler::option("SERVICE")?,
+        quote: sockserve_handler::option("QUOTE")?,
         clock: sockserve_handler::unix_time,
-    }));
+    })
 }
 
 impl Handler for Component {

@@ -7,6 +7,7 @@ use time_protocol::datagrams::DatagramTime;
 struct Component;
 
 sockserve_handler::p2::datagram::export!(Component);
+sockserve_handler::check_at_start!(protocol);
 
 thread_local! {
     static SERVER: RefCell<Server<DatagramTime>> = RefCell::new(Server(protocol()));

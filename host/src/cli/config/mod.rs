@@ -31,7 +31,7 @@ mod values;
 pub(super) use mistake::{Fault, Mistake, Mistakes, Source};
 
 use super::log;
-use super::serve::{ProcessOptions, ServiceKeys};
+use super::serve::{IdentityOptions, ProcessOptions, ServiceKeys};
 use clap::Args;
 use keys::Keys;
 use std::collections::BTreeMap;
@@ -48,6 +48,8 @@ struct ProcessKeys {
     _log: log::Options,
     #[command(flatten)]
     process: ProcessOptions,
+    #[command(flatten)]
+    _identity: IdentityOptions,
 }
 
 /// What a file says.

@@ -9,6 +9,8 @@
 //! | `running` | services that serve, until all have ended |
 
 mod admission;
+mod identity;
+mod ineffective;
 mod name;
 mod options;
 mod running;
@@ -18,9 +20,12 @@ use super::Failure;
 use super::config::Configuration;
 use super::dev::Project;
 use super::signals::Caught;
+use identity::Identity;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+pub(super) use identity::IdentityOptions;
+pub(super) use ineffective::check_for_datagrams;
 pub(super) use name::{NAME_CHARACTERS, parse as parse_name};
 pub(super) use options::{
     GrantOptions, HandlerArgs, NotKnown, Options, ProcessOptions, ServiceArgs, ServiceKeys,
@@ -67,13 +72,15 @@ pub(super) fn run(
             )));
         }
     };
-    run_project(plan, options.process, None, caught)
+    let identity = options.identity.identity()?;
+    run_project(plan, options.process, identity, None, caught)
 }
 
 /// The same for a component that `project` builds, first and after each edit.
 pub(super) fn run_project(
     plan: Plan,
     process: ProcessOptions,
+    identity: Option<Identity>,
     project: Option<Project>,
     caught: Caught,
 ) -> Result<ExitCode, Failure> {
@@ -87,11 +94,14 @@ pub(super) fn run_project(
         let starting = async {
             match project {
                 Some(project) => {
-                    let start = async || start::start(&plan, &process).await;
+                    let start = async || start::start(&plan, &process, identity.as_ref()).await;
                     let (started, begun) = project.start(start).await?;
                     Ok((started, Some(begun)))
                 }
-                None => Ok((start::start(&plan, &process).await?, None)),
+                None => Ok((
+                    start::start(&plan, &process, identity.as_ref()).await?,
+                    None,
+                )),
             }
         };
         let started = tokio::select! {

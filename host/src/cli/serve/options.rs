@@ -1,6 +1,7 @@
 //! The options of `serve`.
 
 use super::admission::{AdmissionArgs, EndArgs};
+use super::identity::IdentityOptions;
 use super::parse_name;
 use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
@@ -25,6 +26,8 @@ pub(in crate::cli) struct Options {
     pub(in crate::cli) config: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) process: ProcessOptions,
+    #[command(flatten)]
+    pub(in crate::cli) identity: IdentityOptions,
     #[command(flatten)]
     pub(in crate::cli) service: OnlyService,
 }
@@ -169,14 +172,14 @@ pub(super) struct ListeningOptions {
     /// Share addresses and ports with other processes that do the same; the kernel
     /// shares out what comes
     #[arg(long)]
-    reuse_port: bool,
+    pub(super) reuse_port: bool,
     /// Permissions of socket files, in octal, whatever the umask is. By default
     /// what the umask leaves of 777, and 660 with --unix-group
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
-    unix_mode: Option<FileMode>,
+    pub(super) unix_mode: Option<FileMode>,
     /// Group of socket files, by name or number
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
-    unix_group: Option<GroupNumber>,
+    pub(super) unix_group: Option<GroupNumber>,
     /// Take datagrams from the ports of inetd's small services (7, 13, 17, 19, 37) and
     /// from the service itself, whose answers could be answered without end
     #[arg(long)]
@@ -189,6 +192,7 @@ impl ListeningOptions {
             reuse_port: self.reuse_port,
             unix_mode: self.unix_mode.map(|mode| mode.0),
             unix_group: self.unix_group.map(|group| group.0),
+            unix_owner: None,
         }
     }
 }
@@ -196,16 +200,16 @@ impl ListeningOptions {
 /// Permission bits. A type of its own, because it is written in octal and so is no number
 /// in a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileMode(u32);
+pub(super) struct FileMode(u32);
 
 /// The number of a group, which may be written as a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct GroupNumber(u32);
+pub(super) struct GroupNumber(pub(super) u32);
 
 /// A value that is well written, and that this machine does not know.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(in crate::cli) struct NotKnown(String);
+pub(in crate::cli) struct NotKnown(pub(super) String);
 
 /// Parses permission bits: three octal digits, also with a zero in front.
 fn parse_mode(text: &str) -> Result<FileMode, &'static str> {
@@ -217,14 +221,19 @@ fn parse_mode(text: &str) -> Result<FileMode, &'static str> {
 }
 
 /// Parses the name or the number of a group.
-fn parse_group(text: &str) -> Result<GroupNumber, NotKnown> {
+pub(super) fn parse_group(text: &str) -> Result<GroupNumber, NotKnown> {
+    let not_known = |text: &str| NotKnown(text.to_owned());
     if let Ok(number) = text.parse() {
-        return Ok(GroupNumber(number));
+        return match number {
+            // For chown(2) and setresgid(2) the number stands for no change.
+            u32::MAX => Err(not_known("no group has this number")),
+            number => Ok(GroupNumber(number)),
+        };
     }
     match Group::from_name(text) {
         Ok(Some(group)) => Ok(GroupNumber(group.gid.as_raw())),
-        Ok(None) => Err(NotKnown(
-            "this machine has no such group; `getent group` lists them".to_owned(),
+        Ok(None) => Err(not_known(
+            "this machine has no such group; `getent group` lists them",
         )),
         Err(error) => Err(NotKnown(format!(
             "it cannot be looked up: {error}; write its number"
@@ -310,7 +319,7 @@ pub(super) struct LimitOptions {
     deadline: Duration,
     /// Threads that run guests under threaded [default: one a processor]
     #[arg(long, value_name = "N", value_parser = parse_workers)]
-    workers: Option<usize>,
+    pub(super) workers: Option<usize>,
     /// Connections that wait to be accepted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
     backlog: u32,
@@ -450,6 +459,7 @@ mod tests {
         }
         assert_eq!(parse_group("0").unwrap(), GroupNumber(0));
         assert_eq!(parse_group("root").unwrap(), GroupNumber(0));
+        assert!(parse_group("4294967295").is_err());
         let error = parse_group("no-such-group").unwrap_err().to_string();
         assert!(error.contains("getent"), "{error}");
     }

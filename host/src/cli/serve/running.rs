@@ -1,11 +1,11 @@
 //! Services that serve, until all of them have ended.
 
 use super::start::{One, Started};
-use crate::{Registry, Service};
 use crate::cli::dev::{Begun, Builds};
 use crate::cli::signals::{Ends, HangUps};
 use crate::cli::watch::{Watch, swap_at_hang_up};
 use crate::cli::{Failure, notify, output};
+use crate::{Registry, Service};
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
 use std::io::{self, Write as _};

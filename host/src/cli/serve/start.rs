@@ -1,6 +1,9 @@
 //! From options to services that serve: all of them or none.
 
-use super::{HandlerArgs, Plan, ProcessOptions, ServiceKeys, name, resolve};
+use super::identity::Identity;
+use super::{
+    HandlerArgs, Plan, ProcessOptions, ServiceKeys, check_for_datagrams, ineffective, name, resolve,
+};
 use crate::aside::aside;
 use crate::cli::Failure;
 use crate::cli::config::{Fault, Mistake, Mistakes};
@@ -8,6 +11,8 @@ use crate::cli::progress::Progress;
 use crate::cli::watch::Stamp;
 use crate::component::builtin;
 use crate::control::server::ControlServer;
+use crate::listen::opening::{Opened, open};
+use crate::log_queue;
 use crate::service::Standby;
 use crate::text;
 use crate::{
@@ -47,17 +52,39 @@ struct Prepared {
     loaded: Option<Stamp>,
 }
 
-pub(super) async fn start(plan: &Plan, process: &ProcessOptions) -> Result<Started, Failure> {
+pub(super) async fn start(
+    plan: &Plan,
+    process: &ProcessOptions,
+    identity: Option<&Identity>,
+) -> Result<Started, Failure> {
     let services = plan.services();
+    if let Plan::One(keys) = plan {
+        // A file may have what only some of its services can use, in its defaults.
+        ineffective::check_listening(keys)?;
+        if keys.watch {
+            ineffective::check_watch(keys.component.as_ref())?;
+        }
+    }
+    let bind_control = |owner| match &process.control {
+        Some(path) => ControlServer::bind_for(path, owner).map(Some),
+        None => Ok(None),
+    };
+    let mut control = None;
+    let mut opened: Vec<_> = services.iter().map(|_| None).collect();
+    if let Some(identity) = identity {
+        control = bind_control(Some(identity.owner()))?;
+        let sockets = open_and_become(plan, identity, control.as_ref()).await?;
+        opened = sockets.into_iter().map(Some).collect();
+    }
     let preparing = aside("start", move || {
-        let prepared = services.into_iter().map(prepare);
+        let prepared = services.into_iter().zip(opened);
+        let prepared = prepared.map(|(keys, opened)| prepare(keys, opened));
         prepared.collect::<Vec<_>>()
     });
     let prepared = all_of(plan, preparing.await.context("cannot start")?)?;
-    let control = match &process.control {
-        Some(path) => Some(ControlServer::bind(path)?),
-        None => None,
-    };
+    if identity.is_none() {
+        control = bind_control(None)?;
+    }
     let services = prepared.into_iter().map(|prepared| One {
         service: prepared.standby.begin(),
         keys: prepared.keys,
@@ -67,8 +94,37 @@ pub(super) async fn start(plan: &Plan, process: &ProcessOptions) -> Result<Start
     Ok(Started { services, control })
 }
 
-/// Returns all services, or says of each that failed why it did.
-fn all_of(plan: &Plan, all: Vec<Result<Prepared, Failure>>) -> Result<Vec<Prepared>, Failure> {
+/// Opens the addresses of all services, and becomes the user. Peers wait with the kernel until
+/// the components are ready.
+async fn open_and_become(
+    plan: &Plan,
+    identity: &Identity,
+    control: Option<&ControlServer>,
+) -> Result<Vec<Vec<Opened>>, Failure> {
+    let (services, owner) = (plan.services(), identity.owner());
+    let opening = aside("open", move || {
+        let opened = services.iter().map(|keys| {
+            let mut listening = keys.service.listening.options();
+            listening.unix_owner = Some(owner);
+            let backlog = keys.service.handler.limits.limits().backlog;
+            open(&keys.listen, backlog, listening).map_err(listen_failure)
+        });
+        opened.collect::<Vec<_>>()
+    });
+    let opened = all_of(plan, opening.await.context("cannot start")?)?;
+    // Whoever rotates the log has it opened again, by the user.
+    if let Err(error) = log_queue::give_file_to(owner) {
+        tracing::warn!(%error, "the log's file stays its owner's");
+    }
+    identity.assume()?;
+    let files = opened.iter().flatten();
+    let files = files.filter_map(|opened| opened.file.as_ref());
+    identity.warn_of_files_that_stay(files.chain(control.map(ControlServer::file)));
+    Ok(opened)
+}
+
+/// Returns what came of each service, or says of each that failed why it did.
+fn all_of<T>(plan: &Plan, all: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
     let Plan::File(configuration) = plan else {
         return all.into_iter().collect();
     };
@@ -85,30 +141,39 @@ fn all_of(plan: &Plan, all: Vec<Result<Prepared, Failure>>) -> Result<Vec<Prepar
     }
 }
 
-/// Compiles, binds and tries a service. Takes a while.
-fn prepare(keys: Arc<ServiceKeys>) -> Result<Prepared, Failure> {
+/// Compiles, binds and tries a service, whose sockets may be open already. Takes a while.
+fn prepare(keys: Arc<ServiceKeys>, opened: Option<Vec<Opened>>) -> Result<Prepared, Failure> {
     let Loaded {
         options,
         handler,
         stamp: loaded,
     } = load(&keys)?;
-    let standby = Service::prepare(&options, handler).map_err(start_failure)?;
+    let standby = match opened {
+        Some(opened) => Service::prepare_opened(&options, handler, opened),
+        None => Service::prepare(&options, handler),
+    };
     Ok(Prepared {
-        standby,
+        standby: standby.map_err(start_failure)?,
         keys,
         loaded,
     })
 }
 
+/// The exit status of an address that cannot be listened on.
+fn listen_failure(error: ListenError) -> Failure {
+    match error {
+        ListenError::Address(AddressError::Twice(..)) => Failure::usage(error),
+        error => error.into(),
+    }
+}
+
 /// Whose fault it is that a service does not start.
 pub(in crate::cli) fn start_failure(error: StartError) -> Failure {
     match error {
-        StartError::Transport { .. }
-        | StartError::NoState { .. }
-        | StartError::Admission(_)
-        | StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
+        StartError::Transport { .. } | StartError::NoState { .. } | StartError::Admission(_) => {
             Failure::usage(error)
         }
+        StartError::Listen(error) => listen_failure(error),
         error => error.into(),
     }
 }
@@ -120,6 +185,9 @@ pub(in crate::cli) fn load(keys: &ServiceKeys) -> Result<Loaded, Failure> {
     // Before the component is compiled, which takes longer.
     let admission = service.admission.policy()?;
     let (name, handler) = service.handler.load(&keys.component)?;
+    if service.listening.allow_loops {
+        check_for_datagrams(handler.contract(), "--allow-loops")?;
+    }
     let options = ServiceOptions {
         name,
         listen: keys.listen.clone(),
@@ -150,6 +218,7 @@ impl HandlerArgs {
         let dispatch = self
             .dispatch
             .unwrap_or_else(|| component.contract().default_dispatch());
+        ineffective::check_handler(self, component.contract(), dispatch)?;
         let name = match &self.name {
             Some(name) => name.clone(),
             None => name::of_component(argument),
