@@ -3,12 +3,15 @@
 //! Everything is tried but for what another process would notice: no address is bound, and
 //! no file is written but in a `cache`.
 
+use super::config::difference::{Arguments, Difference, arguments};
 use super::config::{self, Configuration, Described, Mistake, Mistakes};
 use super::serve::{self, Loaded};
 use super::{Failure, output};
+use crate::control::client::{Question, ask};
 use crate::guest::stdio::Scope;
 use anyhow::Context as _;
 use clap::Args;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +37,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         return Err(Failure::Mistakes(mistakes));
     }
     let mut stdout = output::stdout();
-    for line in lines {
+    for line in lines.into_iter().chain(reload_would(&configuration)) {
         writeln!(stdout, "{line}").context("cannot print")?;
     }
     stdout.flush().context("cannot print")?;
@@ -77,6 +80,26 @@ fn try_one(service: &Described, runtime: &Runtime) -> Result<String, Failure> {
         handler.dispatch(),
         listen.join(",")
     ))
+}
+
+/// What a reload would change, if a process with this configuration's control socket
+/// serves.
+fn reload_would(configuration: &Configuration) -> Vec<String> {
+    let Some(control) = configuration.control() else {
+        return Vec::new();
+    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let Ok(runtime) = builder.enable_all().build() else {
+        return Vec::new();
+    };
+    // Nobody may serve, or a process without a file: then there is nothing to compare with.
+    let Ok(present) = runtime.block_on(ask(&control, Question::configuration())) else {
+        return Vec::new();
+    };
+    let present: BTreeMap<String, Arguments> = present;
+    let after = arguments(&configuration.services);
+    let lines = Difference::new(&present, &after).lines().into_iter();
+    lines.map(|line| format!("a reload: {line}")).collect()
 }
 
 fn print_schema() -> Result<ExitCode, Failure> {

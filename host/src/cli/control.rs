@@ -2,6 +2,7 @@
 //! running `sockserve serve --control PATH`.
 
 use super::Failure;
+use super::config::difference::Difference;
 use super::progress::Progress;
 use crate::component::builtin;
 use crate::control::client::{Question, ask};
@@ -207,6 +208,17 @@ fn end(target: &Target, question: Question, wait: bool) -> Result<ExitCode, Fail
     let question = if wait { question.and_wait() } else { question };
     let _progress = wait.then(|| Progress::show("draining".to_owned()));
     target.ask(question, print_draining)
+}
+
+pub(super) fn reload(options: &StatusOptions) -> Result<ExitCode, Failure> {
+    let print = |out: &mut dyn std::io::Write, difference: &Difference| {
+        for line in difference.lines() {
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    };
+    let _progress = Progress::show("reloading".to_owned());
+    options.target.ask(Question::reload(), print)
 }
 
 pub(super) fn suspend(options: &ServiceOptions) -> Result<ExitCode, Failure> {

@@ -163,6 +163,13 @@ enum Command {
     /// With several of these, connections that fit all of them. What is not sent yet is
     /// lost. If a number is named that is not open, nothing is done.
     Kill(connections::KillOptions),
+    /// Let a running process read its configuration file again, as SIGHUP does.
+    ///
+    /// Services are added, removed and changed; what has not changed is not touched. A
+    /// handler with other options is swapped in, and open connections go on with it.
+    /// Addresses are bound before others are let go. If anything is wrong nothing changes:
+    /// exit status 1, and the log of the process has a line per mistake.
+    Reload(control::StatusOptions),
     /// Let a service accept nothing for now; its open connections are served on.
     ///
     /// New peers wait in the backlog, and datagrams with the kernel.
@@ -338,6 +345,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(options) => control::rollback(&options),
         Command::Connections(options) => connections::run(&options),
         Command::Kill(options) => connections::kill(&options),
+        Command::Reload(options) => control::reload(&options),
         Command::Suspend(options) => control::suspend(&options),
         Command::Resume(options) => control::resume(&options),
         Command::Drain(options) => control::drain(&options),

@@ -4,7 +4,7 @@
 //! Nothing is told without `NOTIFY_SOCKET` in the environment. A message that cannot be
 //! sent is not reported: the manager sees that itself.
 
-use crate::{ServiceHandle, ServiceState};
+use crate::{Registry, ServiceHandle, ServiceState};
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) fn stopping() {
 
 /// Tells the number of connections whenever it has changed, and twice per watchdog time
 /// that the services are alive. Never returns.
-pub(super) async fn report(services: &[ServiceHandle]) -> Infallible {
+pub(super) async fn report(registry: &Registry) -> Infallible {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return std::future::pending().await;
     }
@@ -39,13 +39,14 @@ pub(super) async fn report(services: &[ServiceHandle]) -> Infallible {
     let interval = watchdog.map_or(INTERVAL, |time| (time / 2).min(INTERVAL));
     let mut told = None;
     loop {
+        let services = registry.all();
         let open: u64 = services.iter().map(|service| service.status().open).sum();
         if told != Some(open) {
             let said = format!("{open} connections open");
             let _ = notify(&[NotifyState::Status(&said)]);
             told = Some(open);
         }
-        if watchdog.is_some() && all_answer(services).await {
+        if watchdog.is_some() && all_answer(&services).await {
             let _ = notify(&[NotifyState::Watchdog]);
         }
         tokio::time::sleep(interval).await;

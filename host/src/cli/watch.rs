@@ -4,8 +4,6 @@
 //! answer. Each state of the file is tried once, after it has settled. A state that
 //! the system could not read is tried again, at longer and longer intervals.
 
-use super::notify;
-use super::signals::HangUps;
 use crate::component::builtin::{self, LoadError};
 use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
@@ -73,20 +71,6 @@ impl Stamp {
         let seconds = since.and_then(|since| i64::try_from(since.as_secs()).ok());
         // Whole seconds: at most one more than is asked for.
         seconds.is_none_or(|seconds| self.changed.0 >= seconds)
-    }
-}
-
-/// Swaps the files of all services in after each SIGHUP.
-pub(super) async fn swap_at_hang_up(all: &[Watch], hang_ups: &mut HangUps) -> Infallible {
-    loop {
-        hang_ups.next().await;
-        notify::reloading();
-        for watch in all {
-            if let Err(error) = watch.swap_and_say().await {
-                watch.warn(&error);
-            }
-        }
-        notify::ready();
     }
 }
 
@@ -161,6 +145,13 @@ impl Watch {
             );
         }
         Ok(())
+    }
+
+    /// Swaps the file in, and says in the log why not.
+    pub(super) async fn swap_at_request(&self) {
+        if let Err(error) = self.swap_and_say().await {
+            self.warn(&error);
+        }
     }
 
     /// The service that it swaps for.

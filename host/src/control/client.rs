@@ -157,6 +157,19 @@ impl Question {
         Self::new(Method::GET, path)
     }
 
+    /// Asks for the keys of the services, as the configuration file has them.
+    pub fn configuration() -> Self {
+        Self::new(Method::GET, "/v1/configuration".to_owned())
+    }
+
+    /// Asks the process to read its configuration file again.
+    pub fn reload() -> Self {
+        Self {
+            slow: true,
+            ..Self::new(Method::POST, "/v1/reload".to_owned())
+        }
+    }
+
     /// Asks for the end of connections.
     pub fn kill(request: &KillRequest) -> serde_json::Result<Self> {
         Ok(Self {

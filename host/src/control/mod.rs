@@ -7,6 +7,8 @@
 //! | `POST /v1/services/NAME/swap` | a new version; the body is a [`SwapRequest`], or a component |
 //! | `POST /v1/services/NAME/rollback` | the version before; the body may be a [`RollbackRequest`] |
 //! | `GET /v1/connections`, `GET /v1/services/NAME/connections` | the open connections |
+//! | `GET /v1/configuration` | the keys of the services, as the configuration file has them |
+//! | `POST /v1/reload` | reads the configuration file again; answers what has changed |
 //! | `POST /v1/kill` | ends the connections that a [`KillRequest`](crate::KillRequest) names |
 //! | `POST /v1/services/NAME/suspend`, `.../resume` | accepts nothing for now; accepts again |
 //! | `POST /v1/services/NAME/drain` | no new connections; the service ends with its last one |
@@ -48,7 +50,9 @@ mod spares;
 use crate::service::connections::ConnectionStatus;
 use crate::service::status::{ServiceState, Status};
 use crate::service::swap::OldConnections;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
 
 /// How to swap, as JSON.
@@ -158,6 +162,63 @@ pub struct StateReply {
 pub struct ErrorReply {
     /// The line.
     pub error: String,
+}
+
+/// What reads the configuration of the process again.
+pub trait Reload: Send + Sync {
+    /// Reads the configuration again and changes what it changes. Returns what that was.
+    fn reload(&self) -> BoxFuture<'_, Result<Value, ReloadError>>;
+
+    /// The configuration as it is now: per service its keys, per key its values.
+    fn configuration(&self) -> BoxFuture<'_, Value>;
+}
+
+/// Why nothing was reloaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The services were described by the command line.
+    #[error("there is no configuration file to read again; use `serve --config FILE`")]
+    NoFile,
+    /// Another reload is under way.
+    #[error("another reload is under way; try again when it is done")]
+    Busy,
+    /// What has changed cannot change while the process runs.
+    #[error("{0}")]
+    Restart(String),
+    /// What is wrong with the new configuration, a line per mistake.
+    #[error("{}", summary(.0))]
+    Refused(Vec<String>),
+    /// The host failed.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl ReloadError {
+    /// An error of the host.
+    pub(crate) fn host(error: impl std::fmt::Display) -> Self {
+        Self::Host(error.to_string())
+    }
+
+    /// What is wrong, a line per mistake.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Refused(lines) => lines.clone(),
+            error => vec![error.to_string()],
+        }
+    }
+}
+
+/// The first line, and how many there are besides.
+fn summary(lines: &[String]) -> String {
+    let first = lines.first().map_or("", String::as_str);
+    match lines.len() {
+        0 | 1 => first.to_owned(),
+        more => format!(
+            "{first} (and {} more: `sockserve check` lists them)",
+            more - 1
+        ),
+    }
 }
 
 /// Whether this path names another file in every process.

@@ -10,8 +10,8 @@ use crate::control::http::{self, Body};
 use crate::control::request::{Upload, is_component, read_kill, read_rollback, read_swap};
 use crate::control::spares::Spares;
 use crate::control::{
-    ConnectionsReply, DrainReply, ErrorReply, KillReply, RollbackRequest, StateReply, StatusReply,
-    SwapRequest, is_per_process,
+    ConnectionsReply, DrainReply, ErrorReply, KillReply, Reload, ReloadError, RollbackRequest,
+    StateReply, StatusReply, SwapRequest, is_per_process,
 };
 use crate::limits::parse_time;
 use crate::registry::{KillError, Registry};
@@ -115,11 +115,17 @@ impl ControlServer {
     }
 
     /// Answers requests about the services of `registry` until the future is dropped.
+    /// Without `reload` there is no configuration to read again.
     ///
     /// Fails if the system does not let it wait for clients.
-    pub async fn run(&self, registry: Arc<Registry>) -> io::Result<Infallible> {
+    pub async fn run(
+        &self,
+        registry: Arc<Registry>,
+        reload: Option<Arc<dyn Reload>>,
+    ) -> io::Result<Infallible> {
         let context = Arc::new(Context {
             registry,
+            reload,
             uploads: Upload::places(),
         });
         let listener = register(Arc::clone(&self.listener), Interest::READABLE)?;
@@ -187,6 +193,7 @@ impl Trouble {
 /// What the answers are made from.
 struct Context {
     registry: Arc<Registry>,
+    reload: Option<Arc<dyn Reload>>,
     uploads: Arc<Semaphore>,
 }
 
@@ -242,6 +249,17 @@ impl From<SwapError> for Refused {
     }
 }
 
+impl From<ReloadError> for Refused {
+    fn from(error: ReloadError) -> Self {
+        let status = match error {
+            ReloadError::NoFile | ReloadError::Busy => StatusCode::CONFLICT,
+            ReloadError::Refused(_) | ReloadError::Restart(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ReloadError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error.to_string())
+    }
+}
+
 impl From<KillError> for Refused {
     fn from(error: KillError) -> Self {
         let status = match error {
@@ -278,10 +296,10 @@ async fn respond(
     let waits = request.uri().query() == Some("wait");
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = match words.as_slice() {
-        ["v1", "status" | "connections"]
+        ["v1", "status" | "connections" | "configuration"]
         | ["v1", "services", _]
         | ["v1", "services", _, "connections"] => Method::GET,
-        ["v1", "shutdown" | "kill"]
+        ["v1", "shutdown" | "kill" | "reload"]
         | [
             "v1",
             "services",
@@ -327,6 +345,14 @@ async fn respond(
         [_, "connections"] => json(&ConnectionsReply {
             connections: registry.connections(),
         }),
+        [_, "configuration"] => {
+            let reload = reloads(context)?;
+            json(&reload.configuration().await)
+        }
+        [_, "reload"] => {
+            tracing::info!(uid, "reload requested");
+            json(&reloads(context)?.reload().await?)
+        }
         [_, "kill"] => {
             let killed = registry.kill(&read_kill(request).await?)?;
             tracing::info!(uid, connections = ?killed, "kill requested");
@@ -344,6 +370,14 @@ fn find(registry: &Registry, name: &str) -> Result<ServiceHandle, Refused> {
         let message = format!("there is no service {name}; there is {}", registry.names());
         Refused(StatusCode::NOT_FOUND, message)
     })
+}
+
+/// What reads the configuration again.
+fn reloads(context: &Context) -> Result<&dyn Reload, Refused> {
+    match &context.reload {
+        Some(reload) => Ok(&**reload),
+        None => Err(ReloadError::NoFile.into()),
+    }
 }
 
 /// What a service came to by a request of the user `uid`.

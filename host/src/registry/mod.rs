@@ -50,9 +50,9 @@ impl Registry {
         }
     }
 
-    /// Removes a service.
-    pub fn remove(&self, name: &str) {
-        lock(&self.services).retain(|service| service.name() != name);
+    /// Removes a service that has ended.
+    pub(crate) fn remove_if_over(&self, name: &str) {
+        lock(&self.services).retain(|service| service.name() != name || !service.is_over());
     }
 
     /// Returns all services.

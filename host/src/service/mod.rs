@@ -32,7 +32,7 @@ mod permits;
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
-mod settings;
+pub(crate) mod settings;
 mod state_file;
 pub(crate) mod status;
 pub(crate) mod swap;

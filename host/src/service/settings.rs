@@ -46,11 +46,6 @@ impl ServiceHandle {
         self.check_admission(&settings.admission, settings.limits.max_connections)
     }
 
-    /// The addresses that it listens on.
-    pub(crate) fn local_addresses(&self) -> Vec<LocalAddress> {
-        self.shared.listeners.addresses()
-    }
-
     /// Binds the addresses that are in `after` and not in `before`. The service does not
     /// accept there before [`change_listeners`](Self::change_listeners).
     pub(crate) fn bind_listeners(

@@ -14,10 +14,12 @@
 //! | `tables` | the tables of a file, and keys that are not known |
 //! | `values` | a value, as arguments of its option |
 //! | `paths` | relative paths begin at the file |
+//! | `difference` | what a configuration changes of another |
 //! | `clashes` | what services must not share |
 //! | `schema` | the keys as a JSON schema |
 
 mod clashes;
+pub(super) mod difference;
 mod keys;
 mod mistake;
 mod paths;
@@ -36,7 +38,7 @@ use clap::Args;
 use keys::Keys;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tables::{Reader, Settings, Table};
 use toml::de::DeTable;
@@ -62,6 +64,13 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
+    /// The path of the control socket, if the file names one.
+    pub(super) fn control(&self) -> Option<PathBuf> {
+        let arguments = self.process.values().flatten().cloned().collect();
+        let parsed = Keys::of::<ProcessKeys>().parse::<ProcessKeys>(arguments);
+        parsed.ok()?.process.control
+    }
+
     /// The keys of the process as arguments, without those whose options are given
     /// otherwise. An option is given by its id.
     pub(super) fn process_arguments(&self, is_given: impl Fn(&str) -> bool) -> Vec<OsString> {
@@ -87,10 +96,6 @@ pub(super) struct Described {
 impl Described {
     /// Its keys with the arguments that they stand for, those of `[defaults]` among them.
     /// A service whose arguments are the same is the same service.
-    #[allow(
-        dead_code,
-        reason = "a reload compares two configurations, and the tests do"
-    )]
     pub(super) fn arguments(&self) -> BTreeMap<&str, Vec<&OsString>> {
         let settings = self.settings.iter();
         let arguments = settings.map(|(key, setting)| {

@@ -91,5 +91,5 @@ pub(super) fn run(options: Options, caught: Caught) -> Result<ExitCode, Failure>
         service: options.service,
     };
     let plan = Plan::One(Arc::new(keys));
-    serve::run_project(plan, options.process, None, Some(project), caught)
+    serve::run_project(plan, None, options.process, None, Some(project), caught)
 }

@@ -6,9 +6,11 @@
 //! | `options` | the options of `serve`, which are the keys of a configuration file |
 //! | `name` | the names of services |
 //! | `start` | from options to services that serve, all or none |
+//! | `fleet` | the services of the process, which a reload changes |
 //! | `running` | services that serve, until all have ended |
 
 mod admission;
+mod fleet;
 mod identity;
 mod ineffective;
 mod name;
@@ -21,6 +23,7 @@ use super::config::Configuration;
 use super::dev::Project;
 use super::signals::Caught;
 use identity::Identity;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -73,12 +76,20 @@ pub(super) fn run(
         }
     };
     let identity = options.identity.identity()?;
-    run_project(plan, options.process, identity, None, caught)
+    run_project(
+        plan,
+        options.config,
+        options.process,
+        identity,
+        None,
+        caught,
+    )
 }
 
 /// The same for a component that `project` builds, first and after each edit.
 pub(super) fn run_project(
     plan: Plan,
+    path: Option<PathBuf>,
     process: ProcessOptions,
     identity: Option<Identity>,
     project: Option<Project>,
@@ -112,7 +123,7 @@ pub(super) fn run_project(
         let result = match started {
             Some(Ok((started, begun))) => {
                 let building = begun.zip(builds.clone());
-                running::serve(building, started, ends, hang_ups).await
+                running::serve(plan, path.as_deref(), building, started, ends, hang_ups).await
             }
             Some(Err(failure)) => Err(failure),
             None => {

@@ -1,41 +1,43 @@
 //! Services that serve, until all of them have ended.
 
-use super::start::{One, Started};
+use super::Plan;
+use super::fleet::{File, Fleet};
+use super::start::Started;
+use crate::cli::config::difference;
 use crate::cli::dev::{Begun, Builds};
 use crate::cli::signals::{Ends, HangUps};
-use crate::cli::watch::{Watch, swap_at_hang_up};
 use crate::cli::{Failure, notify, output};
-use crate::{Registry, Service};
+use crate::control::Reload;
+use crate::{LocalAddress, Registry, Service, ServiceHandle};
 use anyhow::Context as _;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long requests that wait for the end are answered at most.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+use tokio::sync::mpsc;
 
 /// How long services that are cut off may take to keep what their instances know.
 const CUT_OFF: Duration = Duration::from_secs(10);
 
-/// A service, and what it came to.
-struct Running {
-    service: Service,
+/// How long requests that wait for the end are answered at most.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// A service that serves.
+pub(super) struct Running {
+    pub(super) service: Service,
     /// Whether what its instance knows is kept.
-    keeps_state: bool,
-    /// Whether the process has other services, which may go on when this one has failed.
-    has_others: bool,
-    /// Its result, if it has ended.
-    result: Option<io::Result<()>>,
+    pub(super) keeps_state: bool,
+    /// Whether the process has or had other services, which may go on when this one has
+    /// failed.
+    pub(super) has_others: bool,
 }
 
 impl Running {
-    /// Waits until the service has ended, and says so. May be called again.
-    async fn ended(&mut self) {
-        if self.result.is_some() {
-            return;
-        }
+    /// Waits until the service has ended, and says so.
+    async fn ended(mut self) -> io::Result<()> {
         let result = self.service.ended().await;
         if let Err(error) = &result {
             // If it was the only one, the process says so at its end.
@@ -53,72 +55,94 @@ impl Running {
                 "stopped"
             );
         }
-        self.result = Some(result);
+        result
     }
 }
 
-/// Serves until every service has ended or the process is told to end.
+/// Serves until every service has ended or the process is told to end. `path` is the file
+/// that describes the services, if there is one.
 pub(super) async fn serve(
+    plan: Plan,
+    path: Option<&Path>,
     building: Option<(Begun, Arc<Builds>)>,
     started: Started,
     mut ends: Ends,
     mut hang_ups: HangUps,
 ) -> Result<ExitCode, Failure> {
     let Started { services, control } = started;
-    let handles: Vec<_> = services.iter().map(|one| one.service.handle()).collect();
-    let registry = Arc::new(Registry::new(handles.clone()));
+    let (file, mut described) = match plan {
+        Plan::One(_) => (None, Default::default()),
+        Plan::File(configuration) => {
+            let described = difference::arguments(&configuration.services);
+            let file = path.map(|path| File {
+                path: path.to_owned(),
+                process: configuration.process,
+            });
+            (file, described)
+        }
+    };
+    let (entering, mut entered) = mpsc::unbounded_channel();
+    let (failing, mut failed) = mpsc::unbounded_channel();
+    let registry = Arc::new(Registry::default());
+    let has_file = file.is_some();
+    let fleet = Fleet::new(Arc::clone(&registry), file, entering, failing);
+    let has_others = services.len() > 1;
+    for one in services {
+        let name = one.service.name().to_owned();
+        print_listeners(&one.service.handle(), &one.service.local_addresses())
+            .context("cannot print the ready line")?;
+        let arguments = described.remove(&name).unwrap_or_default();
+        fleet.enter(one, arguments, has_others).await;
+    }
     let controlling = async {
         match &control {
-            Some(control) => control.run(Arc::clone(&registry)).await,
+            Some(control) => {
+                let reload = has_file.then(|| Arc::clone(&fleet) as Arc<dyn Reload>);
+                control.run(Arc::clone(&registry), reload).await
+            }
             None => std::future::pending().await,
         }
     };
-    let watch = |one: &One| Watch::new(&one.keys.component, one.loaded, one.service.handle());
-    let watches: Vec<_> = services.iter().map(watch).collect();
-    let watched = watches.iter().zip(&services);
-    let watched = watched.filter_map(|(watch, one)| one.keys.watch.then_some(watch));
-    let watched: Vec<_> = watched.collect();
     let (begun, builds) = building.unzip();
-    print_ready(&services).context("cannot print the ready line")?;
     notify::ready();
     let draining = async {
         ends.next().await;
-        for service in &handles {
+        let services = registry.all();
+        for service in &services {
             tracing::info!(service = service.name(), "draining");
         }
         notify::stopping();
-        for service in &handles {
+        for service in &services {
             service.drain();
         }
         if let Some(builds) = &builds {
             builds.stop();
         }
         ends.next().await;
-        handles.iter().map(|service| service.status().open).sum()
+        registry
+            .all()
+            .iter()
+            .map(|service| service.status().open)
+            .sum()
     };
     let changing = async {
-        match (begun, watches.first()) {
-            (Some(begun), Some(watch)) => begun.swap_at_edit(watch).await.map(drop),
-            _ => {
-                let watching = watched.into_iter().map(Watch::swap_at_change);
-                try_join_all(watching).await.map(drop)?;
-                // None of them is watched.
-                std::future::pending().await
-            }
+        match (begun, fleet.first_watch().await) {
+            (Some(begun), Some(watch)) => begun.swap_at_edit(&watch).await.map(drop),
+            _ => match failed.recv().await {
+                Some(error) => Err(error),
+                None => std::future::pending().await,
+            },
         }
     };
-    let has_others = services.len() > 1;
-    let mut running: Vec<_> = services
-        .into_iter()
-        .map(|one| Running {
-            service: one.service,
-            keeps_state: one.keys.service.state_file.is_some(),
-            has_others,
-            result: None,
-        })
-        .collect();
+    let hanging_up = async {
+        loop {
+            hang_ups.next().await;
+            fleet.hang_up().await;
+        }
+    };
+    let mut running = Waiting::default();
     tokio::select! {
-        _ = join_all(running.iter_mut().map(Running::ended)) => {
+        () = running.until_all_have_ended(&mut entered, &registry) => {
             if let Some(control) = &control {
                 // Somebody may wait for this end.
                 let _ = tokio::time::timeout(LAST_ANSWERS, control.answered()).await;
@@ -127,13 +151,9 @@ pub(super) async fn serve(
         // Open connections are not closed in order any more.
         connections = draining => {
             // What instances know is kept all the same.
-            let keeping = running.iter_mut().filter(|it| it.keeps_state);
-            let keeping = keeping.map(|running| {
-                running.service.abort();
-                running.ended()
-            });
-            let _ = tokio::time::timeout(CUT_OFF, join_all(keeping)).await;
-            results(running)?;
+            let keeping = running.cut_off(&registry);
+            let _ = tokio::time::timeout(CUT_OFF, keeping).await;
+            running.result.context("the service ended")?;
             return Ok(status_after_cut_off(connections));
         }
         failed = controlling => {
@@ -143,19 +163,84 @@ pub(super) async fn serve(
         failed = changing => {
             failed.context("cannot watch the files")?;
         }
-        never = swap_at_hang_up(&watches, &mut hang_ups) => match never {},
-        never = notify::report(&handles) => match never {},
+        never = hanging_up => match never {},
+        never = notify::report(&registry) => match never {},
     }
-    results(running)?;
+    running.result.context("the service ended")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the error of the first service that has ended with one.
-fn results(running: Vec<Running>) -> Result<(), Failure> {
-    let results = running.into_iter().filter_map(|running| running.result);
-    let all: io::Result<()> = results.collect();
-    all.context("the service ended")?;
-    Ok(())
+/// The services whose ends are waited for.
+struct Waiting<'a> {
+    ends: FuturesUnordered<futures_util::future::LocalBoxFuture<'a, (String, io::Result<()>)>>,
+    /// Those that keep what their instance knows.
+    keeping: Vec<String>,
+    /// The first error of a service that has ended.
+    result: io::Result<()>,
+}
+
+impl Default for Waiting<'_> {
+    fn default() -> Self {
+        Self {
+            ends: FuturesUnordered::new(),
+            keeping: Vec::new(),
+            result: Ok(()),
+        }
+    }
+}
+
+impl Waiting<'_> {
+    /// Waits until every service has ended, also those that enter meanwhile. Cancel-safe.
+    async fn until_all_have_ended(
+        &mut self,
+        entered: &mut mpsc::UnboundedReceiver<Running>,
+        registry: &Registry,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(running) = entered.recv() => self.enter(running),
+                Some(ended) = self.ends.next() => {
+                    self.note(&ended.0, ended.1, registry);
+                    if self.ends.is_empty() && entered.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, running: Running) {
+        let name = running.service.name().to_owned();
+        if running.keeps_state {
+            self.keeping.push(name.clone());
+        }
+        let ended = async move { (name, running.ended().await) };
+        self.ends.push(Box::pin(ended));
+    }
+
+    fn note(&mut self, name: &str, result: io::Result<()>, registry: &Registry) {
+        self.keeping.retain(|it| it != name);
+        // Another one may have its name by now.
+        registry.remove_if_over(name);
+        if self.result.is_ok() {
+            self.result = result;
+        }
+    }
+
+    /// Cuts off the services that keep what their instance knows, and waits for them.
+    async fn cut_off(&mut self, registry: &Registry) {
+        for service in registry.all() {
+            if self.keeping.iter().any(|name| name == service.name()) {
+                service.abort();
+            }
+        }
+        while !self.keeping.is_empty()
+            && let Some((name, result)) = self.ends.next().await
+        {
+            self.note(&name, result, registry);
+        }
+    }
 }
 
 /// Returns the exit status after a second signal. It is a failure if connections
@@ -168,20 +253,23 @@ fn status_after_cut_off(connections: u64) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Prints one ready line per listener, for people and for scripts that wait for it.
-fn print_ready(services: &[One]) -> io::Result<()> {
+/// Prints one ready line per address that a service listens on, for people and for scripts
+/// that wait for it.
+pub(super) fn print_listeners(
+    service: &ServiceHandle,
+    addresses: &[LocalAddress],
+) -> io::Result<()> {
     let mut stdout = output::stdout();
-    for service in services.iter().map(|one| &one.service) {
-        for address in service.local_addresses() {
-            // In one write: the log may be on the same terminal.
-            let line = format!(
-                "listening {address} service={} contract={} dispatch={}\n",
-                service.name(),
-                service.contract(),
-                service.dispatch(),
-            );
-            stdout.write_all(line.as_bytes())?;
-        }
+    let handler = service.handler();
+    for address in addresses {
+        // In one write: the log may be on the same terminal.
+        let line = format!(
+            "listening {address} service={} contract={} dispatch={}\n",
+            service.name(),
+            handler.contract(),
+            handler.dispatch(),
+        );
+        stdout.write_all(line.as_bytes())?;
     }
     stdout.flush()
 }

@@ -46,10 +46,10 @@ pub(in crate::cli) struct Loaded {
 }
 
 /// A service that can begin.
-struct Prepared {
-    standby: Standby,
-    keys: Arc<ServiceKeys>,
-    loaded: Option<Stamp>,
+pub(super) struct Prepared {
+    pub(super) standby: Standby,
+    pub(super) keys: Arc<ServiceKeys>,
+    pub(super) loaded: Option<Stamp>,
 }
 
 pub(super) async fn start(
@@ -142,7 +142,10 @@ fn all_of<T>(plan: &Plan, all: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failur
 }
 
 /// Compiles, binds and tries a service, whose sockets may be open already. Takes a while.
-fn prepare(keys: Arc<ServiceKeys>, opened: Option<Vec<Opened>>) -> Result<Prepared, Failure> {
+pub(super) fn prepare(
+    keys: Arc<ServiceKeys>,
+    opened: Option<Vec<Opened>>,
+) -> Result<Prepared, Failure> {
     let Loaded {
         options,
         handler,

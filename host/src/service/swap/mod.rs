@@ -24,6 +24,7 @@ use crate::component::Component;
 use crate::component::builtin;
 use crate::dispatch;
 use crate::guest::handler::Handler;
+use crate::guest::handler_error::HandlerError;
 use crate::lifecycle::Phase;
 use crate::listen::local::Transport;
 use crate::service::{ServiceHandle, Shared, served};
@@ -146,6 +147,28 @@ impl ServiceHandle {
     /// Accepts again.
     pub fn resume(&self) {
         self.shared.versions.suspend(false);
+    }
+
+    /// Whether the service has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.shared.over.borrow()
+    }
+
+    /// Closes every connection, and ends the service.
+    pub(crate) fn abort(&self) {
+        self.shared.versions.enter(Phase::Aborting);
+    }
+
+    /// The handler of the current version.
+    pub(crate) fn handler(&self) -> Arc<Handler> {
+        Arc::clone(&self.shared.versions.current().handler)
+    }
+
+    /// Makes an instance of a handler, as the service would, and drops it.
+    pub(crate) async fn try_handler(&self, handler: &Handler) -> Result<(), HandlerError> {
+        handler
+            .try_instantiate(self.shared.versions.scope(None))
+            .await
     }
 
     /// Waits until the service has ended.

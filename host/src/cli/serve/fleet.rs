@@ -1,0 +1,492 @@
+//! The services of the process, which a reload of the configuration file changes.
+//!
+//! A reload is all or nothing. First everything that can fail is done beside what serves:
+//! the file is read, new components are compiled and tried, new addresses are bound. Then
+//! handlers are swapped, and if one of these swaps is refused, those before it are taken
+//! back. Only then the rest is changed, which cannot fail. A service whose keys and whose
+//! component are the same is not touched.
+
+use super::running::print_listeners;
+use super::start::{Loaded, One, Prepared, load, prepare};
+use super::{ServiceKeys, running};
+use crate::aside::aside;
+use crate::cli::config::difference::{Arguments, Changed, Difference, Takes, arguments};
+use crate::cli::config::{self, Configuration, Described, Mistake, Mistakes};
+use crate::cli::watch::{Stamp, Watch};
+use crate::cli::{Failure, notify};
+use crate::component::builtin;
+use crate::control::{Reload, ReloadError};
+use crate::guest::handler::Handler;
+use crate::service::settings::{NewListeners, Settings};
+use crate::service::swap::SwapOptions;
+use crate::{LocalAddress, Registry, ServiceHandle};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::AbortHandle;
+
+/// The services of the process.
+pub(super) struct Fleet {
+    pub(super) registry: Arc<Registry>,
+    /// The file, and what it said of the process. `None` if there is no file.
+    file: Option<File>,
+    /// Locked during a reload.
+    live: Mutex<Vec<Live>>,
+    /// To the loop that waits for the ends of services.
+    entering: mpsc::UnboundedSender<running::Running>,
+    /// Where a watch goes that cannot go on.
+    failed: mpsc::UnboundedSender<io::Error>,
+}
+
+/// A configuration file.
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    pub(super) process: BTreeMap<String, Vec<OsString>>,
+}
+
+/// A service that serves.
+struct Live {
+    handle: ServiceHandle,
+    keys: Arc<ServiceKeys>,
+    arguments: Arguments,
+    /// As they were set last.
+    settings: Option<Settings>,
+    watch: Arc<Watch>,
+    /// The task that looks at the component's file. `None` if it is not watched.
+    watching: Option<AbortHandle>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(watching) = &self.watching {
+            watching.abort();
+        }
+    }
+}
+
+/// What a reload does to a service that stays, as far as it can fail.
+struct Change {
+    name: String,
+    keys: Arc<ServiceKeys>,
+    /// The handler to swap in. `None` if the present one stays.
+    handler: Option<Arc<Handler>>,
+    settings: Settings,
+    listeners: NewListeners,
+}
+
+/// A service as it serves before a reload.
+struct Present {
+    handle: ServiceHandle,
+    keys: Arc<ServiceKeys>,
+    settings: Option<Settings>,
+}
+
+/// What a reload needs, made beside what serves.
+#[derive(Default)]
+struct Made {
+    added: Vec<Prepared>,
+    changes: Vec<Change>,
+}
+
+impl Fleet {
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        file: Option<File>,
+        entering: mpsc::UnboundedSender<running::Running>,
+        failed: mpsc::UnboundedSender<io::Error>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            file,
+            live: Mutex::default(),
+            entering,
+            failed,
+        })
+    }
+
+    /// Lets a service of the start in.
+    pub(super) async fn enter(&self, one: One, arguments: Arguments, has_others: bool) {
+        let One {
+            service,
+            keys,
+            loaded,
+        } = one;
+        let watch = Arc::new(Watch::new(&keys.component, loaded, service.handle()));
+        let mut live = Live {
+            handle: service.handle(),
+            keys: Arc::clone(&keys),
+            arguments,
+            settings: settings(&keys).ok(),
+            watch,
+            watching: None,
+        };
+        self.watch(&mut live);
+        self.registry.add(service.handle());
+        self.live.lock().await.push(live);
+        // The receiver lives as long as the process serves.
+        let _ = self.entering.send(running::Running {
+            service,
+            keeps_state: keys.service.state_file.is_some(),
+            has_others,
+        });
+    }
+
+    /// Looks at the component's file of a service, or no longer, as its keys say.
+    fn watch(&self, live: &mut Live) {
+        if let Some(watching) = live.watching.take() {
+            watching.abort();
+        }
+        if !live.keys.watch {
+            return;
+        }
+        let (watch, failed) = (Arc::clone(&live.watch), self.failed.clone());
+        let task = tokio::spawn(async move {
+            let Err(error) = watch.swap_at_change().await;
+            let _ = failed.send(error);
+        });
+        live.watching = Some(task.abort_handle());
+    }
+
+    /// What the first service is swapped by, for `sockserve dev`.
+    pub(super) async fn first_watch(&self) -> Option<Arc<Watch>> {
+        let live = self.live.lock().await;
+        live.first().map(|live| Arc::clone(&live.watch))
+    }
+
+    /// At SIGHUP: reads the configuration file again, or the components.
+    pub(super) async fn hang_up(&self) {
+        notify::reloading();
+        if self.file.is_some() {
+            // It is in the log.
+            let _ = self.reload_now().await;
+        } else {
+            let live = self.live.lock().await;
+            let watches: Vec<_> = live.iter().map(|live| Arc::clone(&live.watch)).collect();
+            drop(live);
+            for watch in watches {
+                watch.swap_at_request().await;
+            }
+        }
+        notify::ready();
+    }
+
+    /// Reads the configuration file again, and changes what it changes.
+    async fn reload_now(&self) -> Result<Difference, ReloadError> {
+        let result = self.try_reload().await;
+        match &result {
+            Ok(difference) => {
+                for line in difference.lines() {
+                    tracing::info!("reloaded: {line}");
+                }
+            }
+            Err(error) => {
+                for line in error.lines() {
+                    tracing::warn!("not reloaded, the services go on as they were: {line}");
+                }
+            }
+        }
+        result
+    }
+
+    async fn try_reload(&self) -> Result<Difference, ReloadError> {
+        let Some(file) = &self.file else {
+            return Err(ReloadError::NoFile);
+        };
+        let Ok(mut live) = self.live.try_lock() else {
+            return Err(ReloadError::Busy);
+        };
+        // Those that have ended by themselves may come again.
+        live.retain(|live| !live.handle.is_over());
+        let path = file.path.clone();
+        let read = aside("reload", move || config::read(&path)).await;
+        let configuration = read.map_err(ReloadError::host)?.map_err(refused)?;
+        if configuration.process != file.process {
+            return Err(ReloadError::Restart(
+                "the keys of the process have changed, which takes a restart".to_owned(),
+            ));
+        }
+        let before = live
+            .iter()
+            .map(|live| (live.handle.name().to_owned(), live.arguments.clone()));
+        let after = arguments(&configuration.services);
+        let difference = Difference::new(&before.collect(), &after);
+        let present: BTreeMap<_, _> = live
+            .iter()
+            .map(|live| {
+                let present = Present {
+                    handle: live.handle.clone(),
+                    keys: Arc::clone(&live.keys),
+                    settings: live.settings.clone(),
+                };
+                (live.handle.name().to_owned(), present)
+            })
+            .collect();
+        let wanted = difference.clone();
+        let making = aside("reload", move || make(&configuration, &wanted, &present)).await;
+        let made = making.map_err(ReloadError::host)?.map_err(refused)?;
+        let changes = try_handlers(made.changes, &live).await?;
+        self.swap(&changes, &live).await?;
+        // Nothing can fail from here on.
+        for change in changes {
+            let at = |live: &&mut Live| live.handle.name() == change.name;
+            if let Some(live) = live.iter_mut().find(at) {
+                self.change(live, change, &after);
+            }
+        }
+        let gone: Vec<_> = difference.removed.iter().collect();
+        for added in made.added {
+            let Prepared {
+                standby,
+                keys,
+                loaded,
+            } = added;
+            let service = standby.begin();
+            say_listeners(&service.handle(), &service.local_addresses());
+            let arguments = after.get(service.name()).cloned().unwrap_or_default();
+            let watch = Arc::new(Watch::new(&keys.component, loaded, service.handle()));
+            let mut new = Live {
+                handle: service.handle(),
+                keys: Arc::clone(&keys),
+                arguments,
+                settings: settings(&keys).ok(),
+                watch,
+                watching: None,
+            };
+            self.watch(&mut new);
+            self.registry.add(service.handle());
+            live.push(new);
+            let _ = self.entering.send(running::Running {
+                service,
+                keeps_state: keys.service.state_file.is_some(),
+                has_others: true,
+            });
+        }
+        for live in live
+            .iter()
+            .filter(|live| gone.iter().any(|it| *it == live.handle.name()))
+        {
+            tracing::info!(
+                service = live.handle.name(),
+                "draining, because the file has it no longer"
+            );
+            live.handle.drain();
+        }
+        live.retain(|live| !gone.iter().any(|it| *it == live.handle.name()));
+        Ok(difference)
+    }
+
+    /// Swaps the handlers in. If one is refused, those before it are taken back.
+    async fn swap(&self, changes: &[Change], live: &[Live]) -> Result<(), ReloadError> {
+        let mut done: Vec<(&ServiceHandle, Arc<Handler>)> = Vec::new();
+        for change in changes {
+            let Some(new) = &change.handler else {
+                continue;
+            };
+            let Some(live) = live.iter().find(|live| live.handle.name() == change.name) else {
+                continue;
+            };
+            let old = live.handle.handler();
+            let swapped = live
+                .handle
+                .swap_handler(Arc::clone(new), SwapOptions::default());
+            if let Err(error) = swapped.await {
+                for (handle, old) in done.into_iter().rev() {
+                    if let Err(error) = handle.swap_handler(old, SwapOptions::default()).await {
+                        tracing::error!(service = handle.name(), %error, "not taken back");
+                    }
+                }
+                return Err(ReloadError::Refused(vec![format!(
+                    "the service {}: {error}",
+                    change.name
+                )]));
+            }
+            done.push((&live.handle, old));
+        }
+        Ok(())
+    }
+
+    /// Changes what is left of a service, which was checked before.
+    fn change(&self, live: &mut Live, change: Change, after: &BTreeMap<String, Arguments>) {
+        let Change {
+            name,
+            keys,
+            settings,
+            listeners,
+            ..
+        } = change;
+        live.settings = Some(settings.clone());
+        if let Err(error) = live.handle.set(settings) {
+            // It was checked, and addresses only come after this.
+            tracing::error!(service = name, %error, "the settings stay as they were");
+        }
+        let added = live.handle.change_listeners(listeners);
+        say_listeners(&live.handle, &added);
+        live.arguments = after.get(&name).cloned().unwrap_or_default();
+        let is_watched = live.keys.watch;
+        let has_moved = live.keys.component != keys.component;
+        live.keys = keys;
+        if has_moved {
+            let stamp = Stamp::of(live.keys.component.as_ref());
+            live.watch = Arc::new(Watch::new(&live.keys.component, stamp, live.handle.clone()));
+        }
+        if has_moved || is_watched != live.keys.watch {
+            self.watch(live);
+        }
+    }
+
+    /// The keys of the services as they are now.
+    async fn running(&self) -> BTreeMap<String, Arguments> {
+        let live = self.live.lock().await;
+        let all = live
+            .iter()
+            .map(|live| (live.handle.name().to_owned(), live.arguments.clone()));
+        all.collect()
+    }
+}
+
+impl Reload for Fleet {
+    fn reload(&self) -> BoxFuture<'_, Result<Value, ReloadError>> {
+        Box::pin(async {
+            let difference = self.reload_now().await?;
+            serde_json::to_value(difference).map_err(ReloadError::host)
+        })
+    }
+
+    fn configuration(&self) -> BoxFuture<'_, Value> {
+        Box::pin(async { serde_json::to_value(self.running().await).unwrap_or_default() })
+    }
+}
+
+/// Tells people and scripts what is listened on now.
+fn say_listeners(handle: &ServiceHandle, addresses: &[LocalAddress]) {
+    // If standard output is closed, nobody wants to know.
+    let _ = print_listeners(handle, addresses);
+}
+
+/// The lines of what is wrong with a file.
+fn refused(mistakes: Mistakes) -> ReloadError {
+    ReloadError::Refused(mistakes.lines().to_vec())
+}
+
+/// Compiles and binds what a reload needs. Says everything that is wrong.
+fn make(
+    configuration: &Configuration,
+    difference: &Difference,
+    present: &BTreeMap<String, Present>,
+) -> Result<Made, Mistakes> {
+    let (mut made, mut mistakes) = (Made::default(), Vec::new());
+    for service in &configuration.services {
+        let Some(before) = present.get(&service.name) else {
+            match prepare(Arc::clone(&service.keys), None) {
+                Ok(prepared) => made.added.push(prepared),
+                Err(failure) => mistakes.push(service.mistake(&failure)),
+            }
+            continue;
+        };
+        let changed = difference
+            .changed
+            .iter()
+            .find(|it| it.service == service.name);
+        let known = mistakes.len();
+        mistakes.extend(
+            changed
+                .into_iter()
+                .flat_map(|changed| restarts(service, changed)),
+        );
+        if mistakes.len() > known {
+            continue;
+        }
+        match make_change(service, changed, before) {
+            Ok(change) => made.changes.extend(change),
+            Err(failure) => mistakes.push(service.mistake(&failure)),
+        }
+    }
+    match Mistakes::new(&configuration.source, mistakes) {
+        Some(mistakes) => Err(mistakes),
+        None => Ok(made),
+    }
+}
+
+/// The keys of a service that cannot change while it serves.
+fn restarts(service: &Described, changed: &Changed) -> Vec<Mistake> {
+    let fixed = changed
+        .keys
+        .iter()
+        .filter(|key| Takes::of(key) == Takes::Restart);
+    let mistakes = fixed.map(|key| {
+        let text = format!(
+            "the service {} serves, and {key} cannot change meanwhile; restart the process, or \
+             give the service another name",
+            service.name
+        );
+        Mistake::new(service.place(key), text)
+    });
+    mistakes.collect()
+}
+
+/// What is to be done to a service that serves. `None` if that is nothing.
+fn make_change(
+    service: &Described,
+    changed: Option<&Changed>,
+    before: &Present,
+) -> Result<Option<Change>, Failure> {
+    let (keys, handle) = (&service.keys, &before.handle);
+    let takes = |what| changed.is_some_and(|it| it.keys.iter().any(|key| Takes::of(key) == what));
+    // A component may be another one under the same name.
+    let is_new = takes(Takes::Version) || {
+        let component = builtin::load_argument(&keys.component)?;
+        component.digest() != handle.handler().digest()
+    };
+    let settings = settings(keys)?;
+    // A list of addresses may be another one in the same file.
+    if changed.is_none() && !is_new && before.settings.as_ref() == Some(&settings) {
+        return Ok(None);
+    }
+    handle.check(&settings).map_err(Failure::usage)?;
+    let handler = if is_new {
+        let Loaded { handler, .. } = load(keys)?;
+        Some(Arc::new(handler))
+    } else {
+        None
+    };
+    Ok(Some(Change {
+        name: service.name.clone(),
+        keys: Arc::clone(keys),
+        handler,
+        settings,
+        listeners: handle.bind_listeners(&before.keys.listen, &keys.listen)?,
+    }))
+}
+
+/// What a reload can set of a service, as its keys say.
+fn settings(keys: &ServiceKeys) -> Result<Settings, Failure> {
+    Ok(Settings {
+        limits: keys.service.handler.limits.limits(),
+        rollback: keys.service.rollback.policy(),
+        access_log: keys.service.access_log,
+        admission: keys.service.admission.policy()?,
+    })
+}
+
+/// Makes an instance of each new handler, so that most swaps cannot be refused any more.
+async fn try_handlers(changes: Vec<Change>, live: &[Live]) -> Result<Vec<Change>, ReloadError> {
+    let mut wrong = Vec::new();
+    for change in &changes {
+        let found = live.iter().find(|live| live.handle.name() == change.name);
+        if let (Some(handler), Some(live)) = (&change.handler, found)
+            && let Err(error) = live.handle.try_handler(handler).await
+        {
+            wrong.push(format!("the service {}: {error}", change.name));
+        }
+    }
+    if wrong.is_empty() {
+        Ok(changes)
+    } else {
+        Err(ReloadError::Refused(wrong))
+    }
+}
