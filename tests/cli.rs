@@ -238,11 +238,14 @@ fn help_has_every_option() {
         "new",
         "wit",
         "dev",
+        "check",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
     let serve = [&handler[..], &serve].concat();
-    check_help(&["serve", "--help"], &global, &serve, &component);
+    let with_file = [&serve[..], &["--config"]].concat();
+    check_help(&["serve", "--help"], &global, &with_file, &["[COMPONENT]"]);
+    check_help(&["check", "--help"], &global, &["--schema"], &["[FILE]"]);
     let without_watch = serve.iter().copied().filter(|option| *option != "--watch");
     let dev: Vec<_> = without_watch.chain(["--build"]).collect();
     check_help(&["dev", "--help"], &global, &dev, &["[COMPONENT]"]);
