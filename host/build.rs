@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
 const TARGET: &str = "wasm32-wasip2";
-/// The family of guests that exist only for the tests and are not embedded.
-const TEST_FAMILY: &str = "faults";
+/// The families of guests that exist only for the tests and are not embedded.
+const TEST_FAMILIES: [&str; 2] = ["door", "faults"];
 /// The directory of the runners, and how their names begin.
 const RUNNERS: &str = "runner";
 
@@ -240,7 +240,8 @@ fn write(out: &Path, components: &[PathBuf]) {
     for path in components {
         let stem = stem(path);
         guests.push(stem);
-        if stem.split('_').next() != Some(TEST_FAMILY) {
+        let family = stem.split('_').next().unwrap_or_default();
+        if !TEST_FAMILIES.contains(&family) {
             let name = stem.replace('_', "-");
             let _ = write!(builtins, "({name:?}, include_bytes!({path:?})),");
         }

@@ -203,6 +203,10 @@ fn help_has_every_option() {
         "--backlog",
         "--linger",
         "--drain-timeout",
+        "--first-byte-timeout",
+        "--idle-timeout",
+        "--write-timeout",
+        "--connection-timeout",
         "--cache",
         "--allow-precompiled",
     ];
@@ -219,6 +223,23 @@ fn help_has_every_option() {
         "--rollback-on",
         "--rollback-window",
         "--state-file",
+        "--access-log",
+        "--max-connections-per-source",
+        "--source-prefix",
+        "--connections-per-second",
+        "--burst",
+        "--pause",
+        "--connections-per-second-per-source",
+        "--burst-per-source",
+        "--allow",
+        "--deny",
+        "--access-times",
+        "--max-load",
+        "--banner",
+        "--on-refuse",
+        "--once",
+        "--exit-after",
+        "--exit-idle",
     ];
     let commands = [
         "serve",
@@ -233,6 +254,10 @@ fn help_has_every_option() {
         "status",
         "swap",
         "rollback",
+        "connections",
+        "kill",
+        "suspend",
+        "resume",
         "drain",
         "shutdown",
         "new",
@@ -289,10 +314,22 @@ fn help_has_every_option() {
     check_help(&["wit", "--help"], &global, &["--force"], &["<DIR>"]);
     let control = ["--control", "--json"];
     check_help(&["status", "--help"], &global, &control, &[]);
-    check_help(&["shutdown", "--help"], &global, &control, &[]);
+    check_help(
+        &["connections", "--help"],
+        &global,
+        &control,
+        &["[SERVICE]"],
+    );
+    let kill = ["--control", "--json", "--peer", "--service"];
+    check_help(&["kill", "--help"], &global, &kill, &["[CONNECTION]"]);
+    for command in ["suspend", "resume"] {
+        check_help(&[command, "--help"], &global, &control, &["<SERVICE>"]);
+    }
+    let ending = ["--control", "--json", "--wait"];
+    check_help(&["shutdown", "--help"], &global, &ending, &[]);
     let rollback = ["--control", "--json", "--to", "--discard-state"];
     check_help(&["rollback", "--help"], &global, &rollback, &["<SERVICE>"]);
-    check_help(&["drain", "--help"], &global, &control, &["<SERVICE>"]);
+    check_help(&["drain", "--help"], &global, &ending, &["<SERVICE>"]);
     let swap = [
         &control[..],
         &["--old", "--drain-timeout", "--probe", "--discard-state"],

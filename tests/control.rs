@@ -37,7 +37,15 @@ fn status_says_what_the_service_is_and_has_done() {
         ("accepted", 1.into()),
         ("open", 1.into()),
         ("handled", 0.into()),
-        ("refused", 0.into()),
+        (
+            "refused",
+            serde_json::json!({
+                "rules": 0,
+                "access-times": 0,
+                "connections-per-source": 0,
+                "rate-per-source": 0,
+            }),
+        ),
         ("bytes-in", 5.into()),
         ("bytes-out", 5.into()),
         ("rolled-back", Value::Null),

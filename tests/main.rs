@@ -36,6 +36,8 @@
 #[macro_use]
 mod harness;
 
+// Who may come in, and when a service ends by itself.
+mod admission;
 // Sockets of another program: systemd's activation, inetd, xinetd, sd_notify.
 mod activation;
 // What arguments come to: the exit status, and one line that cannot be forged.
@@ -66,6 +68,8 @@ mod control;
 // The counter, which is written with the SDK alone.
 mod counter;
 // Datagrams: what comes, what goes back, to whom, and what is dropped.
+// What is seen of open connections, and how they are ended from outside.
+mod connections;
 mod datagrams;
 // `sockserve demo`, with few clients.
 mod demo;
@@ -93,6 +97,8 @@ mod imports;
 mod input;
 // The key-value store, which all connections of an instance share.
 mod kv;
+// Who may come in, what has failed, and work from time to time.
+mod life_cycle;
 // How a service ends: the signals, the drain, its timeout.
 mod lifecycle;
 // What listeners and accepted sockets are set to.

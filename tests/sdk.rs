@@ -146,6 +146,25 @@ fn the_hand_over_of_the_guide_continues() {
 }
 
 #[test]
+fn the_life_cycle_of_the_guide_lets_peers_in() {
+    let code = guide().into_iter().find(|it| it.contains("life_cycle"));
+    let component = built("life-cycle", "blocking", &code.unwrap());
+    let server = Serve::component(&component).start();
+    let mut client = server.connect();
+    client.check_echo("hello\n");
+    let said = |start: String| {
+        server.wait_for_log(&start, |event| {
+            event.is_guest() && event.message().starts_with(&start)
+        });
+    };
+    client.send("fail\n");
+    client.expect_eof();
+    said(format!("sorry, {}: ", client.local()));
+    said("still here".to_owned());
+    server.stop();
+}
+
+#[test]
 fn the_instance_state_of_the_guide_passes_on() {
     let code = guide().into_iter().find(|it| it.contains("InstanceState"));
     let component = built("total", "evented", &code.unwrap());

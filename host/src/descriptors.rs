@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | what is open already | listeners, pollers, the control socket, the log |
 //! | [`TO_SPARE`] | short-lived descriptors: control connections, component files, a swap's poller |
+//! | refused peers | sockets that are open for a while, if peers can be refused |
 //! | each permit of a service | its connection, and what its instance may open itself |
 //!
 //! If there are too few descriptors, a service gets fewer permits than it was asked
@@ -18,6 +19,10 @@ const TO_SPARE: u64 = 32;
 /// was granted directories or outgoing connections.
 const MIN_OWN: u64 = 32;
 const MAX_OWN: u64 = 1024;
+
+/// The share of what is free that sockets of refused peers get at most: one part of so
+/// many.
+const REFUSED_SHARE: u64 = 8;
 
 /// The limit on descriptors, and how many are open.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +46,17 @@ impl Descriptors {
         })
     }
 
+    /// Returns how many of `wanted` sockets of refused peers can be open at once.
+    fn refused(self, wanted: u32) -> u32 {
+        let most = self.free() / REFUSED_SHARE;
+        wanted.min(u32::try_from(most).unwrap_or(u32::MAX))
+    }
+
     /// Returns how many connections can be open at once; at least one. `own` is the
-    /// number of descriptors that each instance may open besides.
-    fn permits(self, asked: u32, own: u64) -> u32 {
-        let most = self.free() / (1 + own);
+    /// number of descriptors that each instance may open besides, and `refused` the
+    /// number of sockets of refused peers.
+    fn permits(self, asked: u32, own: u64, refused: u32) -> u32 {
+        let most = self.free().saturating_sub(u64::from(refused)) / (1 + own);
         u32::try_from(most)
             .unwrap_or(u32::MAX)
             .clamp(1, asked.max(1))
@@ -57,14 +69,25 @@ impl Descriptors {
     }
 }
 
-/// Returns the permits of a service that was asked for `asked`. There are no more
-/// permits than descriptors; if that lowers the number, the log says so.
+/// How many descriptors a service may have open at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares {
+    /// One per connection.
+    pub(crate) permits: u32,
+    /// Sockets of refused peers.
+    pub(crate) refused: u32,
+}
+
+/// Returns the shares of a service that was asked for `asked` connections and wants
+/// `refused` sockets of refused peers. There are no more permits than descriptors; if
+/// that lowers the number, the log says so.
 ///
 /// `opens` says whether instances may open descriptors of their own. Each
 /// connection then has its own instance.
-pub(crate) fn permits(service: &str, asked: u32, opens: bool) -> u32 {
+pub(crate) fn shares(service: &str, asked: u32, opens: bool, refused: u32) -> Shares {
     let now = Descriptors::now();
-    let permits = now.permits(asked, if opens { MIN_OWN } else { 0 });
+    let refused = now.refused(refused);
+    let permits = now.permits(asked, if opens { MIN_OWN } else { 0 }, refused);
     if permits < asked {
         tracing::warn!(
             service,
@@ -74,7 +97,14 @@ pub(crate) fn permits(service: &str, asked: u32, opens: bool) -> u32 {
             "the limit on open files (ulimit -n) allows fewer connections than --max-connections"
         );
     }
-    permits
+    Shares { permits, refused }
+}
+
+/// Returns how many of `wanted` sockets of refused peers can be open at once beside a
+/// running service with so many permits.
+pub(crate) fn beside(permits: u32, wanted: u32) -> u32 {
+    let left = Descriptors::now().free().saturating_sub(u64::from(permits));
+    wanted.min(u32::try_from(left).unwrap_or(u32::MAX))
 }
 
 /// Returns how many descriptors each of `instances` may open by itself.
@@ -95,15 +125,29 @@ mod tests {
 
     #[test]
     fn permits_are_no_more_than_there_are_descriptors() {
-        assert_eq!(with(4096).permits(1024, 0), 1024);
-        assert_eq!(with(64).permits(1024, 0), 12);
-        assert_eq!(with(10).permits(1024, 0), 1);
-        assert_eq!(with(4096).permits(1024, MIN_OWN), 122);
+        assert_eq!(with(4096).permits(1024, 0, 0), 1024);
+        assert_eq!(with(64).permits(1024, 0, 0), 12);
+        assert_eq!(with(10).permits(1024, 0, 0), 1);
+        assert_eq!(with(4096).permits(1024, MIN_OWN, 0), 122);
         let unlimited = Descriptors {
             allowed: None,
             open: 20,
         };
-        assert_eq!(unlimited.permits(1024, MIN_OWN), 1024);
+        assert_eq!(unlimited.permits(1024, MIN_OWN, 0), 1024);
+    }
+
+    #[test]
+    fn sockets_of_refused_peers_have_their_share() {
+        assert_eq!(with(4096).refused(256), 256);
+        assert_eq!(with(1024).refused(256), 121);
+        assert_eq!(with(64).refused(256), 1);
+        for allowed in 52..2000 {
+            let descriptors = with(allowed);
+            let refused = descriptors.refused(256);
+            let permits = descriptors.permits(1024, 0, refused);
+            let all = u64::from(permits + refused);
+            assert!(permits == 1 || all <= descriptors.free(), "{allowed}");
+        }
     }
 
     #[test]
@@ -111,7 +155,7 @@ mod tests {
         for allowed in (100..200_000).step_by(997) {
             let descriptors = with(allowed);
             for asked in [1, 10, 1024, 10_000] {
-                let permits = u64::from(descriptors.permits(asked, MIN_OWN));
+                let permits = u64::from(descriptors.permits(asked, MIN_OWN, 0));
                 let own = descriptors.own(asked);
                 assert!(
                     permits == 1 || permits * (1 + own) <= descriptors.free(),

@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the top, each with the layers right below it. A layer may use these,
 /// whatever is below them, and the leaves.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("cli", &["componentize", "compose", "control"]),
     ("componentize", &["component"]),
     ("compose", &["guest"]),
-    ("control", &["service"]),
+    ("control", &["registry"]),
+    ("registry", &["service"]),
     ("service", &["dispatch", "listen"]),
     ("dispatch", &["version"]),
     ("version", &["guest"]),
-    ("listen", &["connection"]),
+    ("listen", &["admission"]),
+    ("admission", &["connection"]),
     ("guest", &["component", "datagram", "sockets"]),
     ("component", &[]),
     ("datagram", &["connection"]),

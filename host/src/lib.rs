@@ -34,8 +34,8 @@
 //!           guest     │       a compiled component and its calls
 //!        │    │    │  │
 //!  component │ sockets│       a file's bytes and contract │ wasi:sockets
-//!        datagram  │  │       sockets for datagrams, and who may be answered
-//!             │    │  │
+//!        datagram │ admission sockets for datagrams, and who may be answered │ who may come in
+//!             │   │   │
 //!              connection     an accepted stream, as the host holds it
 //! ```
 //!
@@ -64,6 +64,7 @@
 //! # }
 //! ```
 
+mod admission;
 mod aside;
 pub mod cli;
 mod component;
@@ -84,6 +85,7 @@ mod limits;
 mod listen;
 mod log_queue;
 mod panics;
+mod registry;
 mod service;
 mod socket_file;
 mod socket_name;
@@ -92,10 +94,18 @@ mod sync;
 mod text;
 mod version;
 
+pub use admission::blocks::{Block, BlockError, BlockFileError, BlockSource};
+pub use admission::farewell::OnRefuse;
+pub use admission::global::GlobalLimits;
+pub use admission::load::MaxLoad;
+pub use admission::policy::{AdmissionError, AdmissionOptions, AdmissionPolicy};
+pub use admission::refusal::RefusedCounts;
+pub use admission::rules::RulesError;
+pub use admission::times::{AccessTime, AccessTimeError};
 pub use component::builtin;
 pub use component::cache::{CacheError, CompileCache};
 pub use component::reading::ReadError;
-pub use component::{Component, ComponentError};
+pub use component::{Component, ComponentError, LifeCycleExports};
 pub use componentize::{ComponentizeError, componentize};
 pub use compose::{ComposeError, compose};
 pub use contract::{Contract, Dispatch, Incompatible};
@@ -109,10 +119,13 @@ pub use listen::address::{AddressError, ListenAddress};
 pub use listen::error::ListenError;
 pub use listen::local::{LocalAddress, Transport};
 pub use listen::opening::ListenOptions;
+pub use registry::{KillError, Registry};
+pub use service::connections::{ConnectionState, ConnectionStatus, KillRequest};
 pub use service::probe::{Probe, ProbeError};
 pub use service::rollback::{RollbackOn, RollbackOptions, RollbackPolicy};
 pub use service::status::{PreviousStatus, ServiceState, Status, VersionState, VersionStatus};
 pub use service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
 pub use service::{Service, ServiceHandle, ServiceOptions, StartError, StateFileError};
 pub use socket_file::SocketFileError;
+pub use version::access::{AccessLog, AccessLogError};
 pub use version::counts::{FailureCounts, HandOverCounts};

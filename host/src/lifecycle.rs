@@ -1,9 +1,10 @@
-//! The phases of a service or a version, and the numbers of versions.
+//! The phases of a service or a version, the numbers of versions, and how much a service
+//! takes in its life.
 
 use std::fmt;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::sync::watch;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tokio::sync::{Notify, watch};
 
 /// The phase of a service or a version. A phase only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,11 +75,67 @@ impl AtomicVersionNumber {
         NonZeroU32::new(self.0.load(Ordering::Relaxed)).map(VersionNumber)
     }
 
+    /// Sets the number.
+    pub(crate) fn set(&self, number: VersionNumber) {
+        self.0.store(number.get(), Ordering::Relaxed);
+    }
+
     /// Raises the number to `number`, unless it is already that or larger. Returns
     /// the number from before.
     pub(crate) fn raise(&self, number: VersionNumber) -> Option<VersionNumber> {
         let before = self.0.fetch_max(number.get(), Ordering::Relaxed);
         NonZeroU32::new(before).map(VersionNumber)
+    }
+}
+
+/// How many connections or datagrams a service still takes in its life.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    /// `None` if it takes any number.
+    left: Option<AtomicU64>,
+    /// Notified when nothing is left.
+    spent: Notify,
+}
+
+impl Quota {
+    /// Makes a quota of so many; without a number there is no end of it.
+    pub(crate) fn new(most: Option<NonZeroU64>) -> Self {
+        Self {
+            left: most.map(|most| most.get().into()),
+            spent: Notify::new(),
+        }
+    }
+
+    /// How many may still be taken.
+    pub(crate) fn left(&self) -> u64 {
+        match &self.left {
+            Some(left) => left.load(Ordering::Relaxed),
+            None => u64::MAX,
+        }
+    }
+
+    /// Whether nothing may be taken any more.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left() == 0
+    }
+
+    /// Counts some that were taken; no more than are left. All of a service are taken on
+    /// one thread.
+    pub(crate) fn take(&self, count: u64) {
+        if let Some(left) = &self.left {
+            let still = left.load(Ordering::Relaxed).saturating_sub(count);
+            left.store(still, Ordering::Relaxed);
+            if still == 0 {
+                self.spent.notify_one();
+            }
+        }
+    }
+
+    /// Waits until nothing may be taken any more.
+    pub(crate) async fn spent(&self) {
+        while !self.is_spent() {
+            self.spent.notified().await;
+        }
     }
 }
 
@@ -92,6 +149,19 @@ mod tests {
         Phase::advance(&phase, Phase::Aborting);
         Phase::advance(&phase, Phase::Draining);
         assert_eq!(*phase.borrow(), Phase::Aborting);
+    }
+
+    #[tokio::test]
+    async fn a_quota_is_spent_by_what_is_taken() {
+        let quota = Quota::new(NonZeroU64::new(3));
+        quota.take(2);
+        assert_eq!((quota.left(), quota.is_spent()), (1, false));
+        quota.take(1);
+        assert!(quota.is_spent());
+        quota.spent().await;
+        let endless = Quota::new(None);
+        endless.take(1000);
+        assert!(!endless.is_spent());
     }
 
     #[test]

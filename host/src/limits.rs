@@ -39,6 +39,20 @@ pub struct Limits {
     /// How long open connections may continue after the service was told to stop.
     /// By default 10 seconds. Connections that are still open then are closed.
     pub drain_timeout: Duration,
+    /// How long a peer may take to send its first byte. By default without limit.
+    ///
+    /// This and the three that follow end a connection whose handler is not done; the
+    /// connection counts as failed by a time-out. None of them ends one early; each may be
+    /// late by a thirty-second of the shortest one, at least 10 ms and at most a second.
+    pub first_byte_timeout: Option<Duration>,
+    /// How long a connection may be without a byte in either direction. By default without
+    /// limit.
+    pub idle_timeout: Option<Duration>,
+    /// How long a peer may take nothing though there is something for it. By default
+    /// without limit. The connection is reset.
+    pub write_timeout: Option<Duration>,
+    /// How long a connection may be open. By default without limit.
+    pub connection_timeout: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -51,6 +65,10 @@ impl Default for Limits {
             backlog: 1024,
             close_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
+            first_byte_timeout: None,
+            idle_timeout: None,
+            write_timeout: None,
+            connection_timeout: None,
         }
     }
 }
@@ -131,5 +149,12 @@ mod tests {
         assert_eq!(limits.backlog, 1024);
         assert_eq!(limits.close_timeout, Duration::from_secs(2));
         assert_eq!(limits.drain_timeout, Duration::from_secs(10));
+        let timeouts = [
+            limits.first_byte_timeout,
+            limits.idle_timeout,
+            limits.write_timeout,
+            limits.connection_timeout,
+        ];
+        assert_eq!(timeouts, [None; 4]);
     }
 }

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::str::Chars;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest reason that is shown, in characters. A guest or a library gave it.
@@ -67,6 +68,38 @@ fn push_escaped(line: &mut String, text: &str) {
             line.extend(character.escape_default());
         }
     }
+}
+
+/// Reads bytes that are written as text with escapes: `\r`, `\n`, `\t`, `\0`, `\\`, `\,`
+/// and `\xHH`. `None` if an escape is unknown.
+pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut characters = text.chars();
+    let mut bytes = Vec::with_capacity(text.len());
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => bytes.push(unescape_next(&mut characters)?),
+            plain => bytes.extend(plain.encode_utf8(&mut [0; 4]).bytes()),
+        }
+    }
+    Some(bytes)
+}
+
+/// Reads the rest of such an escape, after its backslash. `None` if it is unknown.
+pub(crate) fn unescape_next(characters: &mut Chars<'_>) -> Option<u8> {
+    Some(match characters.next()? {
+        'r' => b'\r',
+        'n' => b'\n',
+        't' => b'\t',
+        '0' => 0,
+        '\\' => b'\\',
+        ',' => b',',
+        'x' => {
+            // Digits only: a number may also begin with a sign.
+            let mut digit = || characters.next()?.to_digit(16);
+            u8::try_from(digit()? << 4 | digit()?).ok()?
+        }
+        _ => return None,
+    })
 }
 
 /// Returns a path as text on one line.

@@ -26,6 +26,20 @@ impl Client {
         }
     }
 
+    /// Connects from this address. All of 127.0.0.0/8 are this machine's.
+    #[track_caller]
+    pub(crate) fn connect_from(source: [u8; 4], address: SocketAddr) -> Client {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from((source, 0))).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        Client::new(socket.into())
+    }
+
+    /// A peer whose connection is there already.
+    pub(crate) fn of_tcp(stream: TcpStream) -> Client {
+        Client::new(stream)
+    }
+
     /// A peer with little room for what it has not read, so that the kernel does
     /// not take it all.
     #[track_caller]
@@ -206,6 +220,25 @@ impl Client {
             }
             _ => bytes,
         }
+    }
+
+    /// Reads one byte. `None` at the end of the connection, in whatever way it ends.
+    #[track_caller]
+    pub(crate) fn drain_one(&mut self) -> Option<u8> {
+        let mut byte = [0];
+        match self.reader.read(&mut byte) {
+            Ok(0) => None,
+            Ok(_) => Some(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Sends FIN, to a server that may have closed, and reads to the end of the connection.
+    #[track_caller]
+    pub(crate) fn drain_after_fin(&mut self) -> Vec<u8> {
+        let _ = self.stream().shutdown(Shutdown::Write);
+        self.drain()
     }
 
     /// Whether nothing has come that was not read.

@@ -15,6 +15,9 @@ import sys
 def make(kind):
     if kind == "tcp":
         return socket.create_server(("127.0.0.1", 0))
+    if kind == "dual":
+        # For both families: an IPv4 peer has an IPv4-mapped address there.
+        return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     if kind == "udp":
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.bind(("127.0.0.1", 0))

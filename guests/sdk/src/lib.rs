@@ -59,6 +59,17 @@ pub mod hand_over;
 pub mod instance_state;
 #[cfg(all(
     target_family = "wasm",
+    any(
+        feature = "blocking",
+        feature = "evented",
+        feature = "concurrent",
+        feature = "datagram",
+        feature = "datagram-concurrent"
+    )
+))]
+pub mod life_cycle;
+#[cfg(all(
+    target_family = "wasm",
     any(feature = "blocking", feature = "evented", feature = "datagram")
 ))]
 pub mod p2;

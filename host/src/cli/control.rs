@@ -5,7 +5,7 @@ use super::Failure;
 use super::progress::Progress;
 use crate::component::builtin;
 use crate::control::client::{Question, ask};
-use crate::control::{DrainReply, RollbackRequest, StatusReply, SwapRequest};
+use crate::control::{DrainReply, RollbackRequest, StateReply, StatusReply, SwapRequest};
 use crate::service::swap::{OldConnections, Swapped};
 use crate::{HandOverCounts, Status, VersionState};
 use anyhow::Context as _;
@@ -41,6 +41,24 @@ pub(super) struct ServiceOptions {
     service: String,
     #[command(flatten)]
     target: Target,
+}
+
+#[derive(Args)]
+pub(super) struct DrainOptions {
+    #[command(flatten)]
+    one: ServiceOptions,
+    /// Return when the service has ended
+    #[arg(long)]
+    wait: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ShutdownOptions {
+    #[command(flatten)]
+    target: Target,
+    /// Return when all services have ended
+    #[arg(long)]
+    wait: bool,
 }
 
 #[derive(Args)]
@@ -99,7 +117,7 @@ enum OldArgument {
 
 impl Target {
     /// Sends the question. Prints the answer by `print`, or as JSON.
-    fn ask<R: serde::de::DeserializeOwned + Serialize>(
+    pub(super) fn ask<R: serde::de::DeserializeOwned + Serialize>(
         &self,
         question: Question,
         print: impl FnOnce(&mut dyn std::io::Write, &R) -> std::io::Result<()>,
@@ -170,13 +188,35 @@ pub(super) fn rollback(options: &RollbackOptions) -> Result<ExitCode, Failure> {
     options.target.ask(question, print)
 }
 
-pub(super) fn drain(options: &ServiceOptions) -> Result<ExitCode, Failure> {
-    let question = Question::drain(&options.service);
-    options.target.ask(question, print_draining)
+pub(super) fn drain(options: &DrainOptions) -> Result<ExitCode, Failure> {
+    let question = Question::drain(&options.one.service);
+    end(&options.one.target, question, options.wait)
 }
 
-pub(super) fn shutdown(options: &StatusOptions) -> Result<ExitCode, Failure> {
-    options.target.ask(Question::shutdown(), print_draining)
+pub(super) fn shutdown(options: &ShutdownOptions) -> Result<ExitCode, Failure> {
+    end(&options.target, Question::shutdown(), options.wait)
+}
+
+fn end(target: &Target, question: Question, wait: bool) -> Result<ExitCode, Failure> {
+    let question = if wait { question.and_wait() } else { question };
+    let _progress = wait.then(|| Progress::show("draining".to_owned()));
+    target.ask(question, print_draining)
+}
+
+pub(super) fn suspend(options: &ServiceOptions) -> Result<ExitCode, Failure> {
+    let question = Question::suspend(&options.service);
+    options.target.ask(question, print_state)
+}
+
+pub(super) fn resume(options: &ServiceOptions) -> Result<ExitCode, Failure> {
+    let question = Question::resume(&options.service);
+    options.target.ask(question, print_state)
+}
+
+fn print_state(out: &mut dyn std::io::Write, reply: &StateReply) -> std::io::Result<()> {
+    let state = serde_json::to_value(reply.state)?;
+    let state = state.as_str().unwrap_or_default();
+    writeln!(out, "{} is {state}", reply.service)
 }
 
 /// Which process reads a component.
@@ -276,7 +316,12 @@ fn print_swapped(
 
 fn print_draining(out: &mut dyn std::io::Write, reply: &DrainReply) -> std::io::Result<()> {
     for service in &reply.draining {
-        writeln!(out, "{service} is draining")?;
+        let state = if reply.ended {
+            "has ended"
+        } else {
+            "is draining"
+        };
+        writeln!(out, "{service} {state}")?;
     }
     Ok(())
 }
@@ -305,15 +350,28 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
         status.accepted,
         status.open,
         status.handled,
-        status.refused,
+        status.refused.total(),
         status.failed.total(),
     )?;
+    let refused = &status.refused;
+    if refused.total() > 0 {
+        writeln!(
+            out,
+            "  refused      rules {}  access-times {}  connections-per-source {}  \
+             rate-per-source {}  handler {}",
+            refused.rules,
+            refused.access_times,
+            refused.connections_per_source,
+            refused.rate_per_source,
+            refused.handler,
+        )?;
+    }
     let failed = &status.failed;
     if failed.total() > 0 {
         writeln!(
             out,
             "  failed       error {}  trap {}  deadline {}  memory {}  instantiate {}  panic {}  \
-             host {}  peer {}  aborted {}",
+             host {}  peer {}  timeout {}  killed {}  aborted {}",
             failed.error,
             failed.trap,
             failed.deadline,
@@ -322,6 +380,8 @@ fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Resul
             failed.panic,
             failed.host,
             failed.peer,
+            failed.timeout,
+            failed.killed,
             failed.aborted,
         )?;
     }

@@ -6,7 +6,7 @@ use super::signals::Caught;
 use crate::aside::aside;
 use crate::limits::parse_time_over_zero;
 use crate::listen::given::{self, Given};
-use crate::{Service, ServiceHandle, ServiceOptions, StartError, text};
+use crate::{Service, ServiceOptions, StartError, text};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rustix::fs::{FileType, fstat};
@@ -93,14 +93,6 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
             return Ok(ExitCode::SUCCESS);
         };
         let handle = service.handle();
-        let idle = async {
-            if is_connection {
-                std::future::pending::<()>().await;
-            }
-            idle(&handle, options.idle).await;
-            handle.drain();
-            std::future::pending::<()>().await;
-        };
         let ending = async {
             ends.next().await;
             handle.drain();
@@ -108,7 +100,6 @@ pub(super) fn run(options: Box<Options>, caught: Caught) -> Result<ExitCode, Fai
         };
         tokio::select! {
             ended = service.ended() => ended.context("the service ended")?,
-            () = idle => {}
             () = ending => return Ok(ExitCode::FAILURE),
         }
         let failed = is_connection && handle.status().failed.total() > 0;
@@ -132,6 +123,7 @@ async fn start(options: &Arc<Options>) -> Result<Option<(Service, bool)>, Failur
         let is_connection = matches!(given, Given::Connection { .. });
         let mut service = ServiceOptions::new(&name, []);
         service.allow_loops = options.allow_loops;
+        service.exit_idle = (!is_connection).then_some(options.idle);
         let service = Service::start_given(&service, handler, given);
         let service = service.map_err(|error| match error {
             StartError::Transport { address, contract } => {
@@ -150,20 +142,6 @@ async fn start(options: &Arc<Options>) -> Result<Option<(Service, bool)>, Failur
         Ok(service.map(|service| (service, is_connection)))
     });
     starting.await.context("cannot start")?
-}
-
-/// Waits until nothing was open and nothing has come for at least `time`.
-async fn idle(handle: &ServiceHandle, time: Duration) {
-    let mut before = None;
-    loop {
-        let status = handle.status();
-        let now = (status.open == 0).then_some(status.accepted);
-        if now.is_some() && now == before {
-            return;
-        }
-        before = now;
-        tokio::time::sleep(time).await;
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! what it needs. The command fails for a component that `serve` would refuse.
 
 use super::{Failure, output};
-use crate::component::builtin;
+use crate::component::{LifeCycleExports, builtin};
 use crate::guest::imports::{self, Lack};
 use crate::guest::start_cost;
 use crate::text;
@@ -38,6 +38,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     writeln!(stdout, "dispatches  {}", dispatches(contract))?;
     writeln!(stdout, "memory      {}", memory(&component))?;
     writeln!(stdout, "hand-over   {}", hand_over(&component))?;
+    if let Some(functions) = life_cycle(component.life_cycle()) {
+        writeln!(stdout, "life cycle  {functions}")?;
+    }
     if let Some(code) = component.code() {
         let bytes = ByteSize(code.len() as u64);
         writeln!(
@@ -107,6 +110,19 @@ fn hand_over(component: &Component) -> &'static str {
         (true, false) => "takes connections over; its own drain",
         (false, _) => "none; its connections drain",
     }
+}
+
+/// Returns what the component has for the life cycle of its service. `None` if that is
+/// nothing.
+fn life_cycle(exports: LifeCycleExports) -> Option<String> {
+    let functions = [
+        (exports.verify, "verify (which peers come in)"),
+        (exports.error, "error (which connections failed)"),
+        (exports.tick, "tick (from time to time)"),
+    ];
+    let exported = functions.into_iter().filter(|(is_there, _)| *is_there);
+    let exported: Vec<_> = exported.map(|(_, function)| function).collect();
+    (!exported.is_empty()).then(|| exported.join(", "))
 }
 
 /// Returns what an import needs: nothing, a grant, or something that the host does
@@ -179,6 +195,21 @@ mod tests {
         assert_eq!(
             lacking(Lack::Function { name, of }),
             "not provided: there is no `f` in a:b/c@0.2.12"
+        );
+    }
+
+    #[test]
+    fn the_life_cycle_names_what_is_there() {
+        let none = LifeCycleExports::default();
+        assert_eq!(life_cycle(none), None);
+        let two = LifeCycleExports {
+            verify: true,
+            tick: true,
+            ..none
+        };
+        assert_eq!(
+            life_cycle(two).unwrap(),
+            "verify (which peers come in), tick (from time to time)"
         );
     }
 

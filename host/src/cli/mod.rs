@@ -12,6 +12,7 @@ mod compile;
 mod componentize;
 mod compose;
 mod config;
+mod connections;
 mod control;
 mod demo;
 mod dev;
@@ -137,10 +138,27 @@ enum Command {
     Swap(control::SwapOptions),
     /// Go back to the version before.
     Rollback(control::RollbackOptions),
+    /// List the open connections of a running process.
+    ///
+    /// Per connection: its number, service and version, for how long it is open and how long
+    /// no byte was moved, bytes from and to the peer, bytes that the host holds because the
+    /// peer does not take them, and its state.
+    Connections(connections::Options),
+    /// End open connections at once: by number, by peer, by service.
+    ///
+    /// With several of these, connections that fit all of them. What is not sent yet is
+    /// lost. If a number is named that is not open, nothing is done.
+    Kill(connections::KillOptions),
+    /// Let a service accept nothing for now; its open connections are served on.
+    ///
+    /// New peers wait in the backlog, and datagrams with the kernel.
+    Suspend(control::ServiceOptions),
+    /// Let a suspended service accept again.
+    Resume(control::ServiceOptions),
     /// Let a service take no new connections and end with its last one.
-    Drain(control::ServiceOptions),
+    Drain(control::DrainOptions),
     /// Drain every service of a running process.
-    Shutdown(control::StatusOptions),
+    Shutdown(control::ShutdownOptions),
 }
 
 /// How a command can fail. The kind decides the exit status.
@@ -306,6 +324,10 @@ pub fn main() -> ExitCode {
         Command::Status(options) => control::status(&options),
         Command::Swap(options) => control::swap(&options),
         Command::Rollback(options) => control::rollback(&options),
+        Command::Connections(options) => connections::run(&options),
+        Command::Kill(options) => connections::kill(&options),
+        Command::Suspend(options) => control::suspend(&options),
+        Command::Resume(options) => control::resume(&options),
         Command::Drain(options) => control::drain(&options),
         Command::Shutdown(options) => control::shutdown(&options),
     };

@@ -42,9 +42,22 @@ pub struct Component {
     contract: Contract,
     takes_over: bool,
     keeps_state: bool,
+    life_cycle: LifeCycleExports,
     imports: Vec<String>,
     composed: Option<String>,
     start_memory: u64,
+}
+
+/// Which functions of the life cycle a component has for its service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LifeCycleExports {
+    /// It decides which peers come in: it exports `verify`.
+    pub verify: bool,
+    /// It is told which connections have failed: it exports `error`.
+    pub error: bool,
+    /// It has work from time to time: it exports `tick`.
+    pub tick: bool,
 }
 
 /// The custom section with compiled code, which `sockserve compile` adds at the end.
@@ -59,6 +72,11 @@ const HAND_OVER: &str = "sockserve:handler/hand-over";
 
 /// The interface that it exports to pass on what an instance knows.
 const INSTANCE_STATE: &str = "sockserve:handler/instance-state";
+
+/// The interfaces that it exports for the life cycle of its service.
+pub(crate) const VERIFY: &str = "sockserve:handler/verify";
+pub(crate) const ERROR: &str = "sockserve:handler/error";
+pub(crate) const TICK: &str = "sockserve:handler/tick";
 
 /// Whether the host has this version of the contracts.
 pub(crate) fn is_supported(version: &str) -> bool {
@@ -187,6 +205,7 @@ impl Component {
         let contract = sections.contract(name)?;
         let takes_over = sections.exports(HAND_OVER, name)?;
         let keeps_state = sections.exports(INSTANCE_STATE, name)?;
+        let life_cycle = sections.life_cycle(contract, name)?;
         let code = sections.code.and_then(|at| at.cut_off(&mut bytes));
         Ok(Self {
             bytes,
@@ -195,6 +214,7 @@ impl Component {
             contract,
             takes_over,
             keeps_state,
+            life_cycle,
             imports: sections.imports,
             composed: sections.composed,
             start_memory: sections.start_memory.bytes(),
@@ -229,6 +249,12 @@ impl Component {
     /// `instance-state`.
     pub fn keeps_state(&self) -> bool {
         self.keeps_state
+    }
+
+    /// Returns which functions of the life cycle the host calls. Those that make no sense
+    /// for the contract are not among them.
+    pub fn life_cycle(&self) -> LifeCycleExports {
+        self.life_cycle
     }
 
     /// Returns the contract of the handler of which `sockserve compose` has made this
@@ -397,6 +423,22 @@ impl Sections {
             .ok_or_else(|| ComponentError::NoContract(name.to_owned()))
     }
 
+    /// What the component exports for the life cycle of a service with this contract.
+    fn life_cycle(
+        &self,
+        contract: Contract,
+        name: &str,
+    ) -> Result<LifeCycleExports, ComponentError> {
+        // Datagrams are refused and failed by what is done with them; a program has no
+        // service.
+        let has_connections = !contract.takes_datagrams() && !contract.is_command();
+        Ok(LifeCycleExports {
+            verify: self.exports(VERIFY, name)? && has_connections,
+            error: self.exports(ERROR, name)? && has_connections,
+            tick: self.exports(TICK, name)? && !contract.is_command(),
+        })
+    }
+
     /// Whether the component exports `wanted`, in the version that the host knows.
     fn exports(&self, wanted: &str, name: &str) -> Result<bool, ComponentError> {
         for export in &self.exports {
@@ -444,6 +486,37 @@ mod tests {
         sections
             .contract("x.wasm")
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_life_cycle_is_what_makes_sense_for_the_contract() {
+        let check = |contract, expected: [bool; 3]| {
+            let names = [VERIFY, ERROR, TICK].map(|name| format!("{name}@0.1.0"));
+            let sections = Sections {
+                exports: names.to_vec(),
+                ..Sections::default()
+            };
+            let LifeCycleExports {
+                verify,
+                error,
+                tick,
+            } = sections.life_cycle(contract, "x.wasm").unwrap();
+            assert_eq!([verify, error, tick], expected, "{contract}");
+        };
+        check(Contract::Blocking, [true, true, true]);
+        check(Contract::Evented, [true, true, true]);
+        check(Contract::Concurrent, [true, true, true]);
+        check(Contract::Datagram, [false, false, true]);
+        check(Contract::DatagramConcurrent, [false, false, true]);
+        check(Contract::Command, [false, false, false]);
+        let foreign = Sections {
+            exports: vec![format!("{TICK}@9.0.0")],
+            ..Sections::default()
+        };
+        let error = foreign
+            .life_cycle(Contract::Blocking, "x.wasm")
+            .unwrap_err();
+        assert!(error.to_string().contains("tick@9.0.0"), "{error}");
     }
 
     #[test]

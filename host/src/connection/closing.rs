@@ -41,9 +41,14 @@ impl Connection {
         }
         let unsent = self.unsent_bytes();
         if unsent > 0 {
-            let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
+            self.reset_at_close();
         }
         unsent
+    }
+
+    /// Makes the close reset the connection, also if the kernel has all bytes.
+    pub(crate) fn reset_at_close(&self) {
+        let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
     }
 
     /// Is ready when everything is sent and the peer's input has ended, or when sending

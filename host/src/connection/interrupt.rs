@@ -96,6 +96,8 @@ impl Connection {
             return false;
         };
         connection.session = Session::default();
+        // The instance that served it looks at it no longer.
+        connection.record().set_attention(None);
         true
     }
 

@@ -22,6 +22,8 @@
 //! | `interrupt` | whether the connection is to be handed over |
 //! | `attention` | how a connection asks the `evented` dispatch to look at it |
 //! | `register` | the runtime's poller |
+//! | `record` | what others may know of a connection, and how they end it |
+//! | `roll` | the open connections of a service |
 //! | `traffic` | the bytes of all connections of a service |
 
 pub(crate) mod attention;
@@ -31,7 +33,9 @@ mod parts;
 pub(crate) mod peer;
 pub(crate) mod permit;
 mod reading;
+pub(crate) mod record;
 pub(crate) mod register;
+pub(crate) mod roll;
 mod session;
 pub(crate) mod traffic;
 mod writing;
@@ -42,7 +46,9 @@ use attention::Attention;
 use parts::Parts;
 use peer::Peer;
 use permit::Permit;
+use record::Record;
 use register::register;
+use roll::Roll;
 use session::Session;
 use std::io;
 use std::net::SocketAddr;
@@ -51,7 +57,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, Weak};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use traffic::Traffic;
 
 /// The most bytes that one guest call may move, in either direction.
 ///
@@ -77,13 +82,14 @@ impl Connection {
         socket: OwnedFd,
         peer: Peer,
         permit: Permit,
-        traffic: Arc<Traffic>,
+        roll: &Arc<Roll>,
     ) -> Arc<Self> {
-        let parts = Parts::new(service, socket, peer, permit, traffic);
+        let parts = Parts::new(service, socket, peer, permit, roll);
+        let record = &parts.enrolled.record;
         tracing::debug!(
             service = &**service,
-            connection = parts.id,
-            peer = %parts.peer,
+            connection = record.id,
+            peer = %record.peer,
             "connection opened"
         );
         Arc::new(Self {
@@ -94,7 +100,12 @@ impl Connection {
 
     /// The number of the connection.
     pub(crate) fn id(&self) -> ConnectionId {
-        self.parts.id
+        self.parts.enrolled.record.id
+    }
+
+    /// What others may know of the connection.
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.parts.enrolled.record
     }
 
     /// The name of the service that accepted it.
@@ -104,7 +115,7 @@ impl Connection {
 
     /// The other side.
     pub(crate) fn peer(&self) -> &Peer {
-        &self.parts.peer
+        &self.parts.enrolled.record.peer
     }
 
     /// The address that the peer has connected to. `None` if it is not an Internet
@@ -128,12 +139,12 @@ impl Connection {
 
     /// Bytes read from the peer so far.
     pub(crate) fn bytes_in(&self) -> u64 {
-        self.parts.bytes_in.load(Ordering::Relaxed)
+        self.record().bytes_in()
     }
 
     /// Bytes that the kernel has taken so far.
     pub(crate) fn bytes_out(&self) -> u64 {
-        self.parts.bytes_out.load(Ordering::Relaxed)
+        self.record().bytes_out()
     }
 
     /// Counts a resource that the guest holds on this connection.
@@ -155,9 +166,16 @@ impl Connection {
         self.session.guest_holds.load(Ordering::Relaxed) == 0
     }
 
-    /// Sets the list in which this connection asks for attention.
+    /// Sets the list in which this connection asks for attention, and in which it is found
+    /// when the host is to end it.
     pub(crate) fn set_attention(&self, attention: Arc<Attention>) {
+        self.record().set_attention(Some(Arc::clone(&attention)));
         *self.attention() = Some(attention);
+    }
+
+    /// Sets the list in which this connection is found when the host is to end it.
+    pub(crate) fn set_end_attention(&self, attention: &Arc<Attention>) {
+        self.record().set_attention(Some(Arc::clone(attention)));
     }
 
     /// Asks the `evented` dispatch to look at this connection. Does nothing if it was
@@ -166,7 +184,7 @@ impl Connection {
         if let Some(attention) = &*self.attention()
             && !self.session.asks.swap(true, Ordering::Relaxed)
         {
-            attention.ask(self.parts.id);
+            attention.ask(self.id());
         }
     }
 
@@ -247,7 +265,7 @@ pub(crate) mod tests {
             socket,
             address,
             permit.into(),
-            Arc::default(),
+            &Arc::default(),
         );
         (connection, peer)
     }

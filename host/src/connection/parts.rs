@@ -1,10 +1,9 @@
 //! What lasts as long as a connection, also when several instances serve it one after
 //! another.
 
-use super::ConnectionId;
 use super::peer::Peer;
 use super::permit::Permit;
-use super::traffic::Traffic;
+use super::roll::{Enrolled, Roll};
 use super::writing::Output;
 use crate::lifecycle::AtomicVersionNumber;
 use rustix::io::Errno;
@@ -15,10 +14,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 /// The part of a connection that belongs to no instance. A hand-over does not change
 /// it.
 pub(super) struct Parts {
-    pub(super) id: ConnectionId,
     /// The name of the service that accepted it.
     pub(super) service: Arc<str>,
-    pub(super) peer: Peer,
     pub(super) socket: Arc<OwnedFd>,
     /// Declared after the socket, so that the permit is given back after the descriptor
     /// is closed.
@@ -33,12 +30,8 @@ pub(super) struct Parts {
     /// The latest version that the connection could not go to: that version refused the
     /// connection, or the old one did not give it up. `None` before that.
     pub(super) refused_by: AtomicVersionNumber,
-    /// Bytes read from the peer.
-    pub(super) bytes_in: AtomicU64,
-    /// Bytes that the kernel has taken.
-    pub(super) bytes_out: AtomicU64,
-    /// The byte counts of the whole service.
-    pub(super) traffic: Arc<Traffic>,
+    /// What others may know of it: its number, its peer, its bytes.
+    pub(super) enrolled: Enrolled,
 }
 
 impl Parts {
@@ -48,22 +41,18 @@ impl Parts {
         socket: OwnedFd,
         peer: Peer,
         permit: Permit,
-        traffic: Arc<Traffic>,
+        roll: &Arc<Roll>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             service: Arc::clone(service),
-            peer,
             socket: Arc::new(socket),
             _permit: permit,
             output: Mutex::default(),
             read_closed: AtomicBool::new(false),
             lost: OnceLock::new(),
             refused_by: AtomicVersionNumber::default(),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            traffic,
+            enrolled: Enrolled::new(roll, NEXT.fetch_add(1, Ordering::Relaxed), peer),
         }
     }
 }

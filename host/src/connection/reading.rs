@@ -54,10 +54,7 @@ impl Connection {
             }
             self.parts.read_closed.store(true, Ordering::Relaxed);
         }
-        self.parts
-            .bytes_in
-            .fetch_add(count as u64, Ordering::Relaxed);
-        self.parts.traffic.add_in(count);
+        self.parts.enrolled.add_in(count);
         Ok(count)
     }
 

@@ -7,7 +7,6 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 use std::io;
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 
@@ -181,10 +180,15 @@ impl Connection {
             let bytes = output.unsent.clone();
             match self.send(output, &bytes) {
                 Ok(count) => drop(output.unsent.split_to(count)),
-                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::AGAIN) => {
+                    let held = output.unsent.len();
+                    self.parts.enrolled.record.set_unsent(held);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
+        self.parts.enrolled.record.set_unsent(0);
         if output.fin == Fin::Asked {
             output.fin = Fin::Sent;
             // ENOTCONN: the peer has reset the connection.
@@ -205,17 +209,18 @@ impl Connection {
         };
         match result {
             Ok(count) => {
-                self.parts
-                    .bytes_out
-                    .fetch_add(count as u64, Ordering::Relaxed);
-                self.parts.traffic.add_out(count);
+                self.parts.enrolled.add_out(count);
                 Ok(count)
             }
-            Err(Errno::AGAIN) => Err(Errno::AGAIN),
+            Err(Errno::AGAIN) => {
+                self.parts.enrolled.record.stall();
+                Err(Errno::AGAIN)
+            }
             Err(error) => {
                 let _ = self.parts.lost.set(error);
                 output.broken = Some(error);
                 output.unsent = Bytes::new();
+                self.parts.enrolled.record.set_unsent(0);
                 Err(error)
             }
         }

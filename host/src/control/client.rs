@@ -6,6 +6,7 @@
 //! status every 5 seconds, and gives up if there is no answer.
 
 use crate::control::{ErrorReply, RollbackRequest, StatusReply, SwapRequest};
+use crate::service::connections::KillRequest;
 use crate::socket_file::{MAX_PATH, address};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -147,6 +148,34 @@ impl Question {
         })
     }
 
+    /// Asks for the open connections, of all services or of one.
+    pub fn connections(service: Option<&str>) -> Self {
+        let path = match service {
+            None => "/v1/connections".to_owned(),
+            Some(service) => format!("/v1/services/{service}/connections"),
+        };
+        Self::new(Method::GET, path)
+    }
+
+    /// Asks for the end of connections.
+    pub fn kill(request: &KillRequest) -> serde_json::Result<Self> {
+        Ok(Self {
+            content_type: Some("application/json"),
+            body: serde_json::to_vec(request)?.into(),
+            ..Self::new(Method::POST, "/v1/kill".to_owned())
+        })
+    }
+
+    /// Asks a service to accept nothing for now.
+    pub fn suspend(service: &str) -> Self {
+        Self::new(Method::POST, format!("/v1/services/{service}/suspend"))
+    }
+
+    /// Asks a service to accept again.
+    pub fn resume(service: &str) -> Self {
+        Self::new(Method::POST, format!("/v1/services/{service}/resume"))
+    }
+
     /// Asks a service to take no new connections.
     pub fn drain(service: &str) -> Self {
         Self::new(Method::POST, format!("/v1/services/{service}/drain"))
@@ -155,6 +184,15 @@ impl Question {
     /// Asks all services to take no new connections.
     pub fn shutdown() -> Self {
         Self::new(Method::POST, "/v1/shutdown".to_owned())
+    }
+
+    /// Asks for the answer to [`drain`](Self::drain) or [`shutdown`](Self::shutdown) when
+    /// the services have ended.
+    #[must_use]
+    pub fn and_wait(mut self) -> Self {
+        self.path.push_str("?wait");
+        self.slow = true;
+        self
     }
 
     fn new(method: Method, path: String) -> Self {

@@ -6,8 +6,13 @@
 //! | `GET /v1/services/NAME` | one service |
 //! | `POST /v1/services/NAME/swap` | a new version; the body is a [`SwapRequest`], or a component |
 //! | `POST /v1/services/NAME/rollback` | the version before; the body may be a [`RollbackRequest`] |
+//! | `GET /v1/connections`, `GET /v1/services/NAME/connections` | the open connections |
+//! | `POST /v1/kill` | ends the connections that a [`KillRequest`](crate::KillRequest) names |
+//! | `POST /v1/services/NAME/suspend`, `.../resume` | accepts nothing for now; accepts again |
 //! | `POST /v1/services/NAME/drain` | no new connections; the service ends with its last one |
 //! | `POST /v1/shutdown` | the same for all services |
+//!
+//! `drain` and `shutdown` with the query `?wait` are answered when the services have ended.
 //!
 //! The body of a swap is a component if its content type is `application/wasm`.
 //! Then the fields of the [`SwapRequest`] are in the query, as in
@@ -40,7 +45,8 @@ mod request;
 pub mod server;
 mod spares;
 
-use crate::service::status::Status;
+use crate::service::connections::ConnectionStatus;
+use crate::service::status::{ServiceState, Status};
 use crate::service::swap::OldConnections;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -112,6 +118,38 @@ pub struct StatusReply {
 pub struct DrainReply {
     /// The names of the services that drain now.
     pub draining: Vec<String>,
+    /// Whether they have ended. That was waited for if it was asked for.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// The open connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct ConnectionsReply {
+    /// By service, oldest first.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// The answer to `kill`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct KillReply {
+    /// The numbers of the connections that are ended now.
+    pub killed: Vec<u64>,
+}
+
+/// The answer to `suspend` and `resume`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct StateReply {
+    /// The service.
+    pub service: String,
+    /// Its state now.
+    pub state: ServiceState,
 }
 
 /// Why a request was refused, on one line.

@@ -5,6 +5,7 @@ use crate::component::reading::{HEAD, MAX_BYTES, may_be_component};
 use crate::control::http::{Body, BodyError};
 use crate::control::server::Refused;
 use crate::control::{RollbackRequest, SwapRequest};
+use crate::service::connections::KillRequest;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};
@@ -46,6 +47,15 @@ pub(super) async fn read_rollback(request: Request<Body<'_>>) -> Result<Rollback
     serde_json::from_slice(&body).map_err(|error| {
         bad_request(format!(
             "the body is no rollback: {error}; write {{\"to\": 1}}"
+        ))
+    })
+}
+
+/// Reads which connections to end.
+pub(super) async fn read_kill(request: Request<Body<'_>>) -> Result<KillRequest, Refused> {
+    serde_json::from_slice(&read(request).await?).map_err(|error| {
+        bad_request(format!(
+            "the body names no connections: {error}; write {{\"connections\": [1, 2]}}"
         ))
     })
 }

@@ -6,10 +6,14 @@
 use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
 use crate::control::http::{self, Body};
-use crate::control::request::{Upload, is_component, read_rollback, read_swap};
+use crate::control::request::{Upload, is_component, read_kill, read_rollback, read_swap};
 use crate::control::spares::Spares;
-use crate::control::{DrainReply, ErrorReply, StatusReply, SwapRequest, is_per_process};
+use crate::control::{
+    ConnectionsReply, DrainReply, ErrorReply, KillReply, StateReply, StatusReply, SwapRequest,
+    is_per_process,
+};
 use crate::limits::parse_time;
+use crate::registry::{KillError, Registry};
 use crate::service::ServiceHandle;
 use crate::service::swap::{SwapError, SwapOptions, Swapped};
 use crate::socket_file::{Access, SocketFile, SocketFileError};
@@ -58,6 +62,8 @@ pub struct ControlServer {
     /// Declared after the listener, so that the file outlives it.
     _file: SocketFile,
     spares: Arc<Spares>,
+    /// One permit per connection.
+    places: Arc<Semaphore>,
 }
 
 impl fmt::Debug for ControlServer {
@@ -81,22 +87,29 @@ impl ControlServer {
             listener,
             _file: file,
             spares: Arc::new(spares),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         })
     }
 
-    /// Answers requests about `services` until the future is dropped.
+    /// Waits until the requests that have come are answered.
+    pub async fn answered(&self) {
+        // The semaphore is never closed.
+        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = self.places.acquire_many(all).await;
+    }
+
+    /// Answers requests about the services of `registry` until the future is dropped.
     ///
     /// Fails if the system does not let it wait for clients.
-    pub async fn run(&self, services: Vec<ServiceHandle>) -> io::Result<Infallible> {
+    pub async fn run(&self, registry: Arc<Registry>) -> io::Result<Infallible> {
         let context = Arc::new(Context {
-            services,
+            registry,
             uploads: Upload::places(),
         });
         let listener = register(Arc::clone(&self.listener), Interest::READABLE)?;
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut trouble = Trouble::default();
         loop {
-            let place = Arc::clone(&places).acquire_owned().await;
+            let place = Arc::clone(&self.places).acquire_owned().await;
             let place = place.map_err(io::Error::other)?;
             let stream = self.accept(&listener, &mut trouble).await?;
             let (spares, context) = (Arc::clone(&self.spares), Arc::clone(&context));
@@ -157,22 +170,25 @@ impl Trouble {
 
 /// What the answers are made from.
 struct Context {
-    services: Vec<ServiceHandle>,
+    registry: Arc<Registry>,
     uploads: Arc<Semaphore>,
 }
 
 /// Answers the request of one connection. Returns the connection's descriptor.
 async fn serve_connection(mut stream: UnixStream, context: Arc<Context>) -> Option<OwnedFd> {
-    let peer = socket_peercred(&stream).map(|peer| peer.uid);
-    if !peer.is_ok_and(|uid| uid == rustix::process::geteuid() || uid.is_root()) {
+    let asker = socket_peercred(&stream).map(|peer| peer.uid);
+    let trusted = asker
+        .ok()
+        .filter(|uid| *uid == rustix::process::geteuid() || uid.is_root());
+    let Some(asker) = trusted.map(rustix::process::Uid::as_raw) else {
         tracing::warn!("the control socket refused another user");
         return Some(stream.into_std().ok()?.into());
-    }
+    };
     let mut method = Method::GET;
     let answer = match http::request(&mut stream, HEAD_TIME).await {
         Ok(Some(request)) => {
             method = request.method().clone();
-            Some(respond(&context, request).await)
+            Some(respond(&context, asker, request).await)
         }
         Ok(None) => None,
         Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
@@ -211,6 +227,16 @@ impl From<SwapError> for Refused {
     }
 }
 
+impl From<KillError> for Refused {
+    fn from(error: KillError) -> Self {
+        let status = match error {
+            KillError::Nothing | KillError::Peer(..) => StatusCode::BAD_REQUEST,
+            KillError::NoService(..) | KillError::NotOpen(_) => StatusCode::NOT_FOUND,
+        };
+        Self(status, error.to_string())
+    }
+}
+
 /// Returns the status and the body of an answer.
 fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
     let (status, mut body) = match answer {
@@ -227,13 +253,26 @@ fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
 }
 
 /// Does what a request asks for. Returns the answer's JSON.
-async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8>, Refused> {
-    let services = &*context.services;
+async fn respond(
+    context: &Context,
+    asker: u32,
+    request: Request<Body<'_>>,
+) -> Result<Vec<u8>, Refused> {
+    let registry = &context.registry;
     let path = request.uri().path().to_owned();
+    let waits = request.uri().query() == Some("wait");
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = match words.as_slice() {
-        ["v1", "status"] | ["v1", "services", _] => Method::GET,
-        ["v1", "shutdown"] | ["v1", "services", _, "swap" | "rollback" | "drain"] => Method::POST,
+        ["v1", "status" | "connections"]
+        | ["v1", "services", _]
+        | ["v1", "services", _, "connections"] => Method::GET,
+        ["v1", "shutdown" | "kill"]
+        | [
+            "v1",
+            "services",
+            _,
+            "swap" | "rollback" | "suspend" | "resume" | "drain",
+        ] => Method::POST,
         _ => {
             let message = format!("there is no {path}; GET /v1/status has what there is");
             return Err(Refused(StatusCode::NOT_FOUND, message));
@@ -245,7 +284,7 @@ async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8
     }
     match words.as_slice() {
         [_, "services", name, action @ ..] => {
-            let service = find(services, name)?;
+            let service = &find(registry, name)?;
             match action {
                 ["swap"] => json(&swap(context, service, request).await?),
                 ["rollback"] => {
@@ -254,35 +293,70 @@ async fn respond(context: &Context, request: Request<Body<'_>>) -> Result<Vec<u8
                     let options = crate::RollbackOptions { to, discard_state };
                     json(&service.rollback(options).await?)
                 }
-                ["drain"] => json(&drain([service])),
+                ["connections"] => json(&ConnectionsReply {
+                    connections: service.connections(),
+                }),
+                ["suspend"] => {
+                    service.suspend();
+                    json(&state(service, asker))
+                }
+                ["resume"] => {
+                    service.resume();
+                    json(&state(service, asker))
+                }
+                ["drain"] => json(&drain(std::slice::from_ref(service), waits, asker).await),
                 _ => json(&service.status()),
             }
         }
-        [_, "shutdown"] => json(&drain(services)),
+        [_, "connections"] => json(&ConnectionsReply {
+            connections: registry.connections(),
+        }),
+        [_, "kill"] => {
+            let killed = registry.kill(&read_kill(request).await?)?;
+            tracing::info!(asked_by = asker, connections = ?killed, "killed by request");
+            json(&KillReply { killed })
+        }
+        [_, "shutdown"] => json(&drain(&registry.all(), waits, asker).await),
         _ => json(&StatusReply {
-            services: services.iter().map(ServiceHandle::status).collect(),
+            services: registry.all().iter().map(ServiceHandle::status).collect(),
         }),
     }
 }
 
-fn find<'a>(services: &'a [ServiceHandle], name: &str) -> Result<&'a ServiceHandle, Refused> {
-    let found = services.iter().find(|service| service.name() == name);
-    found.ok_or_else(|| {
-        let names: Vec<_> = services.iter().map(ServiceHandle::name).collect();
-        let message = format!("there is no service {name}; there is {}", names.join(", "));
+fn find(registry: &Registry, name: &str) -> Result<ServiceHandle, Refused> {
+    registry.find(name).ok_or_else(|| {
+        let message = format!("there is no service {name}; there is {}", registry.names());
         Refused(StatusCode::NOT_FOUND, message)
     })
 }
 
-fn drain<'a>(services: impl IntoIterator<Item = &'a ServiceHandle>) -> DrainReply {
-    let draining = services
-        .into_iter()
-        .map(|service| {
-            service.drain();
-            service.name().to_owned()
-        })
-        .collect();
-    DrainReply { draining }
+/// What a service came to by a request of the user `asker`.
+fn state(service: &ServiceHandle, asker: u32) -> StateReply {
+    let state = service.status().state;
+    let service = service.name().to_owned();
+    tracing::info!(service, asked_by = asker, "{state:?} by request");
+    StateReply { service, state }
+}
+
+async fn drain(services: &[ServiceHandle], waits: bool, asker: u32) -> DrainReply {
+    for service in services {
+        tracing::info!(
+            service = service.name(),
+            asked_by = asker,
+            "draining by request"
+        );
+        service.drain();
+    }
+    if waits {
+        for service in services {
+            service.over().await;
+        }
+    }
+    let names = services.iter().map(|service| service.name().to_owned());
+    DrainReply {
+        draining: names.collect(),
+        ended: waits,
+    }
 }
 
 async fn swap(

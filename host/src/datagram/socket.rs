@@ -8,6 +8,7 @@ use super::slow::Slow;
 use super::{MAX_BATCH, MAX_DATA, local};
 use crate::connection::register::register;
 use crate::connection::traffic::Traffic;
+use crate::lifecycle::Quota;
 use crate::socket_file::SocketFile;
 use crate::socket_name::SocketName;
 use crate::sync::lock;
@@ -42,8 +43,7 @@ pub(crate) struct Sockets {
     next: AtomicUsize,
     pub(super) answers: Mutex<Answers>,
     pub(super) slow: Slow,
-    /// Whether datagrams are taken that could make a loop.
-    may_loop: bool,
+    gate: Gate,
     pub(super) counts: Arc<Datagrams>,
     /// The bytes of the service.
     pub(super) traffic: Arc<Traffic>,
@@ -74,6 +74,27 @@ pub(crate) struct Bound {
     pub(crate) file: Option<SocketFile>,
     /// Whether others have received from it before.
     pub(crate) is_inherited: bool,
+}
+
+/// Which datagrams come in.
+pub(crate) struct Gate {
+    /// Whether datagrams are taken that could make a loop.
+    pub(crate) may_loop: bool,
+    /// Whether a sender's datagram may come in. It is counted elsewhere if not.
+    pub(crate) lets_in: Box<dyn Fn(&SocketName) -> bool + Send + Sync>,
+    /// How many the service takes in its life.
+    pub(crate) quota: Arc<Quota>,
+}
+
+impl Gate {
+    /// Lets all senders in.
+    pub(crate) fn open(may_loop: bool) -> Self {
+        Self {
+            may_loop,
+            lets_in: Box::new(|_| true),
+            quota: Arc::new(Quota::new(None)),
+        }
+    }
 }
 
 /// What the kernel may still have.
@@ -110,7 +131,7 @@ impl Sockets {
     /// Takes bound sockets. Called inside of the service's runtime.
     pub(crate) fn new(
         sockets: Vec<Bound>,
-        may_loop: bool,
+        gate: Gate,
         counts: Arc<Datagrams>,
         traffic: Arc<Traffic>,
     ) -> io::Result<Self> {
@@ -145,7 +166,7 @@ impl Sockets {
             next: AtomicUsize::new(0),
             answers: Mutex::default(),
             slow: Slow::default(),
-            may_loop,
+            gate,
             counts,
             traffic,
         })
@@ -242,7 +263,11 @@ impl Sockets {
         let (buffers, received) = batch.parts();
         received.clear();
         let expected = socket.expected.load(Ordering::Relaxed);
-        let room = wanted.count.min(expected).min(buffers.len());
+        let left = usize::try_from(self.gate.quota.left()).unwrap_or(usize::MAX);
+        let room = wanted.count.min(expected).min(buffers.len()).min(left);
+        if room == 0 {
+            return Ok(Taken::NOTHING);
+        }
         let (buffers, _) = buffers.split_at_mut(room);
         let limit = wanted.max_bytes.min(MAX_DATA);
         let descriptor = socket.registration.get_ref();
@@ -282,12 +307,14 @@ impl Sockets {
             );
         }
         let came = received.len();
-        if !self.may_loop {
+        if !self.gate.may_loop {
             received.retain(|it| !is_loop(&it.ends, self.all.iter().map(|socket| &socket.name)));
         }
         add(&self.counts.received, count);
         add(&self.counts.oversized, oversized);
         add(&self.counts.loops, came - received.len());
+        received.retain(|it| (self.gate.lets_in)(&it.ends.peer));
+        self.gate.quota.take(received.len() as u64);
         let mut answers = lock(&self.answers);
         for datagram in received.iter() {
             answers.note(&datagram.ends, at);
@@ -346,7 +373,12 @@ pub(crate) mod tests {
             is_inherited,
         };
         let counts = Arc::<Datagrams>::default();
-        let sockets = Sockets::new(vec![bound], false, Arc::clone(&counts), Arc::default());
+        let sockets = Sockets::new(
+            vec![bound],
+            Gate::open(false),
+            Arc::clone(&counts),
+            Arc::default(),
+        );
         (sockets.unwrap(), counts)
     }
 

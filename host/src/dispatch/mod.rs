@@ -28,11 +28,13 @@
 //! threads, and in whether the next connection is let in before the last one is done.
 //! The other two exist under `poll` only, and run on its one thread.
 //!
+//! `errands` calls what a handler does beside its connections: `error` and `tick`.
 //! `supervision` runs the drivers of shared instances, and `succession` is how what such an
 //! instance knows passes to the next version.
 
 mod concurrent;
 pub(crate) mod datagram;
+mod errands;
 mod evented;
 pub(crate) mod fault;
 mod isolated;
@@ -61,7 +63,9 @@ use tokio::sync::mpsc::UnboundedSender;
 /// A shared instance gets what it needs of the system here, before the version becomes
 /// current. The instance itself is made for the first connection.
 pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<()> {
+    version.plan_tick();
     if !version.handler.shares_instance() {
+        errands::start(versions, version);
         return Ok(());
     }
     let poller = match version.handler.contract() {

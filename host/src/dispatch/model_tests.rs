@@ -11,6 +11,7 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::limits::Limits;
+use crate::version::access::AccessLog;
 use crate::version::entrance::{Arrival, Intake};
 use crate::version::offer::{Batch, GivenUp, Handed};
 use crate::version::stay::Admitted;
@@ -111,7 +112,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let handler = Arc::clone(&HANDLER);
-        let versions = Versions::new("model", Limits::default(), handler);
+        let versions = Versions::new("model", Limits::default(), AccessLog::Off, handler);
         let version = versions.current();
         let intake = version.open_intake();
         version.open_gate();
@@ -175,9 +176,14 @@ impl Model {
         };
         let (socket, _) = UnixStream::pair().unwrap();
         let peer = Peer::Ip(([127, 0, 0, 1], 1).into());
-        let traffic = Arc::clone(&self.versions.traffic);
         let socket = OwnedFd::from(socket);
-        let connection = Connection::new(&"model".into(), socket, peer, permit.into(), traffic);
+        let connection = Connection::new(
+            &"model".into(),
+            socket,
+            peer,
+            permit.into(),
+            &self.versions.roll,
+        );
         self.opened += 1;
         self.alive += 1;
         let current = self.versions.current();

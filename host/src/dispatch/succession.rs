@@ -6,6 +6,7 @@ use crate::guest::exports::Exports;
 use crate::guest::instance::{Instance, Prepared};
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake};
+use crate::version::errands::Errand;
 use crate::version::succession::Verdict;
 use crate::version::versions::Versions;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub(super) enum Begin<E> {
     Prepared(Box<Instance<E>>),
     /// The first thing that came. The driver makes the instance.
     Arrival(Arrival),
+    /// What the guest does beside its connections. The driver makes the instance.
+    Errand(Errand),
 }
 
 impl<E: Exports + 'static> Begin<E> {
@@ -27,34 +30,34 @@ impl<E: Exports + 'static> Begin<E> {
     ) -> Option<Self> {
         match version.prepared().and_then(Prepared::instance) {
             Some(instance) => Some(Self::Prepared(Box::new(instance))),
-            None => {
-                let first = first_arrival(versions, version, intake).await;
-                first.map(Self::Arrival)
-            }
+            None => Self::first(versions, version, intake).await,
         }
     }
-}
 
-/// Waits for what comes first. While it waits there is no instance, and so nothing to pass
-/// on.
-async fn first_arrival(
-    versions: &Arc<Versions>,
-    version: &Arc<Version>,
-    intake: &mut Intake,
-) -> Option<Arrival> {
-    loop {
-        let departure = tokio::select! {
-            biased;
-            arrival = intake.next_to_serve() => return arrival,
-            departure = version.departing() => departure,
-        };
-        if departure.is_end() {
-            // Nobody is told that there is nothing: an earlier state stays where it is.
-            continue;
-        }
-        if departure.settle(None).await == Verdict::Left {
-            version.release_next_gate();
-            pass_on(versions, intake);
+    /// Waits for what comes first. While it waits there is no instance, and so nothing to
+    /// pass on.
+    async fn first(
+        versions: &Arc<Versions>,
+        version: &Arc<Version>,
+        intake: &mut Intake,
+    ) -> Option<Self> {
+        loop {
+            let departure = tokio::select! {
+                biased;
+                arrival = intake.next_to_serve() => return arrival.map(Self::Arrival),
+                departure = version.departing() => departure,
+                errand = version.next_errand(versions), if version.has_errands() => {
+                    return Some(Self::Errand(errand));
+                }
+            };
+            if departure.is_end() {
+                // Nobody is told that there is nothing: an earlier state stays where it is.
+                continue;
+            }
+            if departure.settle(None).await == Verdict::Left {
+                version.release_next_gate();
+                pass_on(versions, intake);
+            }
         }
     }
 }

@@ -46,7 +46,8 @@ mod bindings {
 }
 
 use bindings::p2::sockserve::handler::connection_info;
-use bindings::p2::sockserve::handler::connection_types::{self, Credentials, Info, Transport};
+pub(super) use bindings::p2::sockserve::handler::connection_types::Info;
+use bindings::p2::sockserve::handler::connection_types::{self, Credentials, Transport};
 use bindings::p3::sockserve::handler::concurrent_connection_info;
 
 /// Names the store's data to the linker.
@@ -76,7 +77,8 @@ impl State {
     }
 }
 
-fn describe(connection: &Arc<Connection>) -> Result<Info> {
+/// What a guest gets to know of a connection.
+pub(super) fn describe(connection: &Arc<Connection>) -> Result<Info> {
     let peer = connection.peer();
     Ok(Info {
         connection: connection.id(),

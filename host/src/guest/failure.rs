@@ -1,5 +1,6 @@
 //! How a connection or an instance failed, and whose fault that is.
 
+use crate::connection::record::Cut;
 use crate::guest::clock::DeadlineExceeded;
 use crate::panics;
 use crate::text::{self, one_line};
@@ -36,6 +37,9 @@ pub(crate) enum Failure {
     /// network had lost.
     #[error("the connection was lost, and the handler returned: {}", one_line(.0))]
     Peer(String),
+    /// The handler does not let the peer in. This is no failure of the connection.
+    #[error("the handler did not let it in: {}", one_line(.0))]
+    Unverified(String),
     /// The guest trapped.
     #[error("the guest trapped: {0}")]
     Trap(String),
@@ -63,6 +67,9 @@ pub(crate) enum Failure {
     /// handler had ended.
     #[error("nobody took the connection over, and its own version has ended")]
     NotTakenOver,
+    /// The host has ended the connection: a time-out, or a request.
+    #[error("closed: {0}")]
+    Cut(Cut),
     /// The service or the version is ending, and closes its connections now.
     #[error("closed, because the service or its version is ending")]
     Aborted,
@@ -106,11 +113,16 @@ impl Failure {
             | Self::Deadline(_)
             | Self::Memory(_)
             | Self::RefusedBack(_) => Fault::Guest,
-            Self::Peer(_) => Fault::Peer,
+            Self::Peer(_)
+            | Self::Unverified(_)
+            | Self::Cut(Cut::FirstByte(_) | Cut::Idle(_) | Cut::Write(_) | Cut::Whole(_)) => {
+                Fault::Peer
+            }
             Self::Instantiate(_)
             | Self::Panic(_)
             | Self::Host(_)
             | Self::NotTakenOver
+            | Self::Cut(Cut::Killed)
             | Self::Aborted => Fault::Host,
         }
     }

@@ -21,6 +21,7 @@ use crate::guest::hand_over::{HandOver, HandOverPre, MAX_STATE};
 use crate::guest::handler_error::HandlerError;
 use crate::guest::imports::{Lack, lacks, linker};
 use crate::guest::instance_state::{Keeper, KeeperPre};
+use crate::guest::life_cycle::{self, LifeCyclePre};
 use crate::guest::start_cost;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
 use crate::guest::{MemoryLimit, State};
@@ -29,8 +30,8 @@ use crate::sockets::stdio::Stdio;
 use crate::text::one_line;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{Engine, Store};
@@ -101,6 +102,7 @@ pub struct Handler {
     exports: ExportsPre,
     hand_over: HandOverPre,
     keeper: KeeperPre,
+    life_cycle: LifeCyclePre,
     gives_up: bool,
     contract: Contract,
     /// The grants of the options, shared with the instances.
@@ -109,6 +111,8 @@ pub struct Handler {
     files: Files,
     /// How many bytes a datagram may have, as the guest said when it was tried.
     max_data_bytes: AtomicU32,
+    /// How much time is between two ticks, as the guest said when it was tried.
+    tick_interval: OnceLock<Option<Duration>>,
     /// How many resources an instance may have beside those of its connections.
     own_resources: usize,
     /// The most elements of one table of an instance.
@@ -183,6 +187,7 @@ impl Handler {
                 KeeperPre::p2(&pre).map_err(mismatch)?
             }
         };
+        let life_cycle = LifeCyclePre::new(component, &pre).map_err(mismatch)?;
         Ok(Self {
             source: source.to_owned(),
             digest: component.digest().to_owned(),
@@ -192,11 +197,13 @@ impl Handler {
             exports,
             hand_over,
             keeper,
+            life_cycle,
             gives_up: component.gives_up(),
             contract,
             grants: Arc::new(options.grants.clone()),
             files,
             max_data_bytes: AtomicU32::new(0),
+            tick_interval: OnceLock::new(),
             own_resources: own_resources(contract, &options),
             table_elements,
             options,
@@ -228,6 +235,21 @@ impl Handler {
     /// version.
     pub fn keeps_state(&self) -> bool {
         self.shares_instance() && !matches!(self.keeper, KeeperPre::Absent)
+    }
+
+    /// Whether the handler decides which peers come in.
+    pub(crate) fn verifies(&self) -> bool {
+        self.life_cycle.verifies()
+    }
+
+    /// Whether the handler is told which connections have failed.
+    pub(crate) fn takes_errors(&self) -> bool {
+        self.life_cycle.takes_errors()
+    }
+
+    /// How much time is between two ticks of the handler. `None` if it has none.
+    pub(crate) fn tick_interval(&self) -> Option<Duration> {
+        self.tick_interval.get().copied().flatten()
     }
 
     /// Returns where the component came from.
@@ -337,45 +359,47 @@ impl Handler {
     pub(crate) async fn try_instantiate(&self, scope: Scope) -> Result<(), HandlerError> {
         let trial = async {
             let (mut store, clock) = self.store(scope, ConnectionTable::empty())?;
+            let deadline = Deadline(self.limits().deadline);
             match self.contract {
                 Contract::Blocking => {
                     let made = self.instantiate::<Blocking>(&mut store, &clock);
-                    made.await.map(drop)
+                    made.await.map(drop)?;
                 }
                 Contract::Evented => {
                     let made = self.instantiate::<Evented>(&mut store, &clock);
-                    made.await.map(drop)
+                    made.await.map(drop)?;
                 }
                 Contract::Concurrent => {
                     let made = self.instantiate::<Concurrent>(&mut store, &clock);
-                    made.await.map(drop)
+                    made.await.map(drop)?;
                 }
                 Contract::Command => {
                     let made = self.instantiate::<Command>(&mut store, &clock);
-                    made.await.map(drop)
+                    made.await.map(drop)?;
                 }
                 Contract::CommandP3 => {
                     let made = self.instantiate::<CommandP3>(&mut store, &clock);
-                    made.await.map(drop)
+                    made.await.map(drop)?;
                 }
                 Contract::Datagram => {
                     let made = self.instantiate::<Datagram>(&mut store, &clock);
                     let (guest, _) = made.await?;
                     let limit = guest.max_data_bytes(&mut store, &clock).await?;
                     self.max_data_bytes.store(limit, Ordering::Relaxed);
-                    Ok(())
                 }
                 Contract::DatagramConcurrent => {
                     let made = self.instantiate::<DatagramConcurrent>(&mut store, &clock);
                     let (guest, _) = made.await?;
                     let asking = store
                         .run_concurrent(async |accessor| guest.max_data_bytes_in(accessor).await);
-                    let deadline = Deadline(self.limits().deadline);
                     let limit = deadline.hold(clock.count(asking)).await??;
                     self.max_data_bytes.store(limit, Ordering::Relaxed);
-                    Ok(())
                 }
             }
+            let interval = life_cycle::interval(&mut store, &clock, deadline).await?;
+            // A handler may be tried again, and says the same.
+            let _ = self.tick_interval.set(interval);
+            Ok(())
         };
         trial
             .await
@@ -410,6 +434,18 @@ impl Handler {
         Ok((exports, hand_over, keeper))
     }
 
+    /// Does the same for an instance that serves nobody: only the functions of the life
+    /// cycle are called.
+    pub(crate) async fn instantiate_alone(
+        &self,
+        store: &mut Store<State>,
+        clock: &GuestClock,
+    ) -> Result<(), Failure> {
+        let instance = self.start(store, clock).await?;
+        let loaded = self.life_cycle.load(store, &instance);
+        loaded.map_err(|error| Failure::from_instantiation(&error))
+    }
+
     /// Finds the functions of an instance.
     fn load<E: Exports>(
         &self,
@@ -425,6 +461,8 @@ impl Handler {
         let exports = exports.map_err(|error| Failure::from_instantiation(&error))?;
         let hand_over = self.hand_over.load(store, instance);
         let hand_over = hand_over.map_err(|error| Failure::from_instantiation(&error))?;
+        let loaded = self.life_cycle.load(store, instance);
+        loaded.map_err(|error| Failure::from_instantiation(&error))?;
         Ok((exports, hand_over))
     }
 

@@ -15,6 +15,7 @@
 //! | `instance` | an instance that serves all, and one that is made ahead |
 //! | `room` | how large the state in the result of a call may be |
 //! | `instance_state` | the calls that save what an instance knows, and restore it |
+//! | `life_cycle` | the calls of `verify`, `error` and `tick` |
 //! | `draining` | how a guest learns that it is to give connections up |
 //! | `connection_info` | how a guest learns who its peer is |
 //! | `command` | what a program gets to know |
@@ -42,6 +43,7 @@ pub(crate) mod handler_error;
 pub(crate) mod imports;
 pub(crate) mod instance;
 pub(crate) mod instance_state;
+pub(crate) mod life_cycle;
 pub(crate) mod precompile;
 mod program;
 mod room;
@@ -51,6 +53,7 @@ pub(crate) mod stdio;
 use crate::guest::connection_table::ConnectionTable;
 use crate::guest::engine::InstanceToken;
 use crate::guest::failure::MemoryExceeded;
+use crate::guest::life_cycle::LifeCycle;
 use crate::sockets::SocketsStore;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
@@ -65,6 +68,8 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     memory: MemoryLimit,
     connections: ConnectionTable,
+    /// The functions of the instance, when it is made.
+    life_cycle: LifeCycle,
     /// Counts this instance as alive.
     _instance: InstanceToken,
 }
@@ -83,6 +88,7 @@ impl State {
             table,
             memory,
             connections,
+            life_cycle: LifeCycle::default(),
             _instance: InstanceToken::new(),
         }
     }

@@ -4,12 +4,16 @@
 //! the permit moves into the connection. So the number of open connections never passes
 //! the limit, and further peers wait in the kernel's backlog. An accept error ends the
 //! service only if the listener itself has become unusable.
+//!
+//! `admission` says when a permit may be taken, and whether the peer may come in. A peer
+//! that may not is delivered to nobody.
 
+use crate::admission::{Admission, Leave};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::connection::register::register;
-use crate::connection::traffic::Traffic;
-use crate::lifecycle::Phase;
+use crate::connection::roll::Roll;
+use crate::lifecycle::{Phase, Quota};
 use crate::listen::local::Transport;
 use crate::listen::opening::Opened;
 use crate::socket_name::UnixName;
@@ -36,14 +40,18 @@ const MAX_TRANSIENT: u32 = 100;
 pub(crate) struct Accepting {
     /// The name of the service, for the log.
     pub(crate) service: Arc<str>,
-    /// Counts the bytes of its connections.
-    pub(crate) traffic: Arc<Traffic>,
-    /// One permit is taken for each connection.
-    pub(crate) permits: Arc<Semaphore>,
+    /// Its open connections.
+    pub(crate) roll: Arc<Roll>,
+    /// Who may come in.
+    pub(crate) admission: Arc<Admission>,
+    /// How many connections the service takes in its life.
+    pub(crate) quota: Arc<Quota>,
     /// `Some` under `sequential`: its only permit is taken before each accept, and is
     /// free again when the connection's handler is done. So connections are served one
     /// after another.
     pub(crate) turn: Option<Arc<Semaphore>>,
+    /// Whether peers wait in the kernel's backlog for now.
+    pub(crate) suspended: watch::Receiver<bool>,
     /// How many connections the kernel holds before they are accepted.
     pub(crate) backlog: u32,
 }
@@ -95,6 +103,7 @@ pub(crate) async fn run(
         local,
         is_inherited,
         file,
+        ..
     } = listener;
     let transport = local.transport();
     let listener = register(Arc::new(socket), Interest::READABLE)?;
@@ -105,17 +114,24 @@ pub(crate) async fn run(
             // A permit is taken only when a peer is there: a listener without peers
             // must not keep permits that another listener needs.
             let mut ready = listener.readable().await?;
+            service.resumed().await?;
             let turn = service.turn().await?;
-            let permit = acquire(&service.permits).await?;
+            let leave = service.admission.next().await?;
+            if service.quota.is_spent() {
+                // The service is about to drain.
+                std::future::pending::<()>().await;
+            }
             match accept_now(listener.get_ref(), transport) {
                 Ok((socket, peer)) => {
                     trouble = Trouble::default();
-                    deliver(service.connection(socket, peer, permit), turn);
+                    if let Some(connection) = service.connection(socket, peer, leave) {
+                        deliver(connection, turn);
+                    }
                 }
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => {
                     // Meanwhile another listener of the service may have more success.
-                    drop((permit, turn));
+                    drop((leave, turn));
                     trouble.survive(error).await?;
                 }
             }
@@ -142,15 +158,20 @@ pub(crate) async fn run(
         let (_file, listener, waiting) = (file, listener, waiting);
         let mut trouble = Trouble::default();
         for _ in 0..most {
-            let permit = acquire(&service.permits).await?;
+            let leave = service.admission.leave().await?;
+            if service.quota.is_spent() {
+                break;
+            }
             match accept_now(listener.get_ref(), transport) {
                 Ok((socket, peer)) => {
                     // The receiver lives as long as this runs.
-                    let _ = waiting.send(service.connection(socket, peer, permit));
+                    if let Some(connection) = service.connection(socket, peer, leave) {
+                        let _ = waiting.send(connection);
+                    }
                 }
                 Err(Errno::AGAIN) => break,
                 Err(error) => {
-                    drop(permit);
+                    drop(leave);
                     trouble.survive(error).await?;
                 }
             }
@@ -171,6 +192,16 @@ pub(crate) async fn run(
 }
 
 impl Accepting {
+    /// Waits until the service takes connections.
+    async fn resumed(&self) -> io::Result<()> {
+        if *self.suspended.borrow() {
+            let mut suspended = self.suspended.clone();
+            let resumed = suspended.wait_for(|suspended| !suspended).await;
+            resumed.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
     /// Waits until the next connection may be delivered. `None` unless the dispatch is
     /// `sequential`.
     async fn turn(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
@@ -180,15 +211,19 @@ impl Accepting {
         }
     }
 
-    /// Makes a connection from an accepted socket.
-    fn connection(
-        &self,
-        socket: OwnedFd,
-        peer: Peer,
-        permit: OwnedSemaphorePermit,
-    ) -> Arc<Connection> {
-        let traffic = Arc::clone(&self.traffic);
-        Connection::new(&self.service, socket, peer, permit.into(), traffic)
+    /// Makes a connection from an accepted socket. `None` if the peer may not come in.
+    fn connection(&self, socket: OwnedFd, peer: Peer, leave: Leave) -> Option<Arc<Connection>> {
+        match self.admission.admit(&peer, leave) {
+            Ok(permit) => {
+                self.quota.take(1);
+                let (service, roll) = (&self.service, &self.roll);
+                Some(Connection::new(service, socket, peer, permit, roll))
+            }
+            Err(refusal) => {
+                self.admission.refuse(socket, &peer, refusal);
+                None
+            }
+        }
     }
 }
 

@@ -149,6 +149,7 @@ pub(super) fn from_socket(socket: OwnedFd, backlog: u32) -> Result<Opened, Reaso
     }
     prepare(&socket).map_err(system)?;
     Ok(Opened {
+        asked: None,
         local: local(transport, &socket).map_err(system)?,
         socket,
         is_inherited: true,

@@ -31,6 +31,8 @@ pub(crate) struct Opened {
     /// Declared before the file: nobody listens any more when the file is removed.
     pub(crate) socket: OwnedFd,
     pub(crate) local: LocalAddress,
+    /// What it was asked for by. `None` if the process was given it.
+    pub(crate) asked: Option<ListenAddress>,
     /// Whether another process may have the socket too, and go on with it.
     pub(crate) is_inherited: bool,
     /// The socket's file, if it has one of its own.
@@ -81,6 +83,7 @@ pub(crate) fn open(
                 let opened = bound.into_iter().map(|(socket, ip)| Opened {
                     socket,
                     local: LocalAddress::of_ip(*transport, ip),
+                    asked: Some(address.clone()),
                     is_inherited: false,
                     file: None,
                 });
@@ -95,16 +98,22 @@ pub(crate) fn open(
                 vec![Opened {
                     socket,
                     local,
+                    asked: Some(address.clone()),
                     is_inherited: false,
                     file,
                 }]
             }
             Kind::Inherited(which) => {
                 let taken = inherited::take(which, backlog);
-                taken.map_err(|reason| ListenError::Inherited {
+                let taken = taken.map_err(|reason| ListenError::Inherited {
                     address: address.clone(),
                     reason,
-                })?
+                })?;
+                let of_address = taken.into_iter().map(|opened| Opened {
+                    asked: Some(address.clone()),
+                    ..opened
+                });
+                of_address.collect()
             }
         };
         all.extend(opened);

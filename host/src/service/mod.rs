@@ -12,45 +12,66 @@
 //! | file | |
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
+//! | `idle` | whether it has had nothing to do for too long |
 //! | `threads` | whether the system gives a runtime its threads |
 //! | `swap` | puts another version in the place of the current one |
 //! | `rollback` | goes back to the version before, on request or by itself |
+//! | `listeners` | the sockets that it listens on |
+//! | `permits` | how many connections may be open |
+//! | `settings` | what a reload changes while it runs |
+//! | `timeouts` | ends connections whose time is over |
 //! | `probe` | a connection that tries a version |
 //! | `state_file` | where what an instance knows is kept from one start to the next |
 //! | `status` | what a service reports of itself |
+//! | `connections` | what it reports of its connections, and their end by request |
 
+pub(crate) mod connections;
+mod idle;
+mod listeners;
+mod permits;
 pub(crate) mod probe;
 pub(crate) mod rollback;
 mod run;
+mod settings;
 mod state_file;
 pub(crate) mod status;
 pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod timeouts;
 
 pub use state_file::StateFileError;
 
+use crate::admission::Admission;
+use crate::admission::global::GlobalLimits;
+use crate::admission::policy::{AdmissionError, AdmissionPolicy, Served};
 use crate::contract::{Contract, Dispatch};
-use crate::descriptors;
+use crate::descriptors::{self, Shares};
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Phase, Quota};
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::given::Given;
-use crate::listen::local::LocalAddress;
+use crate::listen::local::{LocalAddress, Transport};
 use crate::listen::opening::{self, ListenOptions};
+use crate::service::listeners::Listeners;
+use crate::service::permits::Permits;
 use crate::service::rollback::RollbackPolicy;
-use crate::service::run::Work;
+use crate::service::run::{Incoming, Work};
 use crate::service::state_file::StateFile;
+use crate::version::access::AccessLog;
 use crate::version::versions::Versions;
+use arc_swap::ArcSwap;
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{Semaphore, oneshot};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
 
 /// A running service. Dropping it aborts it.
 #[derive(Debug)]
@@ -89,6 +110,9 @@ pub enum StartError {
     /// The component cannot be started.
     #[error(transparent)]
     Handler(#[from] HandlerError),
+    /// The policy has options that do nothing for this service.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// The state of an earlier run cannot be taken.
     #[error(transparent)]
     StateFile(#[from] StateFileError),
@@ -121,6 +145,18 @@ pub(crate) fn served(contract: Contract) -> &'static str {
     }
 }
 
+/// What admission has to do with.
+fn served_at(addresses: &[LocalAddress], contract: Contract, max_connections: u32) -> Served {
+    let is_unix =
+        |it: &LocalAddress| matches!(it.transport(), Transport::Unix | Transport::UnixDatagram);
+    Served {
+        contract,
+        max_connections,
+        has_ip: !addresses.iter().all(is_unix),
+        has_unix: addresses.iter().any(is_unix),
+    }
+}
+
 /// Which listen addresses fit a contract.
 fn fitting(contract: Contract) -> &'static str {
     if contract.takes_datagrams() {
@@ -136,20 +172,30 @@ pub(crate) struct Shared {
     pub(crate) versions: Arc<Versions>,
     pub(crate) dispatch: Dispatch,
     /// When a version is taken back by itself.
-    pub(crate) rollback: RollbackPolicy,
-    /// The addresses that the service listens on.
-    pub(crate) local_addresses: Vec<LocalAddress>,
+    rollback: ArcSwap<RollbackPolicy>,
+    /// What the service listens on.
+    listeners: Listeners,
+    /// How a socket that is added is listened on.
+    listening: ListenOptions,
     /// Held by the swap that is under way.
     pub(crate) swapping: Arc<tokio::sync::Mutex<()>>,
     /// One permit per connection that may be open, as `--max-connections` and the limit
     /// on open files allow.
-    permits: Arc<Semaphore>,
-    /// How many connections were accepted.
+    permits: Permits,
+    /// Who may come in.
+    pub(crate) admission: Arc<Admission>,
+    /// How many connections or datagrams it takes in its life.
+    quota: Arc<Quota>,
+    /// How long it may have nothing to do. `None` if for ever.
+    exit_idle: Option<Duration>,
+    /// How many connections were let in.
     accepted: AtomicU64,
     /// Whether datagrams are taken whose answers could be answered without end.
     allow_loops: bool,
     /// Where what the instance knows is kept. `None` if it is not.
     state_file: Option<StateFile>,
+    /// Whether the service has ended.
+    over: watch::Sender<bool>,
     /// Whether it was kept, at the service's end. It is tried once.
     kept: tokio::sync::OnceCell<Result<(), Arc<StateFileError>>>,
 }
@@ -175,6 +221,18 @@ pub struct ServiceOptions {
     /// if there is one instance for all and its component exports `instance-state`. By
     /// default it is not kept.
     pub state_file: Option<PathBuf>,
+    /// Of which connections the log has a line when they have ended. By default of none.
+    pub access_log: AccessLog,
+    /// Who may come in. By default everybody.
+    pub admission: AdmissionPolicy,
+    /// Limits that the service shares with others. By default none.
+    pub global: Option<Arc<GlobalLimits>>,
+    /// How many connections or datagrams the service takes before it drains; refused ones
+    /// do not count. By default any number.
+    pub exit_after: Option<NonZeroU64>,
+    /// The service drains when nothing was open and nothing has come for this long. By
+    /// default it waits for ever.
+    pub exit_idle: Option<Duration>,
 }
 
 impl ServiceOptions {
@@ -188,6 +246,11 @@ impl ServiceOptions {
             rollback: RollbackPolicy::default(),
             allow_loops: false,
             state_file: None,
+            access_log: AccessLog::default(),
+            admission: AdmissionPolicy::default(),
+            global: None,
+            exit_after: None,
+            exit_idle: None,
         }
     }
 }
@@ -250,8 +313,8 @@ impl Service {
     ) -> Result<Standby, StartError> {
         options.check(&handler)?;
         let backlog = handler.limits().backlog;
-        let listeners = opening::open(&options.listen, backlog, options.listening)?;
-        Self::prepare_on(options, handler, Work::Sockets(listeners))
+        let opened = opening::open(&options.listen, backlog, options.listening)?;
+        Self::prepare_on(options, handler, Incoming::Sockets(opened))
     }
 
     /// Starts to serve what the process was given. `None` if nobody is there to be served.
@@ -260,34 +323,34 @@ impl Service {
         handler: Handler,
         given: Given,
     ) -> Result<Option<Self>, StartError> {
-        let work = match given {
+        let incoming = match given {
             Given::Gone => return Ok(None),
-            Given::Socket(opened) => Work::Sockets(vec![opened]),
+            Given::Socket(opened) => Incoming::Sockets(vec![opened]),
             Given::Connection {
                 socket,
                 peer,
                 local,
-            } => Work::Connection {
+            } => Incoming::Connection {
                 socket,
                 peer,
                 local,
             },
         };
-        let standby = Self::prepare_on(options, handler, work)?;
+        let standby = Self::prepare_on(options, handler, incoming)?;
         Ok(Some(standby.begin()))
     }
 
     fn prepare_on(
         options: &ServiceOptions,
         handler: Handler,
-        work: Work,
+        incoming: Incoming,
     ) -> Result<Standby, StartError> {
         if options.state_file.is_some() && !handler.keeps_state() {
             let name = handler.source().to_owned();
             return Err(StartError::NoState { name });
         }
         let contract = handler.contract();
-        let local_addresses = work.local_addresses();
+        let local_addresses = incoming.local_addresses();
         let unfit = |address: &&LocalAddress| {
             address.transport().has_connections() == contract.takes_datagrams()
         };
@@ -295,7 +358,20 @@ impl Service {
             let address = unfit.to_string();
             return Err(StartError::Transport { address, contract });
         }
-        let shared = Shared::new(options, local_addresses, Arc::new(handler));
+        let max_connections = handler.limits().max_connections;
+        let served = served_at(&local_addresses, contract, max_connections);
+        options.admission.check(served)?;
+        let (listeners, work) = match incoming {
+            Incoming::Sockets(sockets) if contract.takes_datagrams() => {
+                (Listeners::fixed(local_addresses), Work::Datagrams(sockets))
+            }
+            Incoming::Sockets(sockets) => (Listeners::new(sockets), Work::Listeners),
+            Incoming::Connection { socket, peer, .. } => {
+                let work = Work::Connection { socket, peer };
+                (Listeners::fixed(local_addresses), work)
+            }
+        };
+        let shared = Shared::new(options, listeners, Arc::new(handler));
         let (begin, ended) = Arc::clone(&shared).spawn()?;
         Ok(Standby {
             service: Self { shared, ended },
@@ -321,8 +397,8 @@ impl Service {
 
     /// The addresses that the service listens on, in the order that they were given; a
     /// name may stand for several.
-    pub fn local_addresses(&self) -> &[LocalAddress] {
-        &self.shared.local_addresses
+    pub fn local_addresses(&self) -> Vec<LocalAddress> {
+        self.shared.listeners.addresses()
     }
 
     /// A handle, which controls the service from elsewhere.
@@ -353,6 +429,32 @@ impl Service {
     }
 }
 
+impl ServiceHandle {
+    /// Replaces who may come in, from the next connection or datagram on. Connections that
+    /// are open stay, and are counted as before.
+    ///
+    /// An error leaves the policy as it was.
+    pub fn set_admission(&self, policy: AdmissionPolicy) -> Result<(), AdmissionError> {
+        let service = &self.shared;
+        let max_connections = service.versions.limits().max_connections;
+        self.check_admission(&policy, max_connections)?;
+        let room = descriptors::beside(max_connections, policy.room());
+        service.admission.set(policy, room);
+        Ok(())
+    }
+
+    /// Whether the policy fits what the service serves.
+    pub(crate) fn check_admission(
+        &self,
+        policy: &AdmissionPolicy,
+        max_connections: u32,
+    ) -> Result<(), AdmissionError> {
+        let contract = self.shared.versions.current().handler.contract();
+        let addresses = self.shared.listeners.addresses();
+        policy.check(served_at(&addresses, contract, max_connections))
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         self.abort();
@@ -364,7 +466,7 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("name", &self.name())
             .field("dispatch", &self.dispatch)
-            .field("local_addresses", &self.local_addresses)
+            .field("local_addresses", &self.listeners.addresses())
             .field("phase", &self.versions.phase())
             .finish_non_exhaustive()
     }
@@ -372,26 +474,31 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// Makes the shared part, with as many permits as descriptors allow.
-    fn new(
-        options: &ServiceOptions,
-        local_addresses: Vec<LocalAddress>,
-        handler: Arc<Handler>,
-    ) -> Arc<Self> {
+    fn new(options: &ServiceOptions, listeners: Listeners, handler: Arc<Handler>) -> Arc<Self> {
         let name = &options.name;
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
-        limits.max_connections = descriptors::permits(name, asked, opens);
+        let Shares { permits, refused } =
+            descriptors::shares(name, asked, opens, options.admission.room());
+        limits.max_connections = permits;
+        let permits = Permits::new(permits);
+        let (policy, global) = (options.admission.clone(), options.global.clone());
         Arc::new(Self {
             dispatch: handler.dispatch(),
-            rollback: options.rollback,
+            rollback: ArcSwap::from_pointee(options.rollback),
+            listeners,
+            listening: options.listening,
             allow_loops: options.allow_loops,
             state_file: options.state_file.clone().map(StateFile::new),
             kept: tokio::sync::OnceCell::new(),
-            local_addresses,
+            over: watch::Sender::new(false),
             swapping: Arc::default(),
-            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            admission: Admission::new(name, policy, permits.semaphore(), refused, global),
+            permits,
+            quota: Arc::new(Quota::new(options.exit_after)),
+            exit_idle: options.exit_idle,
             accepted: AtomicU64::new(0),
-            versions: Versions::new(name, limits, handler),
+            versions: Versions::new(name, limits, options.access_log, handler),
         })
     }
 
@@ -399,7 +506,7 @@ impl Shared {
         &self.versions.service
     }
 
-    /// How many connections were accepted.
+    /// How many connections were let in.
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }

@@ -148,7 +148,7 @@ impl Shared {
             history.rolled_back = Some(said);
         }
         // Connections that the retired version does not give up must end some time.
-        self.end_old(&current, old, Some(self.versions.limits.drain_timeout));
+        self.end_old(&current, old, Some(self.versions.limits().drain_timeout));
         let mut swapped = Swapped::new(&version, Some(old), current.served());
         swapped.state = state;
         swapped.state_lost = state_lost;
@@ -181,14 +181,15 @@ impl Shared {
             return None;
         }
         let failures = version.failures();
-        let failed = match self.rollback.on {
+        let policy = self.rollback.load();
+        let failed = match policy.on {
             RollbackOn::Fault => failures.by_instance(),
             RollbackOn::Err => failures.by_instance() + failures.error,
         };
         // Connections whose handler returned an error have ended as well.
         let handled = version.handled() + failures.by_instance() + failures.error - failed;
         let age = version.activated().elapsed();
-        self.rollback
+        policy
             .condemns(handled, failed, age)
             .then(|| format!("{failed} of {} connections failed", handled + failed))
     }
@@ -218,6 +219,7 @@ mod tests {
     use crate::connection::tests::connection;
     use crate::guest::failure::Failure;
     use crate::service::ServiceOptions;
+    use crate::service::listeners::Listeners;
     use crate::version::stay::tests::HANDLER;
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
     fn on_trial() -> (Arc<Shared>, Arc<Version>) {
         let handler = Arc::clone(&HANDLER);
         let options = ServiceOptions::new("trial", []);
-        let service = Shared::new(&options, Vec::new(), Arc::clone(&handler));
+        let service = Shared::new(&options, Listeners::new(Vec::new()), Arc::clone(&handler));
         service.versions.run_on(tokio::runtime::Handle::current());
         let version = service.versions.next(handler, Origin::Swap);
         let mut history = service.versions.history();

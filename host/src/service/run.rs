@@ -5,16 +5,19 @@ use super::{Shared, StartError, threads};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
 use crate::contract::Dispatch;
-use crate::datagram::socket::{Bound, Sockets};
+use crate::datagram::socket::{Bound, Gate, Sockets};
 use crate::dispatch::{self, datagram};
 use crate::guest::instance::Prepared;
 use crate::lifecycle::Phase;
 use crate::listen::accept::{self, Accepting};
 use crate::listen::local::LocalAddress;
 use crate::listen::opening::Opened;
+use crate::service::listeners::Entering;
 use crate::text;
 use crate::version::Version;
 use crate::version::succession::Purpose;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,9 +26,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
-/// What a service serves.
-#[derive(Debug)]
-pub(super) enum Work {
+/// What a service is started with. From here to [`Work`].
+pub(super) enum Incoming {
     /// What comes to these sockets.
     Sockets(Vec<Opened>),
     /// One connection. The service ends with it.
@@ -36,7 +38,18 @@ pub(super) enum Work {
     },
 }
 
-impl Work {
+/// What a service serves.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// The connections that come to its listeners.
+    Listeners,
+    /// The datagrams that come to these sockets.
+    Datagrams(Vec<Opened>),
+    /// One connection. The service ends with it.
+    Connection { socket: OwnedFd, peer: Peer },
+}
+
+impl Incoming {
     /// The addresses that it comes to.
     pub(super) fn local_addresses(&self) -> Vec<LocalAddress> {
         match self {
@@ -58,9 +71,9 @@ const BLOCKING_THREADS: usize = 32;
 fn runtime(service: &Shared) -> io::Result<Runtime> {
     let mut builder = match service.dispatch {
         Dispatch::Threaded => {
-            threads::check(service.versions.limits.workers)?;
+            threads::check(service.versions.limits().workers)?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(service.versions.limits.workers);
+            builder.worker_threads(service.versions.limits().workers);
             builder
         }
         Dispatch::Sequential | Dispatch::Poll => tokio::runtime::Builder::new_current_thread(),
@@ -116,9 +129,10 @@ impl Shared {
                 let Ok(work) = runtime.block_on(begun) else {
                     return;
                 };
-                let result = runtime.block_on(service.run(work));
+                let result = runtime.block_on(Arc::clone(&service).run(work));
                 // A worker may still be in a guest's call; this does not wait for it.
                 runtime.shutdown_background();
+                service.over.send_replace(true);
                 let _ = ending.send(result);
             })
             .map_err(|error| self.system_error(error))?;
@@ -146,18 +160,20 @@ impl Shared {
     async fn run(self: Arc<Self>, work: Work) -> io::Result<()> {
         let serving = async {
             let result = match work {
-                Work::Sockets(sockets) => self.accept(sockets).await,
-                Work::Connection { socket, peer, .. } => self.serve_one(socket, peer).await,
+                Work::Listeners => self.accept().await,
+                Work::Datagrams(sockets) => self.take_datagrams(sockets).await,
+                Work::Connection { socket, peer } => self.serve_one(socket, peer).await,
             };
-            let all = self.versions.limits.max_connections;
             if self.state_file.is_some() {
                 // The instance ends when it has no connections and can get no more. Before
                 // that it is asked for what it knows.
-                let _ = self.permits.acquire_many(all).await;
+                self.permits.all_back().await;
                 self.keep_state().await?;
+                self.versions.current().retire(None);
+                return result;
             }
             self.versions.current().retire(None);
-            let _ = self.permits.acquire_many(all).await;
+            self.permits.all_back().await;
             result
         };
         let aborting = async {
@@ -176,7 +192,12 @@ impl Shared {
             never = self.abort_after_drain_timeout() => match never {},
             never = aborting => match never {},
             never = self.judge_versions() => match never {},
+            never = self.enforce_timeouts() => match never {},
+            never = self.drain_when_spent() => match never {},
+            never = self.drain_when_idle() => match never {},
+            never = self.admission.report() => match never {},
         };
+        self.admission.report_rest();
         match self.versions.broken() {
             Some(reason) => Err(io::Error::other(reason)),
             None => result,
@@ -243,7 +264,7 @@ impl Shared {
     async fn abort_after_drain_timeout(&self) -> std::convert::Infallible {
         let versions = &self.versions;
         versions.reached(Phase::Draining).await;
-        tokio::time::sleep(versions.limits.drain_timeout).await;
+        tokio::time::sleep(versions.limits().drain_timeout).await;
         let connections = versions.open();
         tracing::warn!(
             service = self.name(),
@@ -254,53 +275,76 @@ impl Shared {
         std::future::pending().await
     }
 
-    /// Accepts on every listener, and delivers each connection. Returns when all accept
-    /// loops have ended, with the first listener's error.
-    async fn accept(self: &Arc<Self>, listeners: Vec<Opened>) -> io::Result<()> {
-        if self.versions.current().handler.contract().takes_datagrams() {
-            return self.take_datagrams(listeners).await;
-        }
+    /// Drains the service when it has taken what it was to take. Never returns.
+    async fn drain_when_spent(&self) -> std::convert::Infallible {
+        self.quota.spent().await;
+        tracing::info!(
+            service = self.name(),
+            "draining, because it has taken what it was to take"
+        );
+        self.versions.enter(Phase::Draining);
+        std::future::pending().await
+    }
+
+    /// Accepts on every listener, also those that are added, and delivers each connection.
+    /// Returns when all accept loops have ended, with the first listener's error.
+    async fn accept(self: &Arc<Self>) -> io::Result<()> {
+        let Some(mut entering) = self.listeners.accepting() else {
+            return Err(io::Error::other("the listeners are accepted on already"));
+        };
         let turn = match self.dispatch {
             Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
             Dispatch::Threaded | Dispatch::Poll => None,
         };
         let accepting = Accepting {
             service: Arc::clone(&self.versions.service),
-            traffic: Arc::clone(&self.versions.traffic),
-            permits: Arc::clone(&self.permits),
+            roll: Arc::clone(&self.versions.roll),
+            admission: Arc::clone(&self.admission),
+            quota: Arc::clone(&self.quota),
             turn,
-            backlog: self.versions.limits.backlog,
+            suspended: self.versions.suspended(),
+            backlog: self.versions.limits().backlog,
         };
         let deliver = |connection, turn| {
             self.accepted.fetch_add(1, Ordering::Relaxed);
             dispatch::deliver(&self.versions, connection, turn);
         };
-        let loops = listeners.into_iter().map(|listener| {
-            let phases = self.versions.phases();
-            accept::run(listener, accepting.clone(), phases, &deliver)
-        });
         // When one loop fails, the others still deliver what they have accepted.
-        let loops = loops.map(async |accepting| {
-            let result = accepting.await;
+        let accept_on = async |Entering { opened, phase }| {
+            let result = accept::run(opened, accepting.clone(), phase, &deliver).await;
             if let Err(error) = &result {
                 tracing::error!(service = self.name(), %error, "the listener failed");
                 self.versions.enter(Phase::Aborting);
             }
             result
-        });
-        let ended = futures_util::future::join_all(loops).await;
-        ended.into_iter().collect()
+        };
+        let mut phases = self.versions.phases();
+        let mut loops = FuturesUnordered::new();
+        let mut result = Ok(());
+        loop {
+            // One that came in the meantime has to know it too.
+            self.listeners.enter(*phases.borrow_and_update());
+            tokio::select! {
+                biased;
+                Some(entering) = entering.recv() => loops.push(accept_on(entering)),
+                Some(ended) = loops.next() => result = result.and(ended),
+                _ = phases.changed() => {}
+            }
+            if loops.is_empty() && entering.is_empty() && !self.versions.is_serving() {
+                return result;
+            }
+        }
     }
 }
 
 impl Shared {
     /// Delivers one connection.
     async fn serve_one(&self, socket: OwnedFd, peer: Peer) -> io::Result<()> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = self.permits.semaphore().acquire_owned().await;
         let permit = permit.map_err(io::Error::other)?.into();
         let versions = &self.versions;
-        let traffic = Arc::clone(&versions.traffic);
-        let connection = Connection::new(&versions.service, socket, peer, permit, traffic);
+        let roll = &versions.roll;
+        let connection = Connection::new(&versions.service, socket, peer, permit, roll);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         dispatch::deliver(versions, connection, None);
         Ok(())
@@ -316,9 +360,15 @@ impl Shared {
         let sockets = sockets.collect();
         let versions = &self.versions;
         let counts = Arc::clone(&versions.datagrams);
-        let traffic = Arc::clone(&versions.traffic);
-        let sockets = Sockets::new(sockets, self.allow_loops, counts, traffic)?;
-        let permits = Arc::clone(&self.permits);
+        let traffic = Arc::clone(&versions.roll.traffic);
+        let admission = Arc::clone(&self.admission);
+        let gate = Gate {
+            may_loop: self.allow_loops,
+            lets_in: Box::new(move |sender| admission.admits_datagram(sender)),
+            quota: Arc::clone(&self.quota),
+        };
+        let sockets = Sockets::new(sockets, gate, counts, traffic)?;
+        let permits = self.permits.semaphore();
         datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await
     }
 }
@@ -331,12 +381,17 @@ mod tests {
     use crate::limits::Limits;
     use crate::listen::opening::{ListenOptions, open};
     use crate::service::ServiceOptions;
+    use crate::service::listeners::Listeners;
     use crate::version::stay::tests::HANDLER;
     use tokio::time::Instant;
 
     fn service() -> Arc<Shared> {
         let handler = Arc::clone(&HANDLER);
-        let service = Shared::new(&ServiceOptions::new("run", []), Vec::new(), handler);
+        let service = Shared::new(
+            &ServiceOptions::new("run", []),
+            Listeners::new(listeners()),
+            handler,
+        );
         service.versions.run_on(tokio::runtime::Handle::current());
         service
     }
@@ -353,7 +408,7 @@ mod tests {
         let version = service.versions.current();
         // The version has no driver: only an abort ends its connections.
         let (connection, _peer) = connection();
-        let held = Arc::clone(&service.permits).try_acquire_owned().unwrap();
+        let held = service.permits.semaphore().try_acquire_owned().unwrap();
         let admitted = version.admit(connection);
         let (versions, aborted) = (Arc::clone(&service.versions), Arc::clone(&version));
         tokio::spawn(async move {
@@ -365,7 +420,7 @@ mod tests {
             drop(held);
         });
         let begun = Instant::now();
-        let running = tokio::spawn(Arc::clone(&service).run(Work::Sockets(listeners())));
+        let running = tokio::spawn(Arc::clone(&service).run(Work::Listeners));
         service.versions.enter(Phase::Draining);
         meanwhile(&service);
         running.await.unwrap().unwrap();

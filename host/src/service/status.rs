@@ -1,5 +1,6 @@
 //! What a service reports of itself.
 
+use crate::admission::refusal::RefusedCounts;
 use crate::datagram::counts::DatagramCounts;
 use crate::lifecycle::Phase;
 use crate::log_queue;
@@ -27,16 +28,16 @@ pub struct Status {
     pub dispatch: String,
     /// Whether it accepts connections.
     pub state: ServiceState,
-    /// Connections that were accepted, or datagrams that a guest got. The sums below are
-    /// of connections or datagrams too.
+    /// Connections that were accepted, or datagrams that a guest got or that were refused.
+    /// They are open, handled, failed or refused, and each is one of these.
     pub accepted: u64,
     /// Open connections, those being closed included.
     pub open: u64,
     /// Connections whose handler ended with success.
     pub handled: u64,
-    /// Connections that failed because no instance could be made, or because the host
-    /// failed. They are among the failed ones.
-    pub refused: u64,
+    /// Connections or datagrams that were not let in, by reason.
+    #[serde(default)]
+    pub refused: RefusedCounts,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
     /// Connections that went from one version to another, and those that were refused.
@@ -68,6 +69,9 @@ pub struct Status {
 pub enum ServiceState {
     /// It accepts connections.
     Serving,
+    /// It accepts none until it is told to go on. Open connections are served, and peers
+    /// wait with the kernel.
+    Suspended,
     /// It accepts none, and lets open connections finish.
     Draining,
     /// It accepts none, and closes open connections.
@@ -96,6 +100,9 @@ pub struct VersionStatus {
     pub connections: u64,
     /// Connections whose handler ended with success.
     pub handled: u64,
+    /// Connections that it did not let in (`verify`).
+    #[serde(default)]
+    pub refused_by_handler: u64,
     /// Connections that failed, by reason.
     pub failed: FailureCounts,
     /// Connections that this version has handed over, and those that it refused.
@@ -163,6 +170,7 @@ impl VersionStatus {
             loaded_at: text::rfc3339(version.loaded_at),
             connections: version.open(),
             handled: version.handled(),
+            refused_by_handler: version.refused_by_handler(),
             failed: version.failures(),
             hand_overs: version.hand_overs(),
             reason: version.ended_because(),
@@ -196,11 +204,14 @@ impl ServiceHandle {
         let current = versions.current();
         let (mut handled, mut failed) = (history.handled, history.failures);
         let mut hand_overs = history.hand_overs;
+        let mut refused_by_handler = history.refused_by_handler;
         for version in &all {
             handled += version.handled();
+            refused_by_handler += version.refused_by_handler();
             failed.add(&version.failures());
             hand_overs.add(version.hand_overs());
         }
+        let mut refused = service.admission.refused();
         let is_for_datagrams = current.handler.contract().takes_datagrams();
         let open: u64 = all.iter().map(|version| version.open()).sum();
         let statuses = all
@@ -214,29 +225,37 @@ impl ServiceHandle {
                 VersionStatus::new(version, state)
             })
             .collect();
+        // Those that are refused here were never let in, and no version counts them.
+        let not_let_in = refused.total();
+        refused.handler = refused_by_handler;
         Status {
             name: service.name().to_owned(),
             listeners: service
-                .local_addresses
+                .listeners
+                .addresses()
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
             contract: current.handler.contract().to_string(),
             dispatch: service.dispatch.to_string(),
-            state: versions.phase().into(),
-            accepted: if is_for_datagrams {
-                open + handled + failed.total()
-            } else {
-                service.accepted()
+            state: match versions.phase() {
+                Phase::Serving if versions.is_suspended() => ServiceState::Suspended,
+                phase => phase.into(),
             },
+            accepted: not_let_in
+                + if is_for_datagrams {
+                    open + handled + failed.total() + refused_by_handler
+                } else {
+                    service.accepted()
+                },
             open,
             handled,
-            refused: failed.instantiate + failed.host,
+            refused,
             failed,
             hand_overs,
             datagrams: versions.datagrams.counts(),
-            bytes_in: versions.traffic.bytes_in(),
-            bytes_out: versions.traffic.bytes_out(),
+            bytes_in: versions.roll.traffic.bytes_in(),
+            bytes_out: versions.roll.traffic.bytes_out(),
             log_lines_dropped: log_queue::lines_dropped(service.name()),
             versions: statuses,
             previous: history.previous.as_ref().map(PreviousStatus::from),

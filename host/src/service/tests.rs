@@ -3,9 +3,13 @@
 
 use crate::component::builtin;
 use crate::dispatch::fault;
-use crate::{Dispatch, Handler, HandlerOptions, Limits, Service, ServiceOptions, Status};
+use crate::{
+    AdmissionOptions, BlockSource, Dispatch, Handler, HandlerOptions, Limits, Service,
+    ServiceOptions, Status,
+};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// How long anything may take before the test fails.
@@ -180,4 +184,34 @@ fn an_abort_ends_the_service_whatever_is_swapped() {
         "{error}"
     );
     assert_eq!(peer.read(&mut [0; 6]).unwrap_or_default(), 0);
+}
+
+/// Who may come in can be changed while the service runs, and what was refused stays
+/// counted.
+#[test]
+fn another_policy_is_in_effect_at_the_next_accept() {
+    let limits = Limits::default();
+    let service = start("policy", "echo-evented", Dispatch::Poll, limits);
+    let policy = |deny: &str| {
+        let options = AdmissionOptions {
+            deny: vec![BlockSource::parse(deny.as_ref()).unwrap()],
+            ..AdmissionOptions::default()
+        };
+        options.policy().unwrap()
+    };
+    let handle = service.handle();
+    assert!(echoes(&service));
+    handle.set_admission(policy("127.0.0.0/8")).unwrap();
+    assert!(!echoes(&service));
+    handle.set_admission(policy("10.0.0.0/8")).unwrap();
+    assert!(echoes(&service));
+    let refused = AdmissionOptions {
+        max_connections_per_source: NonZeroU32::new(5000),
+        ..AdmissionOptions::default()
+    };
+    let error = handle.set_admission(refused.policy().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("is never reached"), "{error}");
+    let status = status_when(&service, |status| status.open == 0);
+    assert_eq!((status.accepted, status.handled), (3, 2));
+    assert_eq!(status.refused.rules, 1);
 }

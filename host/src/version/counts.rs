@@ -1,5 +1,6 @@
 //! How many of a version's connections ended in which way.
 
+use crate::connection::record::Cut;
 use crate::guest::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,8 @@ pub(crate) struct Failures {
     panic: AtomicU64,
     host: AtomicU64,
     peer: AtomicU64,
+    timeout: AtomicU64,
+    killed: AtomicU64,
     aborted: AtomicU64,
 }
 
@@ -41,6 +44,13 @@ pub struct FailureCounts {
     pub host: u64,
     /// The peer reset the connection, or the network lost it.
     pub peer: u64,
+    /// A time-out of the connection was over: its first byte, a rest, a stalled write, or
+    /// the whole of it.
+    #[serde(default)]
+    pub timeout: u64,
+    /// Somebody asked for the end of the connection (`sockserve kill`).
+    #[serde(default)]
+    pub killed: u64,
     /// The host closed the connection to end the version or the service.
     pub aborted: u64,
 }
@@ -75,7 +85,10 @@ impl Failures {
             Failure::Instantiate(_) => &self.instantiate,
             Failure::Panic(_) => &self.panic,
             Failure::Host(_) | Failure::NotTakenOver => &self.host,
-            Failure::Peer(_) => &self.peer,
+            // One that was not let in is no failure, and is counted elsewhere.
+            Failure::Peer(_) | Failure::Unverified(_) => &self.peer,
+            Failure::Cut(Cut::Killed) => &self.killed,
+            Failure::Cut(_) => &self.timeout,
             Failure::Aborted => &self.aborted,
         };
         counter.fetch_add(count, Ordering::Relaxed);
@@ -93,6 +106,8 @@ impl Failures {
             panic: get(&self.panic),
             host: get(&self.host),
             peer: get(&self.peer),
+            timeout: get(&self.timeout),
+            killed: get(&self.killed),
             aborted: get(&self.aborted),
         }
     }
@@ -101,7 +116,8 @@ impl Failures {
 impl FailureCounts {
     /// All failed connections.
     pub fn total(&self) -> u64 {
-        self.error + self.by_instance() + self.host + self.peer + self.aborted
+        let by_host = self.host + self.timeout + self.killed + self.aborted;
+        self.error + self.by_instance() + self.peer + by_host
     }
 
     /// Failed connections whose instance died or could not be made.
@@ -119,6 +135,8 @@ impl FailureCounts {
         self.panic += other.panic;
         self.host += other.host;
         self.peer += other.peer;
+        self.timeout += other.timeout;
+        self.killed += other.killed;
         self.aborted += other.aborted;
     }
 }

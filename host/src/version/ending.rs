@@ -1,6 +1,7 @@
 //! The end of a connection: counted, reported, closed in order.
 
 use crate::connection::Connection;
+use crate::connection::record::Cut;
 use crate::guest::failure::{Failure, Fault};
 use crate::lifecycle::Phase;
 use crate::version::Version;
@@ -15,6 +16,7 @@ impl Versions {
     pub(crate) async fn finish(&self, mut admitted: Admitted, outcome: Result<(), Failure>) {
         let Admitted { connection, .. } = &admitted;
         connection.take_from_guest();
+        connection.record().begin_closing();
         // A handler on WASI 0.2 may have left output with the host. Whether the peer
         // takes it is known only after the close.
         let is_decided = outcome.is_err() || !connection.has_unsent();
@@ -40,6 +42,8 @@ impl Versions {
         let outcome = attribute(outcome, connection);
         if let Err(failure) = &outcome {
             self.report(stay.version(), connection, failure);
+            stay.version()
+                .note_failure(&self.service, connection, failure);
         }
         stay.end(&outcome);
     }
@@ -48,10 +52,15 @@ impl Versions {
     fn report(&self, version: &Version, connection: &Connection, failure: &Failure) {
         let (service, number) = (&*self.service, version.number.get());
         let (id, peer, fault) = (connection.id(), connection.peer(), failure.fault());
-        if version.is_probe() || fault == Fault::Peer {
+        if let Failure::Unverified(_) = failure {
+            tracing::debug!(service, version = number, connection = id, %peer, "connection refused: {failure}");
+        } else if version.is_probe() || fault == Fault::Peer {
             // A peer's failure is nothing to warn of, and a probe reports its result
             // itself.
             tracing::debug!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
+        } else if let Failure::Aborted | Failure::Cut(_) = failure {
+            // What the host was asked to do is no failure of the handler.
+            tracing::info!(service, version = number, connection = id, %peer, "connection {failure}");
         } else {
             tracing::warn!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
         }
@@ -61,10 +70,19 @@ impl Versions {
     /// many bytes were not sent.
     async fn close(&self, admitted: &Admitted) -> usize {
         let Admitted { connection, stay } = admitted;
+        let linger = match connection.record().cut() {
+            Some(Cut::Write(_)) => {
+                // It has had its time, and what the kernel holds for it must not stay.
+                connection.reset_at_close();
+                Duration::ZERO
+            }
+            _ => self.limits().close_timeout,
+        };
         let unsent = tokio::select! {
             biased;
-            unsent = connection.close(self.limits.close_timeout) => unsent,
+            unsent = connection.close(linger) => unsent,
             () = self.reached(Phase::Aborting) => connection.close(Duration::ZERO).await,
+            () = connection.record().killed() => connection.close(Duration::ZERO).await,
         };
         if unsent > 0 {
             tracing::info!(
@@ -92,8 +110,9 @@ impl Versions {
             bytes_out = connection.bytes_out(),
             "connection closed"
         );
-        drop(connection);
-        drop(stay);
+        let admitted = Admitted { connection, stay };
+        self.access_log().write(&self.service, &admitted);
+        drop(admitted);
         self.forget_if_ended(&version);
     }
 
@@ -135,6 +154,14 @@ impl Versions {
             // A probe aborts its own version; and an instance ends when it has saved what it
             // knows, at the service's end.
             tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
+        } else if matches!(failure, Failure::Aborted) {
+            // What the host was asked to do is no failure of the handler.
+            tracing::info!(
+                service,
+                version = number,
+                connections = connections_open,
+                "connections {failure}"
+            );
         } else {
             tracing::warn!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
             self.report_lost_state(version, &failure);
@@ -142,6 +169,10 @@ impl Versions {
         let outcome = Err(failure);
         for mut admitted in connections {
             admitted.connection.take_from_guest();
+            admitted.connection.record().begin_closing();
+            if let Err(failure) = &outcome {
+                version.note_failure(&self.service, &admitted.connection, failure);
+            }
             admitted.stay.end(&outcome);
             let service = Arc::clone(self);
             self.spawn_task(async move {

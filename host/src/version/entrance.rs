@@ -280,6 +280,7 @@ impl Version {
             return Err(connection);
         };
         let stay = Stay::new(self);
+        connection.record().set_version(self.number);
         let admitted = Admitted { connection, stay };
         entrance.accepted(admitted).map_err(|refused| {
             refused.stay.withdraw();

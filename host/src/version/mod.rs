@@ -14,12 +14,16 @@
 //! | `entrance` | how connections come to a shared instance |
 //! | `offer` | a connection on its way to another version: its life, drawn |
 //! | `succession` | what a shared instance knows, on its way to another |
+//! | `errands` | the calls of `error` and `tick` that are due |
 //! | `ending` | the end of a connection |
 //! | `counts` | how connections ended |
+//! | `access` | a line of the log per connection |
 
+pub(crate) mod access;
 pub(crate) mod counts;
 mod ending;
 pub(crate) mod entrance;
+pub(crate) mod errands;
 pub(crate) mod offer;
 pub(crate) mod share;
 pub(crate) mod stay;
@@ -33,6 +37,7 @@ use crate::lifecycle::{Phase, VersionNumber};
 use crate::sync::lock;
 use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
 use crate::version::entrance::{Entrance, Gate};
+use crate::version::errands::Errands;
 use crate::version::stay::{Admitted, Stay};
 use crate::version::succession::Succession;
 use std::pin::pin;
@@ -104,7 +109,11 @@ pub(crate) struct Version {
     failed: Arc<Notify>,
     /// Connections whose handler ended with success.
     handled: AtomicU64,
+    /// Connections that the handler did not let in.
+    refused_by_handler: AtomicU64,
     failures: Failures,
+    /// The calls of the handler that are due beside its connections.
+    errands: Errands,
     /// Why the version was rolled back. `None` if it was not.
     ended_because: Mutex<Option<String>>,
 }
@@ -139,7 +148,9 @@ impl Version {
             fewer: Notify::new(),
             failed,
             handled: AtomicU64::new(0),
+            refused_by_handler: AtomicU64::new(0),
             failures: Failures::default(),
+            errands: Errands::default(),
             ended_because: Mutex::default(),
         })
     }
@@ -164,6 +175,11 @@ impl Version {
         self.handled.load(Ordering::Relaxed)
     }
 
+    /// Connections that the handler did not let in.
+    pub(crate) fn refused_by_handler(&self) -> u64 {
+        self.refused_by_handler.load(Ordering::Relaxed)
+    }
+
     /// Connections that failed, by reason.
     pub(crate) fn failures(&self) -> FailureCounts {
         self.failures.counts()
@@ -178,6 +194,7 @@ impl Version {
         connection: Arc<Connection>,
     ) -> Result<Admitted, Arc<Connection>> {
         let stay = Stay::new(self);
+        connection.record().set_version(self.number);
         if self.is_serving() {
             Ok(Admitted { connection, stay })
         } else {
@@ -191,6 +208,9 @@ impl Version {
         match outcome {
             Ok(()) => {
                 self.handled.fetch_add(count, Ordering::Relaxed);
+            }
+            Err(Failure::Unverified(_)) => {
+                self.refused_by_handler.fetch_add(count, Ordering::Relaxed);
             }
             Err(failure) => {
                 self.failures.count(failure, count);
@@ -281,6 +301,7 @@ impl Version {
     /// Counts an offered connection that was accepted as open on this version.
     pub(crate) fn admit_offered(self: &Arc<Self>, connection: Arc<Connection>) -> Admitted {
         let stay = Stay::new(self);
+        connection.record().set_version(self.number);
         self.count_decided();
         Admitted { connection, stay }
     }
@@ -374,6 +395,17 @@ impl Version {
     pub(crate) fn abort(&self) {
         *lock(&self.entrance) = None;
         self.enter(Phase::Aborting);
+    }
+
+    /// Whether the version closes its open connections.
+    fn is_aborting(&self) -> bool {
+        *self.phase.borrow() == Phase::Aborting
+    }
+
+    /// Waits until the version takes no more connections and has none.
+    pub(crate) async fn ended(&self) {
+        self.reached(Phase::Draining).await;
+        self.emptied().await;
     }
 
     /// Waits until the version has reached `phase`.

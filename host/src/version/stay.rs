@@ -25,6 +25,8 @@ pub(crate) struct Stay {
     is_counted: bool,
     /// Whether the connection's handler is done.
     is_closing: bool,
+    /// How it failed, if it did, on one line. For the access log.
+    failure: Option<String>,
 }
 
 impl Stay {
@@ -35,6 +37,7 @@ impl Stay {
             version: Arc::clone(version),
             is_counted: false,
             is_closing: false,
+            failure: None,
         }
     }
 
@@ -43,11 +46,17 @@ impl Stay {
         &self.version
     }
 
+    /// How the connection failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
     /// Counts how the connection's handler ended. The connection counts as open until
     /// this is dropped.
     pub(crate) fn end(&mut self, outcome: &Result<(), Failure>) {
         self.is_counted = true;
         self.version.count(outcome, 1);
+        self.failure = outcome.as_ref().err().map(ToString::to_string);
         // A thread that sees that the connection is no longer served sees its end
         // counted.
         self.begin_closing();

@@ -5,12 +5,13 @@
 //! the service, or as long as the last task or handle that uses it. It knows nothing of
 //! swaps, listeners or rollbacks; those are in `service`, which owns it.
 
+use super::access::AccessLog;
 use super::counts::{FailureCounts, HandOverCounts};
 use super::offer::STATES;
 use super::succession::LastState;
 use super::{Origin, Version};
 use crate::connection::Connection;
-use crate::connection::traffic::Traffic;
+use crate::connection::roll::Roll;
 use crate::datagram::counts::Datagrams;
 use crate::guest::handler::Handler;
 use crate::guest::stdio::Scope;
@@ -28,9 +29,13 @@ pub(crate) struct Versions {
     /// The name of the service.
     pub(crate) service: Arc<str>,
     /// The limits of the service.
-    pub(crate) limits: Limits,
-    /// Counts the bytes of all connections, or datagrams.
-    pub(crate) traffic: Arc<Traffic>,
+    limits: ArcSwap<Limits>,
+    /// Notified when the limits change.
+    limits_changed: Notify,
+    /// Of which connections the log has a line when they have ended.
+    access_log: ArcSwap<AccessLog>,
+    /// The open connections, and the bytes of all connections or datagrams.
+    pub(crate) roll: Arc<Roll>,
     /// Counts the datagrams.
     pub(crate) datagrams: Arc<Datagrams>,
     /// Room for the states of isolated instances, one permit per byte.
@@ -46,6 +51,8 @@ pub(crate) struct Versions {
     failed: Arc<Notify>,
     /// How far the end of the service has come.
     phase: watch::Sender<Phase>,
+    /// Whether the service takes nothing new for now.
+    suspended: watch::Sender<bool>,
     /// Why the service cannot continue. `None` as long as it can.
     broken: watch::Sender<Option<String>>,
     /// The runtime for tasks. Set before the first task.
@@ -62,6 +69,8 @@ pub(crate) struct History {
     /// Connections that versions without connections have handled. The versions
     /// themselves are forgotten.
     pub(crate) handled: u64,
+    /// Connections that those versions did not let in.
+    pub(crate) refused_by_handler: u64,
     /// The failed connections of those versions, and those that no version took.
     pub(crate) failures: FailureCounts,
     /// The hand-overs of those versions.
@@ -82,7 +91,12 @@ pub(crate) struct Previous {
 
 impl Versions {
     /// Makes the versions of a new service. The first one serves from now on.
-    pub(crate) fn new(service: &str, limits: Limits, handler: Arc<Handler>) -> Arc<Self> {
+    pub(crate) fn new(
+        service: &str,
+        limits: Limits,
+        access_log: AccessLog,
+        handler: Arc<Handler>,
+    ) -> Arc<Self> {
         let failed = Arc::<Notify>::default();
         let first = Version::new(
             VersionNumber::FIRST,
@@ -92,8 +106,10 @@ impl Versions {
         );
         Arc::new(Self {
             service: service.into(),
-            limits,
-            traffic: Arc::default(),
+            limits: ArcSwap::from_pointee(limits),
+            limits_changed: Notify::new(),
+            access_log: ArcSwap::from_pointee(access_log),
+            roll: Arc::default(),
             datagrams: Arc::default(),
             states: Arc::new(Semaphore::new(STATES)),
             last_state: LastState::default(),
@@ -101,9 +117,32 @@ impl Versions {
             history: Mutex::default(),
             failed,
             phase: watch::Sender::new(Phase::Serving),
+            suspended: watch::Sender::new(false),
             broken: watch::Sender::new(None),
             runtime: OnceLock::new(),
         })
+    }
+
+    /// The limits of the service.
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// Changes the limits of the service, and the access log.
+    pub(crate) fn set(&self, limits: Limits, access_log: AccessLog) {
+        self.limits.store(Arc::new(limits));
+        self.access_log.store(Arc::new(access_log));
+        self.limits_changed.notify_one();
+    }
+
+    /// Waits until the limits change. A change since the last call counts. Cancel-safe.
+    pub(crate) async fn limits_changed(&self) {
+        self.limits_changed.notified().await;
+    }
+
+    /// Of which connections the log has a line when they have ended.
+    pub(crate) fn access_log(&self) -> AccessLog {
+        **self.access_log.load()
     }
 
     /// The version that the next connection goes to.
@@ -207,6 +246,21 @@ impl Versions {
         Phase::advance(&self.phase, phase);
     }
 
+    /// Takes nothing new until it is told to go on, or goes on.
+    pub(crate) fn suspend(&self, suspended: bool) {
+        self.suspended.send_replace(suspended);
+    }
+
+    /// Whether the service takes nothing new for now.
+    pub(crate) fn is_suspended(&self) -> bool {
+        *self.suspended.borrow()
+    }
+
+    /// The same, as it changes.
+    pub(crate) fn suspended(&self) -> watch::Receiver<bool> {
+        self.suspended.subscribe()
+    }
+
     /// Aborts the service, because it cannot continue.
     pub(crate) fn break_off(&self, reason: String) {
         self.broken.send_replace(Some(reason));
@@ -268,6 +322,7 @@ impl History {
         self.retired = kept;
         for version in gone {
             self.handled += version.handled();
+            self.refused_by_handler += version.refused_by_handler();
             self.failures.add(&version.failures());
             self.hand_overs.add(version.hand_overs());
         }

@@ -7,7 +7,7 @@ from typing import Any
 from componentize_py_types import Err
 from wit_world import exports as wit
 
-from . import servers, states
+from . import servers, states, ticks
 from .connection import Connection, Draining
 from .serving import Service
 from .states import Conversation, Phase
@@ -66,9 +66,10 @@ def exports(service: Service) -> dict[str, type]:
             except ValueError as error:
                 raise Err(str(error)) from None
 
+    found: dict[str, type] = {"Blocking": Blocking}
     if hasattr(wit, "HandOver"):
-        return {"Blocking": Blocking, "HandOver": HandOver}
-    return {"Blocking": Blocking}
+        found["HandOver"] = HandOver
+    return found | ticks.exports(service)
 
 
 def resuming(

@@ -10,7 +10,7 @@ from componentize_py_types import Err
 from wit_world.exports import datagram as wit
 from wit_world.imports import network
 
-from . import addresses, instances, servers
+from . import addresses, instances, servers, ticks
 from .serving import Service
 
 
@@ -33,7 +33,7 @@ def exports(service: Service) -> dict[str, type]:
         server.socket = socket
         return servers.serve_request(server, (datagram.data, socket), from_wasi(datagram.peer))
 
-    return {"Datagram": Datagram} | instances.exports(service)
+    return {"Datagram": Datagram} | instances.exports(service) | ticks.exports(service)
 
 
 class Socket:

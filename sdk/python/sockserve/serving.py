@@ -14,6 +14,13 @@ from typing import Any, Callable
 from .asyncore import dispatcher
 
 
+#: How many seconds are between two calls of `service_actions`, as in CPython's `serve_forever`.
+POLL_INTERVAL = 0.5
+
+#: What does nothing, and so is not called.
+DEFAULT_ACTIONS = socketserver.BaseServer.service_actions
+
+
 class CannotServe(TypeError):
     """What is wrong with the arguments of `serve`, in one line."""
 
@@ -35,6 +42,9 @@ class Service:
         worlds = [f"{self.contract}-hand-over-handler" if hands_over else f"{self.contract}-handler"]
         if getattr(self.handler, "instance_tag", None) is not None:
             worlds.append("stateful-handler")
+        actions = getattr(self.server_class, "service_actions", None)
+        if self.contract in ("blocking", "datagram") and actions is not DEFAULT_ACTIONS:
+            worlds.append("ticking-handler")
         return worlds
 
 
@@ -51,7 +61,7 @@ def serve(
     - A subclass of `socketserver.BaseRequestHandler` has the contract `blocking`, or `datagram` if it
       is a `DatagramRequestHandler` or `server_class` is a `UDPServer`. `server_class` is used as in
       `server_class(address, handler)`, except that it binds nothing: its attributes and its
-      `verify_request` and `handle_error` count.
+      `verify_request`, `handle_error` and `service_actions` count.
     - A subclass of `asyncore.dispatcher`, which is made for each connection with its socket, has the
       contract `evented`. So has an instance of it that listens: its `handle_accepted` is called.
     - A coroutine function of a reader and a writer has the contract `concurrent`.

@@ -98,21 +98,15 @@ pub use crate::p2::evented as lower;
 /// | --- | --- |
 /// | `hand_over` | hands connections over; [`Handler::Data`](crate::evented::Handler::Data) is [`HandOver`](crate::HandOver) |
 /// | `instance_state` | passes on what the type knows; it is [`InstanceState`](crate::InstanceState) |
+/// | `verify` | decides which peers come in; the type is [`VerifyRequest`](crate::life_cycle::VerifyRequest) |
+/// | `error` | is told what has failed; it is [`HandleError`](crate::life_cycle::HandleError) |
+/// | `tick` | works from time to time; it is [`ServiceActions`](crate::life_cycle::ServiceActions) |
 ///
-/// Both may be given, in this order: `evented!(Room, hand_over, instance_state)`.
+/// Several may be given: `evented!(Room, hand_over, instance_state)`.
 #[macro_export]
 macro_rules! evented {
-    ($handler:ty $(,)?) => {
-        $crate::evented!(@ $handler, {});
-    };
-    ($handler:ty, hand_over $(,)?) => {
-        $crate::evented!(@ $handler, { hand_over });
-    };
-    ($handler:ty, instance_state $(,)?) => {
-        $crate::evented!(@ $handler, { instance_state });
-    };
-    ($handler:ty, hand_over, instance_state $(,)?) => {
-        $crate::evented!(@ $handler, { hand_over instance_state });
+    ($handler:ty $(, $option:ident)* $(,)?) => {
+        $crate::evented!(@ $handler, { $($option)* });
     };
     (@ $handler:ty, { $($option:ident)* }) => {
         const _: () = {
@@ -164,5 +158,40 @@ macro_rules! evented {
             }
         }
         $crate::instance_state::export!(Component with_types_in $crate::instance_state);
+    };
+    (@@ verify) => {
+        impl $crate::life_cycle::verify::Guest for Component {
+            fn verify(
+                peer: $crate::life_cycle::Info,
+            ) -> ::core::result::Result<(), ::std::string::String> {
+                use $crate::life_cycle::VerifyRequest as _;
+                SERVER.with_borrow_mut(|server| server.handler_mut().verify_request(&peer))
+            }
+        }
+        $crate::life_cycle::verify::export!(Component with_types_in $crate::life_cycle::verify);
+    };
+    (@@ error) => {
+        impl $crate::life_cycle::error::Guest for Component {
+            fn error(failure: $crate::life_cycle::Failure) {
+                use $crate::life_cycle::HandleError as _;
+                SERVER.with_borrow_mut(|server| server.handler_mut().handle_error(&failure))
+            }
+        }
+        $crate::life_cycle::error::export!(Component with_types_in $crate::life_cycle::error);
+    };
+    (@@ tick) => {
+        impl $crate::life_cycle::tick::Guest for Component {
+            fn interval() -> u64 {
+                use $crate::life_cycle::ServiceActions as _;
+                SERVER.with_borrow(|server| {
+                    $crate::life_cycle::nanoseconds(server.handler().interval())
+                })
+            }
+            fn tick() {
+                use $crate::life_cycle::ServiceActions as _;
+                SERVER.with_borrow_mut(|server| server.handler_mut().service_actions())
+            }
+        }
+        $crate::life_cycle::tick::export!(Component with_types_in $crate::life_cycle::tick);
     };
 }

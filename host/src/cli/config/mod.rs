@@ -164,6 +164,8 @@ fn understand(path: &Path, source: Source) -> (Configuration, Vec<Mistake>) {
         }
     }
     conflicts(&process, &tables.process, &mut mistakes);
+    let is_wrong = tables.process.values().any(|setting| setting.is_wrong);
+    let first = tables.process.values().map(|setting| setting.at).min();
     let mut arguments = Vec::new();
     let mut settings = BTreeMap::new();
     for (key, setting) in tables.process {
@@ -172,8 +174,16 @@ fn understand(path: &Path, source: Source) -> (Configuration, Vec<Mistake>) {
         arguments.extend(values.iter().cloned());
         settings.insert(key, values);
     }
-    let parsed = process.parse::<ProcessKeys>(arguments).ok();
-    let control = parsed.and_then(|keys| keys.process.control);
+    let control = match process.parse::<ProcessKeys>(arguments) {
+        Ok(keys) => keys.process.control,
+        Err(text) => {
+            // Values were checked before: an option needs another one.
+            if is_whole && !is_wrong {
+                mistakes.push(Mistake::new(first.unwrap_or_default(), text));
+            }
+            None
+        }
+    };
     mistakes.extend(clashes::find(&source, &services, control.as_deref()));
     let mut mistakes = beside(&source, mistakes, &errors);
     mistakes.extend(syntax(&source, &errors));

@@ -175,10 +175,11 @@ async fn run_one(plan: &Plan, options: &Options) -> Result<Option<Row>, Failure>
     let mut service = Service::start(service_options(name, plan.transport)?, handler)?;
     let address = service
         .local_addresses()
-        .first()
+        .into_iter()
+        .next()
         .context("the service has no address")?;
     let meter = Arc::new(Meter::new(format!("{name} {contract} {}", plan.dispatch)));
-    let driving = drive(plan.traffic, address, options, &meter);
+    let driving = drive(plan.traffic, &address, options, &meter);
     let result = tokio::select! {
         result = tokio::time::timeout(PATIENCE, driving) => {
             result.unwrap_or_else(|_| Err(anyhow::anyhow!("no end after {PATIENCE:?}")))

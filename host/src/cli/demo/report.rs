@@ -109,8 +109,8 @@ impl Row {
                 Ok(()) if failed > 0 => Some(anyhow::anyhow!("{failed} connections failed")),
                 Ok(()) => None,
             };
-            let first = service.local_addresses().first();
-            let transport = first.map(LocalAddress::transport);
+            let addresses = service.local_addresses();
+            let transport = addresses.first().map(LocalAddress::transport);
             Self {
                 cells: [
                     service.name().to_owned(),

@@ -8,6 +8,7 @@
 //! | `start` | from options to services that serve, all or none |
 //! | `running` | services that serve, until all have ended |
 
+mod admission;
 mod name;
 mod options;
 mod running;

@@ -1,12 +1,13 @@
 //! The options of `serve`.
 
+use super::admission::{AdmissionArgs, EndArgs};
 use super::parse_name;
 use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
-    ConnectGrant, DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress, ListenOptions,
-    RollbackOn, RollbackPolicy,
+    AccessLog, ConnectGrant, DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress,
+    ListenOptions, RollbackOn, RollbackPolicy,
 };
 use bytesize::ByteSize;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -108,11 +109,19 @@ pub(in crate::cli) struct ServiceArgs {
     #[command(flatten)]
     pub(super) listening: ListeningOptions,
     #[command(flatten)]
+    pub(super) admission: AdmissionArgs,
+    #[command(flatten)]
+    pub(super) end: EndArgs,
+    #[command(flatten)]
     pub(super) rollback: RollbackArgs,
     /// Keep what the instance knows (instance-state) in a file when the service ends,
     /// and give it to the first instance of the next start
     #[arg(long, value_name = "FILE", help_heading = "Control")]
     pub(in crate::cli) state_file: Option<PathBuf>,
+    /// Log a line per connection when it has ended, of all, failed, or 1/N for one in N:
+    /// peer, version, time, bytes, outcome and reason
+    #[arg(long, value_name = "WHICH", default_value_t = AccessLog::default(), help_heading = "Control")]
+    pub(super) access_log: AccessLog,
 }
 
 impl ServiceArgs {
@@ -312,6 +321,21 @@ pub(super) struct LimitOptions {
     /// before after a swap that cannot hand them over
     #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "10s")]
     drain_timeout: Duration,
+    /// Close a connection whose peer has sent nothing for so long after it connected. By
+    /// default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    first_byte_timeout: Option<Duration>,
+    /// Close a connection on which no byte was moved for so long, in either direction. By
+    /// default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    idle_timeout: Option<Duration>,
+    /// Reset a connection whose peer has taken nothing for so long, though there is
+    /// something for it. By default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    write_timeout: Option<Duration>,
+    /// Close a connection that was open for so long. By default never
+    #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero)]
+    connection_timeout: Option<Duration>,
 }
 
 pub(in crate::cli) fn parse_memory(text: &str) -> Result<ByteSize, String> {
@@ -380,6 +404,10 @@ impl LimitOptions {
             backlog: self.backlog,
             close_timeout: self.linger,
             drain_timeout: self.drain_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            idle_timeout: self.idle_timeout,
+            write_timeout: self.write_timeout,
+            connection_timeout: self.connection_timeout,
         }
     }
 }

@@ -1,17 +1,20 @@
 //! Services that serve, until all of them have ended.
 
 use super::start::{One, Started};
-use crate::Service;
 use crate::cli::dev::{Begun, Builds};
 use crate::cli::signals::{Ends, HangUps};
 use crate::cli::watch::{Watch, swap_at_hang_up};
 use crate::cli::{Failure, notify, output};
+use crate::{Registry, Service};
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long requests that wait for the end are answered at most.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How long services that are cut off may take to keep what their instances know.
 const CUT_OFF: Duration = Duration::from_secs(10);
@@ -46,6 +49,7 @@ impl Running {
                 accepted = status.accepted,
                 handled = status.handled,
                 failed = status.failed.total(),
+                refused = status.refused.total(),
                 "stopped"
             );
         }
@@ -62,9 +66,10 @@ pub(super) async fn serve(
 ) -> Result<ExitCode, Failure> {
     let Started { services, control } = started;
     let handles: Vec<_> = services.iter().map(|one| one.service.handle()).collect();
+    let registry = Arc::new(Registry::new(handles.clone()));
     let controlling = async {
         match &control {
-            Some(control) => control.run(handles.clone()).await,
+            Some(control) => control.run(Arc::clone(&registry)).await,
             None => std::future::pending().await,
         }
     };
@@ -113,7 +118,12 @@ pub(super) async fn serve(
         })
         .collect();
     tokio::select! {
-        _ = join_all(running.iter_mut().map(Running::ended)) => {}
+        _ = join_all(running.iter_mut().map(Running::ended)) => {
+            if let Some(control) = &control {
+                // Somebody may wait for this end.
+                let _ = tokio::time::timeout(LAST_ANSWERS, control.answered()).await;
+            }
+        }
         // Open connections are not closed in order any more.
         connections = draining => {
             // What instances know is kept all the same.

@@ -105,6 +105,7 @@ pub(in crate::cli) fn start_failure(error: StartError) -> Failure {
     match error {
         StartError::Transport { .. }
         | StartError::NoState { .. }
+        | StartError::Admission(_)
         | StartError::Listen(ListenError::Address(AddressError::Twice(..))) => {
             Failure::usage(error)
         }
@@ -116,6 +117,8 @@ pub(in crate::cli) fn start_failure(error: StartError) -> Failure {
 pub(in crate::cli) fn load(keys: &ServiceKeys) -> Result<Loaded, Failure> {
     let stamp = Stamp::of(keys.component.as_ref());
     let service = &keys.service;
+    // Before the component is compiled, which takes longer.
+    let admission = service.admission.policy()?;
     let (name, handler) = service.handler.load(&keys.component)?;
     let options = ServiceOptions {
         name,
@@ -124,6 +127,11 @@ pub(in crate::cli) fn load(keys: &ServiceKeys) -> Result<Loaded, Failure> {
         rollback: service.rollback.policy(),
         allow_loops: service.listening.allow_loops,
         state_file: service.state_file.clone(),
+        access_log: service.access_log,
+        admission,
+        global: None,
+        exit_after: service.end.exit_after(),
+        exit_idle: service.end.exit_idle,
     };
     Ok(Loaded {
         options,

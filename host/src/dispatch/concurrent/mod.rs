@@ -12,9 +12,10 @@
 
 mod leaving;
 
+use crate::connection::attention::Attention;
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::succession::Begin;
-use crate::dispatch::{fault, save};
+use crate::dispatch::{errands, fault, save};
 use crate::guest::State;
 use crate::guest::connection_table::OpenConnections;
 use crate::guest::deadline::{Deadline, Watched};
@@ -23,11 +24,13 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::instance::{Instance, Links};
 use crate::guest::instance_state::{InstanceState, Keeper};
+use crate::guest::life_cycle;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::panics::{self, Thrown};
 use crate::sync::lock;
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::errands::Errand;
 use crate::version::offer::{Batch, GivenUp};
 use crate::version::stay::{Admitted, Stay};
 use crate::version::succession::Departure;
@@ -50,7 +53,7 @@ pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake
     while let Some(begin) = Begin::next(versions, version, intake).await {
         let links = match &begin {
             Begin::Prepared(instance) => instance.links.clone(),
-            Begin::Arrival(_) => Links::default(),
+            Begin::Arrival(_) | Begin::Errand(_) => Links::default(),
         };
         let serving = Serving {
             versions: Arc::clone(versions),
@@ -62,6 +65,7 @@ pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake
             undecided: Mutex::default(),
             given_up: Mutex::default(),
             flushing: Mutex::default(),
+            attention: Arc::default(),
             watched: Watched::new(Deadline(version.handler.limits().deadline)),
         };
         let ended = serving.run(begin, links, intake).await;
@@ -96,8 +100,10 @@ struct Serving {
     given_up: Mutex<GivenUp>,
     /// Connections whose output from an earlier version is still being sent.
     flushing: Mutex<HashMap<ConnectionId, Flushing>>,
-    /// The calls of `hand-over` and `instance-state`, which must not take longer than a
-    /// turn.
+    /// Where connections are found that the host is to end.
+    attention: Arc<Attention>,
+    /// The calls of `hand-over`, `instance-state` and the life cycle, which must not take
+    /// longer than a turn.
     watched: Watched,
 }
 
@@ -140,9 +146,10 @@ impl Serving {
         links: Links,
         intake: &mut Intake,
     ) -> Result<(), Failure> {
-        let (prepared, first) = match begin {
-            Begin::Prepared(instance) => (Some(instance), Registered::Nothing),
-            Begin::Arrival(first) => (None, self.register(first)),
+        let (prepared, first, errand) = match begin {
+            Begin::Prepared(instance) => (Some(instance), Registered::Nothing, None),
+            Begin::Arrival(first) => (None, self.register(first), None),
+            Begin::Errand(errand) => (None, Registered::Nothing, Some(errand)),
         };
         let handler = &self.version.handler;
         let serving = async {
@@ -164,7 +171,7 @@ impl Serving {
                     hand_over: &hand_over,
                     keeper: &keeper,
                 };
-                let mut calls = pin!(self.calls(&guest, first, intake));
+                let mut calls = pin!(self.calls(&guest, first, errand, intake));
                 let calls = poll_fn(|cx| panics::poll(calls.as_mut(), cx));
                 clock.between_calls(calls).await.unwrap_or_else(|thrown| {
                     *lock(&self.died) = Some(thrown);
@@ -192,12 +199,17 @@ impl Serving {
         &self,
         guest: &Guest<'_>,
         first: Registered,
+        errand: Option<Errand>,
         intake: &mut Intake,
     ) -> Result<(), Failure> {
         let mut calls = FuturesUnordered::new();
         let call = async |id| (id, self.call(guest, id).await);
         calls.extend(self.welcome(guest, first).await?.into_iter().map(&call));
+        if let Some(errand) = errand {
+            self.run_errand(guest, errand).await?;
+        }
         let mut leaving = Leaving::default();
+        let has_errands = self.version.has_errands();
         let keeps_state = self.version.handler.keeps_state();
         let mut departure: Option<Departure> = None;
         loop {
@@ -251,8 +263,18 @@ impl Serving {
                     departure = Some(departing);
                 }
                 () = patience => leaving.lose_patience(),
+                () = self.attention.woken() => self.cut(),
+                errand = self.version.next_errand(&self.versions), if has_errands => {
+                    self.run_errand(guest, errand).await?;
+                }
             }
         }
+    }
+
+    /// Calls what the guest does beside its connections.
+    async fn run_errand(&self, guest: &Guest<'_>, errand: Errand) -> Result<(), Failure> {
+        let (versions, version) = (&self.versions, &self.version);
+        errands::run_in(versions, version, &self.watched, guest.accessor, errand).await
     }
 
     /// Tells the calls to leave for the version `to`.
@@ -293,6 +315,7 @@ impl Serving {
     fn insert(&self, admitted: Admitted) -> ConnectionId {
         let Admitted { connection, stay } = admitted;
         let id = connection.id();
+        connection.set_end_attention(&self.attention);
         lock(&self.stays).insert(id, stay);
         self.open.lock().insert(id, connection);
         id
@@ -314,7 +337,7 @@ impl Serving {
     ) -> Result<Vec<ConnectionId>, Failure> {
         match arrived {
             Registered::Nothing => Ok(Vec::new()),
-            Registered::Accepted(id) => Ok(vec![id]),
+            Registered::Accepted(id) => self.verify(guest, id).await,
             Registered::Offers(offers) => {
                 let mut deciding = Deciding {
                     batch: Batch::new(offers),
@@ -344,6 +367,26 @@ impl Serving {
         }
     }
 
+    /// Asks the guest whether a new peer may come in. Returns the connection to serve, or
+    /// closes it.
+    async fn verify(
+        &self,
+        guest: &Guest<'_>,
+        id: ConnectionId,
+    ) -> Result<Vec<ConnectionId>, Failure> {
+        if self.version.verifies() {
+            let connection = self.open.lock().get(&id).map(Arc::clone);
+            if let Some(connection) = connection {
+                let verifying = life_cycle::verify_in(guest.accessor, &connection);
+                if let Err(reason) = self.watched.hold(verifying).await? {
+                    self.finish(id, Err(Failure::Unverified(reason)));
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        Ok(vec![id])
+    }
+
     /// Starts to send what an earlier version on WASI 0.2 left unsent.
     fn flush(&self, connection: &Arc<Connection>) {
         if !connection.has_unsent() {
@@ -359,6 +402,22 @@ impl Serving {
         let open = self.open.lock();
         open.get(&id)
             .is_some_and(|connection| connection.was_told())
+    }
+
+    /// Closes the connections that the host is to end. Their calls go on without them.
+    fn cut(&self) {
+        let mut asked = Vec::new();
+        self.attention.take(&mut asked);
+        for id in asked {
+            let cut = {
+                let open = self.open.lock();
+                open.get(&id)
+                    .and_then(|connection| connection.record().cut())
+            };
+            if let Some(cut) = cut {
+                self.finish(id, Err(Failure::Cut(cut)));
+            }
+        }
     }
 
     /// Removes a connection from the driver's list, and starts a task that closes it in

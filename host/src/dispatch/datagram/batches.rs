@@ -6,7 +6,7 @@
 //! instance.
 
 use super::source::Source;
-use super::{Arrived, Serving, depart};
+use super::{Arrived, Serving, depart, run_errand};
 use crate::contract::Contract;
 use crate::datagram::MAX_BATCH;
 use crate::datagram::batch::Batch;
@@ -48,6 +48,10 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
             Arrived::Replaced => continue,
             Arrived::Departure(departure) => {
                 depart(serving, &current, &mut instance, departure).await;
+                continue;
+            }
+            Arrived::Errand(errand) => {
+                run_errand(serving, &current, &mut instance, errand).await;
                 continue;
             }
         }

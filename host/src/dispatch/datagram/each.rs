@@ -63,7 +63,8 @@ pub(super) async fn run(serving: &Arc<Serving>, source: &mut Source) -> io::Resu
             Arrived::Datagrams => {}
             Arrived::Nothing => return Ok(()),
             // Instances that serve one datagram have nothing to pass on.
-            Arrived::Replaced | Arrived::Departure(_) => continue,
+            // What they do beside their datagrams, `errands` calls.
+            Arrived::Replaced | Arrived::Departure(_) | Arrived::Errand(_) => continue,
         }
         let mut first = Some(permit);
         for datagram in source.batch.iter() {

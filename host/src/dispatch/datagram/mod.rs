@@ -25,14 +25,17 @@ use crate::contract::{Contract, Dispatch};
 use crate::datagram::batch::Batch;
 use crate::datagram::outbox::Outbox;
 use crate::datagram::socket::{Sockets, Wanted};
+use crate::dispatch::errands;
 use crate::guest::exports::Exports;
 use crate::guest::exports::datagram::Answer;
-use crate::guest::failure::Failure;
+use crate::guest::failure::{Failure, HostPanic};
 use crate::guest::handler::Handler;
-use crate::guest::instance::Instance;
+use crate::guest::instance::{Instance, Links};
 use crate::lifecycle::Phase;
+use crate::panics;
 use crate::socket_name::SocketName;
 use crate::version::Version;
+use crate::version::errands::Errand;
 use crate::version::share::Share;
 use crate::version::succession::Departure;
 use crate::version::versions::Versions;
@@ -133,6 +136,8 @@ enum Arrived {
     Replaced,
     /// Somebody asks for what the version's instance knows.
     Departure(Departure),
+    /// The guest has something to do beside them.
+    Errand(Errand),
 }
 
 impl From<bool> for Arrived {
@@ -165,6 +170,39 @@ async fn depart<E: Exports>(
             *instance = None;
             serving.report_death(version, &failure);
         }
+    }
+}
+
+/// Runs what the guest does beside its datagrams in its instance, which is at rest, and which
+/// is made if there is none. One that fails is dropped.
+async fn run_errand<E: Exports>(
+    serving: &Serving,
+    version: &Version,
+    instance: &mut Option<Instance<E>>,
+    errand: Errand,
+) {
+    let (versions, handler) = (&serving.versions, &version.handler);
+    let kept = &mut *instance;
+    let mut call = Box::pin(async move {
+        let instance = match kept {
+            Some(instance) => instance,
+            None => {
+                let made = Instance::new(handler, versions.scope(None), Links::default());
+                kept.insert(made.await?)
+            }
+        };
+        errands::run(versions, version, instance, errand).await
+    });
+    let calling = poll_fn(|cx| panics::poll(call.as_mut(), cx));
+    let ended = tokio::select! {
+        biased;
+        ended = calling => ended.unwrap_or_else(|thrown| Err(HostPanic::new(&*thrown).into())),
+        () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
+    };
+    drop(call);
+    if let Err(failure) = ended {
+        *instance = None;
+        serving.report_death(version, &failure);
     }
 }
 
@@ -223,6 +261,12 @@ impl Serving {
         count: usize,
     ) -> io::Result<Arrived> {
         let wanted = wanted(&version.handler, count);
+        // Otherwise `errands` has a task of its own.
+        let has_errands = version.handler.shares_instance() && version.has_errands();
+        // Under load the wait below is never reached.
+        if has_errands && version.take_due_tick() {
+            return Ok(Arrived::Errand(Errand::Tick));
+        }
         if version.is_serving() {
             // Without the wait for another version, which takes some time to set up.
             let first = poll_fn(|cx| Poll::Ready(source.poll_next(cx, &wanted))).await;
@@ -237,6 +281,9 @@ impl Serving {
             }
             departure = version.departing(), if version.handler.keeps_state() => {
                 Ok(Arrived::Departure(departure))
+            }
+            errand = version.next_errand(&self.versions), if has_errands => {
+                Ok(Arrived::Errand(errand))
             }
             received = source.next(&wanted) => received.map(Arrived::from),
         }

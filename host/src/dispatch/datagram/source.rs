@@ -20,8 +20,11 @@ use tokio::sync::watch;
 pub(super) struct Source {
     sockets: Arc<Sockets>,
     phase: watch::Receiver<Phase>,
+    suspended: watch::Receiver<bool>,
     /// Is ready when the service no longer serves.
     ending: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Is ready when the service is no longer suspended. `None` unless it is.
+    resumed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// How many datagrams may still be received while the service drains. `None` before
     /// it drains.
     left: Option<usize>,
@@ -38,7 +41,9 @@ impl Source {
         Self {
             sockets,
             phase: versions.phases(),
+            suspended: versions.suspended(),
             ending: Box::pin(ending),
+            resumed: None,
             left: None,
             batch: Batch::new(),
         }
@@ -60,6 +65,19 @@ impl Source {
         self.sockets.drop_oversized(&mut self.batch, wanted);
         if !self.batch.is_empty() {
             return Poll::Ready(Ok(true));
+        }
+        if self.left.is_none() && *self.suspended.borrow() {
+            // Datagrams wait with the kernel.
+            let mut resumed = self.suspended.clone();
+            let going_on = async move {
+                let _ = resumed.wait_for(|suspended| !suspended).await;
+            };
+            let resumed = self.resumed.get_or_insert_with(|| Box::pin(going_on));
+            if self.ending.as_mut().poll(cx).is_pending() && resumed.as_mut().poll(cx).is_pending()
+            {
+                return Poll::Pending;
+            }
+            self.resumed = None;
         }
         if self.left.is_none() {
             // First: datagrams that come after the end has begun are not waited for.
@@ -97,6 +115,7 @@ mod tests {
     use super::*;
     use crate::datagram::socket::tests::sockets;
     use crate::limits::Limits;
+    use crate::version::access::AccessLog;
     use crate::version::stay::tests::HANDLER;
     use std::net::UdpSocket;
 
@@ -107,7 +126,12 @@ mod tests {
 
     /// A source, its service, and a socket that writes to it.
     fn source() -> (Source, Arc<Versions>, UdpSocket) {
-        let versions = Versions::new("source", Limits::default(), Arc::clone(&HANDLER));
+        let versions = Versions::new(
+            "source",
+            Limits::default(),
+            AccessLog::Off,
+            Arc::clone(&HANDLER),
+        );
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.connect(socket.local_addr().unwrap()).unwrap();

@@ -7,11 +7,11 @@
 use super::each::Owned;
 use super::ends::{Incoming, Outgoing};
 use super::source::Source;
-use super::{Arrived, Serving, depart};
+use super::{Arrived, Serving, depart, run_errand};
 use crate::contract::Contract;
 use crate::datagram::MAX_BATCH;
 use crate::datagram::outbox::Outbox;
-use crate::dispatch::fault;
+use crate::dispatch::{errands, fault};
 use crate::guest::SHARED_INSTANCES;
 use crate::guest::deadline::{Deadline, Watched};
 use crate::guest::exports::DatagramConcurrent;
@@ -21,6 +21,7 @@ use crate::guest::instance::{Instance, Links, Prepared};
 use crate::lifecycle::Phase;
 use crate::sync::lock;
 use crate::version::Version;
+use crate::version::errands::Errand;
 use crate::version::offer::GATHER;
 use crate::version::share::Share;
 use crate::version::succession::Departure;
@@ -57,6 +58,10 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
             Arrived::Replaced => continue,
             Arrived::Departure(departure) => {
                 depart(serving, &current, &mut instances.ahead, departure).await;
+                continue;
+            }
+            Arrived::Errand(errand) => {
+                run_errand(serving, &current, &mut instances.ahead, errand).await;
                 continue;
             }
         }
@@ -192,6 +197,11 @@ async fn serve(
                     biased;
                     _ = &mut is_over => break,
                     departure = progress.departing(version) => departure,
+                    errand = progress.errand(serving, version) => {
+                        let (versions, watched) = (&serving.versions, &progress.watched);
+                        errands::run_in(versions, version, watched, accessor, errand).await?;
+                        continue;
+                    }
                 };
                 progress.pause().await;
                 let state = progress.watched.hold(keeper.save_in(accessor)).await?;
@@ -248,7 +258,7 @@ pub(super) struct Progress {
     pub(super) resumed: AtomicWaker,
     /// Notified when the guest reads on.
     pub(super) at_rest: Notify,
-    /// The calls of `instance-state`.
+    /// The calls of `instance-state` and `tick`.
     watched: Watched,
 }
 
@@ -267,16 +277,30 @@ impl Progress {
         })
     }
 
+    /// Waits until the guest may read no more datagrams.
+    fn has_read_all(&self) -> impl Future<Output = ()> + use<> {
+        let mut reading = self.reading.subscribe();
+        async move {
+            let _ = reading.wait_for(|reading| !reading).await;
+        }
+    }
+
+    /// Waits for what the guest does beside its datagrams, as long as it may read some.
+    /// Then it is the next instance's.
+    async fn errand(&self, serving: &Serving, version: &Version) -> Errand {
+        tokio::select! {
+            biased;
+            () = self.has_read_all() => pending().await,
+            errand = version.next_errand(&serving.versions), if version.has_errands() => errand,
+        }
+    }
+
     /// Waits until somebody asks for what the instance knows, as long as it may read
     /// datagrams.
     async fn departing(&self, version: &Version) -> Departure {
-        let mut reading = self.reading.subscribe();
-        let has_ended = async move {
-            let _ = reading.wait_for(|reading| !reading).await;
-        };
         tokio::select! {
             biased;
-            () = has_ended => pending().await,
+            () = self.has_read_all() => pending().await,
             departure = version.departing(), if version.handler.keeps_state() => departure,
         }
     }
@@ -320,7 +344,7 @@ impl Progress {
     /// for a deadline if that is longer.
     async fn overdue(&self, serving: &Serving) {
         let _ = self.reading.subscribe().wait_for(|reading| !reading).await;
-        let limits = &serving.versions.limits;
+        let limits = serving.versions.limits();
         tokio::time::sleep(limits.drain_timeout.max(limits.deadline)).await;
     }
 

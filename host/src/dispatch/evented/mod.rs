@@ -12,6 +12,7 @@ mod moving;
 
 use crate::connection::ConnectionId;
 use crate::connection::attention::Attention;
+use crate::dispatch::errands;
 use crate::dispatch::evented::epoll::Poller;
 use crate::dispatch::fault;
 use crate::dispatch::save;
@@ -24,6 +25,7 @@ use crate::guest::instance::{Instance, Links};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
+use crate::version::errands::Errand;
 use crate::version::offer::GivenUp;
 use crate::version::succession::Departure;
 use crate::version::versions::Versions;
@@ -77,6 +79,8 @@ struct Turns<'a> {
     given_up: GivenUp,
     /// Whether what the instance knows can pass to another.
     keeps_state: bool,
+    /// Whether the guest has something to do beside its connections.
+    has_errands: bool,
 }
 
 /// The instance.
@@ -95,8 +99,12 @@ enum Wake {
     Leave(VersionNumber),
     /// The time that the guest asked for has come. From here to a turn with a `tick`.
     Tick,
+    /// Somebody wants a connection to be looked at. From here to `settle_asked`.
+    Attention,
     /// Somebody asks for what the instance knows. From here to `depart`.
     Departure(Departure),
+    /// The guest has something to do beside its connections. From here to `errands::run`.
+    Errand(Errand),
 }
 
 impl<'a> Turns<'a> {
@@ -114,6 +122,7 @@ impl<'a> Turns<'a> {
             offered_to: None,
             given_up: GivenUp::default(),
             keeps_state: version.handler.keeps_state(),
+            has_errands: version.has_errands(),
         }
     }
 
@@ -122,15 +131,16 @@ impl<'a> Turns<'a> {
     async fn run(&mut self, begin: Begin<Evented>, intake: &mut Intake) -> Result<(), Failure> {
         // Registered before the instance is made: if that fails, this connection fails
         // with it.
-        let (prepared, first) = match begin {
-            Begin::Prepared(instance) => (Some(instance), Registered::Nothing),
-            Begin::Arrival(first) => (None, self.register(first)),
+        let (prepared, first, errand) = match begin {
+            Begin::Prepared(instance) => (Some(instance), Registered::Nothing, None),
+            Begin::Arrival(first) => (None, self.register(first), None),
+            Begin::Errand(errand) => (None, Registered::Nothing, Some(errand)),
         };
         let version = self.version;
         tokio::select! {
             biased;
             () = version.reached(Phase::Aborting) => Err(Failure::Aborted),
-            result = self.serve(prepared, first, intake) => result,
+            result = self.serve(prepared, first, errand, intake) => result,
         }
     }
 
@@ -140,6 +150,7 @@ impl<'a> Turns<'a> {
         &mut self,
         prepared: Option<Box<Guest>>,
         first: Registered,
+        errand: Option<Errand>,
         intake: &mut Intake,
     ) -> Result<(), Failure> {
         let mut guest = match prepared {
@@ -151,6 +162,9 @@ impl<'a> Turns<'a> {
             }
         };
         self.welcome(&mut guest, first).await?;
+        if let Some(errand) = errand {
+            self.run_errand(&mut guest, errand).await?;
+        }
         loop {
             fault::point(&self.versions.service);
             self.tell_of_coming(&mut guest.store)?;
@@ -163,7 +177,9 @@ impl<'a> Turns<'a> {
             }
             match self.wait(intake).await? {
                 Wake::Ready | Wake::Arrival(None) => {}
+                Wake::Attention => self.settle_asked(),
                 Wake::Tick => self.events.push(Event::Tick),
+                Wake::Errand(errand) => self.run_errand(&mut guest, errand).await?,
                 Wake::Leave(to) => self.leave(&mut guest, intake, to).await?,
                 Wake::Departure(departure) => self.depart(&mut guest, intake, departure).await?,
                 Wake::Arrival(Some(arrival)) => {
@@ -174,7 +190,7 @@ impl<'a> Turns<'a> {
                         && self.coming.len() < MAX_EVENTS
                         && let Some(next) = intake.try_accepted()
                     {
-                        self.enter(next);
+                        self.enter_new(&mut guest, next).await?;
                     }
                 }
             }
@@ -205,6 +221,10 @@ impl<'a> Turns<'a> {
                 return Ok(Wake::Departure(departure));
             }
             to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
+            () = self.attention.woken() => return Ok(Wake::Attention),
+            errand = self.version.next_errand(self.versions), if self.has_errands => {
+                return Ok(Wake::Errand(errand));
+            }
             ready = self.poller.wait() => ready?,
         };
         let mut at_rest = Vec::new();
@@ -231,6 +251,14 @@ impl<'a> Turns<'a> {
         }
         self.settle_asked();
         Ok(Wake::Ready)
+    }
+
+    /// Calls what the guest does beside its connections.
+    async fn run_errand(&mut self, guest: &mut Guest, errand: Errand) -> Result<(), Failure> {
+        errands::run(self.versions, self.version, guest, errand).await?;
+        // The call may have changed something about connections.
+        self.settle_asked();
+        Ok(())
     }
 
     /// Adds `opened` for registered connections, for as many as the turn has room for.
@@ -290,6 +318,11 @@ impl<'a> Turns<'a> {
             let entry = self.open.get(&id);
             if let Some(entry) = entry {
                 entry.connection.attention_is_given();
+            }
+            let cut = entry.and_then(|entry| entry.connection.record().cut());
+            if let Some(cut) = cut {
+                self.close(id, Err(Failure::Cut(cut)));
+                continue;
             }
             match entry {
                 // The guest has no resources of it yet, and nothing is watched.

@@ -7,6 +7,7 @@ use crate::dispatch::offer_together;
 use crate::dispatch::succession::pass_on;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
+use crate::guest::life_cycle;
 use crate::lifecycle::VersionNumber;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::{self, Batch, GATHER, Handed};
@@ -34,7 +35,7 @@ impl Turns<'_> {
     ) -> Result<(), Failure> {
         match arrived {
             Registered::Nothing => {}
-            Registered::Accepted(id) => self.coming.push_back(id),
+            Registered::Accepted(id) => self.verify(guest, id).await?,
             Registered::Offers(offers) => {
                 let mut batch = Batch::new(offers);
                 while let Some(handed) = batch.next() {
@@ -54,8 +55,36 @@ impl Turns<'_> {
         Ok(())
     }
 
+    /// Asks the guest whether a new peer may come in. It will be told of those that may;
+    /// the others are closed.
+    async fn verify(&mut self, guest: &mut Guest, id: ConnectionId) -> Result<(), Failure> {
+        if self.version.verifies()
+            && let Some(entry) = self.open.get(&id)
+        {
+            let (store, clock) = (&mut guest.store, &guest.clock);
+            let verdict = life_cycle::verify(store, clock, guest.deadline, &entry.connection);
+            if let Err(reason) = verdict.await? {
+                self.close(id, Err(Failure::Unverified(reason)));
+                return Ok(());
+            }
+        }
+        self.coming.push_back(id);
+        Ok(())
+    }
+
+    /// Puts a new connection on the driver's list, if the guest lets it in.
+    pub(super) async fn enter_new(
+        &mut self,
+        guest: &mut Guest,
+        admitted: Admitted,
+    ) -> Result<(), Failure> {
+        let id = admitted.connection.id();
+        self.register(Arrival::Accepted(admitted));
+        self.verify(guest, id).await
+    }
+
     /// Puts a connection on the driver's list; the guest will be told of it.
-    pub(super) fn enter(&mut self, admitted: Admitted) {
+    fn enter(&mut self, admitted: Admitted) {
         let id = admitted.connection.id();
         self.register(Arrival::Accepted(admitted));
         self.coming.push_back(id);

@@ -10,6 +10,7 @@ use crate::guest::exports::{Blocking, Command, CommandP3, Concurrent};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
+use crate::guest::life_cycle;
 use crate::guest::stdio::Scope;
 use crate::lifecycle::VersionNumber;
 use std::sync::Arc;
@@ -73,6 +74,16 @@ impl Instance {
             hand_over,
             deadline: Deadline(handler.limits().deadline),
         })
+    }
+
+    /// Asks the guest whether the peer may come in. The inner error is the guest's reason
+    /// why not.
+    pub(super) async fn verify(
+        &mut self,
+        connection: &Arc<Connection>,
+    ) -> Result<Result<(), String>, Failure> {
+        let (store, clock) = (&mut self.store, &self.clock);
+        life_cycle::verify(store, clock, self.deadline, connection).await
     }
 
     /// Asks the guest to accept a connection that this or another version gave up. The

@@ -86,7 +86,7 @@ impl Serving {
             let accepted = instance.accept(connection, state).await?;
             Ok((instance, accepted))
         };
-        match self.unless_aborted(opening).await {
+        match self.unless_ended(connection, opening).await {
             Ok((instance, Ok(()))) => Ok(instance),
             Ok((_, Err(reason))) => Err(reason),
             Err(failure) => Err(failure.to_string()),
@@ -105,12 +105,15 @@ impl Serving {
             if let Some(Given { state, .. }) = &returned {
                 let accepted = instance.accept(connection, state).await?;
                 accepted.map_err(Failure::RefusedBack)?;
+            } else if self.version.verifies() {
+                let verdict = instance.verify(connection).await?;
+                verdict.map_err(Failure::Unverified)?;
             }
             // The guest has the state; the host drops its copy.
             drop(returned);
             Ok(instance)
         };
-        let instance = self.unless_aborted(opening).await?;
+        let instance = self.unless_ended(connection, opening).await?;
         self.call(instance, connection).await
     }
 
@@ -142,18 +145,21 @@ impl Serving {
                 Given { state, room }
             }))
         };
-        self.unless_aborted(calling).await
+        self.unless_ended(connection, calling).await
     }
 
-    /// Waits for `work`. Gives it up with `Failure::Aborted` when the version aborts.
-    async fn unless_aborted<R>(
+    /// Waits for `work`. Gives it up when the version aborts, or when the host is to end
+    /// the connection.
+    async fn unless_ended<R>(
         &self,
+        connection: &Connection,
         work: impl Future<Output = Result<R, Failure>>,
     ) -> Result<R, Failure> {
         tokio::select! {
             biased;
             result = work => result,
             () = self.version.reached(Phase::Aborting) => Err(Failure::Aborted),
+            cut = connection.record().ended() => Err(Failure::Cut(cut)),
         }
     }
 

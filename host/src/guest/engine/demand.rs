@@ -96,6 +96,15 @@ fn old_versions(versions: &usize) -> String {
 }
 
 impl Demand {
+    /// Adds instances.
+    pub(super) fn with(self, instances: u32) -> Self {
+        Self {
+            instances: self.instances.saturating_add(instances),
+            stacks: self.stacks.saturating_add(instances),
+            ..self
+        }
+    }
+
     /// Returns how many more instances may be made.
     fn expected(&self) -> u64 {
         u64::from(self.instances.saturating_sub(self.live))

@@ -155,10 +155,11 @@ pub(super) fn build(
     options: &HandlerOptions,
 ) -> Result<Built, BuildError> {
     let contract = component.contract();
+    let beside = instances_beside(component, options.dispatch);
     let mut most = Plan::LARGEST;
     let mut figures = Figures::SMALL;
     loop {
-        let demand = figures.demand(contract, options);
+        let demand = figures.demand(contract, options).with(beside);
         let plan = Plan::decide(&demand, &Room::now(), most).map_err(BuildError::NoRoom)?;
         let setup = Setup {
             contract,
@@ -173,7 +174,7 @@ pub(super) fn build(
             BuildError::Compile(error)
         })?;
         figures.check(&options.limits)?;
-        let demand = figures.demand(contract, options);
+        let demand = figures.demand(contract, options).with(beside);
         let wanted = Plan::decide(&demand, &Room::now(), most).map_err(BuildError::NoRoom)?;
         if wanted.memories != plan.memories {
             // The component has more memories than expected, or another version has
@@ -217,6 +218,14 @@ pub(super) fn build(
             },
         }
     }
+}
+
+/// How many instances there are beside those that serve. Where no instance serves all, the
+/// calls of `error` and `tick` have one of their own, one at a time.
+fn instances_beside(component: &Component, dispatch: Dispatch) -> u32 {
+    let life_cycle = component.life_cycle();
+    let is_called = life_cycle.error || life_cycle.tick;
+    u32::from(is_called && !dispatch.shares_instance(component.contract()))
 }
 
 /// Makes an engine that can compile a component but cannot run it.

@@ -1,7 +1,7 @@
 //! A probe of a handler for datagrams: one datagram there, and its answer.
 
 use crate::connection::register::register;
-use crate::datagram::socket::{Bound, Sockets};
+use crate::datagram::socket::{Bound, Gate, Sockets};
 use crate::dispatch::datagram;
 use crate::listen::local::Transport;
 use crate::version::Version;
@@ -33,7 +33,12 @@ pub(super) async fn ask(
         file: None,
         is_inherited: false,
     };
-    let sockets = Sockets::new(vec![service], true, Arc::default(), Arc::default())?;
+    let sockets = Sockets::new(
+        vec![service],
+        Gate::open(true),
+        Arc::default(),
+        Arc::default(),
+    )?;
     let client = register(Arc::new(client), Interest::READABLE)?;
     let answering = datagram::serve_one(versions, version, Arc::new(sockets), &own);
     let reading = async {

@@ -116,7 +116,7 @@ impl Probe {
         let probed = tokio::time::timeout(self.timeout, probing).await;
         version.abort();
         // Its instance takes room that the first user's connection may need.
-        let _ = tokio::time::timeout(versions.limits.close_timeout, version.emptied()).await;
+        let _ = tokio::time::timeout(versions.limits().close_timeout, version.emptied()).await;
         match probed {
             _ if answer.starts_with(&self.expect) => Ok(()),
             Err(_) => Err(ProbeError::Timeout(self.timeout, shown(&answer))),
@@ -193,7 +193,7 @@ fn give(
         accepted,
         peer,
         permit.into(),
-        Arc::default(),
+        &Arc::default(),
     );
     // This version has not ended, so it takes the connection.
     let _ = dispatch::give(versions, version, connection, &mut None);

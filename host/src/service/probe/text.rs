@@ -1,9 +1,9 @@
 //! A probe as text: `send=TEXT,expect=TEXT`.
 
 use super::{DEFAULT_TIMEOUT, Probe, ProbeError};
-use crate::text::one_line;
+use crate::text::{one_line, unescape_next};
 use std::fmt::{self, Write as _};
-use std::str::{Chars, FromStr};
+use std::str::FromStr;
 
 /// The most bytes of a probe or of an answer that a message shows.
 const MAX_SHOWN: usize = 200;
@@ -95,7 +95,7 @@ fn fields(text: &str) -> Option<Vec<(String, Vec<u8>)>> {
             match characters.next() {
                 None => break false,
                 Some(',') => break true,
-                Some('\\') => value.push(escape(&mut characters)?),
+                Some('\\') => value.push(unescape_next(&mut characters)?),
                 Some(c) => value.extend(c.encode_utf8(&mut [0; 4]).bytes()),
             }
         };
@@ -105,24 +105,6 @@ fn fields(text: &str) -> Option<Vec<(String, Vec<u8>)>> {
         }
         rest = characters.as_str();
     }
-}
-
-/// Reads the rest of an escape, after its backslash. `None` if it is unknown.
-fn escape(characters: &mut Chars<'_>) -> Option<u8> {
-    Some(match characters.next()? {
-        'r' => b'\r',
-        'n' => b'\n',
-        't' => b'\t',
-        '0' => 0,
-        '\\' => b'\\',
-        ',' => b',',
-        'x' => {
-            // Digits only: a number may also begin with a sign.
-            let mut digit = || characters.next()?.to_digit(16);
-            u8::try_from(digit()? << 4 | digit()?).ok()?
-        }
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::component::builtin;
 use crate::dispatch;
 use crate::guest::handler::Handler;
 use crate::lifecycle::Phase;
-use crate::listen::local::{LocalAddress, Transport};
+use crate::listen::local::Transport;
 use crate::service::{ServiceHandle, Shared, served};
 use crate::text;
 use crate::version::{Origin, Version};
@@ -41,6 +41,8 @@ enum Incoming {
     Named(OsString),
     /// A component that is here already, and the name of its source.
     Sent(String, Component),
+    /// A handler that is made already, with options of its own.
+    Made(Arc<Handler>),
 }
 
 impl ServiceHandle {
@@ -83,6 +85,18 @@ impl ServiceHandle {
         self.run(guard, incoming, options).await
     }
 
+    /// Puts a handler in the place of the current one, whose options may be others: its
+    /// grants, its limits, its dispatch. Otherwise the same as [`swap`](Self::swap); a swap
+    /// that is under way is waited for.
+    pub(crate) async fn swap_handler(
+        &self,
+        handler: Arc<Handler>,
+        options: SwapOptions,
+    ) -> Result<Swapped, SwapError> {
+        let guard = Arc::clone(&self.shared.swapping).lock_owned().await;
+        self.run(guard, Incoming::Made(handler), options).await
+    }
+
     /// Takes the lock of swaps. An error if a swap is under way.
     fn try_begin(&self) -> Result<OwnedMutexGuard<()>, SwapError> {
         let guard = Arc::clone(&self.shared.swapping).try_lock_owned();
@@ -122,6 +136,23 @@ impl ServiceHandle {
     pub fn drain(&self) {
         self.shared.versions.enter(Phase::Draining);
     }
+
+    /// Stops accepting until [`resume`](Self::resume). Peers wait with the kernel, and open
+    /// connections are served.
+    pub fn suspend(&self) {
+        self.shared.versions.suspend(true);
+    }
+
+    /// Accepts again.
+    pub fn resume(&self) {
+        self.shared.versions.suspend(false);
+    }
+
+    /// Waits until the service has ended.
+    pub async fn over(&self) {
+        // The handle has the sender, so the channel cannot be closed.
+        let _ = self.shared.over.subscribe().wait_for(|over| *over).await;
+    }
 }
 
 impl Shared {
@@ -145,7 +176,6 @@ impl Shared {
         let Some(handler) = handler else {
             return Ok(Swapped::new(&current, None, 0));
         };
-        let handler = Arc::new(handler);
         let (old, new) = (current.handler.contract(), handler.contract());
         if old.takes_datagrams() != new.takes_datagrams() {
             return Err(SwapError::Transport {
@@ -157,8 +187,7 @@ impl Shared {
         let old = options.old_mode(&current.handler, &handler)?;
         handler.try_instantiate(versions.scope(None)).await?;
         if let Some(probe) = &options.probe {
-            let first = self.local_addresses.first();
-            let transport = first.map_or(Transport::Tcp, LocalAddress::transport);
+            let transport = self.listeners.transport().unwrap_or(Transport::Tcp);
             probe.run(versions, Arc::clone(&handler), transport).await?;
         }
         let hand_over = old == OldConnections::HandOver;
@@ -264,7 +293,7 @@ impl Shared {
         let timeout = match (mode, timeout) {
             (OldConnections::Abort, _) => return old.abort(),
             (_, Some(timeout)) => timeout,
-            (OldConnections::Drain, None) => self.versions.limits.drain_timeout,
+            (OldConnections::Drain, None) => self.versions.limits().drain_timeout,
             (OldConnections::HandOver, None) => return,
         };
         // A weak reference: the version must be able to go with its last connection.
@@ -291,17 +320,18 @@ impl Shared {
 
 /// Compiles the component for the service that `current` serves. `None` if it is the
 /// current component.
-fn load(incoming: Incoming, current: &Handler) -> Result<Option<Handler>, SwapError> {
+fn load(incoming: Incoming, current: &Handler) -> Result<Option<Arc<Handler>>, SwapError> {
     let (source, component) = match incoming {
         Incoming::Named(source) => {
             let component = builtin::load_path(&source)?;
             (text::path(source.as_ref()).into_owned(), component)
         }
         Incoming::Sent(source, component) => (source, component),
+        Incoming::Made(handler) => return Ok(Some(handler)),
     };
     if component.digest() == current.digest() {
         return Ok(None);
     }
     let handler = Handler::new(&source, &component, current.options().clone())?;
-    Ok(Some(handler))
+    Ok(Some(Arc::new(handler)))
 }

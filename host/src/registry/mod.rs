@@ -1,0 +1,123 @@
+//! All services of a process, by name.
+//!
+//! The control socket and signals ask here which services there are. A service enters when
+//! it serves, and leaves when it has ended. The registry does not keep a service running.
+
+use crate::service::ServiceHandle;
+use crate::service::connections::{ConnectionStatus, KillRequest};
+use crate::sync::lock;
+use ipnet::IpNet;
+use std::sync::Mutex;
+
+/// The services of a process, in the order in which they were started.
+#[derive(Debug, Default)]
+pub struct Registry {
+    services: Mutex<Vec<ServiceHandle>>,
+}
+
+/// Why no connection was ended, on one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KillError {
+    /// The request names nothing.
+    #[error("name connections, a peer or a service")]
+    Nothing,
+    /// There is no such service.
+    #[error("there is no service {0}; there is {1}")]
+    NoService(String, String),
+    /// A connection that is named is not open.
+    #[error("connection {0} is not open, and nothing was done; `sockserve connections` lists them")]
+    NotOpen(u64),
+    /// The peer is no block of addresses.
+    #[error("peer {0}: {1}")]
+    Peer(String, &'static str),
+}
+
+impl Registry {
+    /// Makes a registry of these services.
+    pub fn new(services: impl IntoIterator<Item = ServiceHandle>) -> Self {
+        Self {
+            services: Mutex::new(services.into_iter().collect()),
+        }
+    }
+
+    /// Adds a service. One with the same name takes its place.
+    pub fn add(&self, service: ServiceHandle) {
+        let mut services = lock(&self.services);
+        match services.iter_mut().find(|it| it.name() == service.name()) {
+            Some(place) => *place = service,
+            None => services.push(service),
+        }
+    }
+
+    /// Removes a service.
+    pub fn remove(&self, name: &str) {
+        lock(&self.services).retain(|service| service.name() != name);
+    }
+
+    /// Returns all services.
+    pub fn all(&self) -> Vec<ServiceHandle> {
+        lock(&self.services).clone()
+    }
+
+    /// Returns the service with this name.
+    pub fn find(&self, name: &str) -> Option<ServiceHandle> {
+        let services = lock(&self.services);
+        services.iter().find(|it| it.name() == name).cloned()
+    }
+
+    /// Their names, as a message shows them.
+    pub(crate) fn names(&self) -> String {
+        let all = self.all();
+        let names: Vec<_> = all.iter().map(ServiceHandle::name).collect();
+        names.join(", ")
+    }
+
+    /// The open connections of all services, by service and oldest first.
+    pub fn connections(&self) -> Vec<ConnectionStatus> {
+        let all = self.all();
+        all.iter().flat_map(ServiceHandle::connections).collect()
+    }
+
+    /// Ends the connections that fit the request. Returns their numbers.
+    pub fn kill(&self, request: &KillRequest) -> Result<Vec<u64>, KillError> {
+        let KillRequest {
+            connections,
+            peer,
+            service,
+        } = request;
+        if connections.is_empty() && peer.is_none() && service.is_none() {
+            return Err(KillError::Nothing);
+        }
+        let services = match service {
+            None => self.all(),
+            Some(name) => {
+                let found = self.find(name);
+                let none = || KillError::NoService(name.clone(), self.names());
+                vec![found.ok_or_else(none)?]
+            }
+        };
+        let is_open = |id: &u64| services.iter().any(|it| it.has_connection(*id));
+        if let Some(closed) = connections.iter().find(|id| !is_open(id)) {
+            return Err(KillError::NotOpen(*closed));
+        }
+        let peers = peer.as_deref().map(parse_peer).transpose()?;
+        let killed = services.iter().flat_map(|it| it.kill(connections, peers));
+        Ok(killed.collect())
+    }
+}
+
+/// Parses an address, or a block of addresses.
+fn parse_peer(text: &str) -> Result<IpNet, KillError> {
+    let wrong = || {
+        let example = "write an address or a block, for example 192.0.2.0/24";
+        KillError::Peer(text.to_owned(), example)
+    };
+    match text.parse::<IpNet>() {
+        Ok(block) => Ok(block),
+        Err(_) => text
+            .parse::<std::net::IpAddr>()
+            .map(IpNet::from)
+            .map_err(|_| wrong()),
+    }
+}

@@ -1,0 +1,108 @@
+//! What a reload changes of a service while it runs, beside its handler.
+
+use super::{ServiceHandle, Shared};
+use crate::admission::policy::{AdmissionError, AdmissionPolicy};
+use crate::descriptors::{self, Shares};
+use crate::limits::Limits;
+use crate::listen::address::ListenAddress;
+use crate::listen::error::ListenError;
+use crate::listen::local::LocalAddress;
+use crate::listen::opening::{self, Opened};
+use crate::service::rollback::RollbackPolicy;
+use crate::version::access::AccessLog;
+use std::sync::Arc;
+
+/// The settings of a service that need no other version.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    /// The limits. Those of instances change with the next version only.
+    pub(crate) limits: Limits,
+    pub(crate) rollback: RollbackPolicy,
+    pub(crate) access_log: AccessLog,
+    /// Who may come in.
+    pub(crate) admission: AdmissionPolicy,
+}
+
+/// Listeners that a service is to have: the new ones are bound already. Dropping this
+/// closes them.
+pub(crate) struct NewListeners {
+    added: Vec<Opened>,
+    removed: Vec<ListenAddress>,
+}
+
+impl ServiceHandle {
+    /// Changes the settings. With a lower limit of connections none is closed: no more are
+    /// accepted until there are fewer.
+    ///
+    /// An error leaves them as they were.
+    pub(crate) fn set(&self, settings: Settings) -> Result<(), AdmissionError> {
+        self.check(&settings)?;
+        self.shared.set(settings);
+        Ok(())
+    }
+
+    /// Whether [`set`](Self::set) takes these settings.
+    pub(crate) fn check(&self, settings: &Settings) -> Result<(), AdmissionError> {
+        self.check_admission(&settings.admission, settings.limits.max_connections)
+    }
+
+    /// The addresses that it listens on.
+    pub(crate) fn local_addresses(&self) -> Vec<LocalAddress> {
+        self.shared.listeners.addresses()
+    }
+
+    /// Binds the addresses that are in `after` and not in `before`. The service does not
+    /// accept there before [`change_listeners`](Self::change_listeners).
+    pub(crate) fn bind_listeners(
+        &self,
+        before: &[ListenAddress],
+        after: &[ListenAddress],
+    ) -> Result<NewListeners, ListenError> {
+        let only_in = |these: &[ListenAddress], those: &[ListenAddress]| -> Vec<_> {
+            let only = these.iter().filter(|it| !those.contains(it));
+            only.cloned().collect()
+        };
+        let backlog = self.shared.versions.limits().backlog;
+        let added = only_in(after, before);
+        Ok(NewListeners {
+            added: opening::open(&added, backlog, self.shared.listening)?,
+            removed: only_in(before, after),
+        })
+    }
+
+    /// Accepts on the listeners that were bound, and lets the others go: what the kernel
+    /// has connected there already is still served. Returns what it accepts on now and did
+    /// not before.
+    pub(crate) fn change_listeners(&self, change: NewListeners) -> Vec<LocalAddress> {
+        let added = change.added.iter().map(|it| it.local.clone()).collect();
+        self.shared.listeners.add(change.added);
+        for address in &change.removed {
+            self.shared.listeners.remove(address);
+        }
+        added
+    }
+}
+
+impl Shared {
+    fn set(self: &Arc<Self>, settings: Settings) {
+        let Settings {
+            mut limits,
+            rollback,
+            access_log,
+            admission,
+        } = settings;
+        let opens = self.versions.current().handler.instances_may_open();
+        let (asked, room) = (limits.max_connections, admission.room());
+        let Shares { permits, refused } = descriptors::shares(self.name(), asked, opens, room);
+        limits.max_connections = permits;
+        if permits != self.versions.limits().max_connections {
+            let service = Arc::clone(self);
+            // It may have to wait for connections to end.
+            self.versions
+                .spawn_task(async move { service.permits.resize(permits).await });
+        }
+        self.admission.set(admission, refused);
+        self.rollback.store(Arc::new(rollback));
+        self.versions.set(limits, access_log);
+    }
+}
