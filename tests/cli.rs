@@ -376,12 +376,15 @@ fn help_has_every_option() {
         "dev",
         "completions",
         "man",
+        "check",
+        "reload",
     ];
     check_help(&["--help"], &global, &["--version"], &commands);
     let component = ["<COMPONENT>"];
     let service = [&handler[..], &serve].concat();
-    let serve = [&service[..], &only_serve].concat();
-    check_help(&["serve", "--help"], &global, &serve, &component);
+    let serve = [&service[..], &only_serve, &["--config"]].concat();
+    check_help(&["serve", "--help"], &global, &serve, &["[COMPONENT]"]);
+    check_help(&["check", "--help"], &global, &["--schema"], &["[FILE]"]);
     let dev = [&service[..], &["--build"]].concat();
     check_help(&["dev", "--help"], &global, &dev, &["[COMPONENT]"]);
     let inetd = [&handler[..], &["--idle", "--allow-loops"]].concat();

@@ -61,6 +61,8 @@ mod compile;
 mod componentize;
 // Handlers as commands that listen by themselves.
 mod composed;
+// `sockserve.toml`: several services of one process, and `sockserve check`.
+mod config;
 // The control socket: requests and answers, `--watch`, SIGHUP, `shutdown`.
 mod control;
 // The counter, which is written with the SDK alone.

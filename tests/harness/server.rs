@@ -121,16 +121,7 @@ impl Serve {
         }
         let process = Process::start(&mut self.command);
         let count: usize = self.listen.iter().map(|url| listeners(url)).sum();
-        let wanted = |lines: &[String]| (lines.len() == count).then(|| lines.to_vec());
-        let ready = process
-            .stdout
-            .wait_until_within(self.patience, "the ready lines", wanted);
-        let addresses = ready.iter().filter_map(|line| address(line)).collect();
-        Server {
-            process,
-            ready,
-            addresses,
-        }
+        Server::ready(process, count, self.patience)
     }
 }
 
@@ -190,6 +181,32 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts the services of a configuration file, which listen on so many addresses.
+    #[track_caller]
+    pub(crate) fn of_config(path: &Path, listeners: usize) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockserve"));
+        command
+            .args(["--log-level", "debug", "--log-format", "json"])
+            .args(["serve", "--config"])
+            .arg(path);
+        Server::ready(Process::start(&mut command), listeners, PATIENCE)
+    }
+
+    /// Waits until a process has printed so many ready lines.
+    #[track_caller]
+    fn ready(process: Process, listeners: usize, patience: Duration) -> Server {
+        let wanted = |lines: &[String]| (lines.len() == listeners).then(|| lines.to_vec());
+        let ready = process
+            .stdout
+            .wait_until_within(patience, "the ready lines", wanted);
+        let addresses = ready.iter().filter_map(|line| address(line)).collect();
+        Server {
+            process,
+            ready,
+            addresses,
+        }
+    }
+
     /// Its first address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.addresses[0]

@@ -24,7 +24,7 @@ use tracing_subscriber::registry::LookupSpan;
 pub(super) struct Options {
     /// What to log: off, error, warn, info, debug or trace. `debug` has a line
     /// for each connection opened and closed [default: info; demo,
-    /// compile and run: warn]
+    /// check, compile and run: warn]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<LevelFilter>,
     /// How to write it

@@ -303,8 +303,11 @@ pub fn main() -> ExitCode {
         // The demo shows what it measures; the output of its guests would hide
         // that.
         Command::Demo(_) => (LevelFilter::WARN, log::Writing::Thread),
-        // What `compile` prints says the same, and what `run` writes is the program's.
-        Command::Compile(_) | Command::Run(_) => (LevelFilter::WARN, log::Writing::Direct),
+        // What `check` and `compile` print says the same, and what `run` writes is the
+        // program's.
+        Command::Check(_) | Command::Compile(_) | Command::Run(_) => {
+            (LevelFilter::WARN, log::Writing::Direct)
+        }
         _ => (LevelFilter::INFO, log::Writing::Direct),
     };
     if let Err(error) = cli.log.open() {

@@ -5,6 +5,7 @@
 //! the name of a service is that of its table.
 
 use super::mistake::Fault;
+use crate::MaxLoad;
 use crate::cli::arguments;
 use crate::cli::serve::NotKnown;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -12,6 +13,7 @@ use clap::{Arg, ArgAction, Args, Command};
 use std::any::TypeId;
 use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
 /// The option that is no key.
 const NAME: &str = "name";
@@ -21,8 +23,8 @@ const NAME: &str = "name";
 pub(super) enum Shape {
     /// `true` or `false`.
     Flag,
-    /// A whole number. `signed` if it may be below zero.
-    Integer { signed: bool },
+    /// A whole number, which is not below `least`.
+    Integer { least: i64 },
     /// A number with or without a fraction.
     Number,
     /// A string.
@@ -190,25 +192,90 @@ fn shape(arg: &Arg) -> Shape {
     }
     let id = arg.get_value_parser().type_id();
     let is_one = |types: &[TypeId]| types.iter().any(|one| id == *one);
-    if is_one(&[
+    let unsigned = [
         TypeId::of::<u8>(),
         TypeId::of::<u16>(),
         TypeId::of::<u32>(),
         TypeId::of::<u64>(),
         TypeId::of::<usize>(),
-    ]) {
-        return Shape::Integer { signed: false };
+    ];
+    if is_one(&unsigned) {
+        return Shape::Integer { least: 0 };
     }
-    if is_one(&[
-        TypeId::of::<i8>(),
-        TypeId::of::<i16>(),
-        TypeId::of::<i32>(),
-        TypeId::of::<i64>(),
-    ]) {
-        return Shape::Integer { signed: true };
+    let not_zero = [
+        TypeId::of::<NonZeroU32>(),
+        TypeId::of::<NonZeroU64>(),
+        TypeId::of::<NonZeroUsize>(),
+    ];
+    if is_one(&not_zero) {
+        return Shape::Integer { least: 1 };
     }
-    if is_one(&[TypeId::of::<f32>(), TypeId::of::<f64>()]) {
+    if is_one(&[TypeId::of::<f64>(), TypeId::of::<MaxLoad>()]) {
         return Shape::Number;
     }
     Shape::Text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::config::ProcessKeys;
+    use crate::cli::serve::ServiceKeys;
+
+    /// How a value is called in the help of options that take a number.
+    const NUMBERS: [&str; 4] = ["N", "LEN", "PERCENT", "LOAD"];
+
+    /// An option for a number whose type is none of those above would be a string.
+    #[test]
+    fn what_the_help_calls_a_number_is_one() {
+        let keys = [Keys::of::<ServiceKeys>(), Keys::of::<ProcessKeys>()];
+        for key in keys.iter().flat_map(Keys::iter) {
+            let is_number = matches!(key.shape, Shape::Integer { .. } | Shape::Number);
+            let is_called_so = NUMBERS.contains(&key.value_name());
+            assert_eq!(is_number, is_called_so, "{}", key.name());
+        }
+    }
+
+    #[test]
+    fn an_option_is_written_by_its_type() {
+        let keys = Keys::of::<ServiceKeys>();
+        for (name, shape, repeats) in [
+            ("max-connections", Shape::Integer { least: 0 }, false),
+            (
+                "max-connections-per-source",
+                Shape::Integer { least: 1 },
+                false,
+            ),
+            ("max-load", Shape::Number, false),
+            ("max-memory", Shape::Text, false),
+            ("unix-mode", Shape::Text, false),
+            ("watch", Shape::Flag, false),
+            ("env", Shape::Pairs, true),
+            ("listen", Shape::Text, true),
+            ("component", Shape::Text, false),
+            ("args", Shape::Text, true),
+        ] {
+            let key = keys.find(name).unwrap();
+            assert_eq!((key.shape, key.repeats), (shape, repeats), "{name}");
+        }
+        assert!(keys.find("name").is_none());
+        assert!(keys.find("control").is_none());
+        assert!(keys.find("config").is_none());
+    }
+
+    /// The checks of clap, which it makes in a debug build.
+    #[test]
+    fn every_option_of_a_service_excludes_a_file() {
+        use clap::CommandFactory as _;
+        let mut command = crate::cli::Cli::command();
+        command.build();
+        let serve = command.find_subcommand("serve").unwrap();
+        for key in Keys::of::<ServiceKeys>().iter() {
+            let mut args = serve.get_arguments();
+            let arg = args.find(|arg| arg.get_id() == key.arg.get_id()).unwrap();
+            let mut conflicts = serve.get_arg_conflicts_with(arg).into_iter();
+            let excludes = conflicts.any(|other| other.get_id() == "config");
+            assert!(excludes, "{}", key.name());
+        }
+    }
 }

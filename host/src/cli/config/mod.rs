@@ -34,6 +34,7 @@ pub(super) use mistake::{Fault, Mistake, Mistakes, Source};
 
 use super::log;
 use super::serve::{IdentityOptions, ProcessOptions, ServiceKeys};
+use crate::text;
 use clap::Args;
 use keys::Keys;
 use std::collections::BTreeMap;
@@ -170,6 +171,8 @@ fn understand(path: &Path, source: Source) -> (Configuration, Vec<Mistake>) {
         }
     }
     conflicts(&process, &tables.process, &mut mistakes);
+    let is_wrong = tables.process.values().any(|setting| setting.is_wrong);
+    let first = tables.process.values().map(|setting| setting.at).min();
     let mut arguments = Vec::new();
     let mut settings = BTreeMap::new();
     for (key, setting) in tables.process {
@@ -178,8 +181,16 @@ fn understand(path: &Path, source: Source) -> (Configuration, Vec<Mistake>) {
         arguments.extend(values.iter().cloned());
         settings.insert(key, values);
     }
-    let parsed = process.parse::<ProcessKeys>(arguments).ok();
-    let control = parsed.and_then(|keys| keys.process.control);
+    let control = match process.parse::<ProcessKeys>(arguments) {
+        Ok(keys) => keys.process.control,
+        Err(text) => {
+            // Values were checked before: an option needs another one.
+            if is_whole && !is_wrong {
+                mistakes.push(Mistake::new(first.unwrap_or_default(), text));
+            }
+            None
+        }
+    };
     mistakes.extend(clashes::find(&source, &services, control.as_deref()));
     let mut mistakes = beside(&source, mistakes, &errors);
     mistakes.extend(syntax(&source, &errors));
@@ -272,22 +283,32 @@ fn beside(source: &Source, all: Vec<Mistake>, errors: &[toml::de::Error]) -> Vec
     all
 }
 
-/// The syntax errors as mistakes, one per place.
+/// The syntax errors as mistakes, one per line: a second one mostly follows from the first.
 fn syntax(source: &Source, errors: &[toml::de::Error]) -> Vec<Mistake> {
-    let mut mistakes: Vec<Mistake> = Vec::new();
-    for error in errors {
+    let place = |error: &toml::de::Error| error.span().unwrap_or_default().start;
+    let mut errors: Vec<_> = errors.iter().collect();
+    errors.sort_by_key(|error| place(error));
+    errors.dedup_by_key(|error| source.line(place(error)));
+    let mistake = |error: &toml::de::Error| {
         let span = error.span().unwrap_or_default();
-        if mistakes.iter().any(|known| known.at == Some(span.start)) {
-            continue;
-        }
-        let text = match error.message() {
-            "duplicate key" => {
-                let key = source.text().get(span.clone()).unwrap_or_default();
-                format!("{key} is there twice; write it once")
+        let written = source.text().get(span.clone()).unwrap_or_default();
+        let message = error.message();
+        // The parser guesses by the first letter what a word was to be.
+        let is_word = message.starts_with("string values must be quoted")
+            || message.starts_with("invalid boolean");
+        let text = match written {
+            "" if is_word => "a value is missing; write one after =".to_owned(),
+            word if is_word => format!(
+                "{} is no value; a string stands in quotes: {}",
+                text::escape(word),
+                values::quoted(word)
+            ),
+            key if message == "duplicate key" => {
+                format!("{} is there twice; write it once", text::escape(key))
             }
-            message => message.to_owned(),
+            _ => message.to_owned(),
         };
-        mistakes.push(Mistake::new(span.start, text));
-    }
-    mistakes
+        Mistake::new(span.start, text)
+    };
+    errors.into_iter().map(mistake).collect()
 }

@@ -110,6 +110,10 @@ mod tests {
         check("listen", "unix:///x", "unix:///x");
         check("listen", "tcp://x:1", "tcp://x:1");
         check("env", "a/b", "a/b");
+        check("allow", "@allowed", "@/etc/x/allowed");
+        check("allow", "@/allowed", "@/allowed");
+        check("allow", "10.0.0.0/8", "10.0.0.0/8");
+        check("banner", "@x", "@x");
         let keys = Keys::of::<ProcessOptions>();
         let control = keys.find("control").unwrap();
         assert_eq!(base.resolve(control, "c.sock"), "/etc/x/c.sock");

@@ -99,8 +99,7 @@ fn property(key: &Key) -> Value {
 fn value(key: &Key) -> Value {
     match key.shape {
         Shape::Flag => json!({ "type": "boolean" }),
-        Shape::Integer { signed: true } => json!({ "type": "integer" }),
-        Shape::Integer { signed: false } => json!({ "type": "integer", "minimum": 0 }),
+        Shape::Integer { least } => json!({ "type": "integer", "minimum": least }),
         Shape::Number => json!({ "type": "number" }),
         Shape::Pairs => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })

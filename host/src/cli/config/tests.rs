@@ -264,12 +264,14 @@ fn what_a_service_lacks_is_said_at_its_name() {
 #[test]
 fn every_syntax_error_is_said() {
     check(
-        "log-level = \n[services.x]\nlisten = tcp\ncomponent \ncomponent = \"x\"\ncomponent = \"y\"\n",
+        "log-level = \n[services.x]\nlisten = tcp\ncomponent = \"x\"\ncomponent = \"y\"\n\
+         backlog \nlinger = \"1s\" \"2s\"\n",
         &[
-            "1:13: ",
-            "3:10: string values must be quoted",
-            "4:11: key with no value",
-            "6:1: component is there twice; write it once",
+            "1:13: a value is missing; write one after =",
+            "3:10: tcp is no value; a string stands in quotes: \"tcp\"",
+            "5:1: component is there twice; write it once",
+            "6:9: key with no value, expected `=`",
+            "7:15: unexpected key or value, expected newline, `#`",
         ],
     );
     // What a broken line says is not known, so nothing is said to be missing.
@@ -334,7 +336,7 @@ fn services_do_not_share_addresses_and_files() {
     let state = |port| format!("listen = \"tcp://127.0.0.1:{port}\"\nstate-file = \"state\"");
     check(
         &two(&state(1), &state(2)),
-        &["7:1: state-file: the service a keeps its state there; give each service a file"],
+        &["8:1: state-file: the service a keeps its state there; give each service a file"],
     );
     check(
         &format!("control = \"c\"\n{}", listen("unix:c", "unix:d")),
