@@ -6,7 +6,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -369,6 +369,42 @@ fn handlers_of_datagrams_are_cpythons() {
         }
         server.stop().check_no_alarm();
     }
+}
+
+/// S9: `service_actions` of the server's class, between requests, in the instance that serves all.
+#[test]
+fn a_server_acts_between_requests() {
+    let program = Program {
+        file: "datagrams.py",
+        variables: &["HANDLER=Ticks"],
+    };
+    let Some(server) = program.serve(UDP) else {
+        return;
+    };
+    let cpython = program.serve_by_cpython();
+    let places = [
+        Some(server.address()),
+        cpython.as_ref().map(Python::address),
+    ];
+    for place in places.into_iter().flatten() {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.connect(place).unwrap();
+        let begun = Instant::now();
+        let ticks = || {
+            assert!(begun.elapsed() < PATIENCE, "{place} does not act");
+            client.send(b"how often?").unwrap();
+            let mut answer = [0; 100];
+            let count = client.recv(&mut answer).unwrap();
+            std::str::from_utf8(&answer[..count])
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        };
+        let first = ticks();
+        while ticks() < first + 2 {}
+    }
+    server.stop().check_no_alarm();
 }
 
 /// T6, and the example of CPython's documentation.

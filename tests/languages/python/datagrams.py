@@ -60,7 +60,20 @@ class Counted(socketserver.DatagramRequestHandler):
         cls.count = saved["count"]
 
 
+class Ticks(socketserver.BaseRequestHandler):
+    """How often the server was called between requests."""
+
+    def handle(self):
+        data, socket = self.request
+        socket.sendto(str(Server.ticks).encode(), self.client_address)
+
+
 class Server(socketserver.UDPServer):
+    ticks = 0
+
+    def service_actions(self):
+        Server.ticks += 1
+
     def verify_request(self, request, client_address):
         return request[0] != b"refused"
 
