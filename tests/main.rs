@@ -127,6 +127,8 @@ mod proposals;
 mod readiness;
 // The sessions in README.md.
 mod readme;
+// A configuration file that is read again.
+mod reload;
 // What `serve` and `inspect` refuse, and the advice that they give.
 mod refusals;
 // Bugs that fit into no other file.

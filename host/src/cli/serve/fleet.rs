@@ -396,7 +396,7 @@ fn make(
         mistakes.extend(
             changed
                 .into_iter()
-                .flat_map(|changed| restarts(service, changed)),
+                .flat_map(|changed| restarts(service, changed, before)),
         );
         if mistakes.len() > known {
             continue;
@@ -413,12 +413,15 @@ fn make(
 }
 
 /// The keys of a service that cannot change while it serves.
-fn restarts(service: &Described, changed: &Changed) -> Vec<Mistake> {
-    let fixed = changed
-        .keys
-        .iter()
-        .filter(|key| Takes::of(key) == Takes::Restart);
-    let mistakes = fixed.map(|key| {
+fn restarts(service: &Described, changed: &Changed, before: &Present) -> Vec<Mistake> {
+    let takes_datagrams = before.handle.handler().contract().takes_datagrams();
+    let is_fixed = |key: &&String| match Takes::of(key) {
+        Takes::Restart => true,
+        // What is on its way to a socket for datagrams would be lost.
+        Takes::Listeners => takes_datagrams,
+        Takes::Setting | Takes::Version => false,
+    };
+    let mistakes = changed.keys.iter().filter(is_fixed).map(|key| {
         let text = format!(
             "the service {} serves, and {key} cannot change meanwhile; restart the process, or \
              give the service another name",
