@@ -126,7 +126,10 @@ impl Question {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if let serde_json::Value::Object(fields) = serde_json::to_value(request)? {
             for (name, value) in &fields {
-                query.append_pair(name, value.as_str().unwrap_or_default());
+                match value.as_str() {
+                    Some(text) => query.append_pair(name, text),
+                    None => query.append_pair(name, &value.to_string()),
+                };
             }
         }
         let path = format!("{}?{}", swap_path(service), query.finish());

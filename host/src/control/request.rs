@@ -117,7 +117,15 @@ impl Upload {
 fn parse_query(query: &str) -> Result<SwapRequest, Refused> {
     let pairs = form_urlencoded::parse(query.as_bytes());
     let mut fields: Map<String, Value> = pairs
-        .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
+        .map(|(name, value)| {
+            // The only field that is no text.
+            let value = match (&*name, &*value) {
+                ("discard-state", "true") => Value::Bool(true),
+                ("discard-state", "false") => Value::Bool(false),
+                _ => value.into_owned().into(),
+            };
+            (name.into_owned(), value)
+        })
         .collect();
     let name = fields.entry("component").or_insert_with(|| UNNAMED.into());
     if name.as_str().is_none_or(str::is_empty) {
@@ -200,7 +208,14 @@ mod tests {
                 ..named("x")
             },
         );
-        for query in ["colour=red", "old=eat", "=", "%00"] {
+        check(
+            "component=x&discard-state=true",
+            SwapRequest {
+                discard_state: true,
+                ..named("x")
+            },
+        );
+        for query in ["discard-state=", "colour=red", "old=eat", "=", "%00"] {
             assert!(parse_query(query).is_err(), "{query}");
         }
     }
