@@ -328,6 +328,7 @@ fn help_has_every_option() {
         "--unix-group",
         "--allow-loops",
         "--control",
+        "--metrics",
         "--rollback-percent",
         "--rollback-least",
         "--rollback-on",

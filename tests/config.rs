@@ -5,7 +5,6 @@
 //! tell, and the services themselves.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixListener;
@@ -21,7 +20,7 @@ use crate::harness::guests::{echo_concurrent, echo_evented, time_blocking};
 use crate::harness::process::Process;
 use crate::harness::scratch::{Scratch, write_build};
 use crate::harness::server::{CACHE, Finished};
-use crate::harness::{Client, PATIENCE, Server};
+use crate::harness::{Client, PATIENCE, Server, python};
 
 /// A file with this text, in a directory of its own.
 struct File {
@@ -542,8 +541,7 @@ fn the_schema_in_docs_is_the_programs() {
 
 #[test]
 fn the_schema_fits_what_the_reader_takes() {
-    let Some(python) = python() else {
-        println!("skipped: there is no Python with jsonschema; pip install jsonschema");
+    let Some(python) = python::with("jsonschema") else {
         return;
     };
     let file = File::new("");
@@ -582,21 +580,3 @@ fn the_schema_fits_what_the_reader_takes() {
     }
 }
 
-/// A Python that has what `schema.py` needs.
-fn python() -> Option<PathBuf> {
-    let tools = std::env::var_os("SOCKSERVE_TOOLS").map(PathBuf::from);
-    let ours = tools.map(|tools| tools.join("bin/python3"));
-    let all = [Some("python3".into()), ours].into_iter().flatten();
-    let mut all = all.filter(|python: &PathBuf| {
-        let mut command = Command::new(python);
-        let output = command.args(["-c", "import jsonschema, tomllib"]).output();
-        match output {
-            Ok(output) => output.status.success(),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::NotFound);
-                false
-            }
-        }
-    });
-    all.next()
-}

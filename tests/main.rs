@@ -110,6 +110,8 @@ mod log_file;
 // A thousand connections at once.
 mod many;
 // Projects that `sockserve new` writes.
+// Figures and health, for those who only look.
+mod metrics;
 mod new;
 // `packaging/`, the manual and the completions.
 mod packaging;

@@ -1,11 +1,34 @@
 //! CPython's own modules as servers and clients, to compare with.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::Process;
 use super::{Client, tools};
+
+/// A Python that has this module, which need not be there.
+pub(crate) fn with(module: &str) -> Option<PathBuf> {
+    let tools = std::env::var_os("SOCKSERVE_TOOLS").map(PathBuf::from);
+    let ours = tools.map(|tools| tools.join("bin/python3"));
+    let all = [Some("python3".into()), ours].into_iter().flatten();
+    let mut all = all.filter(|python: &PathBuf| {
+        let import = format!("import {module}");
+        match Command::new(python).args(["-c", &import]).output() {
+            Ok(output) => output.status.success(),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::NotFound);
+                false
+            }
+        }
+    });
+    let found = all.next();
+    if found.is_none() {
+        println!("skipped: there is no Python with {module}; pip install it");
+    }
+    found
+}
 
 /// A server from `tests/python/`.
 pub(crate) struct Python {

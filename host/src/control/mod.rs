@@ -9,6 +9,8 @@
 //! | `GET /v1/connections`, `GET /v1/services/NAME/connections` | the open connections |
 //! | `GET /v1/configuration` | the keys of the services, as the configuration file has them |
 //! | `POST /v1/reload` | reads the configuration file again; answers what has changed |
+//! | `GET /metrics` | the figures of all services, in the text format of Prometheus (OpenMetrics) |
+//! | `GET /healthz`, `GET /readyz` | 200 if the process answers; if all services accept, else 503 |
 //! | `POST /v1/kill` | ends the connections that a [`KillRequest`](crate::KillRequest) names |
 //! | `POST /v1/services/NAME/suspend`, `.../resume` | accepts nothing for now; accepts again |
 //! | `POST /v1/services/NAME/drain` | no new connections; the service ends with its last one |
@@ -40,17 +42,23 @@
 //! | `server` | connections and answers |
 //! | `request` | the bodies of requests |
 //! | `client` | the side that asks |
+//! | `metrics` | the figures as Prometheus reads them |
+//! | `observer` | a listener for those who only look |
 
 pub mod client;
 mod http;
+mod metrics;
+pub mod observer;
 mod request;
 pub mod server;
 mod spares;
 
+use crate::registry::Registry;
 use crate::service::connections::ConnectionStatus;
 use crate::service::status::{ServiceState, Status};
 use crate::service::swap::OldConnections;
 use futures_util::future::BoxFuture;
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -162,6 +170,24 @@ pub struct StateReply {
 pub struct ErrorReply {
     /// The line.
     pub error: String,
+}
+
+/// Whether the process is alive; with `ready`, whether all its services accept.
+fn health(registry: &Registry, ready: bool) -> (StatusCode, Vec<u8>) {
+    let services = registry.all();
+    let statuses = services.iter().map(|it| (it.name(), it.status().state));
+    let mut not_ready = statuses.filter(|(_, state)| *state != ServiceState::Serving);
+    match not_ready.next() {
+        Some((name, _)) if ready => {
+            let line = format!("the service {name} does not accept\n");
+            (StatusCode::SERVICE_UNAVAILABLE, line.into_bytes())
+        }
+        _ if ready && services.is_empty() => {
+            let line = b"no service serves\n".to_vec();
+            (StatusCode::SERVICE_UNAVAILABLE, line)
+        }
+        _ => (StatusCode::OK, b"ok\n".to_vec()),
+    }
 }
 
 /// What reads the configuration of the process again.

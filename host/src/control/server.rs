@@ -6,12 +6,13 @@
 use crate::RollbackOptions;
 use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
-use crate::control::http::{self, Body};
+use crate::control::http::{self, Body, Kind};
 use crate::control::request::{Upload, is_component, read_kill, read_rollback, read_swap};
 use crate::control::spares::Spares;
 use crate::control::{
     ConnectionsReply, DrainReply, ErrorReply, KillReply, Reload, ReloadError, RollbackRequest,
-    StateReply, StatusReply, SwapRequest, is_per_process,
+    StateReply, StatusReply, SwapRequest, health, is_per_process,
+    metrics,
 };
 use crate::limits::parse_time;
 use crate::registry::{KillError, Registry};
@@ -216,13 +217,22 @@ async fn serve_connection(mut stream: UnixStream, context: Arc<Context>) -> Opti
         Err(error) => Some(Err(Refused(error.status(), error.to_string()))),
     };
     if let Some(answer) = answer {
-        let (status, body) = encode(answer);
-        let sending = http::answer(&mut stream, &method, status, &body, MAX_BYTES as u64);
+        let (status, kind, body) = encode(answer);
+        let sending = http::answer(&mut stream, &method, status, kind, &body, MAX_BYTES as u64);
         // If a client hangs up or does not read the answer, no other client is
         // affected.
         let _ = tokio::time::timeout(ANSWER_TIME, sending).await;
     }
     Some(stream.into_std().ok()?.into())
+}
+
+/// What a request is answered with.
+enum Answer {
+    Json(Vec<u8>),
+    /// The metrics.
+    Figures(String),
+    /// Whether the process is well, with the status that says so.
+    Health(StatusCode, Vec<u8>),
 }
 
 /// A refusal: the status, and a message of one line.
@@ -271,18 +281,25 @@ impl From<KillError> for Refused {
 }
 
 /// Returns the status and the body of an answer.
-fn encode(answer: Result<Vec<u8>, Refused>) -> (StatusCode, Vec<u8>) {
-    let (status, mut body) = match answer {
-        Ok(body) => (StatusCode::OK, body),
-        Err(Refused(status, error)) => {
-            let error = text::escape(&error).into_owned();
-            let body = serde_json::to_vec(&ErrorReply { error });
-            (status, body.unwrap_or_default())
+fn encode(answer: Result<Answer, Refused>) -> (StatusCode, Kind, Vec<u8>) {
+    match answer {
+        Ok(Answer::Json(mut body)) => {
+            // For a reader at a terminal.
+            body.push(b'\n');
+            (StatusCode::OK, Kind::Json, body)
         }
-    };
-    // For a reader at a terminal.
+        Ok(Answer::Figures(text)) => (StatusCode::OK, Kind::Text, text.into_bytes()),
+        Ok(Answer::Health(status, line)) => (status, Kind::Plain, line),
+        Err(Refused(status, error)) => (status, Kind::Json, encode_error(&error)),
+    }
+}
+
+/// The body of a refusal.
+pub(super) fn encode_error(error: &str) -> Vec<u8> {
+    let error = text::escape(error).into_owned();
+    let mut body = serde_json::to_vec(&ErrorReply { error }).unwrap_or_default();
     body.push(b'\n');
-    (status, body)
+    body
 }
 
 /// Does what a request of the user `uid` asks for. Returns the answer's JSON.
@@ -290,13 +307,14 @@ async fn respond(
     context: &Context,
     uid: u32,
     request: Request<Body<'_>>,
-) -> Result<Vec<u8>, Refused> {
+) -> Result<Answer, Refused> {
     let registry = &context.registry;
     let path = request.uri().path().to_owned();
     let waits = request.uri().query() == Some("wait");
     let words: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = match words.as_slice() {
-        ["v1", "status" | "connections" | "configuration"]
+        ["metrics" | "healthz" | "readyz"]
+        | ["v1", "status" | "connections" | "configuration"]
         | ["v1", "services", _]
         | ["v1", "services", _, "connections"] => Method::GET,
         ["v1", "shutdown" | "kill" | "reload"]
@@ -345,6 +363,13 @@ async fn respond(
         [_, "connections"] => json(&ConnectionsReply {
             connections: registry.connections(),
         }),
+        ["metrics"] => metrics::figures(registry).map(Answer::Figures).map_err(|error| {
+            Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        }),
+        [what @ ("healthz" | "readyz")] => {
+            let (status, line) = health(registry, *what == "readyz");
+            Ok(Answer::Health(status, line))
+        }
         [_, "configuration"] => {
             let reload = reloads(context)?;
             json(&reload.configuration().await)
@@ -472,7 +497,8 @@ fn swap_options(request: &SwapRequest) -> Result<SwapOptions, Refused> {
     })
 }
 
-fn json(reply: &impl Serialize) -> Result<Vec<u8>, Refused> {
+fn json(reply: &impl Serialize) -> Result<Answer, Refused> {
     serde_json::to_vec(reply)
+        .map(Answer::Json)
         .map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }

@@ -15,6 +15,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use nix::unistd::Group;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,16 @@ pub(in crate::cli) struct ProcessOptions {
     /// Take requests (status, swap, rollback, drain, shutdown) on a Unix socket
     #[arg(long, value_name = "PATH", help_heading = "Control")]
     pub(in crate::cli) control: Option<PathBuf>,
+    /// Answer who asks how the services are: /metrics (Prometheus), /healthz, /readyz and
+    /// /v1/status over HTTP, to anybody who reaches the address. HOST is an IP address
+    #[arg(long, value_name = "tcp://HOST:PORT", help_heading = "Control", value_parser = parse_observed)]
+    pub(in crate::cli) metrics: Option<SocketAddr>,
+}
+
+/// Parses the address of the metrics.
+fn parse_observed(text: &str) -> Result<SocketAddr, &'static str> {
+    let address = text.strip_prefix("tcp://").and_then(|it| it.parse().ok());
+    address.ok_or("write tcp:// with an IP address and a port, for example tcp://127.0.0.1:9090")
 }
 
 /// The service that the command line describes. `None` if a file describes all services.

@@ -69,7 +69,11 @@ pub(super) async fn serve(
     mut ends: Ends,
     mut hang_ups: HangUps,
 ) -> Result<ExitCode, Failure> {
-    let Started { services, control } = started;
+    let Started {
+        services,
+        control,
+        observer,
+    } = started;
     let (file, mut described) = match plan {
         Plan::One(_) => (None, Default::default()),
         Plan::File(configuration) => {
@@ -100,6 +104,16 @@ pub(super) async fn serve(
                 let reload = has_file.then(|| Arc::clone(&fleet) as Arc<dyn Reload>);
                 control.run(Arc::clone(&registry), reload).await
             }
+            None => std::future::pending().await,
+        }
+    };
+    if let Some(observer) = &observer {
+        let address = observer.local_address().context("cannot start")?;
+        tracing::info!(%address, "metrics and health are at http://{address}/metrics");
+    }
+    let observing = async {
+        match &observer {
+            Some(observer) => observer.run(Arc::clone(&registry)).await,
             None => std::future::pending().await,
         }
     };
@@ -158,6 +172,10 @@ pub(super) async fn serve(
         }
         failed = controlling => {
             let Err(error) = failed.context("cannot watch the control socket");
+            return Err(error.into());
+        }
+        failed = observing => {
+            let Err(error) = failed.context("cannot watch the address of --metrics");
             return Err(error.into());
         }
         failed = changing => {

@@ -10,6 +10,7 @@ use crate::cli::config::{Fault, Mistake, Mistakes};
 use crate::cli::progress::Progress;
 use crate::cli::watch::Stamp;
 use crate::component::builtin;
+use crate::control::observer::Observer;
 use crate::control::server::ControlServer;
 use crate::listen::opening::{Opened, open};
 use crate::log_queue;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 pub(super) struct Started {
     pub(super) services: Vec<One>,
     pub(super) control: Option<ControlServer>,
+    pub(super) observer: Option<Observer>,
 }
 
 /// One of them.
@@ -69,6 +71,16 @@ pub(super) async fn start(
         Some(path) => ControlServer::bind_for(path, owner).map(Some),
         None => Ok(None),
     };
+    let observer = match process.metrics {
+        Some(address) => {
+            let bound = Observer::bind(address);
+            let advice = "choose a free address of this machine";
+            Some(bound.with_context(|| {
+                format!("cannot listen on --metrics tcp://{address}; {advice}")
+            })?)
+        }
+        None => None,
+    };
     let mut control = None;
     let mut opened: Vec<_> = services.iter().map(|_| None).collect();
     if let Some(identity) = identity {
@@ -91,7 +103,11 @@ pub(super) async fn start(
         loaded: prepared.loaded,
     });
     let services = services.collect();
-    Ok(Started { services, control })
+    Ok(Started {
+        services,
+        control,
+        observer,
+    })
 }
 
 /// Opens the addresses of all services, and becomes the user. Peers wait with the kernel until

@@ -3,14 +3,13 @@
 //! A body lives as long as its request, which holds the connection. This module
 //! sets no limit of size or time; `request` does.
 
-use super::READ;
+use super::{READ, Stream};
 use super::head::{HeadError, MAX_HEAD};
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use hyper::{Request, Version};
 use std::io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 
 /// The longest line before a chunk, in bytes.
 pub(super) const MAX_SIZE_LINE: usize = 4 << 10;
@@ -78,7 +77,7 @@ pub(super) enum Rest {
 /// A body. It is read from the client on demand.
 #[derive(Debug)]
 pub(in crate::control) struct Body<'a> {
-    stream: &'a mut UnixStream,
+    stream: &'a mut dyn Stream,
     buffer: BytesMut,
     rest: Rest,
     /// The client waits for `100 Continue` before it sends the body.
@@ -89,7 +88,7 @@ impl<'a> Body<'a> {
     /// Makes a body of the bytes in `buffer` and those that are still to come from
     /// `stream`.
     pub(super) fn new(
-        stream: &'a mut UnixStream,
+        stream: &'a mut dyn Stream,
         buffer: BytesMut,
         rest: Rest,
         expected: bool,

@@ -1,13 +1,12 @@
 //! The head of a request: the request line and the header fields.
 
-use super::READ;
+use super::{READ, Stream};
 use super::body::{Body, length};
 use bytes::{Buf as _, BytesMut};
 use hyper::header::EXPECT;
 use hyper::{Request, StatusCode, Version};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::UnixStream;
 
 /// The largest head, in bytes. A query may be as long as a body.
 pub(super) const MAX_HEAD: usize = 64 << 10;
@@ -46,7 +45,7 @@ impl HeadError {
 /// Reads the head of a request, within `time`. `None` if the client closed the
 /// connection, or sent nothing.
 pub(in crate::control) async fn request(
-    stream: &mut UnixStream,
+    stream: &mut dyn Stream,
     time: Duration,
 ) -> Result<Option<Request<Body<'_>>>, HeadError> {
     let mut buffer = BytesMut::new();
@@ -71,7 +70,7 @@ pub(in crate::control) async fn request(
 
 /// Reads into `buffer` until it has a whole head, and takes the head out.
 async fn read_head(
-    stream: &mut UnixStream,
+    stream: &mut dyn Stream,
     buffer: &mut BytesMut,
 ) -> Result<Option<Request<()>>, HeadError> {
     loop {

@@ -16,9 +16,8 @@ mod head;
 mod tests;
 
 use hyper::{Method, StatusCode};
-use std::io;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use std::{fmt, io};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 pub(super) use body::{Body, BodyError};
 pub(super) use head::request;
@@ -26,24 +25,52 @@ pub(super) use head::request;
 /// The smallest room for one read, in bytes.
 const READ: usize = 64 << 10;
 
-/// Sends a JSON answer, which says that the connection ends with it. Then reads
+/// A connection to a client, over whichever transport.
+pub(super) trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin> Stream for S {}
+
+/// What an answer's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    /// Text, as Prometheus reads it.
+    Text,
+    /// A line for people.
+    Plain,
+}
+
+impl Kind {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            // What prometheus-client writes, and what asks for the older format takes too.
+            Self::Plain => "text/plain; charset=utf-8",
+            Self::Text => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Sends an answer, which says that the connection ends with it. Then reads
 /// what the client still sends, up to `most` bytes. If the server closed the
 /// connection before that, a client that is still sending would get an error
 /// instead of the answer.
 ///
 /// It has no time limit.
 pub(super) async fn answer(
-    stream: &mut UnixStream,
+    stream: &mut dyn Stream,
     method: &Method,
     status: StatusCode,
+    kind: Kind,
     body: &[u8],
     most: u64,
 ) -> io::Result<()> {
     let mut bytes = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+        "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or_default(),
+        kind.content_type(),
         body.len()
     )
     .into_bytes();

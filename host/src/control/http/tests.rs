@@ -5,6 +5,7 @@ use super::head::MAX_HEAD;
 use super::*;
 use proptest::prelude::*;
 use std::time::Duration;
+use tokio::net::UnixStream;
 
 const TIME: Duration = Duration::from_secs(60);
 
@@ -210,7 +211,7 @@ fn an_answer_says_how_long_it_is_and_that_it_is_the_last() {
                 text
             };
             let status = StatusCode::CONFLICT;
-            let answering = answer(&mut ours, &method, status, b"{}\n", 8 << 20);
+            let answering = answer(&mut ours, &method, status, Kind::Json, b"{}\n", 8 << 20);
             let (answered, text) = tokio::join!(answering, sending);
             answered.unwrap();
             text
