@@ -100,7 +100,7 @@ fn held_peers_do_not_use_descriptors_up() {
         .args(["--on-refuse", "hold"])
         .start();
     let before = open_files(&server);
-    let mut refused: Vec<Client> = (0..PEERS)
+    let refused: Vec<Client> = (0..PEERS)
         .map(|_| Client::connect_from(REFUSED, server.address()))
         .collect();
     server.connect().check_echo("hello");
@@ -108,7 +108,7 @@ fn held_peers_do_not_use_descriptors_up() {
     assert!(open_files(&server) < before + 10, "{}", open_files(&server));
     let silent = refused.iter().filter(|it| it.is_silent()).count();
     assert!((1..10).contains(&silent), "{silent}");
-    let last = refused.last_mut().unwrap();
+    let mut last = Client::connect_from(REFUSED, server.address());
     assert_eq!(last.read_until_error().kind(), ErrorKind::ConnectionReset);
     let finished = server.stop();
     let lacks = |it: &crate::harness::log::Event| it.message().contains("out of resources");
