@@ -88,7 +88,7 @@ fn check_served(name: &str, address: SocketAddr) {
         }
         "time" => assert_eq!(client.read_to_end().len(), ctime::LENGTH, "{name}"),
         "chat" => client.expect(WELCOME),
-        // It discards, or has no directory to serve.
+        // It discards, or waits for a request.
         _ => {}
     }
 }

@@ -197,6 +197,12 @@ impl Event {
         self.str("target") == "guest"
     }
 
+    /// Whether it says that a request for another version was refused.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let message = self.message();
+        message.starts_with("swap refused: ") || message.starts_with("rollback refused: ")
+    }
+
     /// Whether it is worse than what happens in a normal run.
     pub(crate) fn is_alarm(&self) -> bool {
         matches!(self.str("level"), "WARN" | "ERROR")

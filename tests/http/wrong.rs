@@ -115,7 +115,7 @@ fn a_root_that_is_not_there_is_told(guest: Guest, dispatch: &str) {
     let grant = site.grant();
     for (root, options) in [("/", &[][..]), ("/missing", &["--dir", &grant])] {
         let root = format!("ROOT={root}");
-        let options = [&["--env", &root], options].concat();
+        let options = [&["--env", &root, "--max-connections", "100"], options].concat();
         let line = refused_to_start(guest, dispatch, &options);
         let said = format!("{root}: expected a directory that was granted");
         assert!(line.contains(&said), "{line}");
