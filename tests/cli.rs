@@ -335,6 +335,7 @@ fn help_has_every_option() {
         "--allow-loops",
         "--control",
         "--metrics",
+        "--max-connections-total",
         "--rollback-percent",
         "--rollback-least",
         "--rollback-on",

@@ -454,3 +454,44 @@ fn nothing_is_lost_while_it_is_read_again() {
         assert_eq!(current["number"], versions, "{status:#}");
     }
 }
+
+#[test]
+fn services_share_a_limit_also_those_that_come_later() {
+    let directory = Directory(Scratch::new());
+    let first = echo("");
+    let second = service("other", "builtin:echo-blocking", "");
+    let write = |services: &str| {
+        directory.write(services);
+        let text = fs::read_to_string(directory.path()).unwrap();
+        fs::write(directory.path(), format!("max-connections-total = 2\n{text}")).unwrap();
+    };
+    write(&first);
+    let server = Server::of_config(&directory.path(), 1);
+    let control = directory.0.path("control");
+    let reload = || sockserve(["reload".as_ref(), "--control".as_ref(), control.as_os_str()]);
+    write(&(first + &second));
+    reload().printed();
+    let address = server.address();
+    let mut one = Client::connect(address);
+    let mut two = Client::connect(address);
+    one.check_echo("1\n");
+    two.check_echo("2\n");
+    let other = {
+        let status = sockserve([
+            "status".as_ref(),
+            "--json".as_ref(),
+            "--control".as_ref(),
+            control.as_os_str(),
+        ]);
+        let status: Value = serde_json::from_str(&status.printed()[0]).unwrap();
+        let listener = status["services"][1]["listeners"][0].as_str().unwrap().to_owned();
+        listener.strip_prefix("tcp://").unwrap().parse().unwrap()
+    };
+    let mut waits = Client::connect(other);
+    waits.send("waiting\n");
+    one.check_echo("still\n");
+    assert!(waits.is_silent());
+    one.finish_sending();
+    one.expect_eof();
+    waits.expect("waiting\n");
+}

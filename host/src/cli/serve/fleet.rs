@@ -19,7 +19,7 @@ use crate::control::{Reload, ReloadError};
 use crate::guest::handler::Handler;
 use crate::service::settings::{NewListeners, Settings};
 use crate::service::swap::SwapOptions;
-use crate::{LocalAddress, Registry, ServiceHandle};
+use crate::{GlobalLimits, LocalAddress, Registry, ServiceHandle};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub(super) struct Fleet {
     pub(super) registry: Arc<Registry>,
     /// The file, and what it said of the process. `None` if there is no file.
     file: Option<File>,
+    /// What the services share.
+    limits: Option<Arc<GlobalLimits>>,
     /// Locked during a reload.
     live: Mutex<Vec<Live>>,
     /// To the loop that waits for the ends of services.
@@ -97,12 +99,14 @@ impl Fleet {
     pub(super) fn new(
         registry: Arc<Registry>,
         file: Option<File>,
+        limits: Option<Arc<GlobalLimits>>,
         entering: mpsc::UnboundedSender<running::Running>,
         failed: mpsc::UnboundedSender<io::Error>,
     ) -> Arc<Self> {
         Arc::new(Self {
             registry,
             file,
+            limits,
             live: Mutex::default(),
             entering,
             failed,
@@ -226,8 +230,8 @@ impl Fleet {
                 (live.handle.name().to_owned(), present)
             })
             .collect();
-        let wanted = difference.clone();
-        let making = aside("reload", move || make(&configuration, &wanted, &present)).await;
+        let (wanted, limits) = (difference.clone(), self.limits.clone());
+        let making = aside("reload", move || make(&configuration, &wanted, &present, limits.as_ref())).await;
         let made = making.map_err(ReloadError::host)?.map_err(refused)?;
         let changes = try_handlers(made.changes, &live).await?;
         self.swap(&changes, &live).await?;
@@ -378,11 +382,12 @@ fn make(
     configuration: &Configuration,
     difference: &Difference,
     present: &BTreeMap<String, Present>,
+    limits: Option<&Arc<GlobalLimits>>,
 ) -> Result<Made, Mistakes> {
     let (mut made, mut mistakes) = (Made::default(), Vec::new());
     for service in &configuration.services {
         let Some(before) = present.get(&service.name) else {
-            match prepare(Arc::clone(&service.keys), None) {
+            match prepare(Arc::clone(&service.keys), None, limits) {
                 Ok(prepared) => made.added.push(prepared),
                 Err(failure) => mistakes.push(service.mistake(&failure)),
             }

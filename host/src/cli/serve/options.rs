@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
-    AccessLog, ConnectGrant, DirGrant, Dispatch, GrantError, Grants, Limits, ListenAddress,
+    AccessLog, ConnectGrant, DirGrant, Dispatch, GlobalLimits, GrantError, Grants, Limits, ListenAddress,
     ListenOptions, RollbackOn, RollbackPolicy,
 };
 use bytesize::ByteSize;
@@ -16,7 +16,9 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use nix::unistd::Group;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Args)]
@@ -44,6 +46,17 @@ pub(in crate::cli) struct ProcessOptions {
     /// /v1/status over HTTP, to anybody who reaches the address. HOST is an IP address
     #[arg(long, value_name = "tcp://HOST:PORT", help_heading = "Control", value_parser = parse_observed)]
     pub(in crate::cli) metrics: Option<SocketAddr>,
+    /// Connections open at once in all services together; at the limit none of them
+    /// accepts. By default each has its own limit only
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(in crate::cli) max_connections_total: Option<NonZeroU32>,
+}
+
+impl ProcessOptions {
+    /// What the services share.
+    pub(super) fn limits(&self) -> Option<Arc<GlobalLimits>> {
+        self.max_connections_total.map(GlobalLimits::new)
+    }
 }
 
 /// Parses the address of the metrics.

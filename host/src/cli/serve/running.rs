@@ -73,6 +73,7 @@ pub(super) async fn serve(
         services,
         control,
         observer,
+        limits,
     } = started;
     let (file, mut described) = match plan {
         Plan::One(_) => (None, Default::default()),
@@ -89,7 +90,7 @@ pub(super) async fn serve(
     let (failing, mut failed) = mpsc::unbounded_channel();
     let registry = Arc::new(Registry::default());
     let has_file = file.is_some();
-    let fleet = Fleet::new(Arc::clone(&registry), file, entering, failing);
+    let fleet = Fleet::new(Arc::clone(&registry), file, limits, entering, failing);
     let has_others = services.len() > 1;
     for one in services {
         let name = one.service.name().to_owned();

@@ -17,7 +17,7 @@ use crate::log_queue;
 use crate::service::Standby;
 use crate::text;
 use crate::{
-    AddressError, CompileCache, Handler, HandlerError, HandlerOptions, ListenError, Service,
+    AddressError, CompileCache, GlobalLimits, Handler, HandlerError, HandlerOptions, ListenError, Service,
     ServiceOptions, StartError,
 };
 use anyhow::Context as _;
@@ -29,6 +29,8 @@ pub(super) struct Started {
     pub(super) services: Vec<One>,
     pub(super) control: Option<ControlServer>,
     pub(super) observer: Option<Observer>,
+    /// What the services share.
+    pub(super) limits: Option<Arc<GlobalLimits>>,
 }
 
 /// One of them.
@@ -88,9 +90,11 @@ pub(super) async fn start(
         let sockets = open_and_become(plan, identity, control.as_ref()).await?;
         opened = sockets.into_iter().map(Some).collect();
     }
+    let limits = process.limits();
+    let shared = limits.clone();
     let preparing = aside("start", move || {
         let prepared = services.into_iter().zip(opened);
-        let prepared = prepared.map(|(keys, opened)| prepare(keys, opened));
+        let prepared = prepared.map(|(keys, opened)| prepare(keys, opened, shared.as_ref()));
         prepared.collect::<Vec<_>>()
     });
     let prepared = all_of(plan, preparing.await.context("cannot start")?)?;
@@ -107,6 +111,7 @@ pub(super) async fn start(
         services,
         control,
         observer,
+        limits,
     })
 }
 
@@ -161,12 +166,14 @@ fn all_of<T>(plan: &Plan, all: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failur
 pub(super) fn prepare(
     keys: Arc<ServiceKeys>,
     opened: Option<Vec<Opened>>,
+    limits: Option<&Arc<GlobalLimits>>,
 ) -> Result<Prepared, Failure> {
     let Loaded {
-        options,
+        mut options,
         handler,
         stamp: loaded,
     } = load(&keys)?;
+    options.global = limits.cloned();
     let standby = match opened {
         Some(opened) => Service::prepare_opened(&options, handler, opened),
         None => Service::prepare(&options, handler),
