@@ -169,6 +169,10 @@ impl Admission {
 
     /// Waits until the next connection may be accepted.
     pub(crate) async fn next(&self) -> io::Result<Leave> {
+        // A service without such limits does not pay for them.
+        if !self.policy.load().holds_up() {
+            return self.leave().await;
+        }
         loop {
             self.cleared().await;
             let leave = self.leave().await?;
@@ -214,7 +218,7 @@ impl Admission {
     /// if nothing does.
     fn held_up(&self, now: Instant) -> Option<(HeldUp, Duration)> {
         let policy = self.policy.load();
-        if policy.max_load.is_none() && policy.pace.is_none() {
+        if !policy.holds_up() {
             return None;
         }
         let mut before = lock(&self.before);

@@ -277,6 +277,11 @@ impl AdmissionPolicy {
         }
     }
 
+    /// Whether peers may have to wait.
+    pub(super) fn holds_up(&self) -> bool {
+        self.max_load.is_some() || self.pace.is_some()
+    }
+
     /// Whether it refuses nobody who has been accepted.
     pub(super) fn is_open(&self) -> bool {
         self.rules.is_empty() && self.times.is_empty() && !self.counts_sources()
