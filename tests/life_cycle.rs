@@ -2,7 +2,6 @@
 //! from time to time. The guest is `door`, which says in the log what was called.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{AddressFamily, SocketType};
@@ -57,7 +56,7 @@ fn client(controlled: &Controlled, is_even: bool) -> Client {
         let bound = SocketAddr::try_from(bound).unwrap();
         if bound.port().is_multiple_of(2) == is_even {
             rustix::net::connect(&socket, &controlled.server.address()).unwrap();
-            return Client::of_unix(UnixStream::from(OwnedFd::from(socket)));
+            return Client::of_unix(UnixStream::from(socket));
         }
         port = bound.port() ^ 1;
     }
