@@ -579,4 +579,3 @@ fn the_schema_fits_what_the_reader_takes() {
         assert!(printed[2].contains(error), "{error}: {}", printed[2]);
     }
 }
-

@@ -8,9 +8,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::control::{Controlled, http, request};
-use crate::harness::guests::{echo_evented, echo_datagram};
 use crate::harness::command::{run, sockserve};
+use crate::harness::control::{Controlled, http, request};
+use crate::harness::guests::{echo_datagram, echo_evented};
 use crate::harness::python;
 use crate::harness::scratch::Scratch;
 use crate::harness::{Guest, PATIENCE, Serve, Server};
@@ -62,14 +62,23 @@ fn figures_are_those_of_the_status() {
     open.check_echo("abc\n");
     let (status, head, body) = get(address, &request("GET", "/metrics", ""));
     assert_eq!(status, "HTTP/1.1 200 OK");
-    assert!(head.contains("Content-Type: application/openmetrics-text"), "{head}");
+    assert!(
+        head.contains("Content-Type: application/openmetrics-text"),
+        "{head}"
+    );
     let samples = samples(&body);
     for (name, value) in [
         ("sockserve_accepted_total{service=\"echo\"}", 2.0),
         ("sockserve_open{service=\"echo\"}", 1.0),
         ("sockserve_handled_total{service=\"echo\"}", 1.0),
-        ("sockserve_failed_total{service=\"echo\",reason=\"trap\"}", 0.0),
-        ("sockserve_refused_total{service=\"echo\",reason=\"rules\"}", 0.0),
+        (
+            "sockserve_failed_total{service=\"echo\",reason=\"trap\"}",
+            0.0,
+        ),
+        (
+            "sockserve_refused_total{service=\"echo\",reason=\"rules\"}",
+            0.0,
+        ),
         ("sockserve_received_bytes_total{service=\"echo\"}", 10.0),
         ("sockserve_sent_bytes_total{service=\"echo\"}", 10.0),
         ("sockserve_version{service=\"echo\"}", 1.0),
@@ -125,9 +134,11 @@ fn datagrams_have_figures_too() {
 #[test]
 fn it_is_ready_as_long_as_it_accepts() {
     let controlled = Controlled::start(echo_evented, "poll", &["--metrics", "tcp://127.0.0.1:0"]);
-    let told = controlled.server.wait_for_log("the address of the metrics", |event| {
-        event.message().starts_with("metrics and health are at")
-    });
+    let told = controlled
+        .server
+        .wait_for_log("the address of the metrics", |event| {
+            event.message().starts_with("metrics and health are at")
+        });
     let address = told.str("address").parse().unwrap();
     let ask = |path: &str| {
         let (status, _, body) = get(address, &request("GET", path, ""));
@@ -175,7 +186,12 @@ fn an_address_that_cannot_be_had_is_one_line() {
         ("tcp://localhost:9090", 2, "write tcp:// with an IP address"),
     ] {
         let outcome = sockserve([
-            "serve", "builtin:echo-evented", "--listen", "tcp://127.0.0.1:0", "--metrics", value,
+            "serve",
+            "builtin:echo-evented",
+            "--listen",
+            "tcp://127.0.0.1:0",
+            "--metrics",
+            value,
         ]);
         assert_eq!(outcome.status, Some(status), "{outcome:?}");
         assert!(outcome.stderr.concat().contains(expected), "{outcome:?}");

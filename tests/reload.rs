@@ -463,7 +463,11 @@ fn services_share_a_limit_also_those_that_come_later() {
     let write = |services: &str| {
         directory.write(services);
         let text = fs::read_to_string(directory.path()).unwrap();
-        fs::write(directory.path(), format!("max-connections-total = 2\n{text}")).unwrap();
+        fs::write(
+            directory.path(),
+            format!("max-connections-total = 2\n{text}"),
+        )
+        .unwrap();
     };
     write(&first);
     let server = Server::of_config(&directory.path(), 1);
@@ -484,7 +488,10 @@ fn services_share_a_limit_also_those_that_come_later() {
             control.as_os_str(),
         ]);
         let status: Value = serde_json::from_str(&status.printed()[0]).unwrap();
-        let listener = status["services"][1]["listeners"][0].as_str().unwrap().to_owned();
+        let listener = status["services"][1]["listeners"][0]
+            .as_str()
+            .unwrap()
+            .to_owned();
         listener.strip_prefix("tcp://").unwrap().parse().unwrap()
     };
     let mut waits = Client::connect(other);

@@ -148,7 +148,7 @@ fn the_hand_over_of_the_guide_continues() {
 #[test]
 fn the_life_cycle_of_the_guide_lets_peers_in() {
     let code = guide().into_iter().find(|it| it.contains("life_cycle"));
-    let component = built("life-cycle", "blocking", &code.unwrap());
+    let component = built("cycle", "blocking", &code.unwrap());
     let server = Serve::component(&component).start();
     let mut client = server.connect();
     client.check_echo("hello\n");

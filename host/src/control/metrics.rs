@@ -60,9 +60,8 @@ impl Collector for Figures {
             gauge.encode_gauge(&resident)?;
         }
         let mut all = Encoder(encoder);
-        let one = |figure: fn(&Status) -> u64| {
-            move |status: &Status| vec![(Vec::new(), figure(status))]
-        };
+        let one =
+            |figure: fn(&Status) -> u64| move |status: &Status| vec![(Vec::new(), figure(status))];
         self.counter(
             &mut all,
             "sockserve_accepted",
@@ -149,9 +148,14 @@ impl Figures {
         help: &str,
         samples: impl Fn(&Status) -> Vec<(Labels, u64)>,
     ) -> fmt::Result {
-        self.family(encoder, name, help, MetricType::Counter, samples, |sample, value| {
-            sample.encode_counter::<NoLabelSet, _, u64>(&value, None)
-        })
+        self.family(
+            encoder,
+            name,
+            help,
+            MetricType::Counter,
+            samples,
+            |sample, value| sample.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        )
     }
 
     fn gauge(
@@ -161,9 +165,14 @@ impl Figures {
         help: &str,
         samples: impl Fn(&Status) -> Vec<(Labels, u64)>,
     ) -> fmt::Result {
-        self.family(encoder, name, help, MetricType::Gauge, samples, |sample, value| {
-            sample.encode_gauge(&value)
-        })
+        self.family(
+            encoder,
+            name,
+            help,
+            MetricType::Gauge,
+            samples,
+            |sample, value| sample.encode_gauge(&value),
+        )
     }
 
     /// Writes a family with the samples of each service, which have its name.

@@ -11,8 +11,7 @@ use crate::control::request::{Upload, is_component, read_kill, read_rollback, re
 use crate::control::spares::Spares;
 use crate::control::{
     ConnectionsReply, DrainReply, ErrorReply, KillReply, Reload, ReloadError, RollbackRequest,
-    StateReply, StatusReply, SwapRequest, health, is_per_process,
-    metrics,
+    StateReply, StatusReply, SwapRequest, health, is_per_process, metrics,
 };
 use crate::limits::parse_time;
 use crate::registry::{KillError, Registry};
@@ -363,9 +362,9 @@ async fn respond(
         [_, "connections"] => json(&ConnectionsReply {
             connections: registry.connections(),
         }),
-        ["metrics"] => metrics::figures(registry).map(Answer::Figures).map_err(|error| {
-            Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-        }),
+        ["metrics"] => metrics::figures(registry)
+            .map(Answer::Figures)
+            .map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         [what @ ("healthz" | "readyz")] => {
             let (status, line) = health(registry, *what == "readyz");
             Ok(Answer::Health(status, line))

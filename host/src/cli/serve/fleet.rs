@@ -231,7 +231,10 @@ impl Fleet {
             })
             .collect();
         let (wanted, limits) = (difference.clone(), self.limits.clone());
-        let making = aside("reload", move || make(&configuration, &wanted, &present, limits.as_ref())).await;
+        let making = aside("reload", move || {
+            make(&configuration, &wanted, &present, limits.as_ref())
+        })
+        .await;
         let made = making.map_err(ReloadError::host)?.map_err(refused)?;
         let changes = try_handlers(made.changes, &live).await?;
         self.swap(&changes, &live).await?;

@@ -7,8 +7,8 @@ use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
 use crate::limits::{parse_time, parse_time_over_zero};
 use crate::{
-    AccessLog, ConnectGrant, DirGrant, Dispatch, GlobalLimits, GrantError, Grants, Limits, ListenAddress,
-    ListenOptions, RollbackOn, RollbackPolicy,
+    AccessLog, ConnectGrant, DirGrant, Dispatch, GlobalLimits, GrantError, Grants, Limits,
+    ListenAddress, ListenOptions, RollbackOn, RollbackPolicy,
 };
 use bytesize::ByteSize;
 use clap::builder::{OsStringValueParser, TypedValueParser};

@@ -17,8 +17,8 @@ use crate::log_queue;
 use crate::service::Standby;
 use crate::text;
 use crate::{
-    AddressError, CompileCache, GlobalLimits, Handler, HandlerError, HandlerOptions, ListenError, Service,
-    ServiceOptions, StartError,
+    AddressError, CompileCache, GlobalLimits, Handler, HandlerError, HandlerOptions, ListenError,
+    Service, ServiceOptions, StartError,
 };
 use anyhow::Context as _;
 use std::ffi::OsStr;
@@ -73,16 +73,17 @@ pub(super) async fn start(
         Some(path) => ControlServer::bind_for(path, owner).map(Some),
         None => Ok(None),
     };
-    let observer = match process.metrics {
-        Some(address) => {
-            let bound = Observer::bind(address);
-            let advice = "choose a free address of this machine";
-            Some(bound.with_context(|| {
-                format!("cannot listen on --metrics tcp://{address}; {advice}")
-            })?)
-        }
-        None => None,
-    };
+    let observer =
+        match process.metrics {
+            Some(address) => {
+                let bound = Observer::bind(address);
+                let advice = "choose a free address of this machine";
+                Some(bound.with_context(|| {
+                    format!("cannot listen on --metrics tcp://{address}; {advice}")
+                })?)
+            }
+            None => None,
+        };
     let mut control = None;
     let mut opened: Vec<_> = services.iter().map(|_| None).collect();
     if let Some(identity) = identity {

@@ -3,8 +3,8 @@
 //! A body lives as long as its request, which holds the connection. This module
 //! sets no limit of size or time; `request` does.
 
-use super::{READ, Stream};
 use super::head::{HeadError, MAX_HEAD};
+use super::{READ, Stream};
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use hyper::{Request, Version};

@@ -1,7 +1,7 @@
 //! The head of a request: the request line and the header fields.
 
-use super::{READ, Stream};
 use super::body::{Body, length};
+use super::{READ, Stream};
 use bytes::{Buf as _, BytesMut};
 use hyper::header::EXPECT;
 use hyper::{Request, StatusCode, Version};
