@@ -147,7 +147,7 @@ fn three_services_of_one_process_serve() {
     assert_eq!(&answer[..count], b"few words");
 
     // One control socket for all.
-    let status = status(&file);
+    let status = status(&file, "control");
     let names: Vec<_> = status.iter().map(|service| &service["name"]).collect();
     assert_eq!(names, ["echo", "time", "qotd"]);
     assert_eq!(status[0]["accepted"], 2);
@@ -163,9 +163,9 @@ fn three_services_of_one_process_serve() {
 }
 
 #[track_caller]
-fn status(file: &File) -> Vec<Value> {
+fn status(file: &File, control: &str) -> Vec<Value> {
     let (line, body) = http(
-        &file.scratch.path("control"),
+        &file.scratch.path(control),
         &request("GET", "/v1/status", ""),
     )
     .unwrap();
@@ -268,8 +268,8 @@ fn all_services_start_or_none() {
         assert!(line.contains("in use"), "{line}");
     }
     for socket in ["one.sock", "three.sock"] {
-        let error = UnixListener::bind(file.scratch.path(socket)).map(drop);
-        assert!(error.is_ok(), "{socket}: {error:?}");
+        let bound = UnixListener::bind(file.scratch.path(socket));
+        assert!(bound.is_ok(), "{socket}: {bound:?}");
     }
 }
 
@@ -522,7 +522,7 @@ fn the_example_serves() {
     let mut store = Client::connect(server.addresses[2]);
     store.send("SET a 1\n");
     assert_eq!(store.line(), "OK\r\n");
-    assert_eq!(status(&file).len(), 4);
+    assert_eq!(status(&file, "control.sock").len(), 4);
     drop((upper, store));
     server.stop();
     assert!(file.scratch.path("store.state").exists());

@@ -264,11 +264,24 @@ pub(crate) struct Standby {
     work: Work,
     /// Gives the work to the service's thread.
     begin: oneshot::Sender<Work>,
+    held: Held,
+}
+
+/// The listeners of a service that has not begun. Dropping it closes them at once, with
+/// their files, and not when the service's thread has ended: the process may end before.
+#[derive(Debug)]
+struct Held(Option<Arc<Shared>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.take().map(|shared| shared.listeners.accepting()));
+    }
 }
 
 impl Standby {
     /// Begins to serve.
-    pub(crate) fn begin(self) -> Service {
+    pub(crate) fn begin(mut self) -> Service {
+        self.held.0 = None;
         // If the thread is gone, the service's end says so.
         let _ = self.begin.send(self.work);
         self.service
@@ -383,11 +396,13 @@ impl Service {
             }
         };
         let shared = Shared::new(options, listeners, Arc::new(handler));
+        let held = Held(Some(Arc::clone(&shared)));
         let (begin, ended) = Arc::clone(&shared).spawn()?;
         Ok(Standby {
             service: Self { shared, ended },
             work,
             begin,
+            held,
         })
     }
 

@@ -78,13 +78,14 @@ impl AccessLog {
             return;
         }
         let record = connection.record();
+        let open = Moment::now().since(record.opened());
         tracing::info!(
             target: "access",
             service,
             version = stay.version().number.get(),
             connection = record.id,
             peer = %record.peer,
-            milliseconds = Moment::now().since(record.opened()).as_millis(),
+            milliseconds = u64::try_from(open.as_millis()).unwrap_or(u64::MAX),
             bytes_in = record.bytes_in(),
             bytes_out = record.bytes_out(),
             outcome = if failed.is_some() { "failed" } else { "ok" },
