@@ -231,6 +231,9 @@ fn a_peer_that_says_nothing_is_closed(guest: Guest, dispatch: &str) {
         first.check_echo("still here\n");
     }
     drop(silent);
+    controlled
+        .server
+        .wait_for_closed(if dispatch == "sequential" { 2 } else { 1 });
     let status =
         controlled.wait_for_status("the time-out", |status| status["failed"]["timeout"] == 1);
     check_sums(&status);
@@ -253,6 +256,7 @@ fn a_connection_at_rest_is_closed(guest: Guest, dispatch: &str) {
     }
     seen.join().unwrap();
     busy.check_echo("still here\n");
+    controlled.server.wait_for_closed(1);
     let status =
         controlled.wait_for_status("the time-out", |status| status["failed"]["timeout"] == 1);
     check_sums(&status);
@@ -273,6 +277,8 @@ fn a_connection_may_last_only_so_long(guest: Guest, dispatch: &str) {
         trips += 1;
     }
     assert!(trips > 0);
+    drop(busy);
+    controlled.server.wait_for_closed(1);
     let status =
         controlled.wait_for_status("the time-out", |status| status["failed"]["timeout"] == 1);
     check_sums(&status);
@@ -288,7 +294,8 @@ fn a_peer_that_takes_nothing_is_reset(guest: Guest, dispatch: &str) {
     stuck.send_until_stuck(&bytes.repeat(16));
     let number = number(&controlled, &stuck);
     controlled.wait_for_status("the time-out", |status| status["failed"]["timeout"] == 1);
-    stuck.read_until_error();
+    // Its own attempts to send may have met the reset before.
+    assert!(stuck.drain().len() < 16 << 20);
     let log = |event: &crate::harness::log::Event| {
         event.message().contains("--write-timeout")
             && event.connection().map(|it| it.to_string()).as_ref() == Some(&number)
@@ -324,6 +331,7 @@ fn a_suspended_service_accepts_later(guest: Guest, dispatch: &str) {
     let said = controlled.command(["resume", &name]).printed();
     assert_eq!(said, [format!("{name} is serving")]);
     new.expect("waiting\n");
+    drop((old, new));
     controlled.server.stop().check_no_alarm();
 }
 
