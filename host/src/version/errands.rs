@@ -4,6 +4,7 @@
 //! to the next. One task takes them, one at a time; the calls are in `dispatch::errands`.
 
 use crate::connection::Connection;
+use crate::connection::record::Cut;
 use crate::guest::failure::Failure;
 use crate::guest::life_cycle::FailedConnection;
 use crate::lifecycle::Phase;
@@ -134,7 +135,10 @@ impl Version {
     ) {
         let is_untold = matches!(
             failure,
-            Failure::Unverified(_) | Failure::Instantiate(_) | Failure::Aborted
+            Failure::Unverified(_)
+                | Failure::Instantiate(_)
+                | Failure::Cut(Cut::Killed)
+                | Failure::Aborted
         );
         if is_untold || !self.handler.takes_errors() || self.is_probe() {
             return;
