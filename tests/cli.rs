@@ -454,7 +454,7 @@ fn help_has_every_option() {
         &["[SERVICE]"],
     );
     let kill = ["--control", "--json", "--peer", "--service"];
-    check_help(&["kill", "--help"], &global, &kill, &["[CONNECTION]"]);
+    check_help(&["kill", "--help"], &global, &kill, &["[CONNECTION]..."]);
     for command in ["suspend", "resume"] {
         check_help(&[command, "--help"], &global, &control, &["<SERVICE>"]);
     }

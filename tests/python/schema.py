@@ -16,8 +16,12 @@ validator = jsonschema.Draft202012Validator(schema)
 for path in sys.argv[2:]:
     with open(path, "rb") as file:
         config = tomllib.load(file)
-    errors = sorted(validator.iter_errors(config), key=lambda error: error.json_path)
+    # Not `json_path`: how it writes a name with a hyphen depends on the version.
+    errors = [
+        f"/{'/'.join(map(str, error.absolute_path))}: {error.validator}"
+        for error in validator.iter_errors(config)
+    ]
     if errors:
-        print("; ".join(f"{error.json_path}: {error.validator}" for error in errors))
+        print("; ".join(sorted(errors)))
     else:
         print("fits")
