@@ -101,7 +101,7 @@ fn silent_peers_of_one_address_lock_nobody_else_out(guest: Guest, dispatch: &str
     let text = controlled.command(["status"]).printed();
     assert!(text[1].contains("refused 4"), "{text:?}");
     let reasons = "  refused      rules 0  access-times 0  connections-per-source 4  \
-                   rate-per-source 0";
+                   rate-per-source 0  handler 0";
     assert!(text.iter().any(|line| line == reasons), "{text:?}");
     drop((silent, next, other));
     let finished = controlled.server.stop();

@@ -65,7 +65,7 @@ fn connections_are_listed_with_their_bytes(guest: Guest, dispatch: &str) {
     assert!(lines[1].ends_with(&client.local().to_string()), "{lines:?}");
     client.finish_sending();
     client.expect_eof();
-    controlled.server.wait_for_closed(1);
+    controlled.wait_for_status("its end", |status| status["open"] == 0);
     assert!(connections(&controlled).is_empty());
     let refused = refusal(&controlled.command(["connections", "nobody"]));
     assert!(refused.contains("there is no service nobody"), "{refused}");

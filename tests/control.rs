@@ -70,6 +70,7 @@ fn status_says_what_the_service_is_and_has_done() {
                 "access-times": 0,
                 "connections-per-source": 0,
                 "rate-per-source": 0,
+                "handler": 0,
             }),
         ),
         ("bytes-in", 5.into()),

@@ -316,6 +316,9 @@ fn the_guides_name_options_that_are_there() {
         "status",
         "swap",
         "rollback",
+        "kill",
+        "drain",
+        "check",
     ];
     let help: String = commands
         .into_iter()
