@@ -307,7 +307,7 @@ fn large_instances_are_told_where_each_connection_has_one() {
     assert_eq!(
         said(echo_blocking, &["--max-connections", "100"]).unwrap(),
         "each connection has an instance, which begins with 2.0 MiB of memory, and 100 have \
-         200.6 MiB; use the contract evented or concurrent, where one instance serves all, or \
+         200.7 MiB; use the contract evented or concurrent, where one instance serves all, or \
          lower --max-connections"
     );
     for (guest, options) in [

@@ -60,7 +60,15 @@ fn figures_are_those_of_the_status() {
     server.wait_for_closed(1);
     let mut open = server.connect();
     open.check_echo("abc\n");
-    let (status, head, body) = get(address, &request("GET", "/metrics", ""));
+    // The client may have its bytes before they are counted.
+    let sent = "sockserve_sent_bytes_total{service=\"echo\"} 10\n";
+    let (status, head, body) = loop {
+        let answer = get(address, &request("GET", "/metrics", ""));
+        if answer.2.contains(sent) {
+            break answer;
+        }
+        std::thread::yield_now();
+    };
     assert_eq!(status, "HTTP/1.1 200 OK");
     assert!(
         head.contains("Content-Type: application/openmetrics-text"),

@@ -51,17 +51,20 @@ fn peers_beyond_the_pace_wait_and_are_served(guest: Guest, dispatch: &str) {
 fn a_pause_holds_everybody_up() {
     let pace = [
         "--connections-per-second",
-        "1000",
+        "1",
         "--burst",
         "1",
         "--pause",
         "1h",
     ];
     let controlled = start(echo_blocking, "threaded", &pace);
+    // Both are there when the first is accepted, however slow the machine is.
+    controlled.server.process.signal(Signal::STOP);
     let mut first = controlled.server.connect();
-    first.check_echo("hello");
     let mut waiting = controlled.server.connect();
     waiting.send("patient");
+    controlled.server.process.signal(Signal::CONT);
+    first.check_echo("hello");
     controlled
         .server
         .wait_for_log("the pause", |event| event.message() == HELD_UP);

@@ -150,6 +150,7 @@ impl Client {
             match self.reader.read(&mut bytes[filled..]) {
                 Ok(0) => panic!("end of file after {}", text(&bytes[..filled])),
                 Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} after {}", text(&bytes[..filled])),
             }
         }

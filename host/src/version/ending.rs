@@ -58,9 +58,9 @@ impl Versions {
             // A peer's failure is nothing to warn of, and a probe reports its result
             // itself.
             tracing::debug!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
-        } else if let Failure::Aborted | Failure::Cut(_) = failure {
+        } else if let Some(reason) = asked_for(failure) {
             // What the host was asked to do is no failure of the handler.
-            tracing::info!(service, version = number, connection = id, %peer, "connection {failure}");
+            tracing::info!(service, version = number, connection = id, %peer, "connection cut off: {reason}");
         } else {
             tracing::warn!(service, version = number, connection = id, %peer, %fault, "connection failed: {failure}");
         }
@@ -154,13 +154,13 @@ impl Versions {
             // A probe aborts its own version; and an instance ends when it has saved what it
             // knows, at the service's end.
             tracing::debug!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
-        } else if matches!(failure, Failure::Aborted) {
+        } else if let Some(reason) = asked_for(&failure) {
             // What the host was asked to do is no failure of the handler.
             tracing::info!(
                 service,
                 version = number,
                 connections = connections_open,
-                "connections {failure}"
+                "connections cut off: {reason}"
             );
         } else {
             tracing::warn!(service, version = number, connections = connections_open, %fault, "instance died and its connections are closed: {failure}");
@@ -180,6 +180,15 @@ impl Versions {
                 service.let_go(admitted);
             });
         }
+    }
+}
+
+/// Why the host has ended a connection that its handler had not. `None` for a failure.
+fn asked_for(failure: &Failure) -> Option<String> {
+    match failure {
+        Failure::Aborted => Some("the service or its version is ending".to_owned()),
+        Failure::Cut(cut) => Some(cut.to_string()),
+        _ => None,
     }
 }
 
