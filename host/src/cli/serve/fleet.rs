@@ -6,18 +6,18 @@
 //! back. Only then the rest is changed, which cannot fail. A service whose keys and whose
 //! component are the same is not touched.
 
+use super::changes::{Change, Present, make, settings};
 use super::running::print_listeners;
-use super::start::{Loaded, One, Prepared, load, prepare};
+use super::start::{One, Prepared};
 use super::{ServiceKeys, running};
 use crate::aside::aside;
-use crate::cli::config::difference::{Arguments, Changed, Difference, Takes, arguments};
-use crate::cli::config::{self, Configuration, Described, Mistake, Mistakes};
+use crate::cli::config::difference::{Arguments, Difference, arguments};
+use crate::cli::config::{self, Mistakes};
+use crate::cli::notify;
 use crate::cli::watch::{Stamp, Watch};
-use crate::cli::{Failure, notify};
-use crate::component::builtin;
 use crate::control::{Reload, ReloadError};
 use crate::guest::handler::Handler;
-use crate::service::settings::{NewListeners, Settings};
+use crate::service::settings::Settings;
 use crate::service::swap::SwapOptions;
 use crate::{GlobalLimits, LocalAddress, Registry, ServiceHandle};
 use futures_util::future::BoxFuture;
@@ -71,30 +71,6 @@ impl Drop for Live {
     }
 }
 
-/// What a reload does to a service that stays, as far as it can fail.
-struct Change {
-    name: String,
-    keys: Arc<ServiceKeys>,
-    /// The handler to swap in. `None` if the present one stays.
-    handler: Option<Arc<Handler>>,
-    settings: Settings,
-    listeners: NewListeners,
-}
-
-/// A service as it serves before a reload.
-struct Present {
-    handle: ServiceHandle,
-    keys: Arc<ServiceKeys>,
-    settings: Option<Settings>,
-}
-
-/// What a reload needs, made beside what serves.
-#[derive(Default)]
-struct Made {
-    added: Vec<Prepared>,
-    changes: Vec<Change>,
-}
-
 impl Fleet {
     pub(super) fn new(
         registry: Arc<Registry>,
@@ -115,6 +91,11 @@ impl Fleet {
 
     /// Lets a service of the start in.
     pub(super) async fn enter(&self, one: One, arguments: Arguments, has_others: bool) {
+        self.list(&mut *self.live.lock().await, one, arguments, has_others);
+    }
+
+    /// Lists a service that serves, and lets its end be waited for.
+    fn list(&self, all: &mut Vec<Live>, one: One, arguments: Arguments, has_others: bool) {
         let One {
             service,
             keys,
@@ -131,7 +112,7 @@ impl Fleet {
         };
         self.watch(&mut live);
         self.registry.add(service.handle());
-        self.live.lock().await.push(live);
+        all.push(live);
         // The receiver lives as long as the process serves.
         let _ = self.entering.send(running::Running {
             service,
@@ -246,32 +227,21 @@ impl Fleet {
             }
         }
         let gone: Vec<_> = difference.removed.iter().collect();
-        for added in made.added {
-            let Prepared {
-                standby,
-                keys,
-                loaded,
-            } = added;
+        for Prepared {
+            standby,
+            keys,
+            loaded,
+        } in made.added
+        {
             let service = standby.begin();
             say_listeners(&service.handle(), &service.local_addresses());
             let arguments = after.get(service.name()).cloned().unwrap_or_default();
-            let watch = Arc::new(Watch::new(&keys.component, loaded, service.handle()));
-            let mut new = Live {
-                handle: service.handle(),
-                keys: Arc::clone(&keys),
-                arguments,
-                settings: settings(&keys).ok(),
-                watch,
-                watching: None,
-            };
-            self.watch(&mut new);
-            self.registry.add(service.handle());
-            live.push(new);
-            let _ = self.entering.send(running::Running {
+            let one = One {
                 service,
-                keeps_state: keys.service.state_file.is_some(),
-                has_others: true,
-            });
+                keys,
+                loaded,
+            };
+            self.list(&mut live, one, arguments, true);
         }
         for live in live
             .iter()
@@ -378,110 +348,6 @@ fn say_listeners(handle: &ServiceHandle, addresses: &[LocalAddress]) {
 /// The lines of what is wrong with a file.
 fn refused(mistakes: Mistakes) -> ReloadError {
     ReloadError::Refused(mistakes.lines().to_vec())
-}
-
-/// Compiles and binds what a reload needs. Says everything that is wrong.
-fn make(
-    configuration: &Configuration,
-    difference: &Difference,
-    present: &BTreeMap<String, Present>,
-    limits: Option<&Arc<GlobalLimits>>,
-) -> Result<Made, Mistakes> {
-    let (mut made, mut mistakes) = (Made::default(), Vec::new());
-    for service in &configuration.services {
-        let Some(before) = present.get(&service.name) else {
-            match prepare(Arc::clone(&service.keys), None, limits) {
-                Ok(prepared) => made.added.push(prepared),
-                Err(failure) => mistakes.push(service.mistake(&failure)),
-            }
-            continue;
-        };
-        let changed = difference
-            .changed
-            .iter()
-            .find(|it| it.service == service.name);
-        let known = mistakes.len();
-        mistakes.extend(
-            changed
-                .into_iter()
-                .flat_map(|changed| restarts(service, changed, before)),
-        );
-        if mistakes.len() > known {
-            continue;
-        }
-        match make_change(service, changed, before) {
-            Ok(change) => made.changes.extend(change),
-            Err(failure) => mistakes.push(service.mistake(&failure)),
-        }
-    }
-    match Mistakes::new(&configuration.source, mistakes) {
-        Some(mistakes) => Err(mistakes),
-        None => Ok(made),
-    }
-}
-
-/// The keys of a service that cannot change while it serves.
-fn restarts(service: &Described, changed: &Changed, before: &Present) -> Vec<Mistake> {
-    let takes_datagrams = before.handle.handler().contract().takes_datagrams();
-    let is_fixed = |key: &&String| match Takes::of(key) {
-        Takes::Restart => true,
-        // What is on its way to a socket for datagrams would be lost.
-        Takes::Listeners => takes_datagrams,
-        Takes::Setting | Takes::Version => false,
-    };
-    let mistakes = changed.keys.iter().filter(is_fixed).map(|key| {
-        let text = format!(
-            "the service {} serves, and {key} cannot change meanwhile; restart the process, or \
-             give the service another name",
-            service.name
-        );
-        Mistake::new(service.place(key), text)
-    });
-    mistakes.collect()
-}
-
-/// What is to be done to a service that serves. `None` if that is nothing.
-fn make_change(
-    service: &Described,
-    changed: Option<&Changed>,
-    before: &Present,
-) -> Result<Option<Change>, Failure> {
-    let (keys, handle) = (&service.keys, &before.handle);
-    let takes = |what| changed.is_some_and(|it| it.keys.iter().any(|key| Takes::of(key) == what));
-    // A component may be another one under the same name.
-    let is_new = takes(Takes::Version) || {
-        let component = builtin::load_argument(&keys.component)?;
-        component.digest() != handle.handler().digest()
-    };
-    let settings = settings(keys)?;
-    // A list of addresses may be another one in the same file.
-    if changed.is_none() && !is_new && before.settings.as_ref() == Some(&settings) {
-        return Ok(None);
-    }
-    handle.check(&settings).map_err(Failure::usage)?;
-    let handler = if is_new {
-        let Loaded { handler, .. } = load(keys)?;
-        Some(Arc::new(handler))
-    } else {
-        None
-    };
-    Ok(Some(Change {
-        name: service.name.clone(),
-        keys: Arc::clone(keys),
-        handler,
-        settings,
-        listeners: handle.bind_listeners(&before.keys.listen, &keys.listen)?,
-    }))
-}
-
-/// What a reload can set of a service, as its keys say.
-fn settings(keys: &ServiceKeys) -> Result<Settings, Failure> {
-    Ok(Settings {
-        limits: keys.service.handler.limits.limits(),
-        rollback: keys.service.rollback.policy(),
-        access_log: keys.service.access_log,
-        admission: keys.service.admission.policy()?,
-    })
 }
 
 /// Makes an instance of each new handler, so that most swaps cannot be refused any more.

@@ -6,10 +6,12 @@
 //! | `options` | the options of `serve`, which are the keys of a configuration file |
 //! | `name` | the names of services |
 //! | `start` | from options to services that serve, all or none |
+//! | `changes` | what a reload makes beside what serves |
 //! | `fleet` | the services of the process, which a reload changes |
 //! | `running` | services that serve, until all have ended |
 
 mod admission;
+mod changes;
 mod fleet;
 mod identity;
 mod ineffective;

@@ -1,0 +1,141 @@
+//! What a reload makes beside what serves: all of it that can fail.
+
+use super::ServiceKeys;
+use super::start::{Loaded, Prepared, load, prepare};
+use crate::cli::Failure;
+use crate::cli::config::difference::{Changed, Difference, Takes};
+use crate::cli::config::{Configuration, Described, Mistake, Mistakes};
+use crate::component::builtin;
+use crate::guest::handler::Handler;
+use crate::service::settings::{NewListeners, Settings};
+use crate::{GlobalLimits, ServiceHandle};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a reload does to a service that stays, as far as it can fail.
+pub(super) struct Change {
+    pub(super) name: String,
+    pub(super) keys: Arc<ServiceKeys>,
+    /// The handler to swap in. `None` if the present one stays.
+    pub(super) handler: Option<Arc<Handler>>,
+    pub(super) settings: Settings,
+    pub(super) listeners: NewListeners,
+}
+
+/// A service as it serves before a reload.
+pub(super) struct Present {
+    pub(super) handle: ServiceHandle,
+    pub(super) keys: Arc<ServiceKeys>,
+    pub(super) settings: Option<Settings>,
+}
+
+/// What a reload needs, made beside what serves.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) added: Vec<Prepared>,
+    pub(super) changes: Vec<Change>,
+}
+
+/// Compiles and binds what a reload needs. Says everything that is wrong.
+pub(super) fn make(
+    configuration: &Configuration,
+    difference: &Difference,
+    present: &BTreeMap<String, Present>,
+    limits: Option<&Arc<GlobalLimits>>,
+) -> Result<Made, Mistakes> {
+    let (mut made, mut mistakes) = (Made::default(), Vec::new());
+    for service in &configuration.services {
+        let Some(before) = present.get(&service.name) else {
+            match prepare(Arc::clone(&service.keys), None, limits) {
+                Ok(prepared) => made.added.push(prepared),
+                Err(failure) => mistakes.push(service.mistake(&failure)),
+            }
+            continue;
+        };
+        let changed = difference
+            .changed
+            .iter()
+            .find(|it| it.service == service.name);
+        let known = mistakes.len();
+        mistakes.extend(
+            changed
+                .into_iter()
+                .flat_map(|changed| restarts(service, changed, before)),
+        );
+        if mistakes.len() > known {
+            continue;
+        }
+        match make_change(service, changed, before) {
+            Ok(change) => made.changes.extend(change),
+            Err(failure) => mistakes.push(service.mistake(&failure)),
+        }
+    }
+    match Mistakes::new(&configuration.source, mistakes) {
+        Some(mistakes) => Err(mistakes),
+        None => Ok(made),
+    }
+}
+
+/// The keys of a service that cannot change while it serves.
+fn restarts(service: &Described, changed: &Changed, before: &Present) -> Vec<Mistake> {
+    let takes_datagrams = before.handle.handler().contract().takes_datagrams();
+    let is_fixed = |key: &&String| match Takes::of(key) {
+        Takes::Restart => true,
+        // What is on its way to a socket for datagrams would be lost.
+        Takes::Listeners => takes_datagrams,
+        Takes::Setting | Takes::Version => false,
+    };
+    let mistakes = changed.keys.iter().filter(is_fixed).map(|key| {
+        let text = format!(
+            "the service {} serves, and {key} cannot change meanwhile; restart the process, or \
+             give the service another name",
+            service.name
+        );
+        Mistake::new(service.place(key), text)
+    });
+    mistakes.collect()
+}
+
+/// What is to be done to a service that serves. `None` if that is nothing.
+fn make_change(
+    service: &Described,
+    changed: Option<&Changed>,
+    before: &Present,
+) -> Result<Option<Change>, Failure> {
+    let (keys, handle) = (&service.keys, &before.handle);
+    let takes = |what| changed.is_some_and(|it| it.keys.iter().any(|key| Takes::of(key) == what));
+    // A component may be another one under the same name.
+    let is_new = takes(Takes::Version) || {
+        let component = builtin::load_argument(&keys.component)?;
+        component.digest() != handle.handler().digest()
+    };
+    let settings = settings(keys)?;
+    // A list of addresses may be another one in the same file.
+    if changed.is_none() && !is_new && before.settings.as_ref() == Some(&settings) {
+        return Ok(None);
+    }
+    handle.check(&settings).map_err(Failure::usage)?;
+    let handler = if is_new {
+        let Loaded { handler, .. } = load(keys)?;
+        Some(Arc::new(handler))
+    } else {
+        None
+    };
+    Ok(Some(Change {
+        name: service.name.clone(),
+        keys: Arc::clone(keys),
+        handler,
+        settings,
+        listeners: handle.bind_listeners(&before.keys.listen, &keys.listen)?,
+    }))
+}
+
+/// What a reload can set of a service, as its keys say.
+pub(super) fn settings(keys: &ServiceKeys) -> Result<Settings, Failure> {
+    Ok(Settings {
+        limits: keys.service.handler.limits.limits(),
+        rollback: keys.service.rollback.policy(),
+        access_log: keys.service.access_log,
+        admission: keys.service.admission.policy()?,
+    })
+}
