@@ -24,7 +24,7 @@ use std::io::Write as _;
 /// not swap it in. The function may read options, files and clocks; connections are not
 /// there yet. What it returns is dropped.
 ///
-/// [`protocol!`](crate::protocol!) does it by itself. A component has one such function.
+/// `protocol!` does it by itself. A component has one such function.
 #[macro_export]
 macro_rules! check_at_start {
     ($check:expr $(,)?) => {
