@@ -5,6 +5,7 @@ use std::thread;
 
 use serde_json::Value;
 
+use crate::chat::WELCOME;
 use crate::harness::control::{Controlled, failed, refusal};
 use crate::harness::guests::{echo_blocking, echo_concurrent, echo_datagram, echo_evented};
 use crate::harness::{Client, Guest, Serve, noise};
@@ -118,7 +119,7 @@ fn a_number_that_is_not_open_saves_the_others() {
     for (args, expected) in [
         (
             vec!["kill", "--peer", "127.0.0.0/99"],
-            "write an address or a block",
+            "write a block such as",
         ),
         (
             vec!["kill", "--service", "nobody"],
@@ -305,6 +306,39 @@ fn a_peer_that_takes_nothing_is_reset(guest: Guest, dispatch: &str) {
     reader.check_echo("hello\n");
     controlled.server.wait_for_closed(1);
     check_sums(&controlled.status());
+}
+
+for_each_pair! { chat shared: members_hear_of_one_that_is_killed }
+fn members_hear_of_one_that_is_killed(guest: Guest, dispatch: &str) {
+    let controlled = Controlled::start(guest, dispatch, &[]);
+    let mut ann = controlled.server.connect();
+    ann.expect(WELCOME);
+    let mut bob = controlled.server.connect();
+    bob.expect(WELCOME);
+    ann.expect(format!("Client joined {}\r\n", bob.local()));
+    let number = number(&controlled, &bob);
+    controlled.command(["kill", &number]).printed();
+    ann.expect(format!("Client left {}\r\n", bob.local()));
+    assert!(bob.drain().is_empty());
+}
+
+#[test]
+fn a_suspended_service_for_datagrams_ends_when_it_is_told() {
+    let controlled = Controlled::listening(echo_datagram, "poll", &["udp://127.0.0.1:0"], &[]);
+    controlled
+        .command(["suspend", &controlled.name()])
+        .printed();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .set_read_timeout(Some(crate::harness::PATIENCE))
+        .unwrap();
+    socket.connect(controlled.server.address()).unwrap();
+    socket.send(b"waiting").unwrap();
+    controlled.server.terminate();
+    let mut buffer = [0; 16];
+    let count = socket.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], b"waiting");
+    assert_eq!(controlled.server.finish().status.code(), Some(0));
 }
 
 for_each_pair! { echo, echo_commands: a_suspended_service_accepts_later }

@@ -180,6 +180,10 @@ fn another_component_in_the_same_file_is_a_swap() {
     configured.server.process.signal(Signal::HUP);
     configured.server.wait_for_version(2);
     client.check_echo("after\n");
+    write_build(&configured.directory.0.path("echo.wasm"), echo_evented, 3);
+    let said = configured.reload(&services);
+    assert_eq!(said, ["changed echo: the content of a file"]);
+    client.check_echo("still\n");
 }
 
 #[test]
@@ -251,7 +255,8 @@ fn a_list_in_a_file_is_read_again() {
     let configured = Configured { server, directory };
     configured.connect("echo").check_echo("hello\n");
     fs::write(&list, "127.0.0.1\n").unwrap();
-    assert_eq!(configured.reload(&services), ["unchanged echo"]);
+    let said = configured.reload(&services);
+    assert_eq!(said, ["changed echo: the content of a file"]);
     configured.connect("echo").expect_eof();
 }
 
@@ -501,4 +506,81 @@ fn services_share_a_limit_also_those_that_come_later() {
     one.finish_sending();
     one.expect_eof();
     waits.expect("waiting\n");
+}
+
+/// Who is in the backlog of an address that goes is served, though nobody is accepted now.
+#[test]
+fn a_backlog_is_served_though_its_listener_goes() {
+    let (before, after) = (free(), free());
+    let at = |address: SocketAddr| {
+        format!(
+            "[services.echo]\nlisten = \"tcp://{address}\"\ncomponent = \"builtin:echo-evented\"\n"
+        )
+    };
+    let configured = Configured::start(&at(before), 1);
+    configured.command(&["suspend", "echo"]).printed();
+    let mut waiting: Vec<_> = (0..5).map(|_| Client::connect(before)).collect();
+    for client in &mut waiting {
+        client.send("waiting\n");
+    }
+    configured.reload(&at(after));
+    configured.command(&["resume", "echo"]).printed();
+    for client in &mut waiting {
+        client.expect("waiting\n");
+    }
+    Client::connect(after).check_echo("new\n");
+}
+
+/// A service that came now would outlive the end of the process.
+#[test]
+fn a_process_that_ends_reloads_nothing() {
+    let configured = Configured::start(&echo(""), 1);
+    let mut client = configured.connect("echo");
+    client.check_echo("before\n");
+    configured.server.terminate();
+    configured
+        .server
+        .wait_for_log("the drain", |event| event.message() == "draining");
+    let time = service("time", "builtin:time-blocking", "");
+    let refused = configured.refused(&(echo("") + &time));
+    assert!(refused.contains("the services are ending"), "{refused}");
+    client.finish_sending();
+    client.expect_eof();
+    assert_eq!(configured.server.finish().status.code(), Some(0));
+}
+
+/// A service that comes again while the one before still drains: both are seen, and the
+/// state of the one before is not lost.
+#[test]
+fn a_service_that_drains_is_seen_beside_the_one_that_has_its_name() {
+    let kv = |more: &str| service("kv", "builtin:kv-evented", more);
+    let kept = kv("state-file = \"kv.state\"");
+    let configured = Configured::start(&(echo("") + &kept), 2);
+    let mut old = configured.connect("kv");
+    old.send("SET a 1\r\n");
+    assert_eq!(old.line(), "OK\r\n");
+    configured.reload(&echo(""));
+    let refused = configured.refused(&(echo("") + &kept));
+    assert!(refused.contains("has not ended; reload again"), "{refused}");
+    configured.reload(&(echo("") + &kv("")));
+    let listed = configured.command(&["connections", "kv"]).printed();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    configured.command(&["kill", "--service", "kv"]).printed();
+    assert!(old.drain().is_empty());
+    configured.server.wait_for_log("its end", |event| {
+        event.message() == "stopped" && event.str("service") == "kv"
+    });
+    configured.reload(&echo(""));
+    configured.server.wait_for_log("the second end", |event| {
+        event.message().contains("the file has it no longer")
+    });
+    while configured.command(&["reload"]).status != Some(0)
+        || configured.command(&["connections", "kv"]).status == Some(0)
+    {
+        thread::yield_now();
+    }
+    configured.reload(&(echo("") + &kept));
+    let mut new = configured.connect("kv");
+    new.send("GET a\r\n");
+    assert_eq!(new.line(), "1\r\n");
 }

@@ -26,6 +26,12 @@ const MAPPED: u8 = 96;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block(pub(super) IpNet);
 
+impl From<Block> for IpNet {
+    fn from(block: Block) -> Self {
+        block.0
+    }
+}
+
 /// Where blocks come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockSource {

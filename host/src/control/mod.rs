@@ -206,6 +206,9 @@ pub enum ReloadError {
     /// The services were described by the command line.
     #[error("there is no configuration file to read again; use `serve --config FILE`")]
     NoFile,
+    /// The services are ending.
+    #[error("the services are ending, and the process ends with them; start it again")]
+    Ending,
     /// Another reload is under way.
     #[error("another reload is under way; try again when it is done")]
     Busy,

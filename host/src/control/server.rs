@@ -261,7 +261,7 @@ impl From<SwapError> for Refused {
 impl From<ReloadError> for Refused {
     fn from(error: ReloadError) -> Self {
         let status = match error {
-            ReloadError::NoFile | ReloadError::Busy => StatusCode::CONFLICT,
+            ReloadError::NoFile | ReloadError::Busy | ReloadError::Ending => StatusCode::CONFLICT,
             ReloadError::Refused(_) | ReloadError::Restart(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ReloadError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -345,7 +345,7 @@ async fn respond(
                     json(&noted(rolled_back, service, uid, "rollback")?)
                 }
                 ["connections"] => json(&ConnectionsReply {
-                    connections: service.connections(),
+                    connections: registry.connections_of(name).unwrap_or_default(),
                 }),
                 ["suspend"] => {
                     service.suspend();

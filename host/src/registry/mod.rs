@@ -3,6 +3,7 @@
 //! The control socket and signals ask here which services there are. A service enters when
 //! it serves, and leaves when it has ended. The registry does not keep a service running.
 
+use crate::admission::blocks::{Block, BlockError};
 use crate::service::ServiceHandle;
 use crate::service::connections::{ConnectionStatus, KillRequest};
 use crate::sync::lock;
@@ -30,7 +31,7 @@ pub enum KillError {
     NotOpen(u64),
     /// The peer is no block of addresses.
     #[error("peer {0}: {1}")]
-    Peer(String, &'static str),
+    Peer(String, #[source] BlockError),
 }
 
 impl Registry {
@@ -41,13 +42,9 @@ impl Registry {
         }
     }
 
-    /// Adds a service. One with the same name takes its place.
+    /// Adds a service. One with the same name may still be there, until it has ended.
     pub fn add(&self, service: ServiceHandle) {
-        let mut services = lock(&self.services);
-        match services.iter_mut().find(|it| it.name() == service.name()) {
-            Some(place) => *place = service,
-            None => services.push(service),
-        }
+        lock(&self.services).push(service);
     }
 
     /// Removes a service that has ended.
@@ -60,10 +57,17 @@ impl Registry {
         lock(&self.services).clone()
     }
 
-    /// Returns the service with this name.
+    /// Returns the service with this name: the last one, if an earlier one still drains.
     pub fn find(&self, name: &str) -> Option<ServiceHandle> {
         let services = lock(&self.services);
-        services.iter().find(|it| it.name() == name).cloned()
+        services.iter().rev().find(|it| it.name() == name).cloned()
+    }
+
+    /// Returns the services with this name: the one that serves, and those that drain.
+    fn named(&self, name: &str) -> Vec<ServiceHandle> {
+        let mut all = self.all();
+        all.retain(|service| service.name() == name);
+        all
     }
 
     /// Their names, as a message shows them.
@@ -79,6 +83,13 @@ impl Registry {
         all.iter().flat_map(ServiceHandle::connections).collect()
     }
 
+    /// The open connections of the services with this name. `None` if there is none.
+    pub fn connections_of(&self, name: &str) -> Option<Vec<ConnectionStatus>> {
+        let named = self.named(name);
+        let all = named.iter().flat_map(ServiceHandle::connections);
+        (!named.is_empty()).then(|| all.collect())
+    }
+
     /// Ends the connections that fit the request. Returns their numbers.
     pub fn kill(&self, request: &KillRequest) -> Result<Vec<u64>, KillError> {
         let KillRequest {
@@ -92,9 +103,11 @@ impl Registry {
         let services = match service {
             None => self.all(),
             Some(name) => {
-                let found = self.find(name);
-                let none = || KillError::NoService(name.clone(), self.names());
-                vec![found.ok_or_else(none)?]
+                let found = self.named(name);
+                if found.is_empty() {
+                    return Err(KillError::NoService(name.clone(), self.names()));
+                }
+                found
             }
         };
         let is_open = |id: &u64| services.iter().any(|it| it.has_connection(*id));
@@ -107,17 +120,9 @@ impl Registry {
     }
 }
 
-/// Parses an address, or a block of addresses.
+/// Parses an address, or a block of addresses, as `--allow` has them.
 fn parse_peer(text: &str) -> Result<IpNet, KillError> {
-    let wrong = || {
-        let example = "write an address or a block, for example 192.0.2.0/24";
-        KillError::Peer(text.to_owned(), example)
-    };
-    match text.parse::<IpNet>() {
-        Ok(block) => Ok(block),
-        Err(_) => text
-            .parse::<std::net::IpAddr>()
-            .map(IpNet::from)
-            .map_err(|_| wrong()),
-    }
+    let block = text.parse::<Block>();
+    let wrong = |error| KillError::Peer(text.to_owned(), error);
+    block.map(IpNet::from).map_err(wrong)
 }

@@ -21,6 +21,8 @@ pub(super) struct Entering {
 /// The sockets of a service.
 pub(super) struct Listeners {
     listed: Mutex<Vec<Listed>>,
+    /// How far the end of the sockets has come that are removed and still have a backlog.
+    leaving: Mutex<Vec<watch::Sender<Phase>>>,
     entering: mpsc::UnboundedSender<Entering>,
     /// Taken by the accept loops.
     accepting: Mutex<Option<mpsc::UnboundedReceiver<Entering>>>,
@@ -41,6 +43,7 @@ impl Listeners {
         let (entering, accepting) = mpsc::unbounded_channel();
         let listeners = Self {
             listed: Mutex::default(),
+            leaving: Mutex::default(),
             entering,
             accepting: Mutex::new(Some(accepting)),
         };
@@ -82,17 +85,26 @@ impl Listeners {
 
     /// Removes the sockets of an address.
     pub(super) fn remove(&self, address: &ListenAddress) {
-        lock(&self.listed).retain(|it| {
-            let goes = it.asked.as_ref() == Some(address);
-            if goes {
+        let mut leaving = lock(&self.leaving);
+        leaving.retain(|phase| !phase.is_closed());
+        let mut listed = lock(&self.listed);
+        let all = std::mem::take(&mut *listed);
+        for it in all {
+            if it.asked.as_ref() == Some(address) {
                 Phase::advance(&it.phase, Phase::Draining);
+                // Its accept loop takes the end of this for an abort.
+                leaving.push(it.phase);
+            } else {
+                listed.push(it);
             }
-            !goes
-        });
+        }
     }
 
     /// Tells every socket how far the service has come.
     pub(super) fn enter(&self, phase: Phase) {
+        for leaving in lock(&self.leaving).iter() {
+            Phase::advance(leaving, phase);
+        }
         for listed in lock(&self.listed).iter() {
             Phase::advance(&listed.phase, phase);
         }

@@ -138,6 +138,17 @@ impl Difference {
         difference
     }
 
+    /// Notes that a service changes though its keys do not: its component is another one under
+    /// the same name, or a list of addresses in its file.
+    pub(in crate::cli) fn note_content(&mut self, name: &str) {
+        if let Some(at) = self.unchanged.iter().position(|it| it == name) {
+            self.changed.push(Changed {
+                service: self.unchanged.remove(at),
+                keys: vec!["the content of a file".to_owned()],
+            });
+        }
+    }
+
     /// Says it, a line per service.
     pub(in crate::cli) fn lines(&self) -> Vec<String> {
         let added = self.added.iter().map(|name| format!("added {name}"));

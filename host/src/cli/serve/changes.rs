@@ -41,11 +41,16 @@ pub(super) fn make(
     configuration: &Configuration,
     difference: &Difference,
     present: &BTreeMap<String, Present>,
+    draining: &[ServiceHandle],
     limits: Option<&Arc<GlobalLimits>>,
 ) -> Result<Made, Mistakes> {
     let (mut made, mut mistakes) = (Made::default(), Vec::new());
     for service in &configuration.services {
         let Some(before) = present.get(&service.name) else {
+            if let Some(mistake) = keeps_state(service, draining) {
+                mistakes.push(mistake);
+                continue;
+            }
             match prepare(Arc::clone(&service.keys), None, limits) {
                 Ok(prepared) => made.added.push(prepared),
                 Err(failure) => mistakes.push(service.mistake(&failure)),
@@ -74,6 +79,22 @@ pub(super) fn make(
         Some(mistakes) => Err(mistakes),
         None => Ok(made),
     }
+}
+
+/// A mistake if the state file of a new service is that of one that has not ended: that one
+/// will still write it.
+fn keeps_state(service: &Described, draining: &[ServiceHandle]) -> Option<Mistake> {
+    let file = service.keys.service.state_file.as_deref()?;
+    let other = draining
+        .iter()
+        .find(|it| !it.is_over() && it.state_file() == Some(file))?;
+    let text = format!(
+        "the service {}: its state-file is still that of {}, which has not ended; reload again \
+         when it has",
+        service.name,
+        other.name()
+    );
+    Some(Mistake::new(service.place("state-file"), text))
 }
 
 /// The keys of a service that cannot change while it serves.

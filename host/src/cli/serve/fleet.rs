@@ -185,6 +185,7 @@ impl Fleet {
         let Ok(mut live) = self.live.try_lock() else {
             return Err(ReloadError::Busy);
         };
+        check_serving(&live)?;
         // Those that have ended by themselves may come again.
         live.retain(|live| !live.handle.is_over());
         let path = file.path.clone();
@@ -199,7 +200,7 @@ impl Fleet {
             .iter()
             .map(|live| (live.handle.name().to_owned(), live.arguments.clone()));
         let after = arguments(&configuration.services);
-        let difference = Difference::new(&before.collect(), &after);
+        let mut difference = Difference::new(&before.collect(), &after);
         let present: BTreeMap<_, _> = live
             .iter()
             .map(|live| {
@@ -212,12 +213,24 @@ impl Fleet {
             })
             .collect();
         let (wanted, limits) = (difference.clone(), self.limits.clone());
+        let draining = self.registry.all();
         let making = aside("reload", move || {
-            make(&configuration, &wanted, &present, limits.as_ref())
+            make(
+                &configuration,
+                &wanted,
+                &present,
+                &draining,
+                limits.as_ref(),
+            )
         })
         .await;
         let made = making.map_err(ReloadError::host)?.map_err(refused)?;
+        for change in &made.changes {
+            difference.note_content(&change.name);
+        }
         let changes = try_handlers(made.changes, &live).await?;
+        // A signal may have come meanwhile.
+        check_serving(&live)?;
         self.swap(&changes, &live).await?;
         // Nothing can fail from here on.
         for change in changes {
@@ -336,6 +349,16 @@ impl Reload for Fleet {
 
     fn configuration(&self) -> BoxFuture<'_, Value> {
         Box::pin(async { serde_json::to_value(self.running().await).unwrap_or_default() })
+    }
+}
+
+/// An error if all services are ending: a service that came now would outlive the process's
+/// end.
+fn check_serving(live: &[Live]) -> Result<(), ReloadError> {
+    if live.iter().any(|live| live.handle.is_serving()) {
+        Ok(())
+    } else {
+        Err(ReloadError::Ending)
     }
 }
 

@@ -66,22 +66,12 @@ impl Source {
         if !self.batch.is_empty() {
             return Poll::Ready(Ok(true));
         }
-        if self.left.is_none() && *self.suspended.borrow() {
-            // Datagrams wait with the kernel.
-            let mut resumed = self.suspended.clone();
-            let going_on = async move {
-                let _ = resumed.wait_for(|suspended| !suspended).await;
-            };
-            let resumed = self.resumed.get_or_insert_with(|| Box::pin(going_on));
-            if self.ending.as_mut().poll(cx).is_pending() && resumed.as_mut().poll(cx).is_pending()
-            {
-                return Poll::Pending;
-            }
-            self.resumed = None;
-        }
         if self.left.is_none() {
             // First: datagrams that come after the end has begun are not waited for.
             if self.ending.as_mut().poll(cx).is_pending() {
+                if self.poll_resumed(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 let received = self.sockets.poll_receive(cx, &mut self.batch, wanted);
                 return received.map(|received| received.map(|()| true));
             }
@@ -107,6 +97,24 @@ impl Source {
         // What came is for nobody, and there may be more.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Is ready when the service takes datagrams: those that come before wait with the
+    /// kernel.
+    fn poll_resumed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if *self.suspended.borrow() {
+            let mut suspended = self.suspended.clone();
+            let resumed = self.resumed.get_or_insert_with(|| {
+                Box::pin(async move {
+                    let _ = suspended.wait_for(|suspended| !suspended).await;
+                })
+            });
+            if resumed.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        self.resumed = None;
+        Poll::Ready(())
     }
 }
 

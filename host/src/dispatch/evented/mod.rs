@@ -65,6 +65,8 @@ struct Turns<'a> {
     open: HashMap<ConnectionId, Entry>,
     /// Registered connections that the guest has not been told of.
     coming: VecDeque<ConnectionId>,
+    /// Connections that the host has ended and that the guest has not been told of.
+    cut: VecDeque<ConnectionId>,
     /// The events of the next turn.
     events: Vec<Event>,
     /// Where connections ask for attention.
@@ -115,6 +117,7 @@ impl<'a> Turns<'a> {
             poller,
             open: HashMap::new(),
             coming: VecDeque::new(),
+            cut: VecDeque::new(),
             events: Vec::new(),
             attention: Arc::default(),
             asked: Vec::new(),
@@ -261,8 +264,19 @@ impl<'a> Turns<'a> {
         Ok(())
     }
 
-    /// Adds `opened` for registered connections, for as many as the turn has room for.
+    /// Adds `opened` for registered connections, and hang-ups of those that the host has
+    /// ended, for as many as the turn has room for.
     fn tell_of_coming(&mut self, store: &mut Store<State>) -> Result<(), Failure> {
+        // The guest finds their resources dead, as after a reset.
+        while self.events.len() < MAX_EVENTS
+            && let Some(connection) = self.cut.pop_front()
+        {
+            let readiness = Readiness::HANG_UP | Readiness::ERROR;
+            self.events.push(Event::Ready(Ready {
+                connection,
+                readiness,
+            }));
+        }
         while self.events.len() < MAX_EVENTS
             && let Some(id) = self.coming.pop_front()
         {
@@ -321,6 +335,9 @@ impl<'a> Turns<'a> {
             }
             let cut = entry.and_then(|entry| entry.connection.record().cut());
             if let Some(cut) = cut {
+                if self.open.get(&id).is_some_and(|entry| entry.opened) {
+                    self.cut.push_back(id);
+                }
                 self.close(id, Err(Failure::Cut(cut)));
                 continue;
             }

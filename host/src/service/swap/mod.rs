@@ -27,10 +27,12 @@ use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
 use crate::lifecycle::Phase;
 use crate::listen::local::Transport;
+use crate::service::state_file::StateFile;
 use crate::service::{ServiceHandle, Shared, served};
 use crate::text;
 use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -147,6 +149,16 @@ impl ServiceHandle {
     /// Accepts again.
     pub fn resume(&self) {
         self.shared.versions.suspend(false);
+    }
+
+    /// Whether the end of the service has not begun.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.shared.versions.is_serving()
+    }
+
+    /// The file in which what its instance knows is kept.
+    pub(crate) fn state_file(&self) -> Option<&Path> {
+        self.shared.state_file.as_ref().map(StateFile::path)
     }
 
     /// Whether the service has ended.
