@@ -3,7 +3,7 @@
 
 use std::io;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -82,6 +82,27 @@ impl Process {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+        if signal == Signal::STOP {
+            // It stops some time after the call, each of its threads by itself.
+            let deadline = Instant::now() + PATIENCE;
+            while !self.is_stopped() {
+                assert!(Instant::now() < deadline, "waited too long for its stop");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Whether all of its threads are stopped.
+    fn is_stopped(&self) -> bool {
+        let threads = format!("/proc/{}/task", self.child.id());
+        std::fs::read_dir(threads).unwrap().all(|thread| {
+            // A thread may have ended meanwhile.
+            let state = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            let state = state.unwrap_or_default();
+            // Its name, which may have anything in it, ends with a parenthesis.
+            let after_name = state.rsplit(") ").next().unwrap_or_default();
+            after_name.is_empty() || after_name.starts_with('T')
+        })
     }
 
     /// Waits until it has ended by itself.
