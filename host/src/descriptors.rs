@@ -40,6 +40,14 @@ impl Descriptors {
         }
     }
 
+    /// The same without so many open ones.
+    fn without(self, held: u64) -> Self {
+        Self {
+            open: self.open.saturating_sub(held),
+            ..self
+        }
+    }
+
     fn free(self) -> u64 {
         self.allowed.map_or(u64::MAX, |allowed| {
             allowed.saturating_sub(self.open.saturating_add(TO_SPARE))
@@ -83,9 +91,10 @@ pub(crate) struct Shares {
 /// that lowers the number, the log says so.
 ///
 /// `opens` says whether instances may open descriptors of their own. Each
-/// connection then has its own instance.
-pub(crate) fn shares(service: &str, asked: u32, opens: bool, refused: u32) -> Shares {
-    let now = Descriptors::now();
+/// connection then has its own instance. `held` is how many connections the service has
+/// already: each has a permit, and its descriptor is not lost to the others.
+pub(crate) fn shares(service: &str, asked: u32, opens: bool, refused: u32, held: u64) -> Shares {
+    let now = Descriptors::now().without(held);
     let refused = now.refused(refused);
     let permits = now.permits(asked, if opens { MIN_OWN } else { 0 }, refused);
     if permits < asked {
@@ -148,6 +157,18 @@ mod tests {
             let all = u64::from(permits + refused);
             assert!(permits == 1 || all <= descriptors.free(), "{allowed}");
         }
+    }
+
+    #[test]
+    fn what_a_service_has_already_is_not_taken_from_it() {
+        let busy = Descriptors {
+            allowed: Some(1024),
+            open: 620,
+        };
+        let at_rest = Descriptors { open: 20, ..busy };
+        let permits = |it: Descriptors| it.permits(1024, 0, 0);
+        assert!(permits(busy) < 600);
+        assert_eq!(permits(busy.without(600)), permits(at_rest));
     }
 
     #[test]

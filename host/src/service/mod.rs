@@ -505,7 +505,7 @@ impl Shared {
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
         let Shares { permits, refused } =
-            descriptors::shares(name, asked, opens, options.admission.room());
+            descriptors::shares(name, asked, opens, options.admission.room(), 0);
         limits.max_connections = permits;
         let permits = Permits::new(permits);
         let (policy, global) = (options.admission.clone(), options.global.clone());

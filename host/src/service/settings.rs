@@ -88,7 +88,9 @@ impl Shared {
         } = settings;
         let opens = self.versions.current().handler.instances_may_open();
         let (asked, room) = (limits.max_connections, admission.room());
-        let Shares { permits, refused } = descriptors::shares(self.name(), asked, opens, room);
+        let held = self.versions.open();
+        let Shares { permits, refused } =
+            descriptors::shares(self.name(), asked, opens, room, held);
         limits.max_connections = permits;
         if permits != self.versions.limits().max_connections {
             let service = Arc::clone(self);
