@@ -122,10 +122,14 @@ pub use listen::opening::ListenOptions;
 pub use registry::{KillError, Registry};
 pub use service::connections::{ConnectionState, ConnectionStatus, KillRequest};
 pub use service::probe::{Probe, ProbeError};
+pub use service::rates::Rates;
 pub use service::rollback::{RollbackOn, RollbackOptions, RollbackPolicy};
-pub use service::status::{PreviousStatus, ServiceState, Status, VersionState, VersionStatus};
+pub use service::status::{
+    LimitsStatus, MemoryStatus, PreviousStatus, ServiceState, Status, VersionState, VersionStatus,
+};
 pub use service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
 pub use service::{Service, ServiceHandle, ServiceOptions, StartError, StateFileError};
 pub use socket_file::SocketFileError;
 pub use version::access::{AccessLog, AccessLogError};
 pub use version::counts::{FailureCounts, HandOverCounts};
+pub use version::latency::{LatencyBucket, LatencyCounts};

@@ -115,7 +115,7 @@ pub struct RollbackRequest {
 }
 
 /// The status of every service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct StatusReply {

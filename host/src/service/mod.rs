@@ -23,6 +23,7 @@
 //! | `probe` | a connection that tries a version |
 //! | `state_file` | where what an instance knows is kept from one start to the next |
 //! | `status` | what a service reports of itself |
+//! | `rates` | how much it has had to do in the last minute |
 //! | `connections` | what it reports of its connections, and their end by request |
 
 pub(crate) mod connections;
@@ -30,6 +31,7 @@ mod idle;
 mod listeners;
 mod permits;
 pub(crate) mod probe;
+pub(crate) mod rates;
 pub(crate) mod rollback;
 mod run;
 pub(crate) mod settings;
@@ -58,6 +60,7 @@ use crate::listen::local::{LocalAddress, Transport};
 use crate::listen::opening::{self, ListenOptions, Opened};
 use crate::service::listeners::Listeners;
 use crate::service::permits::Permits;
+use crate::service::rates::Samples;
 use crate::service::rollback::RollbackPolicy;
 use crate::service::run::{Incoming, Work};
 use crate::service::state_file::StateFile;
@@ -68,9 +71,9 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// A running service. Dropping it aborts it.
@@ -190,6 +193,8 @@ pub(crate) struct Shared {
     exit_idle: Option<Duration>,
     /// How many connections were let in.
     accepted: AtomicU64,
+    /// Its sums at moments of the last minute.
+    samples: Mutex<Samples>,
     /// Whether datagrams are taken whose answers could be answered without end.
     allow_loops: bool,
     /// Where what the instance knows is kept. `None` if it is not.
@@ -524,6 +529,7 @@ impl Shared {
             quota: Arc::new(Quota::new(options.exit_after)),
             exit_idle: options.exit_idle,
             accepted: AtomicU64::new(0),
+            samples: Mutex::new(Samples::new(Instant::now())),
             versions: Versions::new(name, limits, options.access_log, handler),
         })
     }

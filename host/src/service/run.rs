@@ -196,6 +196,7 @@ impl Shared {
             never = self.drain_when_spent() => match never {},
             never = self.drain_when_idle() => match never {},
             never = self.admission.report() => match never {},
+            never = self.sample() => match never {},
         };
         self.admission.report_rest();
         match self.versions.broken() {

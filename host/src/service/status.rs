@@ -3,18 +3,23 @@
 use crate::admission::refusal::RefusedCounts;
 use crate::datagram::counts::DatagramCounts;
 use crate::lifecycle::Phase;
+use crate::limits::Limits;
 use crate::log_queue;
 use crate::service::ServiceHandle;
+use crate::service::rates::{Rates, Sums};
+use crate::sync::lock;
 use crate::text;
 use crate::version::Version;
 use crate::version::counts::{FailureCounts, HandOverCounts};
+use crate::version::latency::LatencyCounts;
 use crate::version::versions::Previous;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// A service at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Status {
@@ -53,6 +58,18 @@ pub struct Status {
     /// because the log's reader was too slow.
     #[serde(default)]
     pub log_lines_dropped: u64,
+    /// What it has done per second lately.
+    #[serde(default)]
+    pub rates: Rates,
+    /// How long the calls of its guests took.
+    #[serde(default)]
+    pub calls: LatencyCounts,
+    /// What its instances take.
+    #[serde(default)]
+    pub memory: MemoryStatus,
+    /// Its limits, as they are in force.
+    #[serde(default)]
+    pub limits: LimitsStatus,
     /// The current version and those that still have connections, oldest first.
     pub versions: Vec<VersionStatus>,
     /// Where a rollback would go. `None` if there is nothing to go back to.
@@ -60,6 +77,45 @@ pub struct Status {
     pub previous: Option<PreviousStatus>,
     /// Which version was last rolled back, and why. `None` if none was.
     pub rolled_back: Option<String>,
+}
+
+/// What the instances of a service take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct MemoryStatus {
+    /// Instances that are alive.
+    pub instances: u64,
+    /// What they have asked for, in their memories and tables together. The system gives
+    /// a page of it when a guest touches it.
+    pub bytes: u64,
+}
+
+/// The limits of a service that is running. The times are in seconds; `None` is without
+/// limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct LimitsStatus {
+    /// Connections that may be open at once. Fewer than asked for, if the process may not
+    /// have as many descriptors.
+    pub max_connections: u32,
+    /// The memory of one instance.
+    pub max_memory_bytes: u64,
+    /// How long a guest may compute without a wait.
+    pub deadline_seconds: f64,
+    /// How long the close of a connection may take.
+    pub close_timeout_seconds: f64,
+    /// How long connections may stay when the service drains.
+    pub drain_timeout_seconds: f64,
+    /// How long a peer may take to send its first byte.
+    pub first_byte_timeout_seconds: Option<f64>,
+    /// How long a connection may be without a byte.
+    pub idle_timeout_seconds: Option<f64>,
+    /// How long a peer may take nothing though there is something for it.
+    pub write_timeout_seconds: Option<f64>,
+    /// How long a connection may be open.
+    pub connection_timeout_seconds: Option<f64>,
 }
 
 /// Whether a service accepts connections.
@@ -159,6 +215,23 @@ impl From<Phase> for ServiceState {
     }
 }
 
+impl From<&Limits> for LimitsStatus {
+    fn from(limits: &Limits) -> Self {
+        let seconds = |time: Option<Duration>| time.map(|it| it.as_secs_f64());
+        Self {
+            max_connections: limits.max_connections,
+            max_memory_bytes: limits.max_memory_bytes,
+            deadline_seconds: limits.deadline.as_secs_f64(),
+            close_timeout_seconds: limits.close_timeout.as_secs_f64(),
+            drain_timeout_seconds: limits.drain_timeout.as_secs_f64(),
+            first_byte_timeout_seconds: seconds(limits.first_byte_timeout),
+            idle_timeout_seconds: seconds(limits.idle_timeout),
+            write_timeout_seconds: seconds(limits.write_timeout),
+            connection_timeout_seconds: seconds(limits.connection_timeout),
+        }
+    }
+}
+
 impl VersionStatus {
     fn new(version: &Version, state: VersionState) -> Self {
         Self {
@@ -225,10 +298,18 @@ impl ServiceHandle {
                 VersionStatus::new(version, state)
             })
             .collect();
+        let limits = LimitsStatus::from(&*versions.limits());
         // Those that are refused here were never let in, and no version counts them.
         let not_let_in = refused.total();
         refused.handler = refused_by_handler;
-        Status {
+        let accepted = not_let_in
+            + if is_for_datagrams {
+                open + handled + failed.total() + refused_by_handler
+            } else {
+                service.accepted()
+            };
+        let traffic = &versions.roll.traffic;
+        let mut status = Status {
             name: service.name().to_owned(),
             listeners: service
                 .listeners
@@ -242,24 +323,26 @@ impl ServiceHandle {
                 Phase::Serving if versions.is_suspended() => ServiceState::Suspended,
                 phase => phase.into(),
             },
-            accepted: not_let_in
-                + if is_for_datagrams {
-                    open + handled + failed.total() + refused_by_handler
-                } else {
-                    service.accepted()
-                },
+            accepted,
             open,
             handled,
             refused,
             failed,
             hand_overs,
             datagrams: versions.datagrams.counts(),
-            bytes_in: versions.roll.traffic.bytes_in(),
-            bytes_out: versions.roll.traffic.bytes_out(),
+            bytes_in: traffic.bytes_in(),
+            bytes_out: traffic.bytes_out(),
             log_lines_dropped: log_queue::lines_dropped(service.name()),
+            rates: Rates::default(),
+            calls: versions.calls.counts(),
+            memory: MemoryStatus::default(),
+            limits,
             versions: statuses,
             previous: history.previous.as_ref().map(PreviousStatus::from),
             rolled_back: history.rolled_back.clone(),
-        }
+        };
+        drop(history);
+        status.rates = lock(&service.samples).rates(Instant::now(), Sums::of(&status));
+        status
     }
 }

@@ -17,6 +17,7 @@
 //! | `errands` | the calls of `error` and `tick` that are due |
 //! | `ending` | the end of a connection |
 //! | `counts` | how connections ended |
+//! | `latency` | how long calls took |
 //! | `access` | a line of the log per connection |
 
 pub(crate) mod access;
@@ -24,6 +25,7 @@ pub(crate) mod counts;
 mod ending;
 pub(crate) mod entrance;
 pub(crate) mod errands;
+pub(crate) mod latency;
 pub(crate) mod offer;
 pub(crate) mod share;
 pub(crate) mod stay;

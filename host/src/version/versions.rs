@@ -7,6 +7,7 @@
 
 use super::access::AccessLog;
 use super::counts::{FailureCounts, HandOverCounts};
+use super::latency::Latency;
 use super::offer::STATES;
 use super::succession::LastState;
 use super::{Origin, Version};
@@ -36,6 +37,8 @@ pub(crate) struct Versions {
     access_log: ArcSwap<AccessLog>,
     /// The open connections, and the bytes of all connections or datagrams.
     pub(crate) roll: Arc<Roll>,
+    /// How long the calls of its guests took.
+    pub(crate) calls: Arc<Latency>,
     /// Counts the datagrams.
     pub(crate) datagrams: Arc<Datagrams>,
     /// Room for the states of isolated instances, one permit per byte.
@@ -110,6 +113,7 @@ impl Versions {
             limits_changed: Notify::new(),
             access_log: ArcSwap::from_pointee(access_log),
             roll: Arc::default(),
+            calls: Arc::default(),
             datagrams: Arc::default(),
             states: Arc::new(Semaphore::new(STATES)),
             last_state: LastState::default(),
