@@ -187,8 +187,9 @@ impl Admission {
     /// to wait for, so neither pace nor load hold it up.
     pub(crate) async fn leave(&self) -> io::Result<Leave> {
         let of_service = acquire(&self.permits).await?;
-        let of_all = match &self.global {
-            Some(global) => Some(acquire(&global.connections).await?),
+        let global = self.global.as_ref();
+        let of_all = match global.and_then(|global| global.connections.as_ref()) {
+            Some(connections) => Some(acquire(connections).await?),
             None => None,
         };
         Ok(Leave { of_service, of_all })
@@ -442,7 +443,7 @@ mod tests {
 
     #[tokio::test]
     async fn services_share_a_limit() {
-        let global = GlobalLimits::new(NonZeroU32::MIN);
+        let global = GlobalLimits::new(Some(NonZeroU32::MIN), None);
         let service = || {
             let permits = Arc::new(Semaphore::new(100));
             let global = Some(Arc::clone(&global));

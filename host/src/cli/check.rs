@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 #[derive(Args)]
@@ -69,6 +70,7 @@ fn try_one(service: &Described, runtime: &Runtime) -> Result<String, Failure> {
     options.check(&handler).map_err(serve::start_failure)?;
     let scope = Scope {
         service: service.name.as_str().into(),
+        memory: Arc::default(),
         connection: None,
     };
     runtime.block_on(handler.try_instantiate(scope))?;

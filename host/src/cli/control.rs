@@ -4,11 +4,11 @@
 use super::Failure;
 use super::config::difference::Difference;
 use super::progress::Progress;
+use super::status;
 use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StateReply, StatusReply, SwapRequest};
 use crate::service::swap::{OldConnections, Swapped};
-use crate::{HandOverCounts, Status, VersionState};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -141,7 +141,7 @@ impl Target {
 pub(super) fn status(options: &StatusOptions) -> Result<ExitCode, Failure> {
     let print = |out: &mut dyn std::io::Write, reply: &StatusReply| {
         for status in &reply.services {
-            print_status(out, status)?;
+            status::print(out, status)?;
         }
         Ok(())
     };
@@ -340,133 +340,6 @@ fn print_draining(out: &mut dyn std::io::Write, reply: &DrainReply) -> std::io::
             "is draining"
         };
         writeln!(out, "{service} {state}")?;
-    }
-    Ok(())
-}
-
-fn print_status(out: &mut dyn std::io::Write, status: &Status) -> std::io::Result<()> {
-    let state = serde_json::to_value(status.state)?;
-    writeln!(
-        out,
-        "{}  {}  contract={} dispatch={} {}",
-        status.name,
-        state.as_str().unwrap_or_default(),
-        status.contract,
-        status.dispatch,
-        status.listeners.join(" "),
-    )?;
-    let datagrams = status.datagrams;
-    let is_for_datagrams = status.contract.starts_with("datagram");
-    writeln!(
-        out,
-        "  {:<12} accepted {}  open {}  handled {}  refused {}  failed {}",
-        if is_for_datagrams {
-            "datagrams"
-        } else {
-            "connections"
-        },
-        status.accepted,
-        status.open,
-        status.handled,
-        status.refused.total(),
-        status.failed.total(),
-    )?;
-    let refused = &status.refused;
-    if refused.total() > 0 {
-        writeln!(
-            out,
-            "  refused      rules {}  access-times {}  connections-per-source {}  \
-             rate-per-source {}  handler {}",
-            refused.rules,
-            refused.access_times,
-            refused.connections_per_source,
-            refused.rate_per_source,
-            refused.handler,
-        )?;
-    }
-    let failed = &status.failed;
-    if failed.total() > 0 {
-        writeln!(
-            out,
-            "  failed       error {}  trap {}  deadline {}  memory {}  instantiate {}  panic {}  \
-             host {}  peer {}  timeout {}  killed {}  aborted {}",
-            failed.error,
-            failed.trap,
-            failed.deadline,
-            failed.memory,
-            failed.instantiate,
-            failed.panic,
-            failed.host,
-            failed.peer,
-            failed.timeout,
-            failed.killed,
-            failed.aborted,
-        )?;
-    }
-    if is_for_datagrams {
-        writeln!(
-            out,
-            "  received     {}  oversized {}  loops {}  dropped by the kernel {}",
-            datagrams.received, datagrams.oversized, datagrams.loops, datagrams.dropped_by_kernel
-        )?;
-        writeln!(
-            out,
-            "  sent         {}  refused {}  unsent {}",
-            datagrams.sent, datagrams.refused, datagrams.unsent
-        )?;
-    }
-    writeln!(
-        out,
-        "  bytes        in {}  out {}",
-        status.bytes_in, status.bytes_out
-    )?;
-    let moved = status.hand_overs;
-    if moved != HandOverCounts::default() {
-        writeln!(
-            out,
-            "  hand-overs   done {}  refused {}",
-            moved.handed_over, moved.refused
-        )?;
-    }
-    if status.log_lines_dropped > 0 {
-        writeln!(
-            out,
-            "  log          lines dropped {}",
-            status.log_lines_dropped
-        )?;
-    }
-    for version in &status.versions {
-        let mark = match version.state {
-            VersionState::Current => "*",
-            VersionState::Draining => " ",
-        };
-        writeln!(
-            out,
-            "{mark} version {:<4} {}  sha256 {}  loaded {}  connections {}",
-            version.number,
-            version.source,
-            version.sha256.get(..12).unwrap_or(&version.sha256),
-            version.loaded_at,
-            version.connections,
-        )?;
-    }
-    if let Some(previous) = &status.previous {
-        write!(
-            out,
-            "  rollback     to version {} {}",
-            previous.number, previous.source
-        )?;
-        match &previous.condemned {
-            None => writeln!(out)?,
-            Some(reason) => writeln!(
-                out,
-                ", only if named (--to {}): it was taken back because {reason}",
-                previous.number
-            )?,
-        }
-    }
-    if let Some(reason) = &status.rolled_back {
-        writeln!(out, "  {reason}")?;
     }
     Ok(())
 }

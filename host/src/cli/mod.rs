@@ -30,6 +30,7 @@ mod progress;
 mod run;
 mod serve;
 mod signals;
+mod status;
 mod watch;
 mod wit;
 

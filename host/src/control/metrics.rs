@@ -124,6 +124,25 @@ impl Collector for Figures {
         )?;
         self.gauge(
             &mut all,
+            "sockserve_max_connections",
+            "Connections that may be open at once",
+            one(|status| u64::from(status.limits.max_connections)),
+        )?;
+        self.gauge(
+            &mut all,
+            "sockserve_instances",
+            "Instances of components that are alive",
+            one(|status| status.memory.instances),
+        )?;
+        self.gauge(
+            &mut all,
+            "sockserve_instances_memory_bytes",
+            "What the instances have asked for, in their memories and tables",
+            one(|status| status.memory.bytes),
+        )?;
+        self.calls(&mut all)?;
+        self.gauge(
+            &mut all,
             "sockserve_version",
             "The number of the current version of the handler",
             one(|status| status.versions.last().map_or(0, |it| u64::from(it.number))),
@@ -173,6 +192,28 @@ impl Figures {
             samples,
             |sample, value| sample.encode_gauge(&value),
         )
+    }
+
+    /// Writes how long calls took, as a histogram per service.
+    fn calls(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
+        let mut family = encoder.0.encode_descriptor(
+            "sockserve_call_duration_seconds",
+            "How long the calls of guests took: a turn, a batch, or a whole connection",
+            None,
+            MetricType::Histogram,
+        )?;
+        for status in &self.services {
+            let calls = &status.calls;
+            let buckets: Vec<_> = calls
+                .buckets
+                .iter()
+                .map(|it| (it.at_most_seconds.unwrap_or(f64::INFINITY), it.count))
+                .collect();
+            let service = [("service", status.name.as_str())];
+            let mut sample = family.encode_family(&service)?;
+            sample.encode_histogram::<NoLabelSet>(calls.seconds, calls.count, &buckets, None)?;
+        }
+        Ok(())
     }
 
     /// Writes a family with the samples of each service, which have its name.

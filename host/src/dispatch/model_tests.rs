@@ -9,6 +9,7 @@ use crate::connection::{Connection, ConnectionId};
 use crate::dispatch::offer;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, MAX_STATE};
+use crate::guest::memory::MemoryBook;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::limits::Limits;
 use crate::version::access::AccessLog;
@@ -112,7 +113,13 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let handler = Arc::clone(&HANDLER);
-        let versions = Versions::new("model", Limits::default(), AccessLog::Off, handler);
+        let versions = Versions::new(
+            "model",
+            Limits::default(),
+            AccessLog::Off,
+            handler,
+            MemoryBook::default(),
+        );
         let version = versions.current();
         let intake = version.open_intake();
         version.open_gate();

@@ -80,6 +80,12 @@ pub(crate) enum Failure {
 #[error("memory past the limit of {0} bytes")]
 pub(crate) struct MemoryExceeded(pub(crate) u64);
 
+/// All services together have no memory left for what an instance asked for. That is not
+/// the guest's fault.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no memory left: the instances of all services may have {0} bytes (--max-memory-total)")]
+pub(crate) struct NoMemoryLeft(pub(crate) u64);
+
 /// The host panicked.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the host panicked: {}", one_line(.0))]
@@ -148,6 +154,9 @@ impl Failure {
         }
         if let Some(exceeded) = error.downcast_ref::<MemoryExceeded>() {
             return Self::Memory(*exceeded);
+        }
+        if let Some(none_left) = error.downcast_ref::<NoMemoryLeft>() {
+            return Self::Host(none_left.to_string());
         }
         if let Some(panic) = error.downcast_ref::<HostPanic>() {
             return Self::Panic(panic.clone());

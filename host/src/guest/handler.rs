@@ -6,6 +6,7 @@ use crate::component::Component;
 use crate::component::cache::CompileCache;
 use crate::contract::{Contract, Dispatch};
 use crate::descriptors;
+use crate::guest::State;
 use crate::guest::clock::{GuestClock, TimeOfDay};
 use crate::guest::command;
 use crate::guest::connection_table::ConnectionTable;
@@ -22,15 +23,15 @@ use crate::guest::handler_error::HandlerError;
 use crate::guest::imports::{Lack, lacks, linker};
 use crate::guest::instance_state::{Keeper, KeeperPre};
 use crate::guest::life_cycle::{self, LifeCyclePre};
+use crate::guest::memory::{MemoryBook, MemoryLimit};
 use crate::guest::start_cost;
 use crate::guest::stdio::{GuestLog, Scope, Stream};
-use crate::guest::{MemoryLimit, State};
 use crate::limits::Limits;
 use crate::sockets::stdio::Stdio;
 use crate::text::one_line;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wasmtime::component::{Instance, InstancePre};
@@ -111,6 +112,8 @@ pub struct Handler {
     files: Files,
     /// How many bytes a datagram may have, as the guest said when it was tried.
     max_data_bytes: AtomicU32,
+    /// What an instance has when it can be called; known when the handler was tried.
+    start_bytes: AtomicU64,
     /// How much time is between two ticks, as the guest said when it was tried.
     tick_interval: OnceLock<Option<Duration>>,
     /// How many resources an instance may have beside those of its connections.
@@ -203,6 +206,7 @@ impl Handler {
             grants: Arc::new(options.grants.clone()),
             files,
             max_data_bytes: AtomicU32::new(0),
+            start_bytes: AtomicU64::new(component.start_memory_bytes()),
             tick_interval: OnceLock::new(),
             own_resources: own_resources(contract, &options),
             table_elements,
@@ -303,6 +307,20 @@ impl Handler {
         self.store_logging(scope, stderr, connection_table)
     }
 
+    /// Does the same for an instance of one connection or datagram, when all services
+    /// together have room for what it begins with.
+    pub(crate) async fn store_in_turn(
+        &self,
+        scope: Scope,
+        connection_table: ConnectionTable,
+    ) -> Result<(Store<State>, GuestClock), Failure> {
+        let bytes = self.start_bytes.load(Ordering::Relaxed);
+        let reserved = scope.memory.reserve(&scope.service, bytes).await;
+        let (mut store, clock) = self.store(scope, connection_table)?;
+        store.data_mut().memory.begin_with(reserved);
+        Ok((store, clock))
+    }
+
     /// The same, with `stderr` for the instance's standard error.
     fn store_logging(
         &self,
@@ -311,6 +329,7 @@ impl Handler {
         connection_table: ConnectionTable,
     ) -> Result<(Store<State>, GuestClock), Failure> {
         let mut wasi = WasiCtx::builder();
+        let memory = Arc::clone(&scope.memory);
         wasi.stdout(GuestLog::new(scope, Stream::Stdout));
         wasi.stderr(stderr);
         let mut variables = Vec::new();
@@ -321,7 +340,7 @@ impl Handler {
             wasi.stdin(Stdio::new(connection));
             wasi.stdout(Stdio::new(connection));
         }
-        self.store_with(wasi, &variables, connection_table)
+        self.store_with(wasi, &variables, connection_table, memory)
     }
 
     /// The same with a context to which this adds what the handler was granted.
@@ -330,6 +349,7 @@ impl Handler {
         mut wasi: WasiCtxBuilder,
         variables: &[(String, String)],
         connection_table: ConnectionTable,
+        memory: Arc<MemoryBook>,
     ) -> Result<(Store<State>, GuestClock), Failure> {
         wasi.wall_clock(TimeOfDay);
         wasi.arg(command::name(&self.source));
@@ -346,7 +366,8 @@ impl Handler {
             self.own_resources + RESOURCES_PER_CONNECTION * connections
         };
         let moved = connection_table.moved();
-        let memory = MemoryLimit::new(self.options.limits.max_memory_bytes, self.table_elements);
+        let max_memory_bytes = self.options.limits.max_memory_bytes;
+        let memory = MemoryLimit::new(max_memory_bytes, self.table_elements, memory);
         let mut state = State::new(wasi.build(), memory, max_resources, connection_table);
         self.files.give_to(&mut state);
         let mut store = Store::new(&self.engine, state);
@@ -410,6 +431,8 @@ impl Handler {
                     self.max_data_bytes.store(limit, Ordering::Relaxed);
                 }
             }
+            let start_bytes = store.data().memory.used();
+            self.start_bytes.store(start_bytes, Ordering::Relaxed);
             let interval = life_cycle::interval(&mut store, &clock, deadline).await?;
             // A handler may be tried again, and says the same.
             let _ = self.tick_interval.set(interval);

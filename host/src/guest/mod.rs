@@ -13,6 +13,7 @@
 //! | `grants` | what a guest may do beyond its connections |
 //! | `hand_over` | the calls that give a connection up and accept it |
 //! | `instance` | an instance that serves all, and one that is made ahead |
+//! | `memory` | what instances have asked for, and may |
 //! | `room` | how large the state in the result of a call may be |
 //! | `instance_state` | the calls that save what an instance knows, and restore it |
 //! | `life_cycle` | the calls of `verify`, `error` and `tick` |
@@ -44,6 +45,7 @@ pub(crate) mod imports;
 pub(crate) mod instance;
 pub(crate) mod instance_state;
 pub(crate) mod life_cycle;
+pub(crate) mod memory;
 pub(crate) mod precompile;
 mod program;
 mod room;
@@ -52,10 +54,9 @@ pub(crate) mod stdio;
 
 use crate::guest::connection_table::ConnectionTable;
 use crate::guest::engine::InstanceToken;
-use crate::guest::failure::MemoryExceeded;
 use crate::guest::life_cycle::LifeCycle;
+use crate::guest::memory::MemoryLimit;
 use crate::sockets::SocketsStore;
-use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -106,90 +107,5 @@ impl WasiView for State {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
-    }
-}
-
-/// Traps an instance that asks for more memory than it may have, in its memories
-/// and tables together.
-///
-/// If `memory.grow` only failed, most guests would abort without a reason. The trap
-/// names the reason.
-struct MemoryLimit {
-    max_memory_bytes: u64,
-    /// The most elements of one table.
-    max_table_elements: usize,
-    used: u64,
-    /// To take back, if the growth fails after it was granted.
-    last_growth: u64,
-}
-
-/// The size of a table's element, in bytes.
-const TABLE_ELEMENT: u64 = 8;
-
-impl MemoryLimit {
-    fn new(max_memory_bytes: u64, max_table_elements: usize) -> Self {
-        Self {
-            max_memory_bytes,
-            max_table_elements,
-            used: 0,
-            last_growth: 0,
-        }
-    }
-
-    /// How many bytes it may have.
-    fn limit(&self) -> u64 {
-        self.max_memory_bytes
-    }
-
-    /// Grants a growth, or fails with the trap.
-    fn grow(&mut self, growth: u64) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(growth);
-        if used > self.max_memory_bytes {
-            return Err(MemoryExceeded(self.max_memory_bytes).into());
-        }
-        self.used = used;
-        self.last_growth = growth;
-        Ok(true)
-    }
-
-    /// Takes the last growth back.
-    fn growth_failed(&mut self) {
-        self.used = self
-            .used
-            .saturating_sub(std::mem::take(&mut self.last_growth));
-    }
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current) as u64)
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.growth_failed();
-        Ok(())
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if desired > self.max_table_elements {
-            return Ok(false);
-        }
-        let growth = desired.saturating_sub(current) as u64;
-        self.grow(growth.saturating_mul(TABLE_ELEMENT))
-    }
-
-    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.growth_failed();
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use crate::guest::connection_table::ConnectionTable;
 use crate::guest::exports::{Command, CommandP3};
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
+use std::sync::Arc;
 use wasmtime_wasi::WasiCtx;
 
 impl Handler {
@@ -16,7 +17,8 @@ impl Handler {
     pub(crate) async fn run_program(&self) -> Result<i32, Failure> {
         let mut wasi = WasiCtx::builder();
         wasi.inherit_stdio();
-        let (mut store, clock) = self.store_with(wasi, &[], ConnectionTable::empty())?;
+        let (mut store, clock) =
+            self.store_with(wasi, &[], ConnectionTable::empty(), Arc::default())?;
         if self.contract() == Contract::CommandP3 {
             let (program, _) = self.instantiate::<CommandP3>(&mut store, &clock).await?;
             program.status(&mut store, &clock).await

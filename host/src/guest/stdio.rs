@@ -6,6 +6,7 @@
 
 use crate::connection::ConnectionId;
 use crate::connection::peer::Peer;
+use crate::guest::memory::MemoryBook;
 use crate::sync::lock;
 use crate::text;
 use bytes::Bytes;
@@ -22,10 +23,13 @@ const MAX_LINE: usize = 8 * 1024;
 /// The most bytes that one call of a guest may write.
 const PERMIT: usize = 64 * 1024;
 
-/// The service, and the connection if there is only one, that output belongs to.
+/// The service, and the connection if there is only one, that an instance and its output
+/// belong to.
 #[derive(Clone)]
 pub(crate) struct Scope {
     pub(crate) service: Arc<str>,
+    /// Where its memory is counted.
+    pub(crate) memory: Arc<MemoryBook>,
     /// The only connection of the instance, if it has just one.
     pub(crate) connection: Option<(ConnectionId, Peer)>,
 }

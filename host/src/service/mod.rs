@@ -52,6 +52,7 @@ use crate::contract::{Contract, Dispatch};
 use crate::descriptors::{self, Shares};
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
+use crate::guest::memory::MemoryBook;
 use crate::lifecycle::{Phase, Quota};
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
@@ -514,6 +515,7 @@ impl Shared {
         limits.max_connections = permits;
         let permits = Permits::new(permits);
         let (policy, global) = (options.admission.clone(), options.global.clone());
+        let memory = MemoryBook::new(global.as_ref().and_then(|it| it.memory().cloned()));
         Arc::new(Self {
             dispatch: handler.dispatch(),
             rollback: ArcSwap::from_pointee(options.rollback),
@@ -530,7 +532,7 @@ impl Shared {
             exit_idle: options.exit_idle,
             accepted: AtomicU64::new(0),
             samples: Mutex::new(Samples::new(Instant::now())),
-            versions: Versions::new(name, limits, options.access_log, handler),
+            versions: Versions::new(name, limits, options.access_log, handler, memory),
         })
     }
 

@@ -335,7 +335,10 @@ impl ServiceHandle {
             log_lines_dropped: log_queue::lines_dropped(service.name()),
             rates: Rates::default(),
             calls: versions.calls.counts(),
-            memory: MemoryStatus::default(),
+            memory: MemoryStatus {
+                instances: versions.memory.instances(),
+                bytes: versions.memory.bytes(),
+            },
             limits,
             versions: statuses,
             previous: history.previous.as_ref().map(PreviousStatus::from),

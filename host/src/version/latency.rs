@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The upper limits of the buckets, in microseconds: three per power of ten, from 10 µs to
 /// 5 minutes. What takes longer is in one more bucket.
@@ -60,13 +60,21 @@ pub struct LatencyBucket {
 
 impl Latency {
     /// Counts a time.
-    pub(crate) fn count(&self, time: Duration) {
+    fn count(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let bucket = LIMITS.partition_point(|limit| limit.saturating_mul(1000) < nanos);
         if let Some(bucket) = self.buckets.get(bucket) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.sum.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Waits for a call, and counts how long it took. One that is given up is not counted.
+    pub(crate) async fn measure<R>(&self, call: impl Future<Output = R>) -> R {
+        let begun = Instant::now();
+        let result = call.await;
+        self.count(begun.elapsed());
+        result
     }
 
     /// What was counted until now.

@@ -15,6 +15,7 @@ use crate::connection::Connection;
 use crate::connection::roll::Roll;
 use crate::datagram::counts::Datagrams;
 use crate::guest::handler::Handler;
+use crate::guest::memory::MemoryBook;
 use crate::guest::stdio::Scope;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::limits::Limits;
@@ -37,6 +38,8 @@ pub(crate) struct Versions {
     access_log: ArcSwap<AccessLog>,
     /// The open connections, and the bytes of all connections or datagrams.
     pub(crate) roll: Arc<Roll>,
+    /// What its instances have.
+    pub(crate) memory: Arc<MemoryBook>,
     /// How long the calls of its guests took.
     pub(crate) calls: Arc<Latency>,
     /// Counts the datagrams.
@@ -99,6 +102,7 @@ impl Versions {
         limits: Limits,
         access_log: AccessLog,
         handler: Arc<Handler>,
+        memory: MemoryBook,
     ) -> Arc<Self> {
         let failed = Arc::<Notify>::default();
         let first = Version::new(
@@ -113,6 +117,7 @@ impl Versions {
             limits_changed: Notify::new(),
             access_log: ArcSwap::from_pointee(access_log),
             roll: Arc::default(),
+            memory: Arc::new(memory),
             calls: Arc::default(),
             datagrams: Arc::default(),
             states: Arc::new(Semaphore::new(STATES)),
@@ -302,11 +307,11 @@ impl Versions {
         Ok(make())
     }
 
-    /// The name under which an instance's output is logged. With `connection` for an
-    /// instance of one connection.
+    /// What an instance belongs to. With `connection` for an instance of one connection.
     pub(crate) fn scope(&self, connection: Option<&Connection>) -> Scope {
         Scope {
             service: Arc::clone(&self.service),
+            memory: Arc::clone(&self.memory),
             connection: connection.map(|connection| (connection.id(), connection.peer().clone())),
         }
     }

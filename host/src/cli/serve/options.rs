@@ -16,7 +16,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use nix::unistd::Group;
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +50,25 @@ pub(in crate::cli) struct ProcessOptions {
     /// accepts. By default each has its own limit only
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(in crate::cli) max_connections_total: Option<NonZeroU32>,
+    /// Memory of all instances of all services together; at the limit connections wait for
+    /// an instance of their own, and an instance that grows is ended. By default each has
+    /// its own limit only
+    #[arg(long, value_name = "BYTES", help_heading = "Limits", value_parser = parse_total)]
+    pub(in crate::cli) max_memory_total: Option<NonZeroU64>,
 }
 
 impl ProcessOptions {
     /// What the services share.
     pub(super) fn limits(&self) -> Option<Arc<GlobalLimits>> {
-        self.max_connections_total.map(GlobalLimits::new)
+        let (connections, memory) = (self.max_connections_total, self.max_memory_total);
+        (connections.is_some() || memory.is_some()).then(|| GlobalLimits::new(connections, memory))
     }
+}
+
+/// Parses how much memory all instances may have.
+fn parse_total(text: &str) -> Result<NonZeroU64, String> {
+    let bytes: ByteSize = text.parse()?;
+    NonZeroU64::new(bytes.as_u64()).ok_or_else(|| "it must be more than nothing".to_owned())
 }
 
 /// Parses the address of the metrics.

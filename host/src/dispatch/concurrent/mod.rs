@@ -301,7 +301,8 @@ impl Serving {
                 .ok_or_else(|| Failure::Host(format!("connection {id} is not open")))?;
             Concurrent::push(guest.accessor, connection)?
         };
-        guest.exports.handle_in(guest.accessor, socket).await
+        let call = guest.exports.handle_in(guest.accessor, socket);
+        self.versions.calls.measure(call).await
     }
 
     /// Puts an arrival on the driver's list, if it is this version's connection.

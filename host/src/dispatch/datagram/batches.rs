@@ -107,7 +107,8 @@ async fn serve(
             ..
         } = instance;
         let call = exports.receive(store, clock, batch.iter());
-        deadline.hold(call).await?.map_err(Failure::Guest)
+        let call = serving.versions.calls.measure(deadline.hold(call));
+        call.await?.map_err(Failure::Guest)
     };
     let answers = tokio::select! {
         biased;

@@ -128,10 +128,13 @@ async fn call(
 ) -> Result<(), Failure> {
     let handler = &version.handler;
     let scope = serving.versions.scope(None);
-    let (mut store, clock) = handler.store(scope, ConnectionTable::empty())?;
+    let (mut store, clock) = handler
+        .store_in_turn(scope, ConnectionTable::empty())
+        .await?;
     let (exports, _) = handler.instantiate::<Datagram>(&mut store, &clock).await?;
     let batch = std::iter::once(datagram.as_received());
-    let called = exports.receive(&mut store, &clock, batch).await;
+    let called = exports.receive(&mut store, &clock, batch);
+    let called = serving.versions.calls.measure(called).await;
     let called = called.map_err(|error| Failure::from_call(&error))?;
     serving.post(outbox, handler, called.map_err(Failure::Guest)?);
     Ok(())

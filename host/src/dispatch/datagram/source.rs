@@ -122,6 +122,7 @@ impl Source {
 mod tests {
     use super::*;
     use crate::datagram::socket::tests::sockets;
+    use crate::guest::memory::MemoryBook;
     use crate::limits::Limits;
     use crate::version::access::AccessLog;
     use crate::version::stay::tests::HANDLER;
@@ -139,6 +140,7 @@ mod tests {
             Limits::default(),
             AccessLog::Off,
             Arc::clone(&HANDLER),
+            MemoryBook::default(),
         );
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -301,7 +301,8 @@ impl<'a> Turns<'a> {
             deadline,
             ..
         } = guest;
-        let changes = exports.turn(store, clock, *deadline, &self.events).await?;
+        let turn = exports.turn(store, clock, *deadline, &self.events);
+        let changes = self.versions.calls.measure(turn).await?;
         self.events.clear();
         for change in changes {
             match change {

@@ -44,7 +44,7 @@ impl Instance {
         asked: watch::Receiver<Option<VersionNumber>>,
     ) -> Result<Self, Failure> {
         let connection_table = ConnectionTable::new(Served::One(Arc::clone(connection)), asked);
-        let (mut store, clock) = handler.store(scope, connection_table)?;
+        let (mut store, clock) = handler.store_in_turn(scope, connection_table).await?;
         let (exports, hand_over) = match handler.contract() {
             Contract::Concurrent => {
                 let (exports, hand_over) = handler.instantiate(&mut store, &clock).await?;

@@ -132,7 +132,8 @@ impl Serving {
         connection: &Arc<Connection>,
     ) -> Result<Option<Given>, Failure> {
         let calling = async {
-            instance.handle(connection).await?;
+            let call = instance.handle(connection);
+            self.versions.calls.measure(call).await?;
             if !connection.was_told() {
                 return Ok(None);
             }

@@ -2,7 +2,7 @@
 
 use super::plan::{Memories, SMALL_GUARD};
 use super::system::Room;
-use crate::guest::TABLE_ELEMENT;
+use crate::guest::memory::TABLE_ELEMENT;
 use bytesize::ByteSize;
 
 /// The stack of a suspended call: the guest's part, and what the host needs above

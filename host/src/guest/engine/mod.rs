@@ -18,12 +18,12 @@ mod system;
 
 use crate::component::Component;
 use crate::contract::{Contract, Dispatch};
-use crate::guest::TABLE_ELEMENT;
 use crate::guest::clock;
 use crate::guest::code::Code;
 use crate::guest::failure::root_cause;
 use crate::guest::handler::HandlerOptions;
 use crate::guest::handler_error::HandlerError;
+use crate::guest::memory::TABLE_ELEMENT;
 use crate::limits::Limits;
 use demand::{CALL_STACK, Demand};
 use plan::Plan;
