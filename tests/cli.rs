@@ -336,6 +336,7 @@ fn help_has_every_option() {
         "--control",
         "--metrics",
         "--max-connections-total",
+        "--max-memory-total",
         "--rollback-percent",
         "--rollback-least",
         "--rollback-on",

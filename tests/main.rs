@@ -109,9 +109,11 @@ mod listening;
 mod log_file;
 // A thousand connections at once.
 mod many;
-// Projects that `sockserve new` writes.
+// What instances take, and the limit over all services.
+mod memory;
 // Figures and health, for those who only look.
 mod metrics;
+// Projects that `sockserve new` writes.
 mod new;
 // `packaging/`, the manual and the completions.
 mod packaging;

@@ -89,12 +89,20 @@ fn figures_are_those_of_the_status() {
         ),
         ("sockserve_received_bytes_total{service=\"echo\"}", 10.0),
         ("sockserve_sent_bytes_total{service=\"echo\"}", 10.0),
+        ("sockserve_max_connections{service=\"echo\"}", 1024.0),
+        ("sockserve_instances{service=\"echo\"}", 1.0),
         ("sockserve_version{service=\"echo\"}", 1.0),
         ("sockserve_serving{service=\"echo\"}", 1.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}\n{body}");
     }
     assert!(samples["process_resident_memory_bytes"] > 1e6);
+    assert!(samples["sockserve_instances_memory_bytes{service=\"echo\"}"] > 65536.0);
+    let of_calls = |rest: &str| samples[&format!("sockserve_call_duration_seconds_{rest}")];
+    let calls = of_calls("count{service=\"echo\"}");
+    assert!(calls >= 2.0, "{body}");
+    assert_eq!(of_calls("bucket{le=\"+Inf\",service=\"echo\"}"), calls);
+    assert!(of_calls("sum{service=\"echo\"}") > 0.0);
     // The status has the same figures.
     let (_, _, body) = get(address, &request("GET", "/v1/status", ""));
     let status: Value = serde_json::from_str(&body).unwrap();
