@@ -15,7 +15,7 @@ use crate::harness::guests::{
 use crate::harness::log::Event;
 use crate::harness::scratch::Scratch;
 use crate::harness::server::Finished;
-use crate::harness::{PATIENCE, Serve, Server};
+use crate::harness::{Client, PATIENCE, Serve, Server};
 
 /// The component with its code in its file.
 #[track_caller]
@@ -51,7 +51,10 @@ fn trusted(component: &Path) -> Server {
 
 /// What the log says of compiled code.
 fn of_code(finished: &Finished) -> Vec<&Event> {
-    let is_of_code = |event: &&Event| event.message().contains("code in");
+    let is_of_code = |event: &&Event| {
+        let message = event.message();
+        message.contains("code in") || message.contains("code of")
+    };
     finished.log.iter().filter(is_of_code).collect()
 }
 
@@ -269,6 +272,58 @@ fn the_cache_says_what_it_saves() {
     let finished = start().stop();
     check_said(&finished, "the code in the cache is used");
     assert!(of_code(&finished)[0].str("saved").ends_with('s'));
+}
+
+/// The lines about code of a process with these services, each a component and its options.
+fn of_services(services: &[(&Path, &str)]) -> Vec<String> {
+    let scratch = Scratch::new();
+    let text: String = services
+        .iter()
+        .enumerate()
+        .map(|(number, (component, options))| {
+            format!(
+                "[services.s{number}]\nlisten = \"tcp://127.0.0.1:0\"\ncomponent = {component:?}\n\
+                 {options}\n"
+            )
+        })
+        .collect();
+    let file = scratch.path("sockserve.toml");
+    fs::write(&file, text).unwrap();
+    let server = Server::of_config(&file, services.len());
+    for address in &server.addresses {
+        Client::connect(*address).check_echo("hello\n");
+    }
+    let finished = server.stop();
+    let lines = of_code(&finished).into_iter();
+    lines.map(|event| event.message().to_owned()).collect()
+}
+
+/// The second service of a component is not compiled again, and neither is the third.
+#[test]
+fn services_of_one_component_are_compiled_once() {
+    let path = echo_blocking.path();
+    let options = "dispatch = \"threaded\"";
+    let other = "dispatch = \"sequential\"\nenv = { A = \"1\" }";
+    let lines = of_services(&[(&path, options), (&path, other), (&path, options)]);
+    assert_eq!(lines, ["the code of another version is used"; 2]);
+}
+
+/// Code from a component's own file is for the service that trusts it, and for no other.
+#[test]
+fn trusted_code_of_one_service_is_not_used_by_another() {
+    let scratch = Scratch::new();
+    let path = compiled(&scratch, &echo_blocking.path(), &[]);
+    let dispatch = "dispatch = \"threaded\"";
+    let trusts = format!("{dispatch}\nallow-precompiled = true");
+    let lines = of_services(&[(&path, &trusts), (&path, dispatch)]);
+    let [used, not_used] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(used, "the code in its file is used");
+    assert!(
+        not_used.ends_with("trust it by --allow-precompiled"),
+        "{not_used}"
+    );
 }
 
 /// An echo with two MiB of data in a module, as an interpreter has.

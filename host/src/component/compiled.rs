@@ -17,6 +17,7 @@ const KEY: usize = 64;
 
 /// What code was made from: the component, the version of this crate, the settings of
 /// wasmtime, and the features of the processor. As text it is a SHA-256 in hexadecimal.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Key(pub(super) String);
 
 impl Key {

@@ -1,18 +1,20 @@
-//! Compiled code of a component. It comes from the component's own file, from the cache, or
-//! from the compiler.
+//! Compiled code of a component. It comes from the component's own file, from another version
+//! of this process, from the cache, or from the compiler.
 
 use crate::component::Component;
 use crate::component::compiled::{Compiled, Key};
 use crate::guest::engine::{BuildError, Setup};
 use crate::guest::handler::HandlerOptions;
+use crate::guest::loaded;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::Engine;
 
 /// What a larger component has cost is logged: somebody has waited for it.
 const LARGE: usize = 1 << 20;
 
-/// Compiled code. It is made only in this module: by the compiler of this process, or by
-/// that of an earlier process, whose checksum is verified.
+/// Compiled code. It is made only in this module: by the compiler of this process (also for
+/// another version), or by that of an earlier process, whose checksum is verified.
 pub(super) struct Code {
     key: Key,
     compiled: Compiled,
@@ -23,6 +25,8 @@ pub(super) struct Code {
 enum Origin {
     /// The component's own file.
     File,
+    /// Another version of this process.
+    Loaded,
     Cache,
     /// The compiler of this process.
     Compiler,
@@ -41,6 +45,8 @@ impl Code {
         let cache = options.cache.as_ref();
         let (origin, compiled) = if let Some(compiled) = in_file(source, component, &key, options) {
             (Origin::File, compiled)
+        } else if let Some(compiled) = loaded::find(&key) {
+            (Origin::Loaded, compiled)
         } else if let Some(compiled) = cache.and_then(|cache| cache.load(&key)) {
             (Origin::Cache, compiled)
         } else {
@@ -60,11 +66,20 @@ impl Code {
         })
     }
 
-    /// Drops it, after an engine has loaded it, with all that the compiler has left behind.
-    /// Says in the log what it has cost or saved; not before, because a refusal is one line.
-    pub(super) fn release(self, source: &str, component: &Component) {
+    /// Drops it, after an engine has loaded it as `loaded`, with all that the compiler has
+    /// left behind. Says in the log what it has cost or saved; not before, because a refusal
+    /// is one line.
+    pub(super) fn release(
+        self,
+        source: &str,
+        component: &Component,
+        loaded: &Arc<wasmtime::component::Component>,
+    ) {
         let (origin, took) = (self.origin, rounded(self.compiled.took));
-        drop(self);
+        if origin != Origin::File {
+            loaded::remember(self.key, loaded, self.compiled.took);
+        }
+        drop(self.compiled);
         if origin == Origin::Compiler {
             give_memory_back();
         }
@@ -72,7 +87,7 @@ impl Code {
         match (origin, component_bytes >= LARGE) {
             (Origin::Compiler, true) => tracing::info!(component = source, ?took, "compiled"),
             (Origin::Compiler, false) => {}
-            (Origin::File | Origin::Cache, is_large) => log_saved(source, took, origin, is_large),
+            (_, is_large) => log_saved(source, took, origin, is_large),
         }
     }
 
@@ -93,7 +108,8 @@ impl Code {
     )]
     pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<wasmtime::component::Component> {
         // SAFETY: `precompile_component` has made the bytes, in this process or in
-        // another one. Those of another one have the right checksum, and come from the
+        // another one; those of another version are copied from where it runs. Those of
+        // another process have the right checksum, and come from the
         // cache, whose directory no other user can write to (this is checked when the
         // cache is opened), or from a file that the user trusts by `allow_precompiled`.
         // wasmtime checks the version and the settings.
@@ -130,6 +146,7 @@ fn in_file(
 fn log_saved(source: &str, saved: Duration, origin: Origin, is_large: bool) {
     let message = match origin {
         Origin::File => "the code in its file is used",
+        Origin::Loaded => "the code of another version is used",
         Origin::Cache | Origin::Compiler => "the code in the cache is used",
     };
     if is_large {

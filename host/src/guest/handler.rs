@@ -112,6 +112,8 @@ pub struct Handler {
     files: Files,
     /// How many bytes a datagram may have, as the guest said when it was tried.
     max_data_bytes: AtomicU32,
+    /// Its code, for other versions that find it.
+    _compiled: Arc<wasmtime::component::Component>,
     /// What an instance has when it can be called; known when the handler was tried.
     start_bytes: AtomicU64,
     /// How much time is between two ticks, as the guest said when it was tried.
@@ -159,7 +161,8 @@ impl Handler {
             table_elements,
             version,
         } = built;
-        code.release(source, component);
+        let compiled = Arc::new(compiled);
+        code.release(source, component, &compiled);
         start_cost::log(source, component, &options);
         // The chain of causes names the import and the function.
         let mismatch = |error: wasmtime::Error| HandlerError::Mismatch {
@@ -207,6 +210,7 @@ impl Handler {
             files,
             max_data_bytes: AtomicU32::new(0),
             start_bytes: AtomicU64::new(component.start_memory_bytes()),
+            _compiled: compiled,
             tick_interval: OnceLock::new(),
             own_resources: own_resources(contract, &options),
             table_elements,

@@ -7,6 +7,7 @@
 //! | `imports` | which of a component's imports the host provides |
 //! | `engine` | how wasmtime is set up for a version, and what room it takes |
 //! | `code` | a component's compiled code |
+//! | `loaded` | the code of the versions that exist |
 //! | `precompile` | a component that is compiled ahead of a service |
 //! | `start_cost` | what each connection costs because of its instance |
 //! | `exports` | one file per contract: bindings, lookup, calls |
@@ -45,6 +46,7 @@ pub(crate) mod imports;
 pub(crate) mod instance;
 pub(crate) mod instance_state;
 pub(crate) mod life_cycle;
+mod loaded;
 pub(crate) mod memory;
 pub(crate) mod precompile;
 mod program;
