@@ -43,11 +43,15 @@ fn connections_wait_for_the_memory_of_others(guest: Guest, dispatch: &str) {
     // One unit less than three of them have.
     let total = ((3 * units - 1) * UNIT).to_string();
     let controlled = start(guest, dispatch, &["--max-memory-total", &total]);
-    let mut clients: Vec<_> = (0..3).map(|_| controlled.server.connect()).collect();
-    for client in &mut clients[..2] {
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = controlled.server.connect();
         client.check_echo("hello\n");
+        clients.push(client);
     }
-    clients[2].send("waiting\n");
+    let mut third = controlled.server.connect();
+    third.send("waiting\n");
+    clients.push(third);
     controlled.server.wait_for_log("that it waits", |event| {
         event.message().contains("(--max-memory-total)")
     });

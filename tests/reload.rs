@@ -1,6 +1,8 @@
 //! A configuration file that is read again while its services serve: SIGHUP, and
 //! `sockserve reload`.
 
+mod moves;
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;

@@ -65,13 +65,13 @@ pub(super) struct Socket {
     pub(super) is_stuck: AtomicBool,
     /// Declared after the descriptor: nobody can write any more when the file is
     /// removed.
-    _file: Option<SocketFile>,
+    _file: Option<Arc<SocketFile>>,
 }
 
 /// A socket as it was bound.
 pub(crate) struct Bound {
-    pub(crate) socket: OwnedFd,
-    pub(crate) file: Option<SocketFile>,
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) file: Option<Arc<SocketFile>>,
     /// Whether others have received from it before.
     pub(crate) is_inherited: bool,
 }
@@ -152,7 +152,7 @@ impl Sockets {
                 SocketName::Unix(_) => {}
             }
             Ok(Socket {
-                registration: register(Arc::new(socket), Interest::READABLE)?,
+                registration: register(socket, Interest::READABLE)?,
                 name,
                 is_inherited,
                 dropped: Mutex::new((!is_inherited).then_some(0)),
@@ -368,7 +368,7 @@ pub(crate) mod tests {
         let socket = socket.into();
         rustix::io::ioctl_fionbio(&socket, true).unwrap();
         let bound = Bound {
-            socket,
+            socket: Arc::new(socket),
             file: None,
             is_inherited,
         };

@@ -23,6 +23,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -91,9 +92,11 @@ impl From<Errno> for AcceptError {
 /// or with the error of an unusable listener.
 ///
 /// An inherited listener may go on in another process. Its backlog stays as it is, and
-/// as many connections are still accepted as the backlog has room for.
+/// as many connections are still accepted as the backlog has room for. One that was given to
+/// another service is left to that, with all that is in its backlog.
 pub(crate) async fn run(
     listener: Opened,
+    given_away: &AtomicBool,
     service: Accepting,
     mut phase: watch::Receiver<Phase>,
     deliver: impl Fn(Arc<Connection>, Option<OwnedSemaphorePermit>),
@@ -106,7 +109,7 @@ pub(crate) async fn run(
         ..
     } = listener;
     let transport = local.transport();
-    let listener = register(Arc::new(socket), Interest::READABLE)?;
+    let listener = register(socket, Interest::READABLE)?;
     let mut aborting = phase.clone();
     let accepting = async {
         let mut trouble = Trouble::default();
@@ -142,6 +145,9 @@ pub(crate) async fn run(
         // between `accept_now` and `deliver`.
         result = accepting => return result,
         _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+    }
+    if given_away.load(Ordering::Relaxed) {
+        return Ok(());
     }
     let mut most = u32::MAX;
     if is_inherited {

@@ -156,6 +156,11 @@ impl ListenAddress {
         }
     }
 
+    /// Whether the text names the same socket each time. Port 0 names another one each time.
+    pub(crate) fn is_one_socket(&self) -> bool {
+        !matches!(self.0, Kind::Ip { port: 0, .. })
+    }
+
     /// How it comes there. `None` for an inherited socket, which says so itself.
     pub(crate) fn transport(&self) -> Option<Transport> {
         match &self.0 {

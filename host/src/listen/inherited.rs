@@ -14,6 +14,7 @@ use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::{Mutex, OnceLock};
 
 /// Why a descriptor is not one to listen on, and what would work.
@@ -151,7 +152,7 @@ pub(super) fn from_socket(socket: OwnedFd, backlog: u32) -> Result<Opened, Reaso
     Ok(Opened {
         asked: None,
         local: local(transport, &socket).map_err(system)?,
-        socket,
+        socket: Arc::new(socket),
         is_inherited: true,
         file: None,
     })

@@ -9,6 +9,7 @@ use crate::socket_file::{Access, SocketFile};
 use crate::socket_name::UnixName;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// How the addresses of a service are listened on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,32 +29,42 @@ pub struct ListenOptions {
     pub unix_owner: Option<(u32, u32)>,
 }
 
-/// A socket that a service listens on, or takes datagrams from.
-#[derive(Debug)]
+/// A socket that a service listens on, or takes datagrams from. Two services have it for a
+/// moment while it goes from one to the other.
+#[derive(Clone, Debug)]
 pub(crate) struct Opened {
     /// Declared before the file: nobody listens any more when the file is removed.
-    pub(crate) socket: OwnedFd,
+    pub(crate) socket: Arc<OwnedFd>,
     pub(crate) local: LocalAddress,
     /// What it was asked for by. `None` if the process was given it.
     pub(crate) asked: Option<ListenAddress>,
     /// Whether another process may have the socket too, and go on with it.
     pub(crate) is_inherited: bool,
     /// The socket's file, if it has one of its own.
-    pub(crate) file: Option<SocketFile>,
+    pub(crate) file: Option<Arc<SocketFile>>,
 }
 
 /// Opens the sockets of all `addresses`, in their order. `backlog` is how many
-/// connections the kernel holds before they are accepted. After an error nothing is
-/// left behind.
+/// connections the kernel holds before they are accepted. What is in `present` is open
+/// already and is taken as it is. After an error nothing is left behind.
 ///
 /// Looks names up, which may take long.
 pub(crate) fn open(
     addresses: &[ListenAddress],
     backlog: u32,
     options: ListenOptions,
+    present: &[Opened],
 ) -> Result<Vec<Opened>, ListenError> {
     let mut all: Vec<Opened> = Vec::with_capacity(addresses.len());
     for address in addresses {
+        let mut of_address = present
+            .iter()
+            .filter(|it| it.asked.as_ref() == Some(address))
+            .peekable();
+        if of_address.peek().is_some() {
+            all.extend(of_address.cloned());
+            continue;
+        }
         let twice = |local: &LocalAddress| {
             let is_there = all.iter().any(|opened| opened.local == *local);
             is_there.then(|| AddressError::Twice(address.clone(), local.clone()))
@@ -84,7 +95,7 @@ pub(crate) fn open(
                     error,
                 })?;
                 let opened = bound.into_iter().map(|(socket, ip)| Opened {
-                    socket,
+                    socket: Arc::new(socket),
                     local: LocalAddress::of_ip(*transport, ip),
                     asked: Some(address.clone()),
                     is_inherited: false,
@@ -99,11 +110,11 @@ pub(crate) fn open(
                 }
                 let (socket, file) = open_unix(address, *transport, name, backlog, options)?;
                 vec![Opened {
-                    socket,
+                    socket: Arc::new(socket),
                     local,
                     asked: Some(address.clone()),
                     is_inherited: false,
-                    file,
+                    file: file.map(Arc::new),
                 }]
             }
             Kind::Inherited(which) => {

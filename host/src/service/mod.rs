@@ -321,29 +321,22 @@ impl Service {
     ///
     /// Returns when peers can connect. After an error nothing is left behind.
     pub fn start(options: ServiceOptions, handler: Handler) -> Result<Self, StartError> {
-        Self::prepare(&options, handler).map(Standby::begin)
+        Self::prepare(&options, handler, &[]).map(Standby::begin)
     }
 
     /// Binds every address and tries `handler`, and lets who comes there wait. So several
     /// services can begin together, or none of them.
+    ///
+    /// The sockets of `present` are open already: they were opened when the process was
+    /// another user, or another service has them until this one begins.
     pub(crate) fn prepare(
         options: &ServiceOptions,
         handler: Handler,
+        present: &[Opened],
     ) -> Result<Standby, StartError> {
         options.check(&handler)?;
         let backlog = handler.limits().backlog;
-        let opened = opening::open(&options.listen, backlog, options.listening)?;
-        Self::prepare_on(options, handler, Incoming::Sockets(opened))
-    }
-
-    /// Does the same with sockets that were opened before, when the process was another
-    /// user. Nothing was taken from them.
-    pub(crate) fn prepare_opened(
-        options: &ServiceOptions,
-        handler: Handler,
-        opened: Vec<Opened>,
-    ) -> Result<Standby, StartError> {
-        options.check(&handler)?;
+        let opened = opening::open(&options.listen, backlog, options.listening, present)?;
         Self::prepare_on(options, handler, Incoming::Sockets(opened))
     }
 

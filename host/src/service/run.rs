@@ -311,8 +311,14 @@ impl Shared {
             dispatch::deliver(&self.versions, connection, turn);
         };
         // When one loop fails, the others still deliver what they have accepted.
-        let accept_on = async |Entering { opened, phase }| {
-            let result = accept::run(opened, accepting.clone(), phase, &deliver).await;
+        let accept_on = async |entering: Entering| {
+            let Entering {
+                opened,
+                given_away,
+                phase,
+            } = entering;
+            let accepting = accepting.clone();
+            let result = accept::run(opened, &given_away, accepting, phase, &deliver).await;
             if let Err(error) = &result {
                 tracing::error!(service = self.name(), %error, "the listener failed");
                 self.versions.enter(Phase::Aborting);
@@ -399,7 +405,7 @@ mod tests {
 
     fn listeners() -> Vec<Opened> {
         let address = "tcp://127.0.0.1:0".parse().unwrap();
-        open(&[address], 1, ListenOptions::default()).unwrap()
+        open(&[address], 1, ListenOptions::default(), &[]).unwrap()
     }
 
     /// Drains a service with a connection whose handler does not end. Returns how long

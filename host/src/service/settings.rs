@@ -46,12 +46,14 @@ impl ServiceHandle {
         self.check_admission(&settings.admission, settings.limits.max_connections)
     }
 
-    /// Binds the addresses that are in `after` and not in `before`. The service does not
-    /// accept there before [`change_listeners`](Self::change_listeners).
+    /// Binds the addresses that are in `after` and not in `before`, unless they are in
+    /// `present` already. The service does not accept there before
+    /// [`change_listeners`](Self::change_listeners).
     pub(crate) fn bind_listeners(
         &self,
         before: &[ListenAddress],
         after: &[ListenAddress],
+        present: &[Opened],
     ) -> Result<NewListeners, ListenError> {
         let only_in = |these: &[ListenAddress], those: &[ListenAddress]| -> Vec<_> {
             let only = these.iter().filter(|it| !those.contains(it));
@@ -60,9 +62,20 @@ impl ServiceHandle {
         let backlog = self.shared.versions.limits().backlog;
         let added = only_in(after, before);
         Ok(NewListeners {
-            added: opening::open(&added, backlog, self.shared.listening)?,
+            added: opening::open(&added, backlog, self.shared.listening, present)?,
             removed: only_in(before, after),
         })
+    }
+
+    /// The sockets of an address, for another service that is to go on with them. None if
+    /// the service takes datagrams there.
+    pub(crate) fn sockets_of(&self, address: &ListenAddress) -> Vec<Opened> {
+        self.shared.listeners.of(address)
+    }
+
+    /// Leaves an address to another service, with the peers that wait there.
+    pub(crate) fn give_away(&self, address: &ListenAddress) {
+        self.shared.listeners.give_away(address);
     }
 
     /// Accepts on the listeners that were bound, and lets the others go: what the kernel

@@ -1,12 +1,14 @@
 //! What a reload makes beside what serves: all of it that can fail.
 
 use super::ServiceKeys;
+use super::moves::{Move, taken_over};
 use super::start::{Loaded, Prepared, load, prepare};
 use crate::cli::Failure;
 use crate::cli::config::difference::{Changed, Difference, Takes};
 use crate::cli::config::{Configuration, Described, Mistake, Mistakes};
 use crate::component::builtin;
 use crate::guest::handler::Handler;
+use crate::listen::opening::Opened;
 use crate::service::settings::{NewListeners, Settings};
 use crate::{GlobalLimits, ServiceHandle};
 use std::collections::BTreeMap;
@@ -34,6 +36,7 @@ pub(super) struct Present {
 pub(super) struct Made {
     pub(super) added: Vec<Prepared>,
     pub(super) changes: Vec<Change>,
+    pub(super) moves: Vec<Move>,
 }
 
 /// Compiles and binds what a reload needs. Says everything that is wrong.
@@ -46,13 +49,23 @@ pub(super) fn make(
 ) -> Result<Made, Mistakes> {
     let (mut made, mut mistakes) = (Made::default(), Vec::new());
     for service in &configuration.services {
+        let taken = match taken_over(service, configuration, present) {
+            Ok(taken) => taken,
+            Err(mistake) => {
+                mistakes.push(mistake);
+                continue;
+            }
+        };
         let Some(before) = present.get(&service.name) else {
             if let Some(mistake) = keeps_state(service, draining) {
                 mistakes.push(mistake);
                 continue;
             }
-            match prepare(Arc::clone(&service.keys), None, limits) {
-                Ok(prepared) => made.added.push(prepared),
+            match prepare(Arc::clone(&service.keys), &taken.sockets, limits) {
+                Ok(prepared) => {
+                    made.added.push(prepared);
+                    made.moves.extend(taken.moves);
+                }
                 Err(failure) => mistakes.push(service.mistake(&failure)),
             }
             continue;
@@ -70,8 +83,11 @@ pub(super) fn make(
         if mistakes.len() > known {
             continue;
         }
-        match make_change(service, changed, before) {
-            Ok(change) => made.changes.extend(change),
+        match make_change(service, changed, before, &taken.sockets) {
+            Ok(change) => {
+                made.changes.extend(change);
+                made.moves.extend(taken.moves);
+            }
             Err(failure) => mistakes.push(service.mistake(&failure)),
         }
     }
@@ -122,6 +138,7 @@ fn make_change(
     service: &Described,
     changed: Option<&Changed>,
     before: &Present,
+    taken: &[Opened],
 ) -> Result<Option<Change>, Failure> {
     let (keys, handle) = (&service.keys, &before.handle);
     let takes = |what| changed.is_some_and(|it| it.keys.iter().any(|key| Takes::of(key) == what));
@@ -147,7 +164,7 @@ fn make_change(
         keys: Arc::clone(keys),
         handler,
         settings,
-        listeners: handle.bind_listeners(&before.keys.listen, &keys.listen)?,
+        listeners: handle.bind_listeners(&before.keys.listen, &keys.listen, taken)?,
     }))
 }
 

@@ -7,6 +7,7 @@
 //! component are the same is not touched.
 
 use super::changes::{Change, Present, make, settings};
+use super::moves::Move;
 use super::running::print_listeners;
 use super::start::{One, Prepared};
 use super::{ServiceKeys, running};
@@ -233,6 +234,12 @@ impl Fleet {
         check_serving(&live)?;
         self.swap(&changes, &live).await?;
         // Nothing can fail from here on.
+        for Move { from, address } in &made.moves {
+            let has_it = |live: &&Live| live.handle.name() == from;
+            if let Some(live) = live.iter().find(has_it) {
+                live.handle.give_away(address);
+            }
+        }
         for change in changes {
             let at = |live: &&mut Live| live.handle.name() == change.name;
             if let Some(live) = live.iter_mut().find(at) {

@@ -15,6 +15,7 @@ mod changes;
 mod fleet;
 mod identity;
 mod ineffective;
+mod moves;
 mod name;
 mod options;
 mod running;

@@ -85,17 +85,16 @@ pub(super) async fn start(
             None => None,
         };
     let mut control = None;
-    let mut opened: Vec<_> = services.iter().map(|_| None).collect();
+    let mut opened: Vec<_> = services.iter().map(|_| Vec::new()).collect();
     if let Some(identity) = identity {
         control = bind_control(Some(identity.owner()))?;
-        let sockets = open_and_become(plan, identity, control.as_ref()).await?;
-        opened = sockets.into_iter().map(Some).collect();
+        opened = open_and_become(plan, identity, control.as_ref()).await?;
     }
     let limits = process.limits();
     let shared = limits.clone();
     let preparing = aside("start", move || {
         let prepared = services.into_iter().zip(opened);
-        let prepared = prepared.map(|(keys, opened)| prepare(keys, opened, shared.as_ref()));
+        let prepared = prepared.map(|(keys, opened)| prepare(keys, &opened, shared.as_ref()));
         prepared.collect::<Vec<_>>()
     });
     let prepared = all_of(plan, preparing.await.context("cannot start")?)?;
@@ -129,7 +128,7 @@ async fn open_and_become(
             let mut listening = keys.service.listening.options();
             listening.unix_owner = Some(owner);
             let backlog = keys.service.handler.limits.limits().backlog;
-            open(&keys.listen, backlog, listening).map_err(listen_failure)
+            open(&keys.listen, backlog, listening, &[]).map_err(listen_failure)
         });
         opened.collect::<Vec<_>>()
     });
@@ -140,7 +139,7 @@ async fn open_and_become(
     }
     identity.assume()?;
     let files = opened.iter().flatten();
-    let files = files.filter_map(|opened| opened.file.as_ref());
+    let files = files.filter_map(|opened| opened.file.as_deref());
     identity.warn_of_files_that_stay(files.chain(control.map(ControlServer::file)));
     Ok(opened)
 }
@@ -163,10 +162,10 @@ fn all_of<T>(plan: &Plan, all: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failur
     }
 }
 
-/// Compiles, binds and tries a service, whose sockets may be open already. Takes a while.
+/// Compiles, binds and tries a service. Sockets of `present` are open already. Takes a while.
 pub(super) fn prepare(
     keys: Arc<ServiceKeys>,
-    opened: Option<Vec<Opened>>,
+    present: &[Opened],
     limits: Option<&Arc<GlobalLimits>>,
 ) -> Result<Prepared, Failure> {
     let Loaded {
@@ -175,10 +174,7 @@ pub(super) fn prepare(
         stamp: loaded,
     } = load(&keys)?;
     options.global = limits.cloned();
-    let standby = match opened {
-        Some(opened) => Service::prepare_opened(&options, handler, opened),
-        None => Service::prepare(&options, handler),
-    };
+    let standby = Service::prepare(&options, handler, present);
     Ok(Prepared {
         standby: standby.map_err(start_failure)?,
         keys,

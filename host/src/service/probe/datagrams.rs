@@ -29,7 +29,7 @@ pub(super) async fn ask(
     rustix::net::send(&client, data, rustix::net::SendFlags::empty())?;
     // Others can send to the socket as well; their datagrams are not for the probe.
     let service = Bound {
-        socket: service,
+        socket: Arc::new(service),
         file: None,
         is_inherited: false,
     };
