@@ -4,11 +4,12 @@
 //! no file is written but in a `cache`.
 
 use super::config::difference::{Arguments, Difference, arguments};
-use super::config::{self, Configuration, Described, Mistake, Mistakes};
+use super::config::{self, Configuration, Described, Fault, Mistake, Mistakes};
 use super::serve::{self, Loaded};
 use super::{Failure, output};
 use crate::control::client::{Question, ask};
 use crate::guest::stdio::Scope;
+use crate::text;
 use anyhow::Context as _;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     };
     let (configuration, mut mistakes) = config::read_all(path).map_err(Failure::Mistakes)?;
     let lines = try_all(&configuration, &mut mistakes)?;
+    mistakes.extend(without_directory(&configuration));
     if let Some(mistakes) = Mistakes::new(&configuration.source, mistakes) {
         return Err(Failure::Mistakes(mistakes));
     }
@@ -61,6 +63,27 @@ fn try_all(
         }
     }
     Ok(lines)
+}
+
+/// The files of the process that have no directory to be made in.
+fn without_directory(configuration: &Configuration) -> impl Iterator<Item = Mistake> {
+    let files = configuration.files().into_iter();
+    files.filter_map(|(key, path)| {
+        let directory = path.parent().filter(|it| !it.as_os_str().is_empty())?;
+        let why = match std::fs::metadata(directory) {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => "no directory".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Some(Mistake {
+            at: None,
+            text: format!(
+                "{key}: {}: {why}; make the directory, or choose another one",
+                text::path(directory)
+            ),
+            fault: Fault::System,
+        })
+    })
 }
 
 fn try_one(service: &Described, runtime: &Runtime) -> Result<String, Failure> {

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use std::fmt::{self, Write as _};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -42,6 +42,13 @@ enum Format {
     Text,
     /// One JSON object per line
     Json,
+}
+
+impl Options {
+    /// The file that the log goes to.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.log_file.as_deref()
+    }
 }
 
 /// Which thread writes the lines.

@@ -243,10 +243,7 @@ fn summary(lines: &[String]) -> String {
     let first = lines.first().map_or("", String::as_str);
     match lines.len() {
         0 | 1 => first.to_owned(),
-        more => format!(
-            "{first} (and {} more: `sockserve check` lists them)",
-            more - 1
-        ),
+        more => format!("{first} (and {} more, in the log of the process)", more - 1),
     }
 }
 

@@ -66,7 +66,7 @@ use crate::service::rollback::RollbackPolicy;
 use crate::service::run::{Incoming, Work};
 use crate::service::state_file::StateFile;
 use crate::version::access::AccessLog;
-use crate::version::versions::Versions;
+use crate::version::versions::{Previous, Versions};
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::io;
@@ -285,6 +285,11 @@ impl Drop for Held {
 }
 
 impl Standby {
+    /// The contract of its handler.
+    pub(crate) fn contract(&self) -> Contract {
+        self.service.contract()
+    }
+
     /// Begins to serve.
     pub(crate) fn begin(mut self) -> Service {
         self.held.0 = None;
@@ -477,6 +482,18 @@ impl ServiceHandle {
         let contract = self.shared.versions.current().handler.contract();
         let addresses = self.shared.listeners.addresses();
         policy.check(served_at(&addresses, contract, max_connections))
+    }
+}
+
+impl ServiceHandle {
+    /// What a rollback would go to.
+    pub(crate) fn previous(&self) -> Option<Previous> {
+        self.shared.versions.history().previous.clone()
+    }
+
+    /// Sets what a rollback goes to: after a swap that was taken back, what it was before.
+    pub(crate) fn set_previous(&self, previous: Option<Previous>) {
+        self.shared.versions.history().previous = previous;
     }
 }
 

@@ -89,7 +89,6 @@ impl Samples {
         if seconds == 0.0 {
             return Rates::default();
         }
-        #[allow(clippy::cast_precision_loss)]
         let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         Rates {
             seconds,

@@ -78,7 +78,6 @@ impl Latency {
     }
 
     /// What was counted until now.
-    #[allow(clippy::cast_precision_loss)]
     pub(crate) fn counts(&self) -> LatencyCounts {
         let limits = LIMITS.iter().map(|limit| Some(*limit as f64 / 1e6));
         let buckets: Vec<_> = limits

@@ -3,8 +3,8 @@
 use super::Described;
 use super::mistake::{Mistake, Source};
 use crate::ListenAddress;
+use crate::cli::serve::ProcessOptions;
 use crate::listen::address::Clash;
-use std::path::Path;
 
 /// A listen address of a service.
 struct Listener<'a> {
@@ -14,13 +14,15 @@ struct Listener<'a> {
     at: usize,
 }
 
-/// Finds addresses and files that are used twice. `control` is the control socket of the
-/// process.
+/// Finds addresses and files that are used twice, by services or by the process itself.
 pub(super) fn find(
     source: &Source,
     services: &[Described],
-    control: Option<&Path>,
+    process: Option<&ProcessOptions>,
 ) -> Vec<Mistake> {
+    let control = process.and_then(|it| it.control.as_deref());
+    let metrics = process.and_then(|it| it.metrics);
+    let metrics: Option<ListenAddress> = metrics.and_then(|it| format!("tcp://{it}").parse().ok());
     let mut mistakes = Vec::new();
     let mut listeners: Vec<Listener<'_>> = Vec::new();
     for service in services {
@@ -33,6 +35,15 @@ pub(super) fn find(
             };
             if control.is_some() && address.file() == control {
                 let text = format!("{address} is the control socket; choose another path");
+                mistakes.push(Mistake::new(at, text));
+            }
+            if let Some(metrics) = &metrics
+                && address.clash(metrics).is_some()
+            {
+                let text = format!(
+                    "{address} and the address of `metrics`, {metrics}, take each other's port; \
+                     choose another port"
+                );
                 mistakes.push(Mistake::new(at, text));
             }
             let mut before = listeners.iter();

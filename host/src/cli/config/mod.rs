@@ -48,7 +48,7 @@ use toml::de::DeTable;
 #[derive(Args)]
 struct ProcessKeys {
     #[command(flatten)]
-    _log: log::Options,
+    log: log::Options,
     #[command(flatten)]
     process: ProcessOptions,
     #[command(flatten)]
@@ -67,9 +67,26 @@ pub(super) struct Configuration {
 impl Configuration {
     /// The path of the control socket, if the file names one.
     pub(super) fn control(&self) -> Option<PathBuf> {
+        self.keys()?.process.control
+    }
+
+    /// The files that the process makes, each with its key.
+    pub(super) fn files(&self) -> Vec<(&'static str, PathBuf)> {
+        let Some(keys) = self.keys() else {
+            return Vec::new();
+        };
+        let log = keys.log.file().map(Path::to_owned);
+        let all = [("control", keys.process.control), ("log-file", log)];
+        let given = all.into_iter();
+        given.filter_map(|(key, path)| Some((key, path?))).collect()
+    }
+
+    /// The keys of the process. `None` if one of them needs another one that is not there.
+    fn keys(&self) -> Option<ProcessKeys> {
         let arguments = self.process.values().flatten().cloned().collect();
-        let parsed = Keys::of::<ProcessKeys>().parse::<ProcessKeys>(arguments);
-        parsed.ok()?.process.control
+        Keys::of::<ProcessKeys>()
+            .parse::<ProcessKeys>(arguments)
+            .ok()
     }
 
     /// The keys of the process as arguments, without those whose options are given
@@ -181,8 +198,8 @@ fn understand(path: &Path, source: Source) -> (Configuration, Vec<Mistake>) {
         arguments.extend(values.iter().cloned());
         settings.insert(key, values);
     }
-    let control = match process.parse::<ProcessKeys>(arguments) {
-        Ok(keys) => keys.process.control,
+    let options = match process.parse::<ProcessKeys>(arguments) {
+        Ok(keys) => Some(keys.process),
         Err(text) => {
             // Values were checked before: an option needs another one.
             if is_whole && !is_wrong {
@@ -191,7 +208,7 @@ fn understand(path: &Path, source: Source) -> (Configuration, Vec<Mistake>) {
             None
         }
     };
-    mistakes.extend(clashes::find(&source, &services, control.as_deref()));
+    mistakes.extend(clashes::find(&source, &services, options.as_ref()));
     let mut mistakes = beside(&source, mistakes, &errors);
     mistakes.extend(syntax(&source, &errors));
     let configuration = Configuration {

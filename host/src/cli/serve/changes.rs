@@ -13,10 +13,13 @@ use crate::service::settings::{NewListeners, Settings};
 use crate::{GlobalLimits, ServiceHandle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// What a reload does to a service that stays, as far as it can fail.
 pub(super) struct Change {
     pub(super) name: String,
+    /// Where it is in the file.
+    pub(super) at: usize,
     pub(super) keys: Arc<ServiceKeys>,
     /// The handler to swap in. `None` if the present one stays.
     pub(super) handler: Option<Arc<Handler>>,
@@ -39,13 +42,14 @@ pub(super) struct Made {
     pub(super) moves: Vec<Move>,
 }
 
-/// Compiles and binds what a reload needs. Says everything that is wrong.
+/// Compiles, binds and tries what a reload needs. Says everything that is wrong.
 pub(super) fn make(
     configuration: &Configuration,
     difference: &Difference,
     present: &BTreeMap<String, Present>,
     draining: &[ServiceHandle],
     limits: Option<&Arc<GlobalLimits>>,
+    runtime: &Handle,
 ) -> Result<Made, Mistakes> {
     let (mut made, mut mistakes) = (Made::default(), Vec::new());
     for service in &configuration.services {
@@ -83,7 +87,7 @@ pub(super) fn make(
         if mistakes.len() > known {
             continue;
         }
-        match make_change(service, changed, before, &taken.sockets) {
+        match make_change(service, changed, before, &taken.sockets, runtime) {
             Ok(change) => {
                 made.changes.extend(change);
                 made.moves.extend(taken.moves);
@@ -139,6 +143,7 @@ fn make_change(
     changed: Option<&Changed>,
     before: &Present,
     taken: &[Opened],
+    runtime: &Handle,
 ) -> Result<Option<Change>, Failure> {
     let (keys, handle) = (&service.keys, &before.handle);
     let takes = |what| changed.is_some_and(|it| it.keys.iter().any(|key| Takes::of(key) == what));
@@ -155,12 +160,15 @@ fn make_change(
     handle.check(&settings).map_err(Failure::usage)?;
     let handler = if is_new {
         let Loaded { handler, .. } = load(keys)?;
+        // So most swaps cannot be refused any more.
+        runtime.block_on(handle.try_handler(&handler))?;
         Some(Arc::new(handler))
     } else {
         None
     };
     Ok(Some(Change {
         name: service.name.clone(),
+        at: service.at,
         keys: Arc::clone(keys),
         handler,
         settings,

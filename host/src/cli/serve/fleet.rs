@@ -13,13 +13,14 @@ use super::start::{One, Prepared};
 use super::{ServiceKeys, running};
 use crate::aside::aside;
 use crate::cli::config::difference::{Arguments, Difference, arguments};
-use crate::cli::config::{self, Mistakes};
+use crate::cli::config::{self, Mistakes, Source};
 use crate::cli::notify;
 use crate::cli::watch::{Stamp, Watch};
 use crate::control::{Reload, ReloadError};
 use crate::guest::handler::Handler;
 use crate::service::settings::Settings;
 use crate::service::swap::SwapOptions;
+use crate::version::versions::Previous;
 use crate::{GlobalLimits, LocalAddress, Registry, ServiceHandle};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -28,6 +29,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::AbortHandle;
 
@@ -38,8 +40,10 @@ pub(super) struct Fleet {
     file: Option<File>,
     /// What the services share.
     limits: Option<Arc<GlobalLimits>>,
-    /// Locked during a reload.
+    /// Locked during a reload, and while somebody looks.
     live: Mutex<Vec<Live>>,
+    /// Locked during a reload.
+    reloading: Mutex<()>,
     /// To the loop that waits for the ends of services.
     entering: mpsc::UnboundedSender<running::Running>,
     /// Where a watch goes that cannot go on.
@@ -85,6 +89,7 @@ impl Fleet {
             file,
             limits,
             live: Mutex::default(),
+            reloading: Mutex::default(),
             entering,
             failed,
         })
@@ -183,9 +188,10 @@ impl Fleet {
         let Some(file) = &self.file else {
             return Err(ReloadError::NoFile);
         };
-        let Ok(mut live) = self.live.try_lock() else {
+        let Ok(_reloading) = self.reloading.try_lock() else {
             return Err(ReloadError::Busy);
         };
+        let mut live = self.live.lock().await;
         check_serving(&live)?;
         // Those that have ended by themselves may come again.
         live.retain(|live| !live.handle.is_over());
@@ -215,6 +221,8 @@ impl Fleet {
             .collect();
         let (wanted, limits) = (difference.clone(), self.limits.clone());
         let draining = self.registry.all();
+        let source = configuration.source.clone();
+        let runtime = Handle::current();
         let making = aside("reload", move || {
             make(
                 &configuration,
@@ -222,17 +230,21 @@ impl Fleet {
                 &present,
                 &draining,
                 limits.as_ref(),
+                &runtime,
             )
         })
         .await;
-        let made = making.map_err(ReloadError::host)?.map_err(refused)?;
+        let mut made = making.map_err(ReloadError::host)?.map_err(refused)?;
         for change in &made.changes {
             difference.note_content(&change.name);
         }
-        let changes = try_handlers(made.changes, &live).await?;
+        // What an instance knows may be refused; then the others are not swapped at all.
+        let keeps_state = |it: &Change| it.handler.as_ref().is_some_and(|it| it.keeps_state());
+        made.changes.sort_by_key(|change| !keeps_state(change));
+        let changes = made.changes;
         // A signal may have come meanwhile.
         check_serving(&live)?;
-        self.swap(&changes, &live).await?;
+        swap(&changes, &live, &source).await?;
         // Nothing can fail from here on.
         for Move { from, address } in &made.moves {
             let has_it = |live: &&Live| live.handle.name() == from;
@@ -275,36 +287,6 @@ impl Fleet {
         }
         live.retain(|live| !gone.iter().any(|it| *it == live.handle.name()));
         Ok(difference)
-    }
-
-    /// Swaps the handlers in. If one is refused, those before it are taken back.
-    async fn swap(&self, changes: &[Change], live: &[Live]) -> Result<(), ReloadError> {
-        let mut done: Vec<(&ServiceHandle, Arc<Handler>)> = Vec::new();
-        for change in changes {
-            let Some(new) = &change.handler else {
-                continue;
-            };
-            let Some(live) = live.iter().find(|live| live.handle.name() == change.name) else {
-                continue;
-            };
-            let old = live.handle.handler();
-            let swapped = live
-                .handle
-                .swap_handler(Arc::clone(new), SwapOptions::default());
-            if let Err(error) = swapped.await {
-                for (handle, old) in done.into_iter().rev() {
-                    if let Err(error) = handle.swap_handler(old, SwapOptions::default()).await {
-                        tracing::error!(service = handle.name(), %error, "not taken back");
-                    }
-                }
-                return Err(ReloadError::Refused(vec![format!(
-                    "the service {}: {error}",
-                    change.name
-                )]));
-            }
-            done.push((&live.handle, old));
-        }
-        Ok(())
     }
 
     /// Changes what is left of a service, which was checked before.
@@ -380,20 +362,35 @@ fn refused(mistakes: Mistakes) -> ReloadError {
     ReloadError::Refused(mistakes.lines().to_vec())
 }
 
-/// Makes an instance of each new handler, so that most swaps cannot be refused any more.
-async fn try_handlers(changes: Vec<Change>, live: &[Live]) -> Result<Vec<Change>, ReloadError> {
-    let mut wrong = Vec::new();
-    for change in &changes {
-        let found = live.iter().find(|live| live.handle.name() == change.name);
-        if let (Some(handler), Some(live)) = (&change.handler, found)
-            && let Err(error) = live.handle.try_handler(handler).await
-        {
-            wrong.push(format!("the service {}: {error}", change.name));
+/// Swaps the handlers in. If one is refused, those before it are taken back, and have the
+/// same version to go back to as they had.
+async fn swap(changes: &[Change], live: &[Live], source: &Source) -> Result<(), ReloadError> {
+    let mut done = Vec::new();
+    for change in changes {
+        let Some(new) = &change.handler else {
+            continue;
+        };
+        let Some(live) = live.iter().find(|live| live.handle.name() == change.name) else {
+            continue;
+        };
+        let handle = &live.handle;
+        let (old, previous) = (handle.handler(), handle.previous());
+        let swapped = handle.swap_handler(Arc::clone(new), SwapOptions::default());
+        if let Err(error) = swapped.await {
+            for (handle, old, previous) in done.into_iter().rev() {
+                take_back(handle, old, previous).await;
+            }
+            let text = format!("the service {}: {error}", change.name);
+            return Err(ReloadError::Refused(vec![source.said(change.at, &text)]));
         }
+        done.push((handle, old, previous));
     }
-    if wrong.is_empty() {
-        Ok(changes)
-    } else {
-        Err(ReloadError::Refused(wrong))
+    Ok(())
+}
+
+async fn take_back(handle: &ServiceHandle, old: Arc<Handler>, previous: Option<Previous>) {
+    match handle.swap_handler(old, SwapOptions::default()).await {
+        Ok(_) => handle.set_previous(previous),
+        Err(error) => tracing::error!(service = handle.name(), %error, "not taken back"),
     }
 }

@@ -4,7 +4,7 @@ use super::options::{HandlerArgs, ListeningOptions, ServiceKeys};
 use crate::cli::Failure;
 use crate::component::builtin;
 use crate::text;
-use crate::{Contract, Dispatch};
+use crate::{AccessLog, Contract, Dispatch};
 use anyhow::anyhow;
 use std::path::Path;
 
@@ -77,6 +77,28 @@ pub(super) fn check_handler(
         check_for_datagrams(contract, "--allow-send")?;
     }
     Ok(())
+}
+
+/// Refuses what has no effect on a service for datagrams.
+pub(super) fn check_connections(keys: &ServiceKeys, contract: Contract) -> Result<(), Failure> {
+    if !contract.takes_datagrams() {
+        return Ok(());
+    }
+    let limits = keys.service.handler.limits.limits();
+    let given = [
+        (limits.first_byte_timeout.is_some(), "--first-byte-timeout"),
+        (limits.idle_timeout.is_some(), "--idle-timeout"),
+        (limits.write_timeout.is_some(), "--write-timeout"),
+        (limits.connection_timeout.is_some(), "--connection-timeout"),
+        (keys.service.access_log != AccessLog::Off, "--access-log"),
+    ];
+    match given.into_iter().find(|(is_given, _)| *is_given) {
+        None => Ok(()),
+        Some((_, option)) => Err(refused(format_args!(
+            "{option} is about connections, and the contract {contract} serves datagrams; leave \
+             it out"
+        ))),
+    }
 }
 
 /// Refuses an option that is about datagrams, if there are none.

@@ -98,6 +98,9 @@ pub(super) async fn start(
         prepared.collect::<Vec<_>>()
     });
     let prepared = all_of(plan, preparing.await.context("cannot start")?)?;
+    if let (Plan::One(keys), [prepared]) = (plan, &prepared[..]) {
+        ineffective::check_connections(keys, prepared.standby.contract())?;
+    }
     if identity.is_none() {
         control = bind_control(None)?;
     }
