@@ -382,6 +382,27 @@ fn five_mistakes_are_five_lines() {
 }
 
 /// What is wrong only when the component is known.
+/// What the process itself listens on and writes.
+#[test]
+fn the_process_needs_places_of_its_own() {
+    let file = File::new(&format!(
+        "control = \"none/control\"\nlog-file = \"sockserve.toml/log\"\n\
+         metrics = \"tcp://127.0.0.1:9999\"\n[defaults]\ncache = {CACHE:?}\n\
+         [services.echo]\nlisten = \"tcp://*:9999\"\ncomponent = \"builtin:echo-evented\"\n"
+    ));
+    check_refusal(
+        &file.check(),
+        2,
+        &[
+            "tcp://*:9999 and the address of `metrics`, tcp://127.0.0.1:9999, take each other's \
+             port",
+        ],
+    );
+    let text = fs::read_to_string(file.path()).unwrap();
+    fs::write(file.path(), text.replace("*:9999", "*:9998")).unwrap();
+    check_refusal(&file.check(), 1, &["control: ", "log-file: "]);
+}
+
 #[test]
 fn check_compiles_and_instantiates_every_handler() {
     let file = File::new(&format!(

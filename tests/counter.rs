@@ -47,6 +47,42 @@ fn after_the_half_close_it_reads_on(guest: Guest, dispatch: &str) {
     server.stop().check_no_alarm();
 }
 
+for_each_pair! {
+    counter [blocking_threaded, concurrent_threaded, concurrent_poll, evented_poll]:
+    a_printed_line_names_its_connection
+}
+/// Also where one instance serves all, if the host knows for whom the guest writes.
+fn a_printed_line_names_its_connection(guest: Guest, dispatch: &str) {
+    let server = Serve::guest(guest, dispatch).compiled_once().start();
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
+        client.send("end\n");
+        client.expect("1 end\n");
+        client.expect_eof();
+    }
+    // One after the other: no turn is about both.
+    for (number, client) in (1..).zip(&mut clients) {
+        client.send(format!("of {number}\n"));
+        let line = format!("2 of {number}");
+        server.wait_for_log("the line", |event| {
+            event.is_guest() && event.message() == line
+        });
+    }
+    let peers = clients.map(|client| client.local().to_string());
+    let finished = server.stop();
+    for (number, peer) in (1..).zip(&peers) {
+        let line = format!("2 of {number}");
+        let is_it = |event: &&Event| event.is_guest() && event.message() == line;
+        let event = finished.log.iter().find(is_it).unwrap();
+        if (guest.contract(), dispatch) == ("concurrent", "poll") {
+            assert_eq!(event.connection(), None, "{event:?}");
+        } else {
+            assert!(event.connection().is_some(), "{event:?}");
+            assert_eq!(event.str("peer"), peer);
+        }
+    }
+}
+
 for_each_pair! { counter: a_line_that_is_no_text_fails_its_own_connection }
 fn a_line_that_is_no_text_fails_its_own_connection(guest: Guest, dispatch: &str) {
     let server = Serve::guest(guest, dispatch).compiled_once().start();

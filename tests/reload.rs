@@ -296,7 +296,7 @@ fn a_wrong_file_changes_nothing() {
         (echo("linger = 5"), "linger"),
         (
             echo("dispach = \"poll\"\nbaklog = 3"),
-            "more: `sockserve check`",
+            "(and 1 more, in the log of the process)",
         ),
         (echo("backlog = 3"), "cannot change meanwhile"),
         (service("echo", "/nowhere.wasm", ""), "/nowhere.wasm"),
@@ -323,32 +323,45 @@ fn a_wrong_file_changes_nothing() {
     assert!(!configured.connect("time").read_to_end().is_empty());
 }
 
-/// The new handler of the second service is not fit for what the first one knows, which only
-/// the swap itself finds.
+/// The new handler of the last service is not fit for what the one before knows, which only
+/// the swap itself finds. The first one is swapped before, and goes back as if it had not
+/// been; the second one, which nobody can refuse, is not touched.
 #[test]
 fn a_swap_that_is_refused_takes_the_others_back() {
     let services = |mode: &str, component: &str| {
-        service(
-            "a",
-            "builtin:echo-evented",
-            &format!("env = {{ MODE = {mode:?} }}"),
-        ) + &service("kv", component, "")
+        let env = format!("env = {{ MODE = {mode:?} }}");
+        service("one", "builtin:kv-evented", &env)
+            + &service("echo", "builtin:echo-evented", &env)
+            + &service("two", component, "")
     };
-    let configured = Configured::start(&services("stream", "builtin:kv-evented"), 2);
-    let mut kv = configured.connect("kv");
-    kv.send("SET a 1\r\n");
-    kv.line();
-    let mut client = configured.connect("a");
-    client.check_echo("before");
+    let configured = Configured::start(&services("stream", "builtin:kv-evented"), 3);
+    let keep = |client: &mut Client| {
+        client.send("SET a 1\r\n");
+        assert_eq!(client.line(), "OK\r\n");
+    };
+    let kept = |client: &mut Client| {
+        client.send("GET a\r\n");
+        assert_eq!(client.line(), "1\r\n");
+    };
+    let mut clients = ["one", "two"].map(|name| configured.connect(name));
+    clients.iter_mut().for_each(keep);
+    let mut echo = configured.connect("echo");
+    echo.check_echo("before");
     // It cannot take the values over.
     let refused = configured.refused(&services("line", "builtin:echo-evented"));
-    assert!(refused.contains("kv"), "{refused}");
-    client.check_echo("after");
-    let mut new = configured.connect("a");
-    // Without a line's end: the mode is the old one again.
-    new.check_echo("no line");
-    kv.send("GET a\r\n");
-    assert!(!kv.line().is_empty());
+    assert!(
+        refused.contains("sockserve.toml:12:11: the service two"),
+        "{refused}"
+    );
+    clients.iter_mut().for_each(kept);
+    kept(&mut configured.connect("one"));
+    echo.check_echo("after");
+    // Without a line's end: the mode is the old one.
+    configured.connect("echo").check_echo("no line");
+    assert_eq!(configured.status("echo")["versions"][0]["number"], 1);
+    let one = configured.status("one");
+    assert_eq!(one["previous"], Value::Null, "{one:#}");
+    assert_eq!(one["versions"][0]["number"], 3, "{one:#}");
 }
 
 #[test]

@@ -101,6 +101,16 @@ fn what_a_service_cannot_honour_is_refused() {
         let expected = "is for connections, and the contract datagram serves datagrams";
         check("echo-datagram", udp, options, 2, expected);
     }
+    for options in [
+        &["--idle-timeout", "5s"][..],
+        &["--first-byte-timeout", "5s"],
+        &["--write-timeout", "5s"],
+        &["--connection-timeout", "5s"],
+        &["--access-log", "all"],
+    ] {
+        let expected = "is about connections, and the contract datagram serves datagrams";
+        check("echo-datagram", udp, options, 2, expected);
+    }
     let unix = format!("unix+dgram://{}", scratch.path("d").display());
     check(
         "echo-datagram",

@@ -140,6 +140,25 @@ fn a_handler_sends_as_much_as_it_may(guest: Guest, dispatch: &str) {
     controlled.server.stop().check_no_alarm();
 }
 
+for_each_pair! { faults_datagrams [datagram_poll, datagram_threaded]: a_printed_line_names_its_sender }
+fn a_printed_line_names_its_sender(guest: Guest, dispatch: &str) {
+    let controlled = start(guest, dispatch, LOOPBACK, &[]);
+    let peers = [0; 2].map(|_| Peer::of(controlled.server.address()));
+    for peer in &peers {
+        peer.send("who");
+        // Two would be in one batch, which is about nobody in particular.
+        peer.receive();
+    }
+    for peer in &peers {
+        let own = peer.0.local_addr().unwrap().to_string();
+        let line = format!("it was {own}");
+        controlled.server.wait_for_log("its line", |event| {
+            event.is_guest() && event.message() == line && event.str("peer") == own
+        });
+    }
+    controlled.server.stop().check_no_alarm();
+}
+
 for_each_pair! { faults_datagrams [datagram_poll, datagram_threaded, datagram_sequential]: an_answer_of_too_many_bytes_traps }
 /// The contract says how many are too many.
 fn an_answer_of_too_many_bytes_traps(guest: Guest, dispatch: &str) {

@@ -8,7 +8,7 @@ use super::config::{self, Configuration, Described, Fault, Mistake, Mistakes};
 use super::serve::{self, Loaded};
 use super::{Failure, output};
 use crate::control::client::{Question, ask};
-use crate::guest::stdio::Scope;
+use crate::guest::stdio::{Partner, Scope};
 use crate::text;
 use anyhow::Context as _;
 use clap::Args;
@@ -94,7 +94,7 @@ fn try_one(service: &Described, runtime: &Runtime) -> Result<String, Failure> {
     let scope = Scope {
         service: service.name.as_str().into(),
         memory: Arc::default(),
-        connection: None,
+        partner: Partner::default(),
     };
     runtime.block_on(handler.try_instantiate(scope))?;
     let listen: Vec<_> = options.listen.iter().map(ToString::to_string).collect();

@@ -2,6 +2,7 @@
 
 use super::address::Ends;
 use super::{MAX_BATCH, MAX_DATA};
+use crate::socket_name::SocketName;
 
 /// Room for a batch, and the batch that was last received into it.
 ///
@@ -60,6 +61,14 @@ impl Batch {
     /// Forgets the first datagrams.
     pub(crate) fn remove_first(&mut self, count: usize) {
         self.received.drain(..count.min(self.received.len()));
+    }
+
+    /// Who has sent all of them. `None` if they have several senders.
+    pub(crate) fn only_sender(&self) -> Option<&SocketName> {
+        let (first, rest) = self.received.split_first()?;
+        let sender = &first.ends.peer;
+        let is_same = |it: &Received| it.ends.peer == *sender;
+        rest.iter().all(is_same).then_some(sender)
     }
 
     /// The datagrams, in the order in which they came.

@@ -10,7 +10,7 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::HandOver;
 use crate::guest::handler::Handler;
 use crate::guest::instance_state::{InstanceState, Keeper};
-use crate::guest::stdio::Scope;
+use crate::guest::stdio::{Partner, Scope};
 use crate::lifecycle::VersionNumber;
 use std::any::Any;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(crate) struct Instance<E> {
     /// For calls that must not wait.
     pub(crate) deadline: Deadline,
     pub(crate) links: Links,
+    /// For whom the guest writes to its standard streams.
+    pub(crate) partner: Partner,
 }
 
 /// What an instance and its driver both look at. Which of it is in use, the contract
@@ -76,6 +78,7 @@ impl<E: Exports> Instance<E> {
             | Contract::Command
             | Contract::CommandP3 => ConnectionTable::empty(),
         };
+        let partner = scope.partner.clone();
         let (mut store, clock) = handler.store(scope, table)?;
         let made = handler.instantiate_for_all(&mut store, &clock).await?;
         let (exports, hand_over, keeper) = made;
@@ -87,6 +90,7 @@ impl<E: Exports> Instance<E> {
             keeper,
             deadline: Deadline(handler.limits().deadline),
             links,
+            partner,
         })
     }
 

@@ -1,12 +1,15 @@
 //! A guest's standard output and standard error, as lines in the host's log.
 //!
 //! A line is logged when it is complete, when it reaches [`MAX_LINE`], or when the
-//! instance ends. Characters that a terminal or a reader would not show as text are
+//! instance ends. It has the connection or the sender that it is about, where the host knows
+//! for whom the guest writes: an instance that serves all says nothing of that, so it is
+//! known under `evented` in a turn with events of one connection only, under `datagram` in a
+//! batch of one sender, and not under `concurrent`. Characters that a terminal or a reader would not show as text are
 //! escaped (see `text`). A guest never waits for the log.
 
-use crate::connection::ConnectionId;
-use crate::connection::peer::Peer;
+use crate::connection::record::Record;
 use crate::guest::memory::MemoryBook;
+use crate::socket_name::SocketName;
 use crate::sync::lock;
 use crate::text;
 use bytes::Bytes;
@@ -30,8 +33,47 @@ pub(crate) struct Scope {
     pub(crate) service: Arc<str>,
     /// Where its memory is counted.
     pub(crate) memory: Arc<MemoryBook>,
-    /// The only connection of the instance, if it has just one.
-    pub(crate) connection: Option<(ConnectionId, Peer)>,
+    /// Whom the instance works for.
+    pub(crate) partner: Partner,
+}
+
+/// Whom an instance works for, as far as the host knows: for ever the one that it was made
+/// for, or for as long as a call lasts. All clones say the same.
+#[derive(Clone, Default)]
+pub(crate) struct Partner(Arc<Mutex<Option<Known>>>);
+
+/// One connection, or the sender of datagrams.
+#[derive(Clone)]
+pub(crate) enum Known {
+    Connection(Arc<Record>),
+    Sender(SocketName),
+}
+
+impl Partner {
+    /// Says whom the next lines are about. `None` if that is nobody, or several.
+    pub(crate) fn set(&self, known: Option<Known>) {
+        *lock(&self.0) = known;
+    }
+
+    fn get(&self) -> Option<Known> {
+        lock(&self.0).clone()
+    }
+}
+
+impl From<Known> for Partner {
+    fn from(known: Known) -> Self {
+        Self(Arc::new(Mutex::new(Some(known))))
+    }
+}
+
+impl Known {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Connection(one), Self::Connection(other)) => one.id == other.id,
+            (Self::Sender(one), Self::Sender(other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 /// One of the two streams.
@@ -59,6 +101,8 @@ struct Line {
     stream: Stream,
     /// The line so far.
     partial: Vec<u8>,
+    /// Whom it is about: the one for whom the instance wrote all of it.
+    about: Option<Known>,
     /// Whether the last line is kept back, and that line.
     keeps_last: bool,
     last: Option<String>,
@@ -70,6 +114,7 @@ impl GuestLog {
             scope,
             stream,
             partial: Vec::new(),
+            about: None,
             keeps_last: false,
             last: None,
         })))
@@ -102,11 +147,26 @@ impl Line {
                 if self.partial.len() + piece.len() > MAX_LINE {
                     self.log_piece();
                 }
+                self.note_partner();
                 self.partial.extend_from_slice(piece);
             }
             if self.partial.ends_with(b"\n") {
                 self.log();
             }
+        }
+    }
+
+    /// Notes whom the line is about, before more of it is added.
+    fn note_partner(&mut self) {
+        let partner = self.scope.partner.get();
+        let is_same = match (&self.about, &partner) {
+            (Some(before), Some(now)) => before.is(now),
+            _ => false,
+        };
+        if self.partial.is_empty() {
+            self.about = partner;
+        } else if !is_same {
+            self.about = None;
         }
     }
 
@@ -145,9 +205,13 @@ impl Line {
         };
         let service = &*self.scope.service;
         let stream = self.stream.name();
-        match &self.scope.connection {
-            Some((connection, peer)) => {
+        match &self.about {
+            Some(Known::Connection(record)) => {
+                let (connection, peer) = (record.id, &record.peer);
                 tracing::info!(target: "guest", service, connection, %peer, stream, "{text}");
+            }
+            Some(Known::Sender(peer)) => {
+                tracing::info!(target: "guest", service, %peer, stream, "{text}");
             }
             None => tracing::info!(target: "guest", service, stream, "{text}"),
         }

@@ -16,7 +16,7 @@ use crate::connection::roll::Roll;
 use crate::datagram::counts::Datagrams;
 use crate::guest::handler::Handler;
 use crate::guest::memory::MemoryBook;
-use crate::guest::stdio::Scope;
+use crate::guest::stdio::{Known, Partner, Scope};
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::limits::Limits;
 use crate::sync::lock;
@@ -312,7 +312,9 @@ impl Versions {
         Scope {
             service: Arc::clone(&self.service),
             memory: Arc::clone(&self.memory),
-            connection: connection.map(|connection| (connection.id(), connection.peer().clone())),
+            partner: connection.map_or_else(Partner::default, |connection| {
+                Known::Connection(Arc::clone(connection.record())).into()
+            }),
         }
     }
 }

@@ -91,6 +91,7 @@ fn serve(datagram: Datagram, count: u64, answers: &mut Vec<Datagram>) -> Result<
         Command::Count => answers.push(to(&peer, &local, count.to_string().into_bytes())),
         Command::Who => {
             let text = format!("{} {}", shown(&peer), shown(&local));
+            println!("it was {}", shown(&peer));
             answers.push(to(&peer, &local, text.into_bytes()));
         }
     }

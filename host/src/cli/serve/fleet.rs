@@ -239,8 +239,11 @@ impl Fleet {
             difference.note_content(&change.name);
         }
         // What an instance knows may be refused; then the others are not swapped at all.
-        let keeps_state = |it: &Change| it.handler.as_ref().is_some_and(|it| it.keeps_state());
-        made.changes.sort_by_key(|change| !keeps_state(change));
+        made.changes.sort_by_key(|change| {
+            let same = |live: &&Live| live.handle.name() == change.name;
+            let present = live.iter().find(same);
+            !present.is_some_and(|live| live.handle.handler().keeps_state())
+        });
         let changes = made.changes;
         // A signal may have come meanwhile.
         check_serving(&live)?;

@@ -15,6 +15,7 @@ use crate::dispatch::fault;
 use crate::guest::exports::Datagram;
 use crate::guest::failure::{Failure, HostPanic};
 use crate::guest::instance::{Instance, Links, Prepared};
+use crate::guest::stdio::Known;
 use crate::lifecycle::Phase;
 use crate::panics;
 use crate::version::Version;
@@ -104,8 +105,10 @@ async fn serve(
             clock,
             exports,
             deadline,
+            partner,
             ..
         } = instance;
+        partner.set(batch.only_sender().cloned().map(Known::Sender));
         let call = exports.receive(store, clock, batch.iter());
         let call = serving.versions.calls.measure(deadline.hold(call));
         call.await?.map_err(Failure::Guest)

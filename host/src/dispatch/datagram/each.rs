@@ -15,6 +15,7 @@ use crate::dispatch::fault;
 use crate::guest::connection_table::ConnectionTable;
 use crate::guest::exports::Datagram;
 use crate::guest::failure::Failure;
+use crate::guest::stdio::Known;
 use crate::lifecycle::Phase;
 use crate::version::Version;
 use crate::version::share::Share;
@@ -127,7 +128,8 @@ async fn call(
     outbox: &mut Outbox,
 ) -> Result<(), Failure> {
     let handler = &version.handler;
-    let scope = serving.versions.scope(None);
+    let mut scope = serving.versions.scope(None);
+    scope.partner = Known::Sender(datagram.ends.peer.clone()).into();
     let (mut store, clock) = handler
         .store_in_turn(scope, ConnectionTable::empty())
         .await?;

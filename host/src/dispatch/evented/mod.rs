@@ -22,6 +22,7 @@ use crate::guest::exports::Evented;
 use crate::guest::exports::evented::{Change, Event, Interest, Readiness, Ready, opened};
 use crate::guest::failure::Failure;
 use crate::guest::instance::{Instance, Links};
+use crate::guest::stdio::Known;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::version::Version;
 use crate::version::entrance::{Arrival, Intake, Registered};
@@ -299,10 +300,13 @@ impl<'a> Turns<'a> {
             clock,
             exports,
             deadline,
+            partner,
             ..
         } = guest;
+        partner.set(self.partner());
         let turn = exports.turn(store, clock, *deadline, &self.events);
         let changes = self.versions.calls.measure(turn).await?;
+        partner.set(None);
         self.events.clear();
         for change in changes {
             match change {
@@ -323,6 +327,22 @@ impl<'a> Turns<'a> {
         }
         self.settle_asked();
         Ok(())
+    }
+
+    /// The connection that all events of this turn are about. `None` if there are several.
+    fn partner(&self) -> Option<Known> {
+        let about = |event: &Event| match event {
+            Event::Opened(opened) => Some(opened.connection),
+            Event::Ready(ready) => Some(ready.connection),
+            Event::Tick => None,
+        };
+        let (first, rest) = self.events.split_first()?;
+        let only = about(first)?;
+        if rest.iter().any(|event| about(event) != Some(only)) {
+            return None;
+        }
+        let entry = self.open.get(&only)?;
+        Some(Known::Connection(Arc::clone(entry.connection.record())))
     }
 
     /// Looks at the connections that asked for attention.

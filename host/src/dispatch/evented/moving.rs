@@ -8,6 +8,7 @@ use crate::dispatch::succession::pass_on;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
 use crate::guest::life_cycle;
+use crate::guest::stdio::Known;
 use crate::lifecycle::VersionNumber;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::{self, Batch, GATHER, Handed};
@@ -61,9 +62,13 @@ impl Turns<'_> {
         if self.version.verifies()
             && let Some(entry) = self.open.get(&id)
         {
+            let known = Known::Connection(Arc::clone(entry.connection.record()));
+            guest.partner.set(Some(known));
             let (store, clock) = (&mut guest.store, &guest.clock);
             let verdict = life_cycle::verify(store, clock, guest.deadline, &entry.connection);
-            if let Err(reason) = verdict.await? {
+            let verdict = verdict.await?;
+            guest.partner.set(None);
+            if let Err(reason) = verdict {
                 self.close(id, Err(Failure::Unverified(reason)));
                 return Ok(());
             }
