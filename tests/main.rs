@@ -113,6 +113,8 @@ mod many;
 // Figures and health, for those who only look.
 mod metrics;
 mod new;
+// The page of `--metrics`, in a browser.
+mod page;
 // `packaging/`, the manual and the completions.
 mod packaging;
 // `swap --probe`, where others come in its way.

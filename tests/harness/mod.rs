@@ -1,6 +1,7 @@
 //! What the tests share: the server as a process, its log, its clients, and the
 //! guests there are, with the dispatches that they run under.
 
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod components;
