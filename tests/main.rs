@@ -154,6 +154,8 @@ mod swap;
 mod time;
 // What a handler is told of its connection.
 mod told;
+// `sockserve top` on a terminal.
+mod top;
 // What TCP does: half-closes, resets, much data, IPv6, listeners, limits.
 mod transport;
 // Connections over Unix sockets, and the sockets' files.

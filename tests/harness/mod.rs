@@ -13,6 +13,7 @@ pub(crate) mod log;
 #[macro_use]
 pub(crate) mod pairs;
 pub(crate) mod process;
+pub(crate) mod pty;
 pub(crate) mod python;
 pub(crate) mod scratch;
 pub(crate) mod server;
