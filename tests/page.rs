@@ -104,6 +104,11 @@ fn a_browser_shows_the_services_live() {
                  {handled: 4, 'bytes-in': 0, 'bytes-out': 0}, 1)";
     assert!(browser.evaluate(again).is_null());
     assert_eq!(browser.wrong, Vec::<serde_json::Value>::new());
+    // What is not of the page gets nowhere.
+    browser.evaluate("document.body.setAttribute('style', 'color: red')");
+    browser.evaluate("document.body.append(Object.assign(new Image(), {src: 'metrics'}))");
+    browser.wait_for_wrong("style-src");
+    browser.wait_for_wrong("img-src");
 }
 
 #[test]

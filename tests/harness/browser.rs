@@ -169,6 +169,19 @@ impl Browser {
     }
 }
 
+impl Browser {
+    /// Waits until the page has done something wrong, which has this text.
+    #[track_caller]
+    pub(crate) fn wait_for_wrong(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.wrong.iter().any(|it| it.to_string().contains(text)) {
+            assert!(Instant::now() < deadline, "{text}: {:?}", self.wrong);
+            // Messages come between answers.
+            self.evaluate("0");
+        }
+    }
+}
+
 impl Drop for Browser {
     fn drop(&mut self) {
         // Both fail only if it has ended already.

@@ -118,9 +118,10 @@ fn reasons(
 fn versions(service: &Watched, theme: Theme) -> Vec<Line<'static>> {
     let versions = service.status.versions.iter().rev().take(VERSIONS);
     let lines = versions.map(|version| {
-        let (mark, style) = match version.state {
-            VersionState::Current => ("*", theme.heading()),
-            VersionState::Draining => (" ", Style::new()),
+        let (mark, style) = if version.state == VersionState::Current {
+            ("*", theme.heading())
+        } else {
+            (" ", Style::new())
         };
         let digest = version.sha256.get(..12).unwrap_or(&version.sha256);
         let text = format!(

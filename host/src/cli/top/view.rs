@@ -121,7 +121,10 @@ fn trouble(model: &Model, now: Instant, theme: Theme) -> Line<'static> {
 /// The sums of all services.
 fn sums(model: &Model, theme: Theme) -> Text<'static> {
     let services = model.services();
-    let sum = |read: fn(&Watched) -> u64| -> u64 { services.iter().map(|it| read(it)).sum() };
+    let sum = |read: fn(&Watched) -> u64| {
+        let values = services.iter().map(|it| read(it));
+        values.fold(0, u64::saturating_add)
+    };
     let title = Line::from(vec![
         Span::styled("sockserve top", theme.heading()),
         Span::raw(format!(
