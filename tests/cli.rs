@@ -372,6 +372,7 @@ fn help_has_every_option() {
         "compose",
         "inspect",
         "status",
+        "top",
         "swap",
         "rollback",
         "connections",
@@ -448,6 +449,8 @@ fn help_has_every_option() {
     check_help(&["wit", "--help"], &global, &["--force"], &["<DIR>"]);
     let control = ["--control", "--json"];
     check_help(&["status", "--help"], &global, &control, &[]);
+    let top = ["--control", "--interval"];
+    check_help(&["top", "--help"], &global, &top, &[]);
     check_help(
         &["connections", "--help"],
         &global,

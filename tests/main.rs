@@ -115,6 +115,8 @@ mod memory;
 mod metrics;
 // Projects that `sockserve new` writes.
 mod new;
+// The page of `--metrics`, in a browser.
+mod page;
 // `packaging/`, the manual and the completions.
 mod packaging;
 // `swap --probe`, where others come in its way.
@@ -154,6 +156,8 @@ mod swap;
 mod time;
 // What a handler is told of its connection.
 mod told;
+// `sockserve top` on a terminal.
+mod top;
 // What TCP does: half-closes, resets, much data, IPv6, listeners, limits.
 mod transport;
 // Connections over Unix sockets, and the sockets' files.

@@ -16,16 +16,22 @@ use crate::harness::scratch::Scratch;
 use crate::harness::{Guest, PATIENCE, Serve, Server};
 
 /// A server with an address for those who look.
-fn observed(guest: Guest) -> (Server, SocketAddr) {
+pub(crate) fn observed(guest: Guest) -> (Server, SocketAddr) {
     let server = Serve::guest(guest, "poll")
         .compiled_once()
         .args(["--metrics", "tcp://127.0.0.1:0"])
         .start();
+    let address = address(&server);
+    (server, address)
+}
+
+/// Where a server answers those who look.
+#[track_caller]
+pub(crate) fn address(server: &Server) -> SocketAddr {
     let told = server.wait_for_log("the address of the metrics", |event| {
         event.message().starts_with("metrics and health are at")
     });
-    let address = told.str("address").parse().unwrap();
-    (server, address)
+    told.str("address").parse().unwrap()
 }
 
 /// The status line, the head and the body of an answer.
@@ -182,16 +188,60 @@ fn nothing_can_be_changed_there() {
         ("POST", "/v1/services/echo/swap", "405 Method Not Allowed"),
         ("GET", "/v1/connections", "404 Not Found"),
         ("GET", "/nowhere", "404 Not Found"),
+        ("POST", "/", "405 Method Not Allowed"),
     ] {
         let (status, _, body) = get(address, &request(method, path, ""));
         assert_eq!(status, format!("HTTP/1.1 {expected}"), "{path}");
         let error: Value = serde_json::from_str(&body).unwrap();
         assert!(error["error"].is_string());
     }
+    let (_, _, body) = get(address, &request("GET", "/nowhere", ""));
+    let all = "there are /, /metrics, /healthz, /readyz and /v1/status";
+    assert!(body.contains(all), "{body}");
     let (status, _, _) = get(address, "nonsense\r\n\r\n");
     assert_eq!(status, "HTTP/1.1 400 Bad Request");
     server.connect().check_echo("still here\n");
     server.stop().check_no_alarm();
+}
+
+/// Of each three one sends nothing, one half a head, and one does not leave.
+#[test]
+fn slow_clients_keep_no_probe_waiting() {
+    let (server, address) = observed(echo_evented);
+    let slow = |number: usize| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let sent = ["", "GET /healthz HT", "GET /healthz HTTP/1.1\r\n\r\n"][number % 3];
+        stream.write_all(sent.as_bytes()).unwrap();
+        stream
+    };
+    // With 32 places, and 5 seconds for each head, they would keep it waiting for longer than
+    // a test waits.
+    let slow: Vec<_> = (0..300).map(slow).collect();
+    let (status, _, body) = get(address, &request("GET", "/healthz", ""));
+    assert_eq!(
+        (status.as_str(), body.as_str()),
+        ("HTTP/1.1 200 OK", "ok\n")
+    );
+    drop(slow);
+    server.stop().check_no_alarm();
+}
+
+/// Another site's name can be pointed to this machine, after the browser has loaded its page.
+#[test]
+fn a_page_of_another_site_learns_nothing() {
+    let (_server, address) = observed(echo_evented);
+    let ask = |host: &str| {
+        let request = format!("GET /v1/status HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        get(address, &request)
+    };
+    let port = address.port();
+    for host in [format!("127.0.0.1:{port}"), "localhost".to_owned()] {
+        assert_eq!(ask(&host).0, "HTTP/1.1 200 OK", "{host}");
+    }
+    let (status, _, body) = ask(&format!("evil.example:{port}"));
+    assert_eq!(status, "HTTP/1.1 421 Misdirected Request");
+    assert!(body.contains("the request is for another host"), "{body}");
+    assert!(!body.contains("echo"), "{body}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the tests share: the server as a process, its log, its clients, and the
 //! guests there are, with the dispatches that they run under.
 
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod components;
@@ -12,6 +13,7 @@ pub(crate) mod log;
 #[macro_use]
 pub(crate) mod pairs;
 pub(crate) mod process;
+pub(crate) mod pty;
 pub(crate) mod python;
 pub(crate) mod scratch;
 pub(crate) mod server;

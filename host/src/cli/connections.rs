@@ -61,7 +61,7 @@ pub(super) fn kill(options: &KillOptions) -> Result<ExitCode, Failure> {
 }
 
 /// The columns of the list, the last one without an end.
-const COLUMNS: [&str; 10] = [
+pub(super) const COLUMNS: [&str; 10] = [
     "NUMBER", "SERVICE", "VERSION", "OPEN", "IDLE", "IN", "OUT", "UNSENT", "STATE", "PEER",
 ];
 
@@ -86,7 +86,8 @@ fn print(out: &mut dyn Write, connections: &[ConnectionStatus]) -> std::io::Resu
     Ok(())
 }
 
-fn row(connection: &ConnectionStatus) -> [String; COLUMNS.len()] {
+/// What the columns of a connection are.
+pub(super) fn row(connection: &ConnectionStatus) -> [String; COLUMNS.len()] {
     [
         connection.connection.to_string(),
         connection.service.clone(),

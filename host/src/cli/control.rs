@@ -18,12 +18,19 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Which process to ask.
+#[derive(Args)]
+pub(super) struct Socket {
+    /// The control socket of the running process
+    #[arg(long, value_name = "PATH", env = "SOCKSERVE_CONTROL")]
+    pub(super) control: PathBuf,
+}
+
 /// Which process to ask, and how to print its answer.
 #[derive(Args)]
 pub(super) struct Target {
-    /// The control socket of the running process
-    #[arg(long, value_name = "PATH", env = "SOCKSERVE_CONTROL")]
-    control: PathBuf,
+    #[command(flatten)]
+    socket: Socket,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -127,7 +134,7 @@ impl Target {
             .enable_all()
             .build()
             .context("cannot start")?;
-        let reply: R = runtime.block_on(ask(&self.control, question))?;
+        let reply: R = runtime.block_on(ask(&self.socket.control, question))?;
         let mut stdout = super::output::stdout();
         if self.json {
             writeln!(stdout, "{}", serde_json::to_string(&reply)?)?;

@@ -31,6 +31,7 @@ mod run;
 mod serve;
 mod signals;
 mod status;
+mod top;
 mod watch;
 mod wit;
 
@@ -149,6 +150,13 @@ enum Command {
     Man(man::Options),
     /// Say how the services of a running process are.
     Status(control::StatusOptions),
+    /// Show the services of a running process, live, on a terminal.
+    ///
+    /// Per service: connections, rates, failures, refusals, memory, versions; for the selected
+    /// one all reasons and its open connections. Rates are those between two answers. If the
+    /// process does not answer, that is said and it is asked again. Exit status: 0 left with
+    /// q, Esc or Ctrl-C; 2 standard output is no terminal.
+    Top(top::Options),
     /// Put a new version in the place of a service's handler.
     Swap(control::SwapOptions),
     /// Go back to the version before.
@@ -345,6 +353,7 @@ pub fn main() -> ExitCode {
         Command::Completions(options) => completions::run(&options, Cli::command()),
         Command::Man(options) => man::run(&options, Cli::command()),
         Command::Status(options) => control::status(&options),
+        Command::Top(options) => caught().and_then(|caught| top::run(&options, caught)),
         Command::Swap(options) => control::swap(&options),
         Command::Rollback(options) => control::rollback(&options),
         Command::Connections(options) => connections::run(&options),

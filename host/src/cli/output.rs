@@ -95,8 +95,12 @@ pub(super) fn stderr_is_terminal() -> bool {
 /// environment says otherwise (<https://no-color.org>,
 /// <https://bixense.com/clicolors>).
 pub(super) fn stderr_has_colours() -> bool {
-    stderr_is_terminal()
-        && !variable_is("NO_COLOR", |value| !value.is_empty())
+    stderr_is_terminal() && colours_are_wanted()
+}
+
+/// Whether the environment has nothing against colours.
+pub(super) fn colours_are_wanted() -> bool {
+    !variable_is("NO_COLOR", |value| !value.is_empty())
         && !variable_is("CLICOLOR", |value| value == "0")
 }
 

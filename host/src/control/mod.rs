@@ -44,11 +44,13 @@
 //! | `client` | the side that asks |
 //! | `metrics` | the figures as Prometheus reads them |
 //! | `observer` | a listener for those who only look |
+//! | `page` | what it shows to browsers |
 
 pub mod client;
 mod http;
 mod metrics;
 pub mod observer;
+mod page;
 mod request;
 pub mod server;
 mod spares;

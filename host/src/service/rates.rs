@@ -63,6 +63,40 @@ impl Sums {
     }
 }
 
+impl Rates {
+    /// From one status of a service to a later one, after so much time.
+    ///
+    /// `None` if counters went back: then they are of two services that have the same name,
+    /// one after the other. Which sums are not looked at may be made of several counters, which
+    /// are not read at the same time.
+    pub fn between(before: &Status, after: &Status, time: Duration) -> Option<Self> {
+        let went_back = after.handled < before.handled
+            || after.bytes_in < before.bytes_in
+            || after.bytes_out < before.bytes_out;
+        (!went_back && !time.is_zero()).then(|| Self::of(Sums::of(before), Sums::of(after), time))
+    }
+
+    fn of(before: Sums, after: Sums, time: Duration) -> Self {
+        let seconds = time.as_secs_f64();
+        if seconds == 0.0 {
+            return Self::default();
+        }
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a rate is shown with a few digits"
+        )]
+        let per_second = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
+        Self {
+            seconds,
+            accepted: per_second(before.accepted, after.accepted),
+            refused: per_second(before.refused, after.refused),
+            failed: per_second(before.failed, after.failed),
+            bytes_in: per_second(before.bytes_in, after.bytes_in),
+            bytes_out: per_second(before.bytes_out, after.bytes_out),
+        }
+    }
+}
+
 impl Samples {
     /// Begins with a service that has done nothing.
     pub(super) fn new(now: Instant) -> Self {
@@ -85,19 +119,7 @@ impl Samples {
         let Some((since, before)) = self.0.front() else {
             return Rates::default();
         };
-        let seconds = now.saturating_duration_since(*since).as_secs_f64();
-        if seconds == 0.0 {
-            return Rates::default();
-        }
-        let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-        Rates {
-            seconds,
-            accepted: per_second(sums.accepted, before.accepted),
-            refused: per_second(sums.refused, before.refused),
-            failed: per_second(sums.failed, before.failed),
-            bytes_in: per_second(sums.bytes_in, before.bytes_in),
-            bytes_out: per_second(sums.bytes_out, before.bytes_out),
-        }
+        Rates::of(*before, sums, now.saturating_duration_since(*since))
     }
 }
 

@@ -42,8 +42,8 @@ pub(in crate::cli) struct ProcessOptions {
     /// Take requests (status, swap, rollback, drain, shutdown) on a Unix socket
     #[arg(long, value_name = "PATH", help_heading = "Control")]
     pub(in crate::cli) control: Option<PathBuf>,
-    /// Answer who asks how the services are: /metrics (Prometheus), /healthz, /readyz and
-    /// /v1/status over HTTP, to anybody who reaches the address. HOST is an IP address
+    /// Answer who asks how the services are: a page at /, /metrics (Prometheus), /healthz,
+    /// /readyz and /v1/status over HTTP, to anybody who reaches the address. HOST is an IP address
     #[arg(long, value_name = "tcp://HOST:PORT", help_heading = "Control", value_parser = parse_observed)]
     pub(in crate::cli) metrics: Option<SocketAddr>,
     /// Connections open at once in all services together; at the limit none of them

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Text,
     /// A line for people.
     Plain,
+    /// A page for browsers, with its Content-Security-Policy.
+    Page(&'static str),
 }
 
 impl Kind {
@@ -47,6 +49,17 @@ impl Kind {
             // What prometheus-client writes, and what asks for the older format takes too.
             Self::Plain => "text/plain; charset=utf-8",
             Self::Text => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Page(_) => "text/html; charset=utf-8",
+        }
+    }
+
+    /// Further fields of the head, each with its line's end.
+    fn fields(self) -> String {
+        // What is answered is true now only, and no browser shall guess what it is.
+        let all = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+        match self {
+            Self::Page(policy) => format!("{all}Content-Security-Policy: {policy}\r\n"),
+            Self::Json | Self::Text | Self::Plain => all.to_owned(),
         }
     }
 }
@@ -67,11 +80,12 @@ pub(super) async fn answer(
 ) -> io::Result<()> {
     let mut bytes = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n",
+         {}Connection: close\r\n\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or_default(),
         kind.content_type(),
-        body.len()
+        body.len(),
+        kind.fields()
     )
     .into_bytes();
     if method != Method::HEAD {

@@ -218,7 +218,8 @@ fn an_answer_says_how_long_it_is_and_that_it_is_the_last() {
         })
     };
     let head = "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\n\
-                Content-Length: 3\r\nConnection: close\r\n\r\n";
+                Content-Length: 3\r\nCache-Control: no-store\r\n\
+                X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n";
     assert_eq!(taken(Method::GET), format!("{head}{{}}\n"));
     assert_eq!(taken(Method::HEAD), head);
 }
