@@ -372,6 +372,7 @@ fn help_has_every_option() {
         "inspect",
         "status",
         "swap",
+        "promote",
         "rollback",
         "connections",
         "kill",
@@ -466,9 +467,19 @@ fn help_has_every_option() {
     let swap = [
         &control[..],
         &["--old", "--drain-timeout", "--probe", "--discard-state"],
+        &["--canary", "--canary-for", "--env", "--unset-env"],
+        &[
+            "--max-connections",
+            "--max-memory",
+            "--deadline",
+            "--linger",
+        ],
+        &["--first-byte-timeout", "--idle-timeout", "--write-timeout"],
+        &["--connection-timeout"],
     ]
     .concat();
-    let names = ["<SERVICE>", "<COMPONENT>"];
+    check_help(&["promote", "--help"], &global, &control, &["<SERVICE>"]);
+    let names = ["<SERVICE>", "[COMPONENT]"];
     check_help(&["swap", "--help"], &global, &swap, &names);
     let version = sockserve(["--version"]).printed();
     assert_eq!(
@@ -541,8 +552,18 @@ fn help_has_the_defaults_of_a_swap() {
     for default in [
         "[default: hand-over where both versions can, else drain]",
         "[default: the service's drain timeout if they drain, without limit if they are handed over]",
+        "[default: 60s]",
     ] {
         assert!(help.contains(default), "no {default} in {help}");
+    }
+    // What is not named stays as it is.
+    for none in [
+        "[default: 1024]",
+        "[default: 64MiB]",
+        "[default: 1s]",
+        "[default: 2s]",
+    ] {
+        assert!(!help.contains(none), "{none} in {help}");
     }
 }
 

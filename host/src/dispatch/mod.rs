@@ -5,7 +5,7 @@
 //! | stage | where | what it does |
 //! | --- | --- | --- |
 //! | accept | `listen::accept` | takes a permit, then the socket (accept4) |
-//! | deliver | [`deliver`] | passes it to the current version; again after a swap |
+//! | deliver | [`deliver`] | passes it to the current version, or to the canary; again after a swap |
 //! | give | [`give`] | passes it to one version, or returns it |
 //! | admit | `Version::admit` | own instance: counts it there, for a task of its own |
 //! | or queue | `Version::queue` | shared instance: counts it there, into the entrance |
@@ -79,7 +79,7 @@ pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Res
     Ok(())
 }
 
-/// Gives a connection to the version that is current. Closes it if the service is
+/// Gives a connection to the version that is current, or to the canary. Closes it if the service is
 /// ending.
 ///
 /// `turn` is the connection's turn under `sequential`, and `None` otherwise.
@@ -88,6 +88,13 @@ pub(crate) fn deliver(
     mut connection: Arc<Connection>,
     mut turn: Option<OwnedSemaphorePermit>,
 ) {
+    if let Some(canary) = versions.canary_for_next() {
+        match give(versions, &canary, connection, &mut turn) {
+            Ok(()) => return,
+            // It has ended meanwhile.
+            Err(refused) => connection = refused,
+        }
+    }
     loop {
         let version = versions.current();
         match give(versions, &version, connection, &mut turn) {

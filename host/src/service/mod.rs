@@ -53,6 +53,7 @@ use crate::descriptors::{self, Shares};
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
 use crate::lifecycle::{Phase, Quota};
+use crate::limits::Limits;
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::given::Given;
@@ -64,6 +65,7 @@ use crate::service::rates::Samples;
 use crate::service::rollback::RollbackPolicy;
 use crate::service::run::{Incoming, Work};
 use crate::service::state_file::StateFile;
+use crate::service::swap::Trial;
 use crate::version::access::AccessLog;
 use crate::version::versions::Versions;
 use arc_swap::ArcSwap;
@@ -174,6 +176,10 @@ pub(crate) struct Shared {
     /// The versions of its handler, and their connections.
     pub(crate) versions: Arc<Versions>,
     pub(crate) dispatch: Dispatch,
+    /// The limits that were asked for. Descriptors may allow fewer connections.
+    asked: ArcSwap<Limits>,
+    /// What becomes of the canary when it becomes current. `None` if there is none.
+    trial: Mutex<Option<Trial>>,
     /// When a version is taken back by itself.
     rollback: ArcSwap<RollbackPolicy>,
     /// What the service listens on.
@@ -516,6 +522,8 @@ impl Shared {
         let (policy, global) = (options.admission.clone(), options.global.clone());
         Arc::new(Self {
             dispatch: handler.dispatch(),
+            asked: ArcSwap::from_pointee(handler.limits().clone()),
+            trial: Mutex::default(),
             rollback: ArcSwap::from_pointee(options.rollback),
             listeners,
             listening: options.listening,

@@ -169,10 +169,10 @@ impl Shared {
                 // that it is asked for what it knows.
                 self.permits.all_back().await;
                 self.keep_state().await?;
-                self.versions.current().retire(None);
+                self.versions.retire_all();
                 return result;
             }
-            self.versions.current().retire(None);
+            self.versions.retire_all();
             self.permits.all_back().await;
             result
         };

@@ -13,6 +13,7 @@
 //! | `share` | datagrams as a version counts them |
 //! | `entrance` | how connections come to a shared instance |
 //! | `offer` | a connection on its way to another version: its life, drawn |
+//! | `canary` | a version that gets a share of the new connections |
 //! | `succession` | what a shared instance knows, on its way to another |
 //! | `errands` | the calls of `error` and `tick` that are due |
 //! | `ending` | the end of a connection |
@@ -21,6 +22,7 @@
 //! | `access` | a line of the log per connection |
 
 pub(crate) mod access;
+pub(crate) mod canary;
 pub(crate) mod counts;
 mod ending;
 pub(crate) mod entrance;
@@ -73,7 +75,8 @@ pub(crate) struct Version {
     pub(crate) origin: Origin,
     /// When the version was made.
     pub(crate) loaded_at: SystemTime,
-    activated: Instant,
+    /// When it became current, or was made to.
+    activated: Mutex<Instant>,
     phase: watch::Sender<Phase>,
     /// How what the shared instance knows comes and goes.
     succession: Succession,
@@ -109,6 +112,9 @@ pub(crate) struct Version {
     /// Notified when a connection of this version has failed. Shared with the service,
     /// which decides whether to roll back.
     failed: Arc<Notify>,
+    /// Notified when a handler of this version has ended, however. One task waits for it,
+    /// as long as the version is a canary.
+    another_ended: Notify,
     /// Connections whose handler ended with success.
     handled: AtomicU64,
     /// Connections that the handler did not let in.
@@ -133,7 +139,7 @@ impl Version {
             handler,
             origin,
             loaded_at: SystemTime::now(),
-            activated: Instant::now(),
+            activated: Mutex::new(Instant::now()),
             phase: watch::Sender::new(Phase::Serving),
             succession: Succession::default(),
             entrance: Mutex::default(),
@@ -149,6 +155,7 @@ impl Version {
             failed_before: AtomicU64::new(0),
             fewer: Notify::new(),
             failed,
+            another_ended: Notify::new(),
             handled: AtomicU64::new(0),
             refused_by_handler: AtomicU64::new(0),
             failures: Failures::default(),
@@ -162,9 +169,15 @@ impl Version {
         self.origin == Origin::Probe
     }
 
-    /// When the version was made, which is just before it becomes current.
+    /// When the version was made, which is just before it becomes current; or when it
+    /// became current, if it was a canary before.
     pub(crate) fn activated(&self) -> Instant {
-        self.activated
+        *lock(&self.activated)
+    }
+
+    /// Notes that a version that was a canary becomes current.
+    pub(super) fn activate(&self) {
+        *lock(&self.activated) = Instant::now();
     }
 
     /// Connections on this version, those being closed included.
@@ -219,6 +232,12 @@ impl Version {
                 self.failed.notify_one();
             }
         }
+        self.another_ended.notify_one();
+    }
+
+    /// Waits until a handler of this version has ended since the last call. Cancel-safe.
+    pub(crate) async fn another_ended(&self) {
+        self.another_ended.notified().await;
     }
 
     /// Whether the version takes no more connections, has none, and is offered none.

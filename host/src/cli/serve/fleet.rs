@@ -226,7 +226,7 @@ impl Fleet {
         .await;
         let made = making.map_err(ReloadError::host)?.map_err(refused)?;
         for change in &made.changes {
-            difference.note_content(&change.name);
+            difference.note_content(&change.name, change.by_hand);
         }
         let changes = try_handlers(made.changes, &live).await?;
         // A signal may have come meanwhile.

@@ -67,7 +67,7 @@ impl Shared {
         if discard || !current.handler.keeps_state() {
             return Ok(Succession::default());
         }
-        let number = current.number.next();
+        let number = self.versions.next_number();
         let mut deaths = 0;
         let (departing, state) = loop {
             let mut departing = current.depart(Purpose::Successor { number, hand_over });
