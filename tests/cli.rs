@@ -467,7 +467,13 @@ fn help_has_every_option() {
     let swap = [
         &control[..],
         &["--old", "--drain-timeout", "--probe", "--discard-state"],
-        &["--canary", "--canary-for", "--env", "--unset-env"],
+        &[
+            "--canary",
+            "--canary-for",
+            "--env",
+            "--unset-env",
+            "--dispatch",
+        ],
         &[
             "--max-connections",
             "--max-memory",

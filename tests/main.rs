@@ -150,6 +150,8 @@ mod socket;
 // What an instance knows passes to the next version, and into a file.
 mod state;
 mod swap;
+// A swap that changes the dispatch.
+mod swap_dispatch;
 // A swap that changes the environment and the limits.
 mod swap_settings;
 // The time family, in each of its modes.

@@ -49,12 +49,12 @@ fn the_environment_changes_and_a_rollback_brings_it_back(guest: Guest, dispatch:
     assert_eq!(controlled.change(&["--env", "MODE=upper"]), 2);
     // The open connection is handed over, and is served as the new settings say.
     open.send("after\n");
-    open.expect("AFTER\n");
+    open.expect("AFTER");
     open.expect_eof();
     let upper = |controlled: &Controlled| {
         let mut client = controlled.server.connect();
         client.send("new\n");
-        client.expect("NEW\n");
+        client.expect("NEW");
         client.expect_eof();
     };
     upper(&controlled);
@@ -77,11 +77,12 @@ fn the_environment_changes_and_a_rollback_brings_it_back(guest: Guest, dispatch:
 #[test]
 fn a_component_may_come_with_its_settings_and_a_later_swap_keeps_them() {
     let controlled = Controlled::start(echo_evented, "poll", &[]);
-    controlled.swap("builtin:time-evented", &["--env", "MODE=upper"]);
+    let build = controlled.scratch.build(echo_evented, 1);
+    controlled.swap(&build, &["--env", "MODE=upper"]);
     controlled.swap("builtin:echo-evented", &[]);
     let mut client = controlled.server.connect();
     client.send("abc\n");
-    client.expect("ABC\n");
+    client.expect("ABC");
     // What the service has already is no change.
     let same = controlled.service_command("swap", &["--env", "MODE=upper"]);
     assert_eq!(
@@ -111,7 +112,7 @@ fn a_component_that_is_sent_may_have_settings() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let mut client = controlled.server.connect();
     client.send("abc\n");
-    client.expect("ABC\n");
+    client.expect("ABC");
     assert_eq!(controlled.status()["limits"]["deadline-seconds"], 2.0);
     // Its bytes are not kept.
     let why = refusal(&controlled.service_command("swap", &["--unset-env", "MODE"]));
@@ -186,28 +187,29 @@ fn the_number_of_connections_changes_both_ways(guest: Guest, dispatch: &str) {
     assert_eq!(controlled.status()["limits"]["max-connections"], 3);
     // None is closed if there are fewer.
     controlled.change(&["--max-connections", "1"]);
-    for client in [&mut first, &mut second, &mut third] {
+    for mut client in [first, second, third] {
         client.check_echo("still here\n");
+        client.finish_sending();
+        client.expect_eof();
     }
     let mut fourth = connect();
-    for mut client in [first, second] {
-        client.finish_sending();
-        client.expect_eof();
-    }
-    third.check_echo("the only one\n");
-    controlled.wait_for_status("the end of two", |status| status["open"] == 1);
-    // A rollback does not wait for the third one.
-    controlled.service_command("rollback", &[]).printed();
     fourth.expect("waits\n");
-    third.check_echo("not the only one\n");
-    assert_eq!(controlled.status()["limits"]["max-connections"], 3);
-    controlled.change(&["--max-connections", "1"]);
     let mut fifth = connect();
-    for mut client in [third, fourth] {
-        client.finish_sending();
-        client.expect_eof();
-    }
+    fourth.check_echo("the only one\n");
+    controlled.wait_for_status("the only one", |status| status["open"] == 1);
+    controlled.service_command("rollback", &[]).printed();
     fifth.expect("waits\n");
+    fourth.check_echo("not the only one\n");
+    assert_eq!(controlled.status()["limits"]["max-connections"], 3);
+    // There are more again before there were fewer.
+    let mut sixth = connect();
+    sixth.expect("waits\n");
+    controlled.change(&["--max-connections", "1"]);
+    controlled.service_command("rollback", &[]).printed();
+    fourth.finish_sending();
+    fourth.expect_eof();
+    connect().expect("waits\n");
+    drop((fifth, sixth));
     controlled.server.stop().check_no_alarm();
 }
 

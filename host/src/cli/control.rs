@@ -9,7 +9,7 @@ use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StateReply, StatusReply, SwapRequest};
 use crate::service::swap::{OldConnections, Swapped};
-use crate::{CanaryOptions, Grants, HandOverCounts, Status, VersionState};
+use crate::{CanaryOptions, Dispatch, Grants, HandOverCounts, Status, VersionState};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -119,6 +119,9 @@ pub(super) struct SwapOptions {
     /// Take an environment variable away. May be repeated
     #[arg(long, value_name = "NAME")]
     unset_env: Vec<String>,
+    /// Another dispatch: sequential, threaded or poll. Those of datagrams stay as they are
+    #[arg(long)]
+    dispatch: Option<Dispatch>,
     #[command(flatten)]
     limits: ChangedLimits,
     #[command(flatten)]
@@ -128,7 +131,8 @@ pub(super) struct SwapOptions {
 impl SwapOptions {
     /// Whether a setting is to change.
     fn changes_settings(&self) -> bool {
-        !(self.env.is_empty() && self.unset_env.is_empty() && self.limits.0.is_empty())
+        let is_same = self.env.is_empty() && self.unset_env.is_empty() && self.limits.0.is_empty();
+        !is_same || self.dispatch.is_some()
     }
 }
 
@@ -203,6 +207,7 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
         discard_state: options.discard_state,
         env: options.env.iter().cloned().collect(),
         unset_env: options.unset_env.clone(),
+        dispatch: options.dispatch.map(|dispatch| dispatch.to_string()),
         limits: limits.collect(),
         canary: options.canary.map(u32::from),
         canary_for: options

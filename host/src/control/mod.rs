@@ -100,6 +100,9 @@ pub struct SwapRequest {
     /// Variables that are taken away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unset_env: Vec<String>,
+    /// Another dispatch: `sequential`, `threaded` or `poll`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispatch: Option<String>,
     /// Limits with other values, by the names of the options of `serve`
     /// ([`LimitChanges::NAMES`](crate::LimitChanges::NAMES)) and written like those; a
     /// number may be a number.

@@ -255,6 +255,7 @@ impl From<SwapError> for Refused {
             | SwapError::Unsaved { .. }
             | SwapError::Gone { .. }
             | SwapError::NoVariable(_)
+            | SwapError::Dispatch(_)
             | SwapError::Admission(_)
             | SwapError::Unshared { .. }
             | SwapError::Probe(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -42,6 +42,8 @@ fn changes(request: &SwapRequest) -> Result<SettingChanges, Refused> {
     }
     changes.unset_env.clone_from(&request.unset_env);
     changes.limits = limits(request)?;
+    let dispatch = request.dispatch.as_deref().map(str::parse).transpose();
+    changes.dispatch = dispatch.map_err(|error: String| refused(format!("dispatch: {error}")))?;
     Ok(changes)
 }
 
@@ -91,6 +93,7 @@ fn refused(message: impl Display) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Dispatch;
     use serde_json::json;
 
     #[test]
@@ -115,6 +118,7 @@ mod tests {
                 json!({"limits": {"deadline": "0s"}}),
                 "limits: deadline: it must be longer",
             ),
+            (json!({"dispatch": "eager"}), "dispatch: write sequential, "),
             (
                 json!({"canary": 0}),
                 "canary: it must be a whole number from 1 to 100",
@@ -145,6 +149,7 @@ mod tests {
             "env": {"A": "1=2"}, "unset-env": ["B"],
             "limits": {"max-connections": 7, "idle-timeout": "2s"},
             "canary": 5,
+            "dispatch": "poll",
         });
         let request: SwapRequest = serde_json::from_value(request).unwrap();
         let Ok(options) = swap_options(&request) else {
@@ -155,6 +160,7 @@ mod tests {
         assert_eq!(changes.unset_env, ["B"]);
         assert_eq!(changes.limits.max_connections, Some(7));
         assert_eq!(changes.limits.idle_timeout, Some(Duration::from_secs(2)));
+        assert_eq!(changes.dispatch, Some(Dispatch::Poll));
         let canary = options.canary.unwrap();
         assert_eq!((canary.percent, canary.time), (5, CanaryOptions::TIME));
     }

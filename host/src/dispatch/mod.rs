@@ -26,7 +26,8 @@
 //!
 //! `isolated` serves all three dispatches: they differ in the number of the runtime's
 //! threads, and in whether the next connection is let in before the last one is done.
-//! The other two exist under `poll` only, and run on its one thread.
+//! The other two exist under `poll` only, and run on its one thread. The dispatch is that of
+//! the version, and so is the runtime, if it takes another than the service's.
 //!
 //! `errands` calls what a handler does beside its connections: `error` and `tick`.
 //! `supervision` runs the drivers of shared instances, and `succession` is how what such an
@@ -69,13 +70,13 @@ pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Res
         return Ok(());
     }
     let poller = match version.handler.contract() {
-        Contract::Evented => Some(versions.in_runtime(Poller::new)??),
+        Contract::Evented => Some(version.in_runtime(versions, Poller::new)??),
         Contract::Datagram | Contract::DatagramConcurrent => return Ok(()),
         Contract::Concurrent | Contract::Blocking | Contract::Command | Contract::CommandP3 => None,
     };
     let intake = version.open_intake();
     let (serving, served) = (Arc::clone(versions), Arc::clone(version));
-    versions.spawn_task(supervision::run(serving, served, intake, poller));
+    version.spawn_task(versions, supervision::run(serving, served, intake, poller));
     Ok(())
 }
 

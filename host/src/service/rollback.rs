@@ -4,7 +4,7 @@
 //! A version that was taken back by itself is condemned: a rollback goes to it only if
 //! it is named, and then it is on trial again.
 
-use crate::service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
+use crate::service::swap::{Next, OldConnections, SwapError, SwapOptions, Swapped};
 use crate::service::{ServiceHandle, Shared};
 use crate::version::versions::Previous;
 use crate::version::{Origin, Version};
@@ -139,13 +139,19 @@ impl Shared {
             None => Origin::Rollback,
         };
         let hand_over = old == OldConnections::HandOver;
+        let workers = self.workers_for(&previous.handler).await?;
         let succession = self.succeed(&current, &previous.handler, hand_over, discard_state);
         let succession = succession.await?;
         let (state, state_lost) = (succession.bytes, succession.lost);
-        let Previous {
-            handler, limits, ..
-        } = previous;
-        let version = self.activate(handler, origin, Some(&said), old, limits, succession)?;
+        let next = Next {
+            handler: previous.handler,
+            origin,
+            reason: Some(&said),
+            mode: old,
+            limits: previous.limits,
+            workers,
+        };
+        let version = self.activate(next, succession)?;
         {
             let mut history = self.versions.history();
             if condemn && let Some(previous) = &mut history.previous {

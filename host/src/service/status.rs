@@ -344,7 +344,7 @@ impl ServiceHandle {
                 .map(ToString::to_string)
                 .collect(),
             contract: current.handler.contract().to_string(),
-            dispatch: service.dispatch.to_string(),
+            dispatch: current.handler.dispatch().to_string(),
             state: match versions.phase() {
                 Phase::Serving if versions.is_suspended() => ServiceState::Suspended,
                 phase => phase.into(),

@@ -13,6 +13,7 @@
 //! | `share` | datagrams as a version counts them |
 //! | `entrance` | how connections come to a shared instance |
 //! | `offer` | a connection on its way to another version: its life, drawn |
+//! | `workers` | a runtime for versions that need another than their service's |
 //! | `canary` | a version that gets a share of the new connections |
 //! | `succession` | what a shared instance knows, on its way to another |
 //! | `errands` | the calls of `error` and `tick` that are due |
@@ -33,6 +34,7 @@ pub(crate) mod share;
 pub(crate) mod stay;
 pub(crate) mod succession;
 pub(crate) mod versions;
+pub(crate) mod workers;
 
 use crate::connection::Connection;
 use crate::guest::failure::Failure;
@@ -44,9 +46,12 @@ use crate::version::entrance::{Entrance, Gate};
 use crate::version::errands::Errands;
 use crate::version::stay::{Admitted, Stay};
 use crate::version::succession::Succession;
+use crate::version::versions::Versions;
+use crate::version::workers::Workers;
+use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -77,6 +82,8 @@ pub(crate) struct Version {
     pub(crate) loaded_at: SystemTime,
     /// When it became current, or was made to.
     activated: Mutex<Instant>,
+    /// The runtime for its tasks. Empty if that is the service's.
+    workers: OnceLock<Arc<Workers>>,
     phase: watch::Sender<Phase>,
     /// How what the shared instance knows comes and goes.
     succession: Succession,
@@ -140,6 +147,7 @@ impl Version {
             origin,
             loaded_at: SystemTime::now(),
             activated: Mutex::new(Instant::now()),
+            workers: OnceLock::new(),
             phase: watch::Sender::new(Phase::Serving),
             succession: Succession::default(),
             entrance: Mutex::default(),
@@ -162,6 +170,44 @@ impl Version {
             errands: Errands::default(),
             ended_because: Mutex::default(),
         })
+    }
+
+    /// Sets a runtime for its tasks, before the first of them.
+    pub(crate) fn work_on(&self, workers: Arc<Workers>) {
+        let _ = self.workers.set(workers);
+    }
+
+    /// The runtime for its tasks. `None` if that is the service's.
+    pub(crate) fn workers(&self) -> Option<Arc<Workers>> {
+        self.workers.get().map(Arc::clone)
+    }
+
+    /// Runs a task of this version on its threads.
+    pub(crate) fn spawn_task(
+        &self,
+        versions: &Versions,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        match self.workers.get() {
+            Some(workers) => drop(workers.handle().spawn(task)),
+            None => versions.spawn_task(task),
+        }
+    }
+
+    /// Calls `make` inside the version's runtime, so that `make` can register descriptors
+    /// with the poller.
+    pub(crate) fn in_runtime<R>(
+        &self,
+        versions: &Versions,
+        make: impl FnOnce() -> R,
+    ) -> io::Result<R> {
+        match self.workers.get() {
+            Some(workers) => {
+                let _entered = workers.handle().enter();
+                Ok(make())
+            }
+            None => versions.in_runtime(make),
+        }
     }
 
     /// Whether a probe tries the version.

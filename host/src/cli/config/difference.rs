@@ -73,8 +73,7 @@ const SETTINGS: [&str; 25] = [
 ];
 
 /// The keys that take another process.
-const RESTART: [&str; 11] = [
-    "dispatch",
+const RESTART: [&str; 10] = [
     "workers",
     "backlog",
     "reuse-port",
@@ -236,6 +235,7 @@ mod tests {
         assert_eq!(Takes::of("env"), Takes::Version);
         assert_eq!(Takes::of("max-memory"), Takes::Version);
         assert_eq!(Takes::of("max-connections"), Takes::Version);
+        assert_eq!(Takes::of("dispatch"), Takes::Version);
         assert_eq!(Takes::of("idle-timeout"), Takes::Setting);
         assert_eq!(Takes::of("state-file"), Takes::Restart);
     }

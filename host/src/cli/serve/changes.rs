@@ -106,6 +106,7 @@ fn restarts(service: &Described, changed: &Changed, before: &Present) -> Vec<Mis
         Takes::Restart => true,
         // What is on its way to a socket for datagrams would be lost.
         Takes::Listeners => takes_datagrams,
+        Takes::Version if *key == "dispatch" => takes_datagrams,
         Takes::Setting | Takes::Version => false,
     };
     let mistakes = changed.keys.iter().filter(is_fixed).map(|key| {
@@ -162,7 +163,9 @@ fn make_change(
 fn has_settings(handler: &Handler, keys: &ServiceKeys) -> bool {
     let (had, said) = (handler.options(), &keys.service.handler);
     let (had_limits, limits) = (&had.limits, said.limits.limits());
+    let dispatch = said.dispatch;
     had.grants.env == said.grants.env()
+        && had.dispatch == dispatch.unwrap_or_else(|| handler.contract().default_dispatch())
         && had_limits.max_memory_bytes == limits.max_memory_bytes
         && had_limits.deadline == limits.deadline
         && had_limits.max_connections == limits.max_connections

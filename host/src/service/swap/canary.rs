@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::service::{ServiceHandle, Shared};
 use crate::sync::lock;
 use crate::version::versions::Promoted;
+use crate::version::workers::Workers;
 use crate::version::{Origin, Version};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub(super) fn check_canary(
     } else if old.keeps_state() && !options.discard_state {
         "what the instance knows (instance-state) cannot be in two instances; swap without \
          --canary, or with --discard-state"
+    } else if old.dispatch() != new.dispatch() {
+        "the dispatch says how new connections take turns, and is one for all; change it by a \
+         swap without --canary"
     } else if options.changes.limits.change_service() {
         "limits of the service hold for all its connections; change them by a swap without \
          --canary"
@@ -85,6 +89,7 @@ impl Shared {
     pub(super) fn begin_canary(
         self: &Arc<Self>,
         handler: Arc<Handler>,
+        workers: Option<Arc<Workers>>,
         options: CanaryOptions,
         trial: Trial,
     ) -> Result<Swapped, SwapError> {
@@ -93,6 +98,9 @@ impl Shared {
         // The phase changes only under this lock, so the service cannot end in between.
         self.check_serving()?;
         let version = versions.next(handler, Origin::Swap);
+        if let Some(workers) = workers {
+            version.work_on(workers);
+        }
         dispatch::start(versions, &version).map_err(|error| SwapError::Host(error.to_string()))?;
         version.open_gate();
         let old = trial.old;

@@ -1,6 +1,7 @@
-//! What a swap changes beside the component: the environment, and limits.
+//! What a swap changes beside the component: the environment, limits, and the dispatch.
 
 use super::SwapError;
+use crate::contract::Dispatch;
 use crate::guest::handler::{Handler, HandlerOptions};
 use crate::limits::{LimitChanges, Limits};
 
@@ -17,6 +18,8 @@ pub struct SettingChanges {
     pub unset_env: Vec<String>,
     /// Limits with other values.
     pub limits: LimitChanges,
+    /// Another dispatch. `None` leaves it as it is.
+    pub dispatch: Option<Dispatch>,
 }
 
 impl SettingChanges {
@@ -33,6 +36,7 @@ impl SettingChanges {
         limits: &Limits,
     ) -> Result<HandlerOptions, SwapError> {
         let mut options = before.clone();
+        options.dispatch = self.dispatch.unwrap_or(before.dispatch);
         let env = &mut options.grants.env;
         for name in &self.unset_env {
             let is_set = self.env.iter().any(|(it, _)| it == name);
@@ -64,13 +68,14 @@ impl SettingChanges {
 /// Whether a handler has these settings already.
 pub(super) fn has_settings(handler: &Handler, options: &HandlerOptions) -> bool {
     let had = handler.options();
-    had.grants.env == options.grants.env && had.limits == options.limits
+    had.grants.env == options.grants.env
+        && had.limits == options.limits
+        && had.dispatch == options.dispatch
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Dispatch;
     use std::time::Duration;
 
     fn pairs(text: &str) -> Vec<(String, String)> {
@@ -97,11 +102,15 @@ mod tests {
         };
         let after = changes.applied(&before, &of_service).unwrap();
         assert_eq!(after.grants.env, pairs("A=1 A=5 C=4 D=6"));
-        assert_eq!(after.limits, before.limits);
+        assert_eq!(
+            (&after.limits, after.dispatch),
+            (&before.limits, Dispatch::Poll)
+        );
         let mut limits = LimitChanges::default();
         limits.set("deadline", "20ms").unwrap();
         let changes = SettingChanges {
             limits,
+            dispatch: Some(Dispatch::Threaded),
             ..SettingChanges::default()
         };
         let after = changes.applied(&before, &of_service).unwrap();
@@ -111,7 +120,10 @@ mod tests {
             deadline: Duration::from_millis(20),
             ..of_service
         };
-        assert_eq!(after.limits, expected);
+        assert_eq!(
+            (after.limits, after.dispatch),
+            (expected, Dispatch::Threaded)
+        );
     }
 
     #[test]

@@ -39,6 +39,7 @@ use crate::service::state_file::StateFile;
 use crate::service::{ServiceHandle, Shared, served};
 use crate::text;
 use crate::version::versions::History;
+use crate::version::workers::Workers;
 use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -46,6 +47,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
+
+/// What becomes current.
+pub(in crate::service) struct Next<'a> {
+    pub(in crate::service) handler: Arc<Handler>,
+    pub(in crate::service) origin: Origin,
+    /// Why, if this is a rollback.
+    pub(in crate::service) reason: Option<&'a str>,
+    /// What becomes of the connections of the version before.
+    pub(in crate::service) mode: OldConnections,
+    /// The limits that the service has from then on. `None` if they stay.
+    pub(in crate::service) limits: Option<Limits>,
+    /// The runtime of the version, if it is not the service's.
+    pub(in crate::service) workers: Option<Arc<Workers>>,
+}
 
 /// The component to swap in.
 enum Incoming {
@@ -242,6 +257,9 @@ impl Shared {
                 served: served(old),
             });
         }
+        if new.takes_datagrams() && current.handler.dispatch() != handler.dispatch() {
+            return Err(SwapError::Dispatch(self.name().to_owned()));
+        }
         let old = options.old_mode(&current.handler, &handler)?;
         let limits = self.changed_limits(&handler, &options)?;
         if options.canary.is_some() {
@@ -252,19 +270,28 @@ impl Shared {
             let transport = self.listeners.transport().unwrap_or(Transport::Tcp);
             probe.run(versions, Arc::clone(&handler), transport).await?;
         }
+        let workers = self.workers_for(&handler).await?;
         if let Some(canary) = options.canary {
             let trial = Trial {
                 old,
                 drain_timeout: options.drain_timeout,
                 changes_limits: limits.is_some(),
             };
-            return self.begin_canary(handler, canary, trial);
+            return self.begin_canary(handler, workers, canary, trial);
         }
         let hand_over = old == OldConnections::HandOver;
         let discard = options.discard_state;
         let succession = self.succeed(&current, &handler, hand_over, discard).await?;
         let (state, state_lost) = (succession.bytes, succession.lost);
-        let version = self.activate(handler, Origin::Swap, None, old, limits, succession)?;
+        let next = Next {
+            handler,
+            origin: Origin::Swap,
+            reason: None,
+            mode: old,
+            limits,
+            workers,
+        };
+        let version = self.activate(next, succession)?;
         self.end_all_old(&current, old, options.drain_timeout);
         let mut swapped = Swapped::new(&version, Some(old), current.served());
         swapped.state = state;
@@ -299,24 +326,31 @@ impl Shared {
         }
     }
 
-    /// Makes `handler` current, and retires the version before. With a hand-over it
+    /// Makes a version of a handler current, and retires the version before. With a hand-over it
     /// asks the connections of the version before to go to the new one, and again those
     /// of earlier versions that were asked before. What its instance knows has passed to
-    /// `succession`. The service has `limits` from then on, if there are any.
+    /// `succession`.
     pub(super) fn activate(
         self: &Arc<Self>,
-        handler: Arc<Handler>,
-        origin: Origin,
-        reason: Option<&str>,
-        mode: OldConnections,
-        limits: Option<Limits>,
+        next: Next<'_>,
         mut succession: Succession,
     ) -> Result<Arc<Version>, SwapError> {
+        let Next {
+            handler,
+            origin,
+            reason,
+            mode,
+            limits,
+            workers,
+        } = next;
         let versions = &self.versions;
         let mut history = versions.history();
         // The phase changes only under this lock, so the service cannot end in between.
         self.check_serving()?;
         let version = versions.next(handler, origin);
+        if let Some(workers) = workers {
+            version.work_on(workers);
+        }
         if let Some(prepared) = succession.prepared.take() {
             version.prepare(prepared);
         }
@@ -334,8 +368,15 @@ impl Shared {
         }
         self.note_limits(&mut history, limits.as_ref());
         drop(history);
-        if let Some(limits) = limits {
-            self.set_limits(limits);
+        self.take_turns(version.handler.dispatch());
+        let opens = |it: &Version| it.handler.instances_may_open();
+        match limits {
+            Some(limits) => self.set_limits(limits),
+            // Instances that open descriptors of their own leave room for fewer of them.
+            None if opens(&old) != opens(&version) => {
+                self.set_limits(Limits::clone(&self.asked.load()))
+            }
+            None => {}
         }
         let state = succession.bytes;
         if mode == OldConnections::Abort {

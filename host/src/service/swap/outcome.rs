@@ -166,6 +166,12 @@ pub enum SwapError {
          the variables"
     )]
     NoVariable(String),
+    /// The dispatch of datagrams changes.
+    #[error(
+        "{0}: the dispatch of datagrams does not change while the service runs; start it again \
+         with another one"
+    )]
+    Dispatch(String),
     /// The limits do not go together with what the service has otherwise.
     #[error(transparent)]
     Admission(#[from] AdmissionError),
