@@ -374,6 +374,7 @@ fn help_has_every_option() {
         "status",
         "top",
         "swap",
+        "promote",
         "rollback",
         "connections",
         "kill",
@@ -470,9 +471,25 @@ fn help_has_every_option() {
     let swap = [
         &control[..],
         &["--old", "--drain-timeout", "--probe", "--discard-state"],
+        &[
+            "--canary",
+            "--canary-for",
+            "--env",
+            "--unset-env",
+            "--dispatch",
+        ],
+        &[
+            "--max-connections",
+            "--max-memory",
+            "--deadline",
+            "--linger",
+        ],
+        &["--first-byte-timeout", "--idle-timeout", "--write-timeout"],
+        &["--connection-timeout"],
     ]
     .concat();
-    let names = ["<SERVICE>", "<COMPONENT>"];
+    check_help(&["promote", "--help"], &global, &control, &["<SERVICE>"]);
+    let names = ["<SERVICE>", "[COMPONENT]"];
     check_help(&["swap", "--help"], &global, &swap, &names);
     let version = sockserve(["--version"]).printed();
     assert_eq!(
@@ -545,8 +562,18 @@ fn help_has_the_defaults_of_a_swap() {
     for default in [
         "[default: hand-over where both versions can, else drain]",
         "[default: the service's drain timeout if they drain, without limit if they are handed over]",
+        "[default: 60s]",
     ] {
         assert!(help.contains(default), "no {default} in {help}");
+    }
+    // What is not named stays as it is.
+    for none in [
+        "[default: 1024]",
+        "[default: 64MiB]",
+        "[default: 1s]",
+        "[default: 2s]",
+    ] {
+        assert!(!help.contains(none), "{none} in {help}");
     }
 }
 

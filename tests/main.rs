@@ -46,6 +46,8 @@ mod arguments;
 mod cache;
 // What is in such a cache, and who may put it there.
 mod cache_entries;
+// `swap --canary`: a share of the new connections first.
+mod canary;
 // The chat family: joins, messages, leaves, and members that do not read.
 mod chat;
 // What `builtins`, `inspect` and `--help` print, and the two formats of the log.
@@ -152,6 +154,10 @@ mod socket;
 // What an instance knows passes to the next version, and into a file.
 mod state;
 mod swap;
+// A swap that changes the dispatch.
+mod swap_dispatch;
+// A swap that changes the environment and the limits.
+mod swap_settings;
 // The time family, in each of its modes.
 mod time;
 // What a handler is told of its connection.

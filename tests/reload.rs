@@ -116,6 +116,57 @@ fn free() -> SocketAddr {
         .unwrap()
 }
 
+/// What was changed by hand is what the file says again, and the dispatch changes by the file.
+#[test]
+fn what_was_changed_by_hand_is_changed_back() {
+    let echo = |more: &str| service("echo", "builtin:echo-concurrent", more);
+    let configured = Configured::start(&echo(""), 1);
+    let mut open = configured.connect("echo");
+    open.check_echo("before\n");
+    let by_hand = [
+        "swap",
+        "echo",
+        "--env",
+        "MODE=line",
+        "--idle-timeout",
+        "1h",
+        "--dispatch",
+        "threaded",
+    ];
+    configured.command(&by_hand).printed();
+    let status = configured.status("echo");
+    assert_eq!(status["limits"]["idle-timeout-seconds"], 3600.0);
+    assert_eq!(status["dispatch"], "threaded");
+    let said = configured.reload(&echo(""));
+    assert_eq!(said, ["changed echo: what was changed by hand"]);
+    let status = configured.status("echo");
+    assert!(status["limits"]["idle-timeout-seconds"].is_null());
+    assert_eq!(status["dispatch"], "poll");
+    assert_eq!(
+        status["versions"].as_array().unwrap().last().unwrap()["env"],
+        serde_json::json!([])
+    );
+    assert_eq!(configured.reload(&echo("")), ["unchanged echo"]);
+    // A rollback goes back to the environment of the version before, and not to limits that
+    // the file has said since.
+    configured.command(&["rollback", "echo"]).printed();
+    let status = configured.status("echo");
+    assert!(status["limits"]["idle-timeout-seconds"].is_null());
+    assert_eq!(status["dispatch"], "threaded");
+    let said = configured.reload(&echo("dispatch = \"sequential\""));
+    assert_eq!(said, ["changed echo: dispatch"]);
+    assert_eq!(configured.status("echo")["dispatch"], "sequential");
+    open.check_echo("after\n");
+    // Nothing is swapped beside a canary.
+    let canary = ["swap", "echo", "--env", "MODE=line", "--canary", "5"];
+    configured.command(&canary).printed();
+    let why = configured.refused(&echo(""));
+    assert!(why.contains("has version 6 as a canary"), "{why}");
+    configured.command(&["rollback", "echo"]).printed();
+    configured.reload(&echo(""));
+    open.check_echo("and after\n");
+}
+
 #[test]
 fn services_come_and_go() {
     let time = service("time", "builtin:time-blocking", "");

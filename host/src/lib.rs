@@ -114,7 +114,7 @@ pub use guest::grants::{ConnectGrant, DirGrant, GrantError, Grants};
 pub use guest::handler::{Handler, HandlerOptions};
 pub use guest::handler_error::HandlerError;
 pub use guest::precompile::{Precompiled, precompile};
-pub use limits::Limits;
+pub use limits::{LimitChanges, LimitError, Limits};
 pub use listen::address::{AddressError, ListenAddress};
 pub use listen::error::ListenError;
 pub use listen::local::{LocalAddress, Transport};
@@ -127,7 +127,9 @@ pub use service::rollback::{RollbackOn, RollbackOptions, RollbackPolicy};
 pub use service::status::{
     LimitsStatus, MemoryStatus, PreviousStatus, ServiceState, Status, VersionState, VersionStatus,
 };
-pub use service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
+pub use service::swap::{
+    CanaryOptions, OldConnections, SettingChanges, SwapError, SwapOptions, Swapped,
+};
 pub use service::{Service, ServiceHandle, ServiceOptions, StartError, StateFileError};
 pub use socket_file::SocketFileError;
 pub use version::access::{AccessLog, AccessLogError};

@@ -69,6 +69,12 @@ impl fmt::Display for VersionNumber {
 #[derive(Debug, Default)]
 pub(crate) struct AtomicVersionNumber(AtomicU32);
 
+impl From<VersionNumber> for AtomicVersionNumber {
+    fn from(number: VersionNumber) -> Self {
+        Self(AtomicU32::new(number.get()))
+    }
+}
+
 impl AtomicVersionNumber {
     /// Returns the number, if there is one.
     pub(crate) fn load(&self) -> Option<VersionNumber> {

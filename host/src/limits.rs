@@ -1,5 +1,6 @@
 //! The limits of a service. Each default is documented and asserted here.
 
+use bytesize::ByteSize;
 use std::time::Duration;
 
 /// The limits of one service.
@@ -105,9 +106,194 @@ pub(crate) fn parse_time_over_zero(text: &str) -> Result<Duration, TimeError> {
     }
 }
 
+/// The most connections that a service may be asked to have open.
+pub(crate) const MAX_CONNECTIONS: u32 = 1_000_000;
+
+/// Parses the memory of an instance as arguments and requests have it: `64MiB`.
+pub(crate) fn parse_memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "write a size, for example 64MiB".to_owned())?;
+    // The limits of wasmtime's address arithmetic, and of what wasm can address.
+    if (ByteSize::kib(64)..=ByteSize::gib(4)).contains(&size) {
+        Ok(size)
+    } else {
+        Err("it must be between 64KiB and 4GiB".to_owned())
+    }
+}
+
+fn parse_connections(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(count @ 1..=MAX_CONNECTIONS) => Ok(count),
+        _ => Err(format!("it must be a number from 1 to {MAX_CONNECTIONS}")),
+    }
+}
+
+/// Other values for limits of a service that is running. `None` leaves a limit as it is.
+///
+/// [`set`](Self::set) sets one by the name that its option of `serve` has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitChanges {
+    /// The memory of one instance.
+    pub max_memory_bytes: Option<u64>,
+    /// How long a guest may compute without waiting.
+    pub deadline: Option<Duration>,
+    /// Connections that are open at once.
+    pub max_connections: Option<u32>,
+    /// How long the close of a connection may take.
+    pub close_timeout: Option<Duration>,
+    /// How long a peer may take to send its first byte.
+    pub first_byte_timeout: Option<Duration>,
+    /// How long a connection may be without a byte in either direction.
+    pub idle_timeout: Option<Duration>,
+    /// How long a peer may take nothing though there is something for it.
+    pub write_timeout: Option<Duration>,
+    /// How long a connection may be open.
+    pub connection_timeout: Option<Duration>,
+}
+
+/// Why a limit is not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// No limit has the name, or it does not change while the service runs.
+    #[error("no such limit changes by a swap; there are {}", LimitChanges::NAMES.join(", "))]
+    Unknown,
+    /// The value is not one.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl LimitChanges {
+    /// The limits that can change, by the names of their options. The first two belong to
+    /// the instances of a version, the others to the service.
+    pub const NAMES: [&str; 8] = [
+        "max-memory",
+        "deadline",
+        "max-connections",
+        "linger",
+        "first-byte-timeout",
+        "idle-timeout",
+        "write-timeout",
+        "connection-timeout",
+    ];
+
+    /// Sets the limit `name` to a value, which is written as for its option.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), LimitError> {
+        let time = |parsed: Result<Duration, TimeError>| {
+            let wrong = |error: TimeError| LimitError::Value(error.to_string());
+            parsed.map(Some).map_err(wrong)
+        };
+        match name {
+            "max-memory" => {
+                let size = parse_memory(value).map_err(LimitError::Value)?;
+                self.max_memory_bytes = Some(size.as_u64());
+            }
+            "deadline" => self.deadline = time(parse_time_over_zero(value))?,
+            "max-connections" => {
+                let count = parse_connections(value).map_err(LimitError::Value)?;
+                self.max_connections = Some(count);
+            }
+            "linger" => self.close_timeout = time(parse_time(value))?,
+            "first-byte-timeout" => self.first_byte_timeout = time(parse_time_over_zero(value))?,
+            "idle-timeout" => self.idle_timeout = time(parse_time_over_zero(value))?,
+            "write-timeout" => self.write_timeout = time(parse_time_over_zero(value))?,
+            "connection-timeout" => self.connection_timeout = time(parse_time_over_zero(value))?,
+            _ => return Err(LimitError::Unknown),
+        }
+        Ok(())
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether limits change that all connections of the service have, whatever their
+    /// version.
+    pub(crate) fn change_service(&self) -> bool {
+        let of_instances = Self {
+            max_memory_bytes: self.max_memory_bytes,
+            deadline: self.deadline,
+            ..Self::default()
+        };
+        *self != of_instances
+    }
+
+    /// Changes the limits.
+    pub(crate) fn apply(&self, limits: &mut Limits) {
+        fn set<T: Copy>(limit: &mut T, value: Option<T>) {
+            *limit = value.unwrap_or(*limit);
+        }
+        set(&mut limits.max_memory_bytes, self.max_memory_bytes);
+        set(&mut limits.deadline, self.deadline);
+        set(&mut limits.max_connections, self.max_connections);
+        set(&mut limits.close_timeout, self.close_timeout);
+        limits.first_byte_timeout = self.first_byte_timeout.or(limits.first_byte_timeout);
+        limits.idle_timeout = self.idle_timeout.or(limits.idle_timeout);
+        limits.write_timeout = self.write_timeout.or(limits.write_timeout);
+        limits.connection_timeout = self.connection_timeout.or(limits.connection_timeout);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_change_by_the_names_of_their_options() {
+        let mut changes = LimitChanges::default();
+        assert!(changes.is_empty() && !changes.change_service());
+        for (name, value) in [("max-memory", "1MiB"), ("deadline", "20ms")] {
+            changes.set(name, value).unwrap();
+        }
+        assert!(!changes.is_empty() && !changes.change_service());
+        let mut limits = Limits {
+            idle_timeout: Some(Duration::from_secs(7)),
+            ..Limits::default()
+        };
+        changes.apply(&mut limits);
+        let expected = Limits {
+            max_memory_bytes: 1 << 20,
+            deadline: Duration::from_millis(20),
+            idle_timeout: Some(Duration::from_secs(7)),
+            ..Limits::default()
+        };
+        assert_eq!(limits, expected);
+        changes.set("max-connections", "2").unwrap();
+        assert!(changes.change_service());
+        changes.apply(&mut limits);
+        assert_eq!(limits.max_connections, 2);
+    }
+
+    #[test]
+    fn every_limit_has_its_parser() {
+        let second = Duration::from_secs(1);
+        for name in LimitChanges::NAMES {
+            let mut changes = LimitChanges::default();
+            let value = match name {
+                "max-memory" => "1GiB",
+                "max-connections" => "1000000",
+                _ => "1s",
+            };
+            changes.set(name, value).unwrap();
+            let mut limits = Limits {
+                deadline: 2 * second,
+                ..Limits::default()
+            };
+            let before = limits.clone();
+            changes.apply(&mut limits);
+            assert_ne!(limits, before, "{name}");
+            assert!(changes.set(name, "soon").is_err(), "{name}");
+        }
+        let mut changes = LimitChanges::default();
+        assert!(changes.set("max-connections", "0").is_err());
+        assert!(changes.set("idle-timeout", "0s").is_err());
+        let error = changes.set("backlog", "5").unwrap_err().to_string();
+        assert!(error.contains("max-memory"), "{error}");
+        assert!(changes.is_empty());
+    }
 
     #[test]
     fn a_time_can_be_added_to_any_clock() {

@@ -162,6 +162,11 @@ impl Admission {
         self.replaced.notify_waiters();
     }
 
+    /// The policy as it is now.
+    pub(crate) fn policy(&self) -> AdmissionPolicy {
+        AdmissionPolicy::clone(&self.policy.load())
+    }
+
     /// Peers that were refused.
     pub(crate) fn refused(&self) -> RefusedCounts {
         self.refused.counts()

@@ -1,14 +1,16 @@
-//! `sockserve status`, `swap`, `rollback`, `drain`, `shutdown`: requests to a
+//! `sockserve status`, `swap`, `promote`, `rollback`, `drain`, `shutdown`: requests to a
 //! running `sockserve serve --control PATH`.
 
 use super::Failure;
 use super::config::difference::Difference;
 use super::progress::Progress;
+use super::serve::ChangedLimits;
 use super::status;
 use crate::component::builtin;
 use crate::control::client::{Question, ask};
 use crate::control::{DrainReply, RollbackRequest, StateReply, StatusReply, SwapRequest};
 use crate::service::swap::{OldConnections, Swapped};
+use crate::{CanaryOptions, Dispatch, Grants};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -91,8 +93,9 @@ pub(super) struct SwapOptions {
     #[arg(value_parser = super::serve::parse_name)]
     service: String,
     /// A component file, or builtin:NAME. A pipe, and what is in /dev or /proc,
-    /// is read here and sent: /dev/stdin, <(command)
-    component: OsString,
+    /// is read here and sent: /dev/stdin, <(command). Without one it is the present
+    /// component, with other settings
+    component: Option<OsString>,
     /// What becomes of the old version's connections [default: hand-over where
     /// both versions can, else drain]
     #[arg(long, value_enum)]
@@ -109,8 +112,36 @@ pub(super) struct SwapOptions {
     /// new version that does not take it over is refused otherwise
     #[arg(long)]
     discard_state: bool,
+    /// Let this share of the new connections go to the new version first; open ones stay
+    /// with the old version. 1 to 100
+    #[arg(long, value_name = "PERCENT", value_parser = CanaryOptions::parse_percent)]
+    canary: Option<u8>,
+    /// How long at least, before all go there. It also takes as many ended connections as
+    /// a rollback would [default: 60s]
+    #[arg(long, value_name = "TIME", requires = "canary", value_parser = crate::limits::parse_time)]
+    canary_for: Option<std::time::Duration>,
+    /// Set an environment variable of the handler; the others stay as they are. May be
+    /// repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Grants::parse_env)]
+    env: Vec<(String, String)>,
+    /// Take an environment variable away. May be repeated
+    #[arg(long, value_name = "NAME")]
+    unset_env: Vec<String>,
+    /// Another dispatch: sequential, threaded or poll. Those of datagrams stay as they are
+    #[arg(long)]
+    dispatch: Option<Dispatch>,
+    #[command(flatten)]
+    limits: ChangedLimits,
     #[command(flatten)]
     target: Target,
+}
+
+impl SwapOptions {
+    /// Whether a setting is to change.
+    fn changes_settings(&self) -> bool {
+        let is_same = self.env.is_empty() && self.unset_env.is_empty() && self.limits.0.is_empty();
+        !is_same || self.dispatch.is_some()
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -162,8 +193,16 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
              use --old drain, or leave it out"
         )));
     }
+    if options.component.is_none() && !options.changes_settings() {
+        return Err(Failure::usage(anyhow!(
+            "nothing would change; name a component, or a setting such as --env NAME=VALUE or \
+             --max-memory SIZE"
+        )));
+    }
+    let limits = options.limits.0.iter();
+    let limits = limits.map(|(name, value)| (name.clone(), value.clone().into()));
     let mut request = SwapRequest {
-        component: options.component.to_string_lossy().into_owned(),
+        component: None,
         old: options.old.map(|old| match old {
             OldArgument::HandOver => OldConnections::HandOver,
             OldArgument::Drain => OldConnections::Drain,
@@ -174,21 +213,39 @@ pub(super) fn swap(options: &SwapOptions) -> Result<ExitCode, Failure> {
             .map(|timeout| humantime::format_duration(timeout).to_string()),
         probe: options.probe.as_ref().map(ToString::to_string),
         discard_state: options.discard_state,
+        env: options.env.iter().cloned().collect(),
+        unset_env: options.unset_env.clone(),
+        dispatch: options.dispatch.map(|dispatch| dispatch.to_string()),
+        limits: limits.collect(),
+        canary: options.canary.map(u32::from),
+        canary_for: options
+            .canary_for
+            .map(|time| humantime::format_duration(time).to_string()),
     };
     let service = &options.service;
-    let question = match place_of(&options.component)? {
-        Place::Everywhere(component) => {
-            request.component = component;
-            Question::swap(service, &request)?
-        }
-        Place::OnlyHere => {
-            let component = builtin::load_argument(&options.component)?;
-            Question::swap_component(service, &request, component.bytes().to_vec())?
-        }
+    let question = match &options.component {
+        None => Question::swap(service, &request)?,
+        Some(component) => match place_of(component)? {
+            Place::Everywhere(component) => {
+                request.component = Some(component);
+                Question::swap(service, &request)?
+            }
+            Place::OnlyHere => {
+                request.component = Some(component.to_string_lossy().into_owned());
+                let component = builtin::load_argument(component)?;
+                Question::swap_component(service, &request, component.bytes().to_vec())?
+            }
+        },
     };
     let print = |out: &mut dyn std::io::Write, reply: &_| print_swapped(out, service, reply);
     let _progress = Progress::show(format!("swapping {service}"));
     options.target.ask(question, print)
+}
+
+pub(super) fn promote(options: &ServiceOptions) -> Result<ExitCode, Failure> {
+    let service = &options.service;
+    let print = |out: &mut dyn std::io::Write, reply: &_| print_swapped(out, service, reply);
+    options.target.ask(Question::promote(service), print)
 }
 
 pub(super) fn rollback(options: &RollbackOptions) -> Result<ExitCode, Failure> {
@@ -305,7 +362,13 @@ fn print_swapped(
     let Swapped {
         version, sha256, ..
     } = swapped;
-    if let Some(old) = swapped.old {
+    if let Some(percent) = swapped.canary {
+        writeln!(
+            out,
+            "{service} has version {version} as a canary, sha256 {sha256}; {percent} of 100 new \
+             connections go to it"
+        )
+    } else if let Some(old) = swapped.old {
         let old = match old {
             OldConnections::HandOver => "are handed over",
             OldConnections::Drain => "drain",

@@ -157,9 +157,15 @@ enum Command {
     /// process does not answer, that is said and it is asked again. Exit status: 0 left with
     /// q, Esc or Ctrl-C; 2 standard output is no terminal.
     Top(top::Options),
-    /// Put a new version in the place of a service's handler.
-    Swap(control::SwapOptions),
-    /// Go back to the version before.
+    /// Put a new version in the place of a service's handler, or other settings.
+    ///
+    /// With --canary it gets a share of the new connections first, and is taken back if too
+    /// many of them fail. `promote` and `rollback` end that early. Exit status: 1 it was
+    /// refused, and the version before serves on; 2 wrong arguments.
+    Swap(Box<control::SwapOptions>),
+    /// Let a canary have all new connections now.
+    Promote(control::ServiceOptions),
+    /// Go back to the version before, with its settings; or take a canary back.
     Rollback(control::RollbackOptions),
     /// List the open connections of a running process.
     ///
@@ -355,6 +361,7 @@ pub fn main() -> ExitCode {
         Command::Status(options) => control::status(&options),
         Command::Top(options) => caught().and_then(|caught| top::run(&options, caught)),
         Command::Swap(options) => control::swap(&options),
+        Command::Promote(options) => control::promote(&options),
         Command::Rollback(options) => control::rollback(&options),
         Command::Connections(options) => connections::run(&options),
         Command::Kill(options) => connections::kill(&options),

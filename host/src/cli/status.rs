@@ -101,9 +101,10 @@ pub(super) fn print(out: &mut dyn Write, status: &Status) -> std::io::Result<()>
     for version in &status.versions {
         let mark = match version.state {
             VersionState::Current => "*",
+            VersionState::Canary => "+",
             VersionState::Draining => " ",
         };
-        writeln!(
+        write!(
             out,
             "{mark} version {:<4} {}  sha256 {}  loaded {}  connections {}",
             version.number,
@@ -112,6 +113,13 @@ pub(super) fn print(out: &mut dyn Write, status: &Status) -> std::io::Result<()>
             version.loaded_at,
             version.connections,
         )?;
+        if let Some(percent) = version.canary_percent {
+            write!(out, "  canary {percent} %")?;
+        }
+        if !version.env.is_empty() {
+            write!(out, "  env {}", version.env.join(" "))?;
+        }
+        writeln!(out)?;
     }
     if let Some(previous) = &status.previous {
         write!(

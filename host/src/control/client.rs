@@ -15,6 +15,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -124,12 +125,23 @@ impl Question {
         component: Vec<u8>,
     ) -> serde_json::Result<Self> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        if let serde_json::Value::Object(fields) = serde_json::to_value(request)? {
+        if let Value::Object(fields) = serde_json::to_value(request)? {
             for (name, value) in &fields {
-                match value.as_str() {
-                    Some(text) => query.append_pair(name, text),
-                    None => query.append_pair(name, &value.to_string()),
-                };
+                match value {
+                    Value::Object(map) => {
+                        for (key, value) in map {
+                            query.append_pair(name, &format!("{key}={}", plain(value)));
+                        }
+                    }
+                    Value::Array(list) => {
+                        for value in list {
+                            query.append_pair(name, &plain(value));
+                        }
+                    }
+                    value => {
+                        query.append_pair(name, &plain(value));
+                    }
+                }
             }
         }
         let path = format!("{}?{}", swap_path(service), query.finish());
@@ -139,6 +151,14 @@ impl Question {
             slow: true,
             ..Self::new(Method::POST, path)
         })
+    }
+
+    /// Asks for the canary to become current.
+    pub fn promote(service: &str) -> Self {
+        Self {
+            slow: true,
+            ..Self::new(Method::POST, format!("/v1/services/{service}/promote"))
+        }
     }
 
     /// Asks to go back to the version before.
@@ -219,6 +239,14 @@ impl Question {
             body: Bytes::new(),
             slow: false,
         }
+    }
+}
+
+/// A text as it is, and anything else as JSON.
+fn plain(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
     }
 }
 

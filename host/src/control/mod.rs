@@ -5,7 +5,8 @@
 //! | `GET /v1/status` | every service, as `{"services": [...]}` |
 //! | `GET /v1/services/NAME` | one service |
 //! | `POST /v1/services/NAME/swap` | a new version; the body is a [`SwapRequest`], or a component |
-//! | `POST /v1/services/NAME/rollback` | the version before; the body may be a [`RollbackRequest`] |
+//! | `POST /v1/services/NAME/promote` | the canary is current from now on |
+//! | `POST /v1/services/NAME/rollback` | the version before, or no canary any more; the body may be a [`RollbackRequest`] |
 //! | `GET /v1/connections`, `GET /v1/services/NAME/connections` | the open connections |
 //! | `GET /v1/configuration` | the keys of the services, as the configuration file has them |
 //! | `POST /v1/reload` | reads the configuration file again; answers what has changed |
@@ -20,8 +21,9 @@
 //!
 //! The body of a swap is a component if its content type is `application/wasm`.
 //! Then the fields of the [`SwapRequest`] are in the query, as in
-//! `?component=NAME&old=drain`, and `component` is only a name for the component. A
-//! component may have 256 MiB, any other body 64 KiB.
+//! `?component=NAME&old=drain&env=MODE=line`, and `component` is only a name for the
+//! component. A field with names and values is there once per name, and one with several
+//! values once per value. A component may have 256 MiB, any other body 64 KiB.
 //!
 //! An answer is JSON. A refusal is `{"error": "one line"}` with one of these
 //! statuses: 400 (not understood), 404 (no such service or request), 405 (another
@@ -41,6 +43,7 @@
 //! | `http` | how requests and answers are written: heads, bodies |
 //! | `server` | connections and answers |
 //! | `request` | the bodies of requests |
+//! | `settings` | what a request to swap says of settings |
 //! | `client` | the side that asks |
 //! | `metrics` | the figures as Prometheus reads them |
 //! | `observer` | a listener for those who only look |
@@ -53,6 +56,7 @@ pub mod observer;
 mod page;
 mod request;
 pub mod server;
+mod settings;
 mod spares;
 
 use crate::registry::Registry;
@@ -63,6 +67,7 @@ use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// How to swap, as JSON.
@@ -71,8 +76,10 @@ use std::path::Path;
 #[non_exhaustive]
 pub struct SwapRequest {
     /// A component file, by its absolute path, or `builtin:NAME`. A path that names
-    /// another file in every process (`/dev/stdin`, `/proc/self/...`) is refused.
-    pub component: String,
+    /// another file in every process (`/dev/stdin`, `/proc/self/...`) is refused. By
+    /// default the current component, with other settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<String>,
     /// What becomes of the old version's connections: `hand-over`, `drain` or
     /// `abort`. By default `hand-over` if both versions can, else `drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,13 +96,34 @@ pub struct SwapRequest {
     /// passes to the new version, and a new version that does not take it is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub discard_state: bool,
+    /// Variables of the handler's environment that are set. What is not named stays.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Variables that are taken away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset_env: Vec<String>,
+    /// Another dispatch: `sequential`, `threaded` or `poll`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dispatch: Option<String>,
+    /// Limits with other values, by the names of the options of `serve`
+    /// ([`LimitChanges::NAMES`](crate::LimitChanges::NAMES)) and written like those; a
+    /// number may be a number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Value>,
+    /// How many of 100 new connections the new version gets before it becomes current, 1
+    /// to 100. By default it becomes current at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u32>,
+    /// How long it is a canary at least, for example `5min`. By default 60 seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_for: Option<String>,
 }
 
 impl SwapRequest {
     /// Returns a request to swap to `component` with the defaults.
     pub fn new(component: &str) -> Self {
         Self {
-            component: component.to_owned(),
+            component: Some(component.to_owned()),
             ..Self::default()
         }
     }

@@ -116,17 +116,40 @@ impl Upload {
 /// Returns the swap that a query describes.
 fn parse_query(query: &str) -> Result<SwapRequest, Refused> {
     let pairs = form_urlencoded::parse(query.as_bytes());
-    let mut fields: Map<String, Value> = pairs
-        .map(|(name, value)| {
-            // The only field that is no text.
-            let value = match (&*name, &*value) {
-                ("discard-state", "true") => Value::Bool(true),
-                ("discard-state", "false") => Value::Bool(false),
-                _ => value.into_owned().into(),
-            };
-            (name.into_owned(), value)
-        })
-        .collect();
+    let mut fields = Map::new();
+    for (name, value) in pairs {
+        // The fields that are no text.
+        match &*name {
+            "env" | "limits" => {
+                let Some((key, value)) = value.split_once('=') else {
+                    return Err(bad_request(format!(
+                        "the query is no swap: {name}: write NAME=VALUE"
+                    )));
+                };
+                let map = fields.entry(&*name).or_insert_with(|| Map::new().into());
+                if let Value::Object(map) = map {
+                    map.insert(key.to_owned(), value.into());
+                }
+            }
+            "unset-env" => {
+                let list = fields
+                    .entry(&*name)
+                    .or_insert_with(|| Vec::<Value>::new().into());
+                if let Value::Array(list) = list {
+                    list.push(value.into());
+                }
+            }
+            _ => {
+                let value = match (&*name, &*value) {
+                    ("discard-state", "true") => Value::Bool(true),
+                    ("discard-state", "false") => Value::Bool(false),
+                    ("canary", number) => number.parse::<u32>().map_or(number.into(), Value::from),
+                    (_, text) => text.into(),
+                };
+                fields.insert(name.into_owned(), value);
+            }
+        }
+    }
     let name = fields.entry("component").or_insert_with(|| UNNAMED.into());
     if name.as_str().is_none_or(str::is_empty) {
         *name = UNNAMED.into();
@@ -192,7 +215,7 @@ mod tests {
             assert_eq!(parse_query(query).ok(), Some(expected), "{query}");
         };
         let named = |component: &str| SwapRequest {
-            component: component.to_owned(),
+            component: Some(component.to_owned()),
             ..SwapRequest::default()
         };
         check("", named(UNNAMED));
@@ -215,7 +238,33 @@ mod tests {
                 ..named("x")
             },
         );
-        for query in ["discard-state=", "colour=red", "old=eat", "=", "%00"] {
+        let env = |text: &str| {
+            let pairs = text.split_whitespace().filter_map(|it| it.split_once('='));
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        };
+        check(
+            "component=x&env=A=1&env=B=2%3D&env=A=3&unset-env=C&unset-env=D&limits=deadline=1s&canary=5",
+            SwapRequest {
+                env: env("A=3 B=2="),
+                unset_env: vec!["C".to_owned(), "D".to_owned()],
+                limits: [("deadline".to_owned(), "1s".into())].into(),
+                canary: Some(5),
+                ..named("x")
+            },
+        );
+        for query in [
+            "discard-state=",
+            "colour=red",
+            "old=eat",
+            "=",
+            "%00",
+            "env=A",
+            "limits=",
+            "canary=few",
+            "canary=-1",
+        ] {
             assert!(parse_query(query).is_err(), "{query}");
         }
     }

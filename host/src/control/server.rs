@@ -8,15 +8,15 @@ use crate::component::reading::MAX_BYTES;
 use crate::connection::register::register;
 use crate::control::http::{self, Body, Kind};
 use crate::control::request::{Upload, is_component, read_kill, read_rollback, read_swap};
+use crate::control::settings::swap_options;
 use crate::control::spares::Spares;
 use crate::control::{
     ConnectionsReply, DrainReply, ErrorReply, KillReply, Reload, ReloadError, RollbackRequest,
-    StateReply, StatusReply, SwapRequest, health, is_per_process, metrics,
+    StateReply, StatusReply, health, is_per_process, metrics,
 };
-use crate::limits::parse_time;
 use crate::registry::{KillError, Registry};
 use crate::service::ServiceHandle;
-use crate::service::swap::{SwapError, SwapOptions, Swapped};
+use crate::service::swap::{SwapError, Swapped};
 use crate::socket_file::{Access, SocketFile, SocketFileError};
 use crate::text;
 use hyper::{Method, Request, StatusCode};
@@ -243,6 +243,8 @@ impl From<SwapError> for Refused {
             SwapError::Busy(_)
             | SwapError::Ending(_)
             | SwapError::NoPrevious(_)
+            | SwapError::Canary { .. }
+            | SwapError::NoCanary(_)
             | SwapError::Condemned { .. }
             | SwapError::NotThere(..) => StatusCode::CONFLICT,
             SwapError::Load(_)
@@ -251,7 +253,13 @@ impl From<SwapError> for Refused {
             | SwapError::HandOver(..)
             | SwapError::State { .. }
             | SwapError::Unsaved { .. }
+            | SwapError::Gone { .. }
+            | SwapError::NoVariable(_)
+            | SwapError::Dispatch(_)
+            | SwapError::Admission(_)
+            | SwapError::Unshared { .. }
             | SwapError::Probe(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            SwapError::Nothing => StatusCode::BAD_REQUEST,
             SwapError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
@@ -321,7 +329,7 @@ async fn respond(
             "v1",
             "services",
             _,
-            "swap" | "rollback" | "suspend" | "resume" | "drain",
+            "swap" | "promote" | "rollback" | "suspend" | "resume" | "drain",
         ] => Method::POST,
         _ => {
             let message = format!("there is no {path}; GET /v1/status has what there is");
@@ -339,6 +347,10 @@ async fn respond(
                 ["swap"] => {
                     let swapped = swap(context, service, request).await;
                     json(&noted(swapped, service, uid, "swap")?)
+                }
+                ["promote"] => {
+                    let promoted = service.promote().await.map_err(Refused::from);
+                    json(&noted(promoted, service, uid, "promotion")?)
                 }
                 ["rollback"] => {
                     let rolled_back = rollback(service, request).await;
@@ -456,44 +468,26 @@ async fn swap(
     if !is_component(&request) {
         let request = read_swap(request).await?;
         let options = swap_options(&request)?;
-        if is_per_process(Path::new(&request.component)) {
+        let Some(component) = &request.component else {
+            return Ok(service.swap_settings(options).await?);
+        };
+        if is_per_process(Path::new(component)) {
             let message = format!(
-                "{} is another file here than where you are; send the component itself, as \
-                 application/wasm",
-                request.component
+                "{component} is another file here than where you are; send the component itself, \
+                 as application/wasm"
             );
             return Err(Refused(StatusCode::BAD_REQUEST, message));
         }
-        return Ok(service.swap(&request.component, options).await?);
+        return Ok(service.swap(component, options).await?);
     }
     let upload = Upload::receive(request, &context.uploads).await?;
     let options = swap_options(&upload.request)?;
-    let source = &upload.request.component;
+    let source = upload.request.component.as_deref().unwrap_or_default();
     let component = crate::Component::from_bytes(source, upload.bytes).map_err(|error| {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Refused(status, error.to_string())
     })?;
     Ok(service.swap_component(source, component, options).await?)
-}
-
-fn swap_options(request: &SwapRequest) -> Result<SwapOptions, Refused> {
-    let refused = |message: String| Refused(StatusCode::BAD_REQUEST, message);
-    let drain_timeout = match &request.drain_timeout {
-        Some(text) => {
-            Some(parse_time(text).map_err(|error| refused(format!("drain-timeout: {error}")))?)
-        }
-        None => None,
-    };
-    let probe = match &request.probe {
-        Some(text) => Some(text.parse().map_err(|error| refused(format!("{error}")))?),
-        None => None,
-    };
-    Ok(SwapOptions {
-        old: request.old,
-        drain_timeout,
-        probe,
-        discard_state: request.discard_state,
-    })
 }
 
 fn json(reply: &impl Serialize) -> Result<Answer, Refused> {

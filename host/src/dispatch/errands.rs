@@ -26,8 +26,9 @@ pub(super) fn start(versions: &Arc<Versions>, version: &Arc<Version>) {
     if !version.has_errands() {
         return;
     }
-    let (all, version) = (Arc::clone(versions), Arc::clone(version));
-    versions.spawn_task(async move {
+    let (all, served) = (Arc::clone(versions), Arc::clone(version));
+    version.spawn_task(versions, async move {
+        let version = served;
         loop {
             let errand = tokio::select! {
                 biased;

@@ -5,7 +5,7 @@
 //! | stage | where | what it does |
 //! | --- | --- | --- |
 //! | accept | `listen::accept` | takes a permit, then the socket (accept4) |
-//! | deliver | [`deliver`] | passes it to the current version; again after a swap |
+//! | deliver | [`deliver`] | passes it to the current version, or to the canary; again after a swap |
 //! | give | [`give`] | passes it to one version, or returns it |
 //! | admit | `Version::admit` | own instance: counts it there, for a task of its own |
 //! | or queue | `Version::queue` | shared instance: counts it there, into the entrance |
@@ -26,7 +26,8 @@
 //!
 //! `isolated` serves all three dispatches: they differ in the number of the runtime's
 //! threads, and in whether the next connection is let in before the last one is done.
-//! The other two exist under `poll` only, and run on its one thread.
+//! The other two exist under `poll` only, and run on its one thread. The dispatch is that of
+//! the version, and so is the runtime, if it takes another than the service's.
 //!
 //! `errands` calls what a handler does beside its connections: `error` and `tick`.
 //! `supervision` runs the drivers of shared instances, and `succession` is how what such an
@@ -69,17 +70,17 @@ pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Res
         return Ok(());
     }
     let poller = match version.handler.contract() {
-        Contract::Evented => Some(versions.in_runtime(Poller::new)??),
+        Contract::Evented => Some(version.in_runtime(versions, Poller::new)??),
         Contract::Datagram | Contract::DatagramConcurrent => return Ok(()),
         Contract::Concurrent | Contract::Blocking | Contract::Command | Contract::CommandP3 => None,
     };
     let intake = version.open_intake();
     let (serving, served) = (Arc::clone(versions), Arc::clone(version));
-    versions.spawn_task(supervision::run(serving, served, intake, poller));
+    version.spawn_task(versions, supervision::run(serving, served, intake, poller));
     Ok(())
 }
 
-/// Gives a connection to the version that is current. Closes it if the service is
+/// Gives a connection to the version that is current, or to the canary. Closes it if the service is
 /// ending.
 ///
 /// `turn` is the connection's turn under `sequential`, and `None` otherwise.
@@ -88,6 +89,13 @@ pub(crate) fn deliver(
     mut connection: Arc<Connection>,
     mut turn: Option<OwnedSemaphorePermit>,
 ) {
+    if let Some(canary) = versions.canary_for_next() {
+        match give(versions, &canary, connection, &mut turn) {
+            Ok(()) => return,
+            // It has ended meanwhile.
+            Err(refused) => connection = refused,
+        }
+    }
     loop {
         let version = versions.current();
         match give(versions, &version, connection, &mut turn) {

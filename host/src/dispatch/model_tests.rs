@@ -17,7 +17,7 @@ use crate::version::entrance::{Arrival, Intake};
 use crate::version::offer::{Batch, GivenUp, Handed};
 use crate::version::stay::Admitted;
 use crate::version::stay::tests::HANDLER;
-use crate::version::versions::Versions;
+use crate::version::versions::{Promoted, Versions};
 use crate::version::{Origin, Version};
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
@@ -57,6 +57,12 @@ enum Act {
     },
     /// A version closes one of its connections.
     Close { version: usize },
+    /// A new version gets a share of the new connections.
+    Canary { percent: u8 },
+    /// The canary becomes current.
+    Promote,
+    /// The canary is taken back.
+    TakeBack,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -69,6 +75,9 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (version.clone(), 2..6_usize, prop::bool::weighted(0.1))
             .prop_map(|(version, keep, large)| Act::GiveUp { version, keep, large }),
         1 => version.prop_map(|version| Act::Close { version }),
+        1 => (1..=100_u8).prop_map(|percent| Act::Canary { percent }),
+        1 => Just(Act::Promote),
+        1 => Just(Act::TakeBack),
     ]
 }
 
@@ -147,7 +156,12 @@ impl Model {
         let drivers = self.drivers.len();
         match *act {
             Act::Open => self.open(),
+            // While there is a canary there is no other swap.
+            Act::Swap { .. } | Act::Canary { .. } if self.versions.canary().is_some() => {}
             Act::Swap { gate } => self.swap(gate),
+            Act::Canary { percent } => self.begin_canary(percent),
+            Act::Promote => self.promote(),
+            Act::TakeBack => self.take_back(),
             Act::TakeIn {
                 version,
                 refuse,
@@ -193,8 +207,9 @@ impl Model {
         );
         self.opened += 1;
         self.alive += 1;
-        let current = self.versions.current();
-        assert!(current.queue(connection).is_ok());
+        let canary = self.versions.canary_for_next();
+        let version = canary.unwrap_or_else(|| self.versions.current());
+        assert!(version.queue(connection).is_ok());
     }
 
     /// Does the steps of a swap.
@@ -212,6 +227,40 @@ impl Model {
             driver.version.ask(version.number);
         }
         self.add(version, intake);
+    }
+
+    /// Does the steps of a swap with a canary, and of its two ends.
+    fn begin_canary(&mut self, percent: u8) {
+        let version = self.versions.next(Arc::clone(&HANDLER), Origin::Swap);
+        let intake = version.open_intake();
+        version.open_gate();
+        let mut history = self.versions.history();
+        self.versions.begin_canary(&mut history, &version, percent);
+        drop(history);
+        self.add(version, intake);
+    }
+
+    fn promote(&mut self) {
+        let promoted = self.versions.promote(&mut self.versions.history());
+        let Some(Promoted { version, .. }) = promoted else {
+            return;
+        };
+        assert!(self.versions.is_current(&version));
+        for driver in &self.drivers {
+            if !self.versions.is_current(&driver.version) {
+                driver.version.ask(version.number);
+            }
+        }
+    }
+
+    fn take_back(&mut self) {
+        let reason = Some("it is a test");
+        let canary = self
+            .versions
+            .end_canary(&mut self.versions.history(), reason);
+        if let Some(canary) = canary {
+            canary.ask(self.versions.current().number);
+        }
     }
 
     /// Checks that every connection has its permit, and is counted by the version that
@@ -350,6 +399,7 @@ proptest! {
             model.act(act);
             model.check();
         }
+        model.act(&Act::TakeBack);
         // With one more version, which accepts everything, all connections reach it.
         model.act(&Act::Swap { gate: true });
         model.settle();

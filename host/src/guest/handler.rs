@@ -242,7 +242,12 @@ impl Handler {
     /// Whether the handler has one instance for all, whose knowledge can pass to another
     /// version.
     pub fn keeps_state(&self) -> bool {
-        self.shares_instance() && !matches!(self.keeper, KeeperPre::Absent)
+        self.shares_instance() && self.exports_state()
+    }
+
+    /// Whether the component exports how what an instance knows passes on.
+    pub(crate) fn exports_state(&self) -> bool {
+        !matches!(self.keeper, KeeperPre::Absent)
     }
 
     /// Whether the handler decides which peers come in.

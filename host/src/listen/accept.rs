@@ -49,8 +49,8 @@ pub(crate) struct Accepting {
     pub(crate) quota: Arc<Quota>,
     /// `Some` under `sequential`: its only permit is taken before each accept, and is
     /// free again when the connection's handler is done. So connections are served one
-    /// after another.
-    pub(crate) turn: Option<Arc<Semaphore>>,
+    /// after another. Changes with the dispatch.
+    pub(crate) turns: watch::Receiver<Option<Arc<Semaphore>>>,
     /// Whether peers wait in the kernel's backlog for now.
     pub(crate) suspended: watch::Receiver<bool>,
     /// How many connections the kernel holds before they are accepted.
@@ -211,9 +211,16 @@ impl Accepting {
     /// Waits until the next connection may be delivered. `None` unless the dispatch is
     /// `sequential`.
     async fn turn(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
-        match &self.turn {
-            Some(turn) => Ok(Some(acquire(turn).await?)),
-            None => Ok(None),
+        let mut turns = self.turns.clone();
+        loop {
+            let Some(turn) = turns.borrow_and_update().clone() else {
+                return Ok(None);
+            };
+            tokio::select! {
+                taken = acquire(&turn) => return taken.map(Some),
+                // Nobody waits any more, or for another turn.
+                changed = turns.changed() => changed.map_err(io::Error::other)?,
+            }
         }
     }
 

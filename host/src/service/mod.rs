@@ -12,6 +12,7 @@
 //! | file | |
 //! | --- | --- |
 //! | `run` | the service's thread, from its start to its end |
+//! | `dispatching` | what the dispatch needs: a runtime, and turns |
 //! | `idle` | whether it has had nothing to do for too long |
 //! | `threads` | whether the system gives a runtime its threads |
 //! | `swap` | puts another version in the place of the current one |
@@ -27,6 +28,7 @@
 //! | `connections` | what it reports of its connections, and their end by request |
 
 pub(crate) mod connections;
+mod dispatching;
 mod idle;
 mod listeners;
 mod permits;
@@ -54,17 +56,20 @@ use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
 use crate::guest::memory::MemoryBook;
 use crate::lifecycle::{Phase, Quota};
+use crate::limits::Limits;
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
 use crate::listen::given::Given;
 use crate::listen::local::{LocalAddress, Transport};
 use crate::listen::opening::{self, ListenOptions, Opened};
+use crate::service::dispatching::turn_under;
 use crate::service::listeners::Listeners;
 use crate::service::permits::Permits;
 use crate::service::rates::Samples;
 use crate::service::rollback::RollbackPolicy;
 use crate::service::run::{Incoming, Work};
 use crate::service::state_file::StateFile;
+use crate::service::swap::Trial;
 use crate::version::access::AccessLog;
 use crate::version::versions::{Previous, Versions};
 use arc_swap::ArcSwap;
@@ -75,7 +80,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// A running service. Dropping it aborts it.
 #[derive(Debug)]
@@ -174,7 +179,14 @@ fn fitting(contract: Contract) -> &'static str {
 pub(crate) struct Shared {
     /// The versions of its handler, and their connections.
     pub(crate) versions: Arc<Versions>,
-    pub(crate) dispatch: Dispatch,
+    /// The dispatch that it began with, which its runtime is for.
+    first_dispatch: Dispatch,
+    /// Under `sequential`, the turn of a connection.
+    turns: watch::Sender<Option<Arc<Semaphore>>>,
+    /// The limits that were asked for. Descriptors may allow fewer connections.
+    asked: ArcSwap<Limits>,
+    /// What becomes of the canary when it becomes current. `None` if there is none.
+    trial: Mutex<Option<Trial>>,
     /// When a version is taken back by itself.
     rollback: ArcSwap<RollbackPolicy>,
     /// What the service listens on.
@@ -420,9 +432,9 @@ impl Service {
         self.shared.versions.current().handler.contract()
     }
 
-    /// Its dispatch.
+    /// The dispatch of its current handler.
     pub fn dispatch(&self) -> Dispatch {
-        self.shared.dispatch
+        self.shared.versions.current().handler.dispatch()
     }
 
     /// The addresses that the service listens on, in the order that they were given; a
@@ -507,7 +519,7 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
             .field("name", &self.name())
-            .field("dispatch", &self.dispatch)
+            .field("first_dispatch", &self.first_dispatch)
             .field("local_addresses", &self.listeners.addresses())
             .field("phase", &self.versions.phase())
             .finish_non_exhaustive()
@@ -527,7 +539,10 @@ impl Shared {
         let (policy, global) = (options.admission.clone(), options.global.clone());
         let memory = MemoryBook::new(global.as_ref().and_then(|it| it.memory().cloned()));
         Arc::new(Self {
-            dispatch: handler.dispatch(),
+            first_dispatch: handler.dispatch(),
+            turns: watch::Sender::new(turn_under(handler.dispatch())),
+            asked: ArcSwap::from_pointee(handler.limits().clone()),
+            trial: Mutex::default(),
             rollback: ArcSwap::from_pointee(options.rollback),
             listeners,
             listening: options.listening,

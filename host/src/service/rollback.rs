@@ -4,7 +4,7 @@
 //! A version that was taken back by itself is condemned: a rollback goes to it only if
 //! it is named, and then it is on trial again.
 
-use crate::service::swap::{OldConnections, SwapError, SwapOptions, Swapped};
+use crate::service::swap::{Next, OldConnections, SwapError, SwapOptions, Swapped};
 use crate::service::{ServiceHandle, Shared};
 use crate::version::versions::Previous;
 use crate::version::{Origin, Version};
@@ -75,8 +75,8 @@ impl RollbackPolicy {
 }
 
 impl ServiceHandle {
-    /// Makes the component before the current one current again. Returns as
-    /// [`swap`](Self::swap) does. Connections that stay with the version that is taken
+    /// Makes the component before the current one current again, with the settings that it
+    /// had. A canary is taken back instead. Returns as [`swap`](Self::swap) does. Connections that stay with the version that is taken
     /// back are closed at the service's drain timeout.
     pub async fn rollback(&self, options: RollbackOptions) -> Result<Swapped, SwapError> {
         let RollbackOptions { to, discard_state } = options;
@@ -85,12 +85,15 @@ impl ServiceHandle {
             let Ok(_guard) = self.shared.swapping.try_lock() else {
                 return Err(SwapError::Busy(name));
             };
-            let previous = self.shared.previous(to)?;
-            let old = self.shared.versions.current();
-            let back = self
-                .shared
-                .roll_back(previous, "asked for", false, discard_state);
-            (old, back.await?)
+            let why = "asked for";
+            if self.shared.versions.canary().is_some() {
+                self.shared.take_canary_back(to, why)?
+            } else {
+                let previous = self.shared.previous(to)?;
+                let old = self.shared.versions.current();
+                let back = self.shared.roll_back(previous, why, false, discard_state);
+                (old, back.await?)
+            }
         };
         swapped.settle(&old).await;
         Ok(swapped)
@@ -136,10 +139,19 @@ impl Shared {
             None => Origin::Rollback,
         };
         let hand_over = old == OldConnections::HandOver;
+        let workers = self.workers_for(&previous.handler).await?;
         let succession = self.succeed(&current, &previous.handler, hand_over, discard_state);
         let succession = succession.await?;
         let (state, state_lost) = (succession.bytes, succession.lost);
-        let version = self.activate(previous.handler, origin, Some(&said), old, succession)?;
+        let next = Next {
+            handler: previous.handler,
+            origin,
+            reason: Some(&said),
+            mode: old,
+            limits: previous.limits,
+            workers,
+        };
+        let version = self.activate(next, succession)?;
         {
             let mut history = self.versions.history();
             if condemn && let Some(previous) = &mut history.previous {
@@ -163,10 +175,18 @@ impl Shared {
     pub(super) async fn judge_versions(self: &Arc<Self>) -> Infallible {
         loop {
             self.versions.failed().await;
-            if self.condemned(&self.versions.current()).is_none() {
+            let canary = || self.versions.canary().map(|it| Arc::clone(&it.version));
+            let on_trial = canary().into_iter().chain([self.versions.current()]);
+            if !on_trial.into_iter().any(|it| self.condemned(&it).is_some()) {
                 continue;
             }
             let _guard = self.swapping.lock().await;
+            if let Some(canary) = canary()
+                && let Some(reason) = self.condemned(&canary)
+                && let Err(error) = self.take_canary_back(None, &reason)
+            {
+                tracing::warn!(service = self.name(), %error, "cannot roll back");
+            }
             // A swap may have changed the current version in the meantime.
             let current = self.versions.current();
             if let Some(reason) = self.condemned(&current) {
@@ -176,22 +196,28 @@ impl Shared {
     }
 
     /// Why a version is to be taken back. `None` if it is not.
-    fn condemned(&self, version: &Version) -> Option<String> {
+    pub(super) fn condemned(&self, version: &Version) -> Option<String> {
         if version.origin != Origin::Swap {
             return None;
         }
-        let failures = version.failures();
         let policy = self.rollback.load();
-        let failed = match policy.on {
-            RollbackOn::Fault => failures.by_instance(),
-            RollbackOn::Err => failures.by_instance() + failures.error,
+        let (handled, failed) = judged(version, policy.on);
+        // A canary is on trial as long as it is one.
+        let age = if self.versions.is_canary(version) {
+            Duration::ZERO
+        } else {
+            version.activated().elapsed()
         };
-        // Connections whose handler returned an error have ended as well.
-        let handled = version.handled() + failures.by_instance() + failures.error - failed;
-        let age = version.activated().elapsed();
         policy
             .condemns(handled, failed, age)
             .then(|| format!("{failed} of {} connections failed", handled + failed))
+    }
+
+    /// How many more connections must end on a version before it can be judged.
+    pub(super) fn unjudged(&self, version: &Version) -> u64 {
+        let policy = self.rollback.load();
+        let (handled, failed) = judged(version, policy.on);
+        u64::from(policy.min_ended).saturating_sub(handled + failed)
     }
 
     /// Takes a version back and condemns it, if there is one to go back to.
@@ -211,6 +237,18 @@ impl Shared {
             tracing::warn!(service = self.name(), %error, "cannot roll back");
         }
     }
+}
+
+/// How many connections of a version have ended well, and how many speak against it.
+fn judged(version: &Version, on: RollbackOn) -> (u64, u64) {
+    let failures = version.failures();
+    let failed = match on {
+        RollbackOn::Fault => failures.by_instance(),
+        RollbackOn::Err => failures.by_instance() + failures.error,
+    };
+    // Connections whose handler returned an error have ended as well.
+    let handled = version.handled() + failures.by_instance() + failures.error - failed;
+    (handled, failed)
 }
 
 #[cfg(test)]

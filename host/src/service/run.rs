@@ -1,10 +1,9 @@
 //! A service's thread: from its start to the end of its last connection.
 
 use super::swap::Saved;
-use super::{Shared, StartError, threads};
+use super::{Shared, StartError};
 use crate::connection::Connection;
 use crate::connection::peer::Peer;
-use crate::contract::Dispatch;
 use crate::datagram::socket::{Bound, Gate, Sockets};
 use crate::dispatch::{self, datagram};
 use crate::guest::instance::Prepared;
@@ -23,8 +22,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// What a service is started with. From here to [`Work`].
 pub(super) enum Incoming {
@@ -62,30 +60,6 @@ impl Incoming {
 /// How long the runtime's threads may take to be made.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most threads for work of guests that blocks: granted files, and lookups of
-/// names. Tokio's default is 512.
-const BLOCKING_THREADS: usize = 32;
-
-/// Makes the service's runtime. Under `threaded` it has worker threads; otherwise it
-/// runs on the thread that calls `block_on`.
-fn runtime(service: &Shared) -> io::Result<Runtime> {
-    let mut builder = match service.dispatch {
-        Dispatch::Threaded => {
-            threads::check(service.versions.limits().workers)?;
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(service.versions.limits().workers);
-            builder
-        }
-        Dispatch::Sequential | Dispatch::Poll => tokio::runtime::Builder::new_current_thread(),
-    };
-    builder
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name(format!("worker-{}", service.name()))
-        .build()
-}
-
 /// Gives a service's thread what it serves.
 type Begin = oneshot::Sender<Work>;
 /// The result of a service.
@@ -107,7 +81,7 @@ impl Shared {
         std::thread::Builder::new()
             .name(format!("serve-{}", self.name()))
             .spawn(move || {
-                let runtime = match runtime(&service) {
+                let runtime = match service.runtime(service.first_dispatch) {
                     Ok(runtime) => runtime,
                     Err(error) => return drop(building.send(Err(error))),
                 };
@@ -169,10 +143,10 @@ impl Shared {
                 // that it is asked for what it knows.
                 self.permits.all_back().await;
                 self.keep_state().await?;
-                self.versions.current().retire(None);
+                self.versions.retire_all();
                 return result;
             }
-            self.versions.current().retire(None);
+            self.versions.retire_all();
             self.permits.all_back().await;
             result
         };
@@ -293,16 +267,12 @@ impl Shared {
         let Some(mut entering) = self.listeners.accepting() else {
             return Err(io::Error::other("the listeners are accepted on already"));
         };
-        let turn = match self.dispatch {
-            Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
-            Dispatch::Threaded | Dispatch::Poll => None,
-        };
         let accepting = Accepting {
             service: Arc::clone(&self.versions.service),
             roll: Arc::clone(&self.versions.roll),
             admission: Arc::clone(&self.admission),
             quota: Arc::clone(&self.quota),
-            turn,
+            turns: self.turns.subscribe(),
             suspended: self.versions.suspended(),
             backlog: self.versions.limits().backlog,
         };
@@ -376,7 +346,7 @@ impl Shared {
         };
         let sockets = Sockets::new(sockets, gate, counts, traffic)?;
         let permits = self.permits.semaphore();
-        datagram::run(versions, self.dispatch, Arc::new(sockets), permits).await
+        datagram::run(versions, self.first_dispatch, Arc::new(sockets), permits).await
     }
 }
 

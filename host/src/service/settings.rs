@@ -41,6 +41,12 @@ impl ServiceHandle {
         Ok(())
     }
 
+    /// Whether the limits are those that were asked for last, by the start, a reload, a
+    /// swap or a rollback.
+    pub(crate) fn has_limits(&self, limits: &Limits) -> bool {
+        **self.shared.asked.load() == *limits
+    }
+
     /// Whether [`set`](Self::set) takes these settings.
     pub(crate) fn check(&self, settings: &Settings) -> Result<(), AdmissionError> {
         self.check_admission(&settings.admission, settings.limits.max_connections)
@@ -94,11 +100,32 @@ impl ServiceHandle {
 impl Shared {
     fn set(self: &Arc<Self>, settings: Settings) {
         let Settings {
-            mut limits,
+            limits,
             rollback,
             access_log,
             admission,
         } = settings;
+        self.rollback.store(Arc::new(rollback));
+        // A rollback does not take back what a reload has said since the swap.
+        if let Some(previous) = &mut self.versions.history().previous {
+            previous.limits = None;
+        }
+        self.put(limits, admission, access_log);
+    }
+
+    /// Changes the limits only.
+    pub(super) fn set_limits(self: &Arc<Self>, limits: Limits) {
+        let (admission, access_log) = (self.admission.policy(), self.versions.access_log());
+        self.put(limits, admission, access_log);
+    }
+
+    fn put(
+        self: &Arc<Self>,
+        mut limits: Limits,
+        admission: AdmissionPolicy,
+        access_log: AccessLog,
+    ) {
+        self.asked.store(Arc::new(limits.clone()));
         let opens = self.versions.current().handler.instances_may_open();
         let (asked, room) = (limits.max_connections, admission.room());
         let held = self.versions.open();
@@ -106,13 +133,13 @@ impl Shared {
             descriptors::shares(self.name(), asked, opens, room, held);
         limits.max_connections = permits;
         if permits != self.versions.limits().max_connections {
+            self.permits.want(permits);
             let service = Arc::clone(self);
             // It may have to wait for connections to end.
             self.versions
-                .spawn_task(async move { service.permits.resize(permits).await });
+                .spawn_task(async move { service.permits.resize().await });
         }
         self.admission.set(admission, refused);
-        self.rollback.store(Arc::new(rollback));
         self.versions.set(limits, access_log);
     }
 }

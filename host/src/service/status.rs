@@ -2,6 +2,7 @@
 
 use crate::admission::refusal::RefusedCounts;
 use crate::datagram::counts::DatagramCounts;
+use crate::guest::handler::Handler;
 use crate::lifecycle::Phase;
 use crate::limits::Limits;
 use crate::log_queue;
@@ -149,6 +150,12 @@ pub struct VersionStatus {
     pub sha256: String,
     /// Its contract.
     pub contract: String,
+    /// How many of 100 new connections go to it, if it is a canary. `None` if it is none.
+    #[serde(default)]
+    pub canary_percent: Option<u8>,
+    /// The variables of its environment, by name. Their values may be secrets.
+    #[serde(default)]
+    pub env: Vec<String>,
     /// When it was loaded, in RFC 3339. A time before 1970 or after 9999 is shown as
     /// the nearest time between.
     pub loaded_at: String,
@@ -201,6 +208,8 @@ impl From<&Previous> for PreviousStatus {
 pub enum VersionState {
     /// New connections go to it.
     Current,
+    /// A share of the new connections goes to it, and it may become current.
+    Canary,
     /// It has old connections only.
     Draining,
 }
@@ -240,6 +249,8 @@ impl VersionStatus {
             source: text::escape(version.handler.source()).into_owned(),
             sha256: version.handler.digest().to_owned(),
             contract: version.handler.contract().to_string(),
+            canary_percent: None,
+            env: variables(&version.handler),
             loaded_at: text::rfc3339(version.loaded_at),
             connections: version.open(),
             handled: version.handled(),
@@ -249,6 +260,16 @@ impl VersionStatus {
             reason: version.ended_because(),
         }
     }
+}
+
+/// The names of a handler's variables, each on one line.
+fn variables(handler: &Handler) -> Vec<String> {
+    let env = handler.options().grants.env.iter();
+    let names = env.map(|(name, _)| text::escape(name).into_owned());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 impl ServiceHandle {
@@ -274,7 +295,7 @@ impl ServiceHandle {
         // Under one guard, so that no version is counted twice or missed.
         let mut history = versions.history();
         let all = versions.all_in(&mut history);
-        let current = versions.current();
+        let (current, canary) = (versions.current(), versions.canary());
         let (mut handled, mut failed) = (history.handled, history.failures);
         let mut hand_overs = history.hand_overs;
         let mut refused_by_handler = history.refused_by_handler;
@@ -290,12 +311,17 @@ impl ServiceHandle {
         let statuses = all
             .iter()
             .map(|version| {
-                let state = if Arc::ptr_eq(version, &current) {
-                    VersionState::Current
-                } else {
-                    VersionState::Draining
+                let canary = canary
+                    .as_ref()
+                    .filter(|it| Arc::ptr_eq(version, &it.version));
+                let state = match canary {
+                    _ if Arc::ptr_eq(version, &current) => VersionState::Current,
+                    Some(_) => VersionState::Canary,
+                    None => VersionState::Draining,
                 };
-                VersionStatus::new(version, state)
+                let mut status = VersionStatus::new(version, state);
+                status.canary_percent = canary.map(|canary| canary.percent);
+                status
             })
             .collect();
         let limits = LimitsStatus::from(&*versions.limits());
@@ -318,7 +344,7 @@ impl ServiceHandle {
                 .map(ToString::to_string)
                 .collect(),
             contract: current.handler.contract().to_string(),
-            dispatch: service.dispatch.to_string(),
+            dispatch: current.handler.dispatch().to_string(),
             state: match versions.phase() {
                 Phase::Serving if versions.is_suspended() => ServiceState::Suspended,
                 phase => phase.into(),

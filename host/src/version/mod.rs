@@ -13,6 +13,8 @@
 //! | `share` | datagrams as a version counts them |
 //! | `entrance` | how connections come to a shared instance |
 //! | `offer` | a connection on its way to another version: its life, drawn |
+//! | `workers` | a runtime for versions that need another than their service's |
+//! | `canary` | a version that gets a share of the new connections |
 //! | `succession` | what a shared instance knows, on its way to another |
 //! | `errands` | the calls of `error` and `tick` that are due |
 //! | `ending` | the end of a connection |
@@ -21,6 +23,7 @@
 //! | `access` | a line of the log per connection |
 
 pub(crate) mod access;
+pub(crate) mod canary;
 pub(crate) mod counts;
 mod ending;
 pub(crate) mod entrance;
@@ -31,6 +34,7 @@ pub(crate) mod share;
 pub(crate) mod stay;
 pub(crate) mod succession;
 pub(crate) mod versions;
+pub(crate) mod workers;
 
 use crate::connection::Connection;
 use crate::guest::failure::Failure;
@@ -42,9 +46,12 @@ use crate::version::entrance::{Entrance, Gate};
 use crate::version::errands::Errands;
 use crate::version::stay::{Admitted, Stay};
 use crate::version::succession::Succession;
+use crate::version::versions::Versions;
+use crate::version::workers::Workers;
+use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -73,7 +80,10 @@ pub(crate) struct Version {
     pub(crate) origin: Origin,
     /// When the version was made.
     pub(crate) loaded_at: SystemTime,
-    activated: Instant,
+    /// When it became current, or was made to.
+    activated: Mutex<Instant>,
+    /// The runtime for its tasks. Empty if that is the service's.
+    workers: OnceLock<Arc<Workers>>,
     phase: watch::Sender<Phase>,
     /// How what the shared instance knows comes and goes.
     succession: Succession,
@@ -109,6 +119,9 @@ pub(crate) struct Version {
     /// Notified when a connection of this version has failed. Shared with the service,
     /// which decides whether to roll back.
     failed: Arc<Notify>,
+    /// Notified when a handler of this version has ended, however. One task waits for it,
+    /// as long as the version is a canary.
+    another_ended: Notify,
     /// Connections whose handler ended with success.
     handled: AtomicU64,
     /// Connections that the handler did not let in.
@@ -133,7 +146,8 @@ impl Version {
             handler,
             origin,
             loaded_at: SystemTime::now(),
-            activated: Instant::now(),
+            activated: Mutex::new(Instant::now()),
+            workers: OnceLock::new(),
             phase: watch::Sender::new(Phase::Serving),
             succession: Succession::default(),
             entrance: Mutex::default(),
@@ -149,6 +163,7 @@ impl Version {
             failed_before: AtomicU64::new(0),
             fewer: Notify::new(),
             failed,
+            another_ended: Notify::new(),
             handled: AtomicU64::new(0),
             refused_by_handler: AtomicU64::new(0),
             failures: Failures::default(),
@@ -157,14 +172,58 @@ impl Version {
         })
     }
 
+    /// Sets a runtime for its tasks, before the first of them.
+    pub(crate) fn work_on(&self, workers: Arc<Workers>) {
+        let _ = self.workers.set(workers);
+    }
+
+    /// The runtime for its tasks. `None` if that is the service's.
+    pub(crate) fn workers(&self) -> Option<Arc<Workers>> {
+        self.workers.get().map(Arc::clone)
+    }
+
+    /// Runs a task of this version on its threads.
+    pub(crate) fn spawn_task(
+        &self,
+        versions: &Versions,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        match self.workers.get() {
+            Some(workers) => drop(workers.handle().spawn(task)),
+            None => versions.spawn_task(task),
+        }
+    }
+
+    /// Calls `make` inside the version's runtime, so that `make` can register descriptors
+    /// with the poller.
+    pub(crate) fn in_runtime<R>(
+        &self,
+        versions: &Versions,
+        make: impl FnOnce() -> R,
+    ) -> io::Result<R> {
+        match self.workers.get() {
+            Some(workers) => {
+                let _entered = workers.handle().enter();
+                Ok(make())
+            }
+            None => versions.in_runtime(make),
+        }
+    }
+
     /// Whether a probe tries the version.
     pub(crate) fn is_probe(&self) -> bool {
         self.origin == Origin::Probe
     }
 
-    /// When the version was made, which is just before it becomes current.
+    /// When the version was made, which is just before it becomes current; or when it
+    /// became current, if it was a canary before.
     pub(crate) fn activated(&self) -> Instant {
-        self.activated
+        *lock(&self.activated)
+    }
+
+    /// Notes that a version that was a canary becomes current.
+    pub(super) fn activate(&self) {
+        *lock(&self.activated) = Instant::now();
     }
 
     /// Connections on this version, those being closed included.
@@ -219,6 +278,12 @@ impl Version {
                 self.failed.notify_one();
             }
         }
+        self.another_ended.notify_one();
+    }
+
+    /// Waits until a handler of this version has ended since the last call. Cancel-safe.
+    pub(crate) async fn another_ended(&self) {
+        self.another_ended.notified().await;
     }
 
     /// Whether the version takes no more connections, has none, and is offered none.

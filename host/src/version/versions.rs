@@ -6,6 +6,7 @@
 //! swaps, listeners or rollbacks; those are in `service`, which owns it.
 
 use super::access::AccessLog;
+use super::canary::Canary;
 use super::counts::{FailureCounts, HandOverCounts};
 use super::latency::Latency;
 use super::offer::STATES;
@@ -17,10 +18,10 @@ use crate::datagram::counts::Datagrams;
 use crate::guest::handler::Handler;
 use crate::guest::memory::MemoryBook;
 use crate::guest::stdio::{Known, Partner, Scope};
-use crate::lifecycle::{Phase, VersionNumber};
+use crate::lifecycle::{AtomicVersionNumber, Phase, VersionNumber};
 use crate::limits::Limits;
 use crate::sync::lock;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::runtime::Handle;
@@ -48,8 +49,12 @@ pub(crate) struct Versions {
     pub(crate) states: Arc<Semaphore>,
     /// What the last instance knew, if it served datagrams.
     pub(crate) last_state: LastState,
-    /// The version that the next connection goes to.
+    /// The version that the next connection goes to, unless it goes to the canary.
     current: ArcSwap<Version>,
+    /// The version that gets a share of the new connections. Changes like the current one.
+    canary: ArcSwapOption<Canary>,
+    /// The number of the latest version that was let in.
+    latest: AtomicVersionNumber,
     /// The earlier versions. Its lock is held while a version becomes current, and
     /// while the phase changes.
     history: Mutex<History>,
@@ -93,6 +98,16 @@ pub(crate) struct Previous {
     pub(crate) handler: Arc<Handler>,
     /// Why the service took the version back by itself. `None` if it did not.
     pub(crate) condemned: Option<String>,
+    /// The limits that the service had with it. `None` if the version after it did not
+    /// change them, or if they were set by other means since.
+    pub(crate) limits: Option<Limits>,
+}
+
+/// A canary that has become current.
+pub(crate) struct Promoted {
+    /// The version that was current before.
+    pub(crate) old: Arc<Version>,
+    pub(crate) version: Arc<Version>,
 }
 
 impl Versions {
@@ -123,6 +138,8 @@ impl Versions {
             states: Arc::new(Semaphore::new(STATES)),
             last_state: LastState::default(),
             current: ArcSwap::new(first),
+            canary: ArcSwapOption::empty(),
+            latest: AtomicVersionNumber::from(VersionNumber::FIRST),
             history: Mutex::default(),
             failed,
             phase: watch::Sender::new(Phase::Serving),
@@ -154,21 +171,83 @@ impl Versions {
         **self.access_log.load()
     }
 
-    /// The version that the next connection goes to.
+    /// The version that the next connection goes to, unless it goes to the canary.
     pub(crate) fn current(&self) -> Arc<Version> {
         self.current.load_full()
     }
 
-    /// Whether the next connection goes to `version`.
+    /// Whether `version` is the current one.
     pub(crate) fn is_current(&self, version: &Arc<Version>) -> bool {
         Arc::ptr_eq(version, &self.current.load())
     }
 
-    /// Makes the version after the current one. It is not current yet. Called with the
-    /// history locked.
+    /// The number of the version that is let in next.
+    pub(crate) fn next_number(&self) -> VersionNumber {
+        self.latest.load().unwrap_or(VersionNumber::FIRST).next()
+    }
+
+    /// Makes the next version. It is not current yet. Called with the history locked.
     pub(crate) fn next(&self, handler: Arc<Handler>, origin: Origin) -> Arc<Version> {
-        let number = self.current.load().number.next();
+        let number = self.next_number();
         Version::new(number, handler, origin, Arc::clone(&self.failed))
+    }
+
+    /// The version that gets a share of the new connections. `None` if there is none.
+    pub(crate) fn canary(&self) -> Option<Arc<Canary>> {
+        self.canary.load_full()
+    }
+
+    /// Whether `version` is the canary.
+    pub(crate) fn is_canary(&self, version: &Version) -> bool {
+        let canary = self.canary.load();
+        let canary = canary.as_ref();
+        canary.is_some_and(|it| std::ptr::eq(Arc::as_ptr(&it.version), version))
+    }
+
+    /// The canary, if the next new connection goes to it. Called once per connection.
+    pub(crate) fn canary_for_next(&self) -> Option<Arc<Version>> {
+        let canary = self.canary.load();
+        let canary = canary.as_ref().filter(|canary| canary.takes_next())?;
+        Some(Arc::clone(&canary.version))
+    }
+
+    /// Lets a version in as the canary. Called with the history locked, when there is
+    /// none.
+    pub(crate) fn begin_canary(&self, _history: &mut History, version: &Arc<Version>, percent: u8) {
+        self.latest.raise(version.number);
+        let canary = Canary::new(Arc::clone(version), percent);
+        self.canary.store(Some(Arc::new(canary)));
+    }
+
+    /// Makes the canary current, as [`replace`](Self::replace) does. `None` if there is no
+    /// canary.
+    pub(crate) fn promote(&self, history: &mut History) -> Option<Promoted> {
+        let version = Arc::clone(&self.canary()?.version);
+        version.activate();
+        let old = self.replace(history, &version, None);
+        self.canary.store(None);
+        Some(Promoted { old, version })
+    }
+
+    /// Retires the canary, which it returns, and leaves the current version as it is.
+    /// `reason` says why, if it was taken back.
+    pub(crate) fn end_canary(
+        &self,
+        history: &mut History,
+        reason: Option<&str>,
+    ) -> Option<Arc<Version>> {
+        let canary = self.canary.swap(None)?;
+        let version = Arc::clone(&canary.version);
+        version.retire(reason);
+        history.retired.push(Arc::clone(&version));
+        history.forget_ended();
+        Some(version)
+    }
+
+    /// Retires what takes connections, at the end of the service.
+    pub(crate) fn retire_all(&self) {
+        self.end_canary(&mut self.history(), None);
+        self.current().retire(None);
     }
 
     /// Makes `version` current, and retires the version before, which it returns.
@@ -179,19 +258,21 @@ impl Versions {
         version: &Arc<Version>,
         reason: Option<&str>,
     ) -> Arc<Version> {
+        self.latest.raise(version.number);
         let old = self.current.swap(Arc::clone(version));
         old.retire(reason);
         history.previous = Some(Previous {
             number: old.number,
             handler: Arc::clone(&old.handler),
             condemned: None,
+            limits: None,
         });
         history.retired.push(Arc::clone(&old));
         history.forget_ended();
         old
     }
 
-    /// Returns all versions that may have connections, the current one last.
+    /// Returns all versions that may have connections, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Version>> {
         self.all_in(&mut self.history())
     }
@@ -201,6 +282,9 @@ impl Versions {
         history.forget_ended();
         let mut versions = history.retired.clone();
         versions.push(self.current.load_full());
+        versions.extend(self.canary().map(|canary| Arc::clone(&canary.version)));
+        // A canary that was taken back is younger than the current version.
+        versions.sort_by_key(|version| version.number);
         versions
     }
 

@@ -73,8 +73,7 @@ const SETTINGS: [&str; 25] = [
 ];
 
 /// The keys that take another process.
-const RESTART: [&str; 11] = [
-    "dispatch",
+const RESTART: [&str; 10] = [
     "workers",
     "backlog",
     "reuse-port",
@@ -139,12 +138,17 @@ impl Difference {
     }
 
     /// Notes that a service changes though its keys do not: its component is another one under
-    /// the same name, or a list of addresses in its file.
-    pub(in crate::cli) fn note_content(&mut self, name: &str) {
+    /// the same name, or a list of addresses in its file; or it was changed by hand.
+    pub(in crate::cli) fn note_content(&mut self, name: &str, by_hand: bool) {
+        let why = if by_hand {
+            "what was changed by hand"
+        } else {
+            "the content of a file"
+        };
         if let Some(at) = self.unchanged.iter().position(|it| it == name) {
             self.changed.push(Changed {
                 service: self.unchanged.remove(at),
-                keys: vec!["the content of a file".to_owned()],
+                keys: vec![why.to_owned()],
             });
         }
     }
@@ -231,6 +235,7 @@ mod tests {
         assert_eq!(Takes::of("env"), Takes::Version);
         assert_eq!(Takes::of("max-memory"), Takes::Version);
         assert_eq!(Takes::of("max-connections"), Takes::Version);
+        assert_eq!(Takes::of("dispatch"), Takes::Version);
         assert_eq!(Takes::of("idle-timeout"), Takes::Setting);
         assert_eq!(Takes::of("state-file"), Takes::Restart);
     }

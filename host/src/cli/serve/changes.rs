@@ -25,6 +25,8 @@ pub(super) struct Change {
     pub(super) handler: Option<Arc<Handler>>,
     pub(super) settings: Settings,
     pub(super) listeners: NewListeners,
+    /// Whether something is not as the keys say, because it was changed by hand.
+    pub(super) by_hand: bool,
 }
 
 /// A service as it serves before a reload.
@@ -124,6 +126,7 @@ fn restarts(service: &Described, changed: &Changed, before: &Present) -> Vec<Mis
         Takes::Restart => true,
         // What is on its way to a socket for datagrams would be lost.
         Takes::Listeners => takes_datagrams,
+        Takes::Version if *key == "dispatch" => takes_datagrams,
         Takes::Setting | Takes::Version => false,
     };
     let mistakes = changed.keys.iter().filter(is_fixed).map(|key| {
@@ -147,14 +150,17 @@ fn make_change(
 ) -> Result<Option<Change>, Failure> {
     let (keys, handle) = (&service.keys, &before.handle);
     let takes = |what| changed.is_some_and(|it| it.keys.iter().any(|key| Takes::of(key) == what));
+    let settings = settings(keys)?;
+    let has_settings = has_settings(&handle.handler(), keys);
     // A component may be another one under the same name.
-    let is_new = takes(Takes::Version) || {
+    let is_new = takes(Takes::Version) || !has_settings || {
         let component = builtin::load_argument(&keys.component)?;
         component.digest() != handle.handler().digest()
     };
-    let settings = settings(keys)?;
+    let has_limits = handle.has_limits(&settings.limits);
     // A list of addresses may be another one in the same file.
-    if changed.is_none() && !is_new && before.settings.as_ref() == Some(&settings) {
+    let is_set = has_limits && before.settings.as_ref() == Some(&settings);
+    if changed.is_none() && !is_new && is_set {
         return Ok(None);
     }
     handle.check(&settings).map_err(Failure::usage)?;
@@ -173,7 +179,21 @@ fn make_change(
         handler,
         settings,
         listeners: handle.bind_listeners(&before.keys.listen, &keys.listen, taken)?,
+        by_hand: !(has_settings && has_limits),
     }))
+}
+
+/// Whether a handler has the settings that the keys say. A swap by hand and a rollback may
+/// have changed them.
+fn has_settings(handler: &Handler, keys: &ServiceKeys) -> bool {
+    let (had, said) = (handler.options(), &keys.service.handler);
+    let (had_limits, limits) = (&had.limits, said.limits.limits());
+    let dispatch = said.dispatch;
+    had.grants.env == said.grants.env()
+        && had.dispatch == dispatch.unwrap_or_else(|| handler.contract().default_dispatch())
+        && had_limits.max_memory_bytes == limits.max_memory_bytes
+        && had_limits.deadline == limits.deadline
+        && had_limits.max_connections == limits.max_connections
 }
 
 /// What a reload can set of a service, as its keys say.

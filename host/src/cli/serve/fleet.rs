@@ -236,7 +236,7 @@ impl Fleet {
         .await;
         let mut made = making.map_err(ReloadError::host)?.map_err(refused)?;
         for change in &made.changes {
-            difference.note_content(&change.name);
+            difference.note_content(&change.name, change.by_hand);
         }
         // What an instance knows may be refused; then the others are not swapped at all.
         made.changes.sort_by_key(|change| {

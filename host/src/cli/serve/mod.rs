@@ -34,8 +34,8 @@ pub(super) use identity::IdentityOptions;
 pub(super) use ineffective::check_for_datagrams;
 pub(super) use name::{NAME_CHARACTERS, parse as parse_name};
 pub(super) use options::{
-    GrantOptions, HandlerArgs, NotKnown, Options, ProcessOptions, ServiceArgs, ServiceKeys,
-    parse_memory, resolve,
+    ChangedLimits, GrantOptions, HandlerArgs, NotKnown, Options, ProcessOptions, ServiceArgs,
+    ServiceKeys, parse_memory, resolve,
 };
 pub(super) use start::{Loaded, load, start_failure};
 

@@ -5,15 +5,17 @@ use super::identity::IdentityOptions;
 use super::parse_name;
 use crate::cli::Failure;
 use crate::guest::grants::ConnectPlace;
-use crate::limits::{parse_time, parse_time_over_zero};
+pub(in crate::cli) use crate::limits::parse_memory;
+use crate::limits::{LimitChanges, MAX_CONNECTIONS, parse_time, parse_time_over_zero};
 use crate::{
     AccessLog, ConnectGrant, DirGrant, Dispatch, GlobalLimits, GrantError, Grants, Limits,
     ListenAddress, ListenOptions, RollbackOn, RollbackPolicy,
 };
 use bytesize::ByteSize;
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgMatches, Args, Command, FromArgMatches, ValueHint};
+use clap::builder::{OsStringValueParser, Resettable, TypedValueParser};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use nix::unistd::Group;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -344,7 +346,7 @@ pub(in crate::cli) struct GrantOptions {
 pub(super) struct LimitOptions {
     /// Connections open at once, or datagrams served at once by instances of their
     /// own; what comes beyond that waits with the kernel
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000), default_value_t = Limits::default().max_connections)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CONNECTIONS)), default_value_t = Limits::default().max_connections)]
     max_connections: u32,
     /// Memory of one instance, its tables included
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "64MiB")]
@@ -383,18 +385,6 @@ pub(super) struct LimitOptions {
     connection_timeout: Option<Duration>,
 }
 
-pub(in crate::cli) fn parse_memory(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text
-        .parse()
-        .map_err(|_| "write a size, for example 64MiB".to_owned())?;
-    // The limits of wasmtime's address arithmetic, and of what wasm can address.
-    if (ByteSize::kib(64)..=ByteSize::gib(4)).contains(&size) {
-        Ok(size)
-    } else {
-        Err("it must be between 64KiB and 4GiB".to_owned())
-    }
-}
-
 fn parse_workers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(workers @ 1..=1024) => Ok(workers),
@@ -417,6 +407,11 @@ pub(in crate::cli) fn resolve(
 }
 
 impl GrantOptions {
+    /// The environment, as it is written.
+    pub(super) fn env(&self) -> &[(String, String)] {
+        &self.env
+    }
+
     /// Returns the grants. Looks names up, which may fail and may take long.
     fn grants(&self) -> Result<Grants, GrantError> {
         let grants = Grants {
@@ -436,6 +431,52 @@ impl GrantOptions {
             error @ GrantError::DirTwice { .. } => Failure::usage(error),
             error => error.into(),
         })
+    }
+}
+
+/// The limits that a swap changes, by the options of `serve` and as they are written. What
+/// is not named stays as it is.
+#[derive(Debug)]
+pub(in crate::cli) struct ChangedLimits(pub(in crate::cli) BTreeMap<String, String>);
+
+impl FromArgMatches for ChangedLimits {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut changed = BTreeMap::new();
+        for name in LimitChanges::NAMES {
+            // The options' own parsers have checked it.
+            let mut values = matches
+                .get_raw(&name.replace('-', "_"))
+                .into_iter()
+                .flatten();
+            if let Some(value) = values.next_back() {
+                changed.insert(name.to_owned(), value.to_string_lossy().into_owned());
+            }
+        }
+        Ok(Self(changed))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ChangedLimits {
+    fn augment_args(command: Command) -> Command {
+        let limits = LimitOptions::augment_args(Command::new("limits"));
+        let changes = |arg: &&Arg| {
+            let name = arg.get_long();
+            name.is_some_and(|name| LimitChanges::NAMES.contains(&name))
+        };
+        let changes = limits.get_arguments().filter(changes).map(|arg| {
+            let arg = arg.clone().default_value(Resettable::Reset);
+            arg.help_heading("Limits, which stay as they are unless they are named")
+        });
+        command.args(changes)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
     }
 }
 
@@ -473,6 +514,30 @@ mod tests {
         let only = <Only as clap::Parser>::parse_from(["only"]);
         assert_eq!(only.limits.limits(), Limits::default());
         assert_eq!(only.rollback.policy(), RollbackPolicy::default());
+    }
+
+    /// What the server parses again is what the options have checked.
+    #[test]
+    fn a_swap_has_the_options_of_the_limits_without_their_defaults() {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            changed: ChangedLimits,
+        }
+        let parse =
+            |args: &[&str]| <Only as clap::Parser>::try_parse_from([&["only"], args].concat());
+        assert!(parse(&[]).ok().unwrap().changed.0.is_empty());
+        for name in LimitChanges::NAMES {
+            let option = format!("--{name}");
+            assert!(parse(&[&option, "soon"]).is_err(), "{name}");
+            let value = ["1MiB", "7s", "7"].into_iter().find(|value| {
+                let only = parse(&[&option, value]).ok();
+                only.is_some_and(|it| it.changed.0.get(name).is_some_and(|it| it == value))
+            });
+            let value = value.unwrap_or_else(|| panic!("{name} takes none"));
+            LimitChanges::default().set(name, value).unwrap();
+        }
+        assert!(parse(&["--backlog", "7"]).is_err());
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub(super) fn spawn(
         versions: Arc::clone(versions),
         version: Arc::clone(admitted.stay.version()),
     };
-    versions.spawn_task(async move {
+    let version = Arc::clone(&serving.version);
+    version.spawn_task(versions, async move {
         fault::point(&serving.versions.service);
         let end = serving.serve(&admitted.connection, None).await;
         serving.finish(admitted, turn, end).await;
@@ -55,9 +56,9 @@ pub(super) fn spawn(
 pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, offer: Offer) {
     let serving = Serving {
         versions: Arc::clone(versions),
-        version,
+        version: Arc::clone(&version),
     };
-    versions.spawn_task(async move {
+    version.spawn_task(versions, async move {
         let instance = match serving.open(&offer).await {
             Ok(instance) => instance,
             Err(reason) => return offer.refuse(&reason),

@@ -92,7 +92,7 @@ impl Probe {
         transport: Transport,
     ) -> Result<(), ProbeError> {
         let source_name = handler.source().to_owned();
-        let number = versions.current().number.next();
+        let number = versions.next_number();
         let version = Version::new(number, handler, Origin::Probe, Arc::default());
         dispatch::start(versions, &version)?;
         version.open_gate();

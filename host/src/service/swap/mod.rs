@@ -8,14 +8,21 @@
 //! | file | |
 //! | --- | --- |
 //! | `options` | how to swap |
+//! | `changes` | the settings that change with a swap |
+//! | `canary` | a version that gets a share of the new connections first |
 //! | `outcome` | what a swap came to, or why there was none |
 //! | `succession` | what the instance of the old version knows, on its way to the new one |
 
+mod canary;
+mod changes;
 mod options;
 mod outcome;
 mod succession;
 
-pub use options::{OldConnections, SwapOptions};
+pub(in crate::service) use canary::Trial;
+use canary::check_canary;
+pub use changes::SettingChanges;
+pub use options::{CanaryOptions, OldConnections, SwapOptions};
 pub use outcome::{SwapError, Swapped};
 pub(in crate::service) use succession::{Saved, Succession};
 
@@ -26,10 +33,13 @@ use crate::dispatch;
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
 use crate::lifecycle::Phase;
+use crate::limits::Limits;
 use crate::listen::local::Transport;
 use crate::service::state_file::StateFile;
 use crate::service::{ServiceHandle, Shared, served};
 use crate::text;
+use crate::version::versions::History;
+use crate::version::workers::Workers;
 use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -38,10 +48,26 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
+/// What becomes current.
+pub(in crate::service) struct Next<'a> {
+    pub(in crate::service) handler: Arc<Handler>,
+    pub(in crate::service) origin: Origin,
+    /// Why, if this is a rollback.
+    pub(in crate::service) reason: Option<&'a str>,
+    /// What becomes of the connections of the version before.
+    pub(in crate::service) mode: OldConnections,
+    /// The limits that the service has from then on. `None` if they stay.
+    pub(in crate::service) limits: Option<Limits>,
+    /// The runtime of the version, if it is not the service's.
+    pub(in crate::service) workers: Option<Arc<Workers>>,
+}
+
 /// The component to swap in.
 enum Incoming {
     /// A file, or `builtin:NAME`, that is still to be read.
     Named(OsString),
+    /// The component of the current version, which is read again.
+    Present,
     /// A component that is here already, and the name of its source.
     Sent(String, Component),
     /// A handler that is made already, with options of its own.
@@ -61,6 +87,16 @@ impl ServiceHandle {
         let guard = self.try_begin()?;
         self.run(guard, Incoming::Named(source.into()), options)
             .await
+    }
+
+    /// Swaps the current component in once more, with other settings. Otherwise the same as
+    /// [`swap`](Self::swap).
+    pub async fn swap_settings(&self, options: SwapOptions) -> Result<Swapped, SwapError> {
+        if options.changes.is_empty() {
+            return Err(SwapError::Nothing);
+        }
+        let guard = self.try_begin()?;
+        self.run(guard, Incoming::Present, options).await
     }
 
     /// Does the same as [`swap`](Self::swap), but first waits for a swap that is under
@@ -198,13 +234,15 @@ impl Shared {
         options: SwapOptions,
     ) -> Result<Swapped, SwapError> {
         self.check_serving()?;
+        self.check_no_canary()?;
         let versions = &self.versions;
         let current = versions.current();
+        let asked = self.asked.load_full();
         let handler = {
-            let handler = Arc::clone(&current.handler);
+            let (current, changes) = (Arc::clone(&current), options.changes.clone());
             // Reading and compiling take a while, and the caller's thread may have
             // other requests to answer.
-            aside("swap", move || load(incoming, &handler))
+            aside("swap", move || load(incoming, &current, &changes, &asked))
                 .await
                 .map_err(|error| SwapError::Host(error.to_string()))??
         };
@@ -219,35 +257,64 @@ impl Shared {
                 served: served(old),
             });
         }
+        if new.takes_datagrams() && current.handler.dispatch() != handler.dispatch() {
+            return Err(SwapError::Dispatch(self.name().to_owned()));
+        }
         let old = options.old_mode(&current.handler, &handler)?;
+        let limits = self.changed_limits(&handler, &options)?;
+        if options.canary.is_some() {
+            check_canary(&current.handler, &handler, &options)?;
+        }
         handler.try_instantiate(versions.scope(None)).await?;
         if let Some(probe) = &options.probe {
             let transport = self.listeners.transport().unwrap_or(Transport::Tcp);
             probe.run(versions, Arc::clone(&handler), transport).await?;
         }
+        let workers = self.workers_for(&handler).await?;
+        if let Some(canary) = options.canary {
+            let trial = Trial {
+                old,
+                drain_timeout: options.drain_timeout,
+                changes_limits: limits.is_some(),
+            };
+            return self.begin_canary(handler, workers, canary, trial);
+        }
         let hand_over = old == OldConnections::HandOver;
         let discard = options.discard_state;
         let succession = self.succeed(&current, &handler, hand_over, discard).await?;
         let (state, state_lost) = (succession.bytes, succession.lost);
-        let version = self.activate(handler, Origin::Swap, None, old, succession)?;
-        self.end_old(&current, old, options.drain_timeout);
-        let is_limited = match old {
-            OldConnections::Abort => true,
-            OldConnections::Drain => options.drain_timeout.is_some(),
-            OldConnections::HandOver => false,
+        let next = Next {
+            handler,
+            origin: Origin::Swap,
+            reason: None,
+            mode: old,
+            limits,
+            workers,
         };
-        if is_limited {
-            // A limit that is asked for holds for all versions that are not current;
-            // without it each version keeps its own.
-            let retired = versions.history().retired().to_vec();
-            for earlier in retired {
-                self.end_old(&earlier, old, options.drain_timeout);
-            }
-        }
+        let version = self.activate(next, succession)?;
+        self.end_all_old(&current, old, options.drain_timeout);
         let mut swapped = Swapped::new(&version, Some(old), current.served());
         swapped.state = state;
         swapped.state_lost = state_lost;
         Ok(swapped)
+    }
+
+    /// The limits of the service after a swap. `None` if they stay as they are. An error if
+    /// they do not go together with who may come in.
+    fn changed_limits(
+        self: &Arc<Self>,
+        handler: &Handler,
+        options: &SwapOptions,
+    ) -> Result<Option<Limits>, SwapError> {
+        if options.changes.limits.is_empty() {
+            return Ok(None);
+        }
+        let limits = handler.limits().clone();
+        let service = ServiceHandle {
+            shared: Arc::clone(self),
+        };
+        service.check_admission(&self.admission.policy(), limits.max_connections)?;
+        Ok(Some(limits))
     }
 
     /// An error if the service is ending.
@@ -259,23 +326,31 @@ impl Shared {
         }
     }
 
-    /// Makes `handler` current, and retires the version before. With a hand-over it
+    /// Makes a version of a handler current, and retires the version before. With a hand-over it
     /// asks the connections of the version before to go to the new one, and again those
     /// of earlier versions that were asked before. What its instance knows has passed to
     /// `succession`.
     pub(super) fn activate(
         self: &Arc<Self>,
-        handler: Arc<Handler>,
-        origin: Origin,
-        reason: Option<&str>,
-        mode: OldConnections,
+        next: Next<'_>,
         mut succession: Succession,
     ) -> Result<Arc<Version>, SwapError> {
+        let Next {
+            handler,
+            origin,
+            reason,
+            mode,
+            limits,
+            workers,
+        } = next;
         let versions = &self.versions;
         let mut history = versions.history();
         // The phase changes only under this lock, so the service cannot end in between.
         self.check_serving()?;
         let version = versions.next(handler, origin);
+        if let Some(workers) = workers {
+            version.work_on(workers);
+        }
         if let Some(prepared) = succession.prepared.take() {
             version.prepare(prepared);
         }
@@ -289,16 +364,20 @@ impl Shared {
         version.open_gate();
         let old = versions.replace(&mut history, &version, reason);
         if hand_over {
-            old.ask(version.number);
+            ask_all(&history, &old, &version);
         }
-        if hand_over && version.handler.takes_over() {
-            // Connections that stayed when they were asked before are asked again.
-            let retired = history.retired().iter();
-            for earlier in retired.filter(|it| it.asks_for().is_some()) {
-                earlier.ask(version.number);
-            }
-        }
+        self.note_limits(&mut history, limits.as_ref());
         drop(history);
+        self.take_turns(version.handler.dispatch());
+        let opens = |it: &Version| it.handler.instances_may_open();
+        match limits {
+            Some(limits) => self.set_limits(limits),
+            // Instances that open descriptors of their own leave room for fewer of them.
+            None if opens(&old) != opens(&version) => {
+                self.set_limits(Limits::clone(&self.asked.load()))
+            }
+            None => {}
+        }
         let state = succession.bytes;
         if mode == OldConnections::Abort {
             // Before the driver goes on: what it did now, nobody would see.
@@ -315,6 +394,35 @@ impl Shared {
             "version activated"
         );
         Ok(version)
+    }
+
+    /// Notes with the version before which limits the service had with it, if they are
+    /// others from now on.
+    fn note_limits(&self, history: &mut History, limits: Option<&Limits>) {
+        if limits.is_some()
+            && let Some(previous) = &mut history.previous
+        {
+            previous.limits = Some(Limits::clone(&self.asked.load()));
+        }
+    }
+
+    /// Ends the connections of the version before, and also those of earlier versions if a
+    /// limit was asked for.
+    fn end_all_old(&self, old: &Arc<Version>, mode: OldConnections, timeout: Option<Duration>) {
+        self.end_old(old, mode, timeout);
+        let is_limited = match mode {
+            OldConnections::Abort => true,
+            OldConnections::Drain => timeout.is_some(),
+            OldConnections::HandOver => false,
+        };
+        if is_limited {
+            // A limit that is asked for holds for all versions that are not current;
+            // without it each version keeps its own.
+            let retired = self.versions.history().retired().to_vec();
+            for earlier in retired {
+                self.end_old(&earlier, mode, timeout);
+            }
+        }
     }
 
     /// Ends the connections of a version that is no longer current: at once, after a
@@ -353,20 +461,56 @@ impl Shared {
     }
 }
 
+/// Asks the connections of `old` to go to `version`, which is current now. Connections of
+/// earlier versions that stayed when they were asked before are asked again.
+fn ask_all(history: &History, old: &Version, version: &Version) {
+    old.ask(version.number);
+    if version.handler.takes_over() {
+        let retired = history.retired().iter();
+        for earlier in retired.filter(|it| it.asks_for().is_some()) {
+            earlier.ask(version.number);
+        }
+    }
+}
+
 /// Compiles the component for the service that `current` serves. `None` if it is the
-/// current component.
-fn load(incoming: Incoming, current: &Handler) -> Result<Option<Arc<Handler>>, SwapError> {
+/// current component, with the settings that it has.
+fn load(
+    incoming: Incoming,
+    current: &Version,
+    changes: &SettingChanges,
+    limits: &Limits,
+) -> Result<Option<Arc<Handler>>, SwapError> {
+    let had = &current.handler;
     let (source, component) = match incoming {
         Incoming::Named(source) => {
             let component = builtin::load_path(&source)?;
             (text::path(source.as_ref()).into_owned(), component)
         }
+        Incoming::Present => (had.source().to_owned(), present(current)?),
         Incoming::Sent(source, component) => (source, component),
         Incoming::Made(handler) => return Ok(Some(handler)),
     };
-    if component.digest() == current.digest() {
+    let options = changes.applied(had.options(), limits)?;
+    if component.digest() == had.digest() && changes::has_settings(had, &options) {
         return Ok(None);
     }
-    let handler = Handler::new(&source, &component, current.options().clone())?;
+    let handler = Handler::new(&source, &component, options)?;
     Ok(Some(Arc::new(handler)))
+}
+
+/// Reads the component of the current version once more: its bytes are not kept.
+fn present(current: &Version) -> Result<Component, SwapError> {
+    let handler = &current.handler;
+    let gone = |reason: String| SwapError::Gone {
+        name: handler.source().to_owned(),
+        number: current.number.get(),
+        reason,
+    };
+    let component = builtin::load(handler.source()).map_err(|error| gone(error.to_string()))?;
+    if component.digest() == handler.digest() {
+        Ok(component)
+    } else {
+        Err(gone("there is another one".to_owned()))
+    }
 }

@@ -1,9 +1,29 @@
 //! How to swap.
 
-use super::SwapError;
+use super::{SettingChanges, SwapError};
 use crate::guest::handler::Handler;
 use crate::service::probe::Probe;
 use std::time::Duration;
+
+/// A version that gets a share of the new connections before it becomes current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CanaryOptions {
+    /// How many of 100 new connections go to it, 1 to 100.
+    pub percent: u8,
+    /// How long, at least, before it becomes current. By default 60 seconds.
+    pub time: Duration,
+}
+
+impl CanaryOptions {
+    /// How long a canary is one if nothing else is said.
+    pub const TIME: Duration = Duration::from_secs(60);
+
+    /// Parses a share of connections: a whole number from 1 to 100.
+    pub fn parse_percent(text: &str) -> Result<u8, &'static str> {
+        let percent = text.parse().ok().filter(|it| (1..=100).contains(it));
+        percent.ok_or("it must be a whole number from 1 to 100")
+    }
+}
 
 /// What becomes of the connections of the version before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,6 +53,11 @@ pub struct SwapOptions {
     /// Whether what the instance of the old version knows is left behind. By default it
     /// passes to the new version, and a new version that does not take it is refused.
     pub discard_state: bool,
+    /// Settings that change with the swap. By default none.
+    pub changes: SettingChanges,
+    /// The new version gets a share of the new connections first. By default it becomes
+    /// current at once.
+    pub canary: Option<CanaryOptions>,
 }
 
 impl SwapOptions {
@@ -61,6 +86,20 @@ impl SwapOptions {
     #[must_use]
     pub fn discard_state(mut self) -> Self {
         self.discard_state = true;
+        self
+    }
+
+    /// Changes settings with the swap.
+    #[must_use]
+    pub fn changes(mut self, changes: SettingChanges) -> Self {
+        self.changes = changes;
+        self
+    }
+
+    /// Lets the new version have a share of the new connections first.
+    #[must_use]
+    pub fn canary(mut self, canary: CanaryOptions) -> Self {
+        self.canary = Some(canary);
         self
     }
 
@@ -99,6 +138,8 @@ mod tests {
         assert_eq!((options.old, options.drain_timeout), (None, None));
         assert_eq!(options.probe, None);
         assert!(!options.discard_state);
+        assert!(options.changes.is_empty());
+        assert_eq!(options.canary, None);
         assert!(SwapOptions::default().discard_state().discard_state);
         let (timeout, probe) = (Duration::from_secs(3), Probe::new("ping", "pong"));
         let options = options
@@ -108,5 +149,15 @@ mod tests {
         assert_eq!(options.old, Some(OldConnections::Drain));
         assert_eq!(options.drain_timeout, Some(timeout));
         assert_eq!(options.probe, Some(probe));
+    }
+
+    #[test]
+    fn a_share_is_one_to_a_hundred_percent() {
+        assert_eq!(CanaryOptions::parse_percent("1"), Ok(1));
+        assert_eq!(CanaryOptions::parse_percent("100"), Ok(100));
+        for text in ["", "0", "101", "-1", "5%", "5.0", "256", "abc"] {
+            assert!(CanaryOptions::parse_percent(text).is_err(), "{text}");
+        }
+        assert_eq!(CanaryOptions::TIME, Duration::from_secs(60));
     }
 }

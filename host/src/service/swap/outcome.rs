@@ -1,6 +1,7 @@
 //! What a swap came to, or why there was none.
 
 use super::OldConnections;
+use crate::admission::policy::AdmissionError;
 use crate::component::builtin::LoadError;
 use crate::contract::Contract;
 use crate::guest::handler_error::HandlerError;
@@ -35,6 +36,10 @@ pub struct Swapped {
     /// that this is gone. `state` is then what an instance after it knew.
     #[serde(default)]
     pub state_lost: bool,
+    /// If the version is a canary, how many of 100 new connections it gets. `version` is
+    /// then not current yet, and `old` says what becomes of the others when it is.
+    #[serde(default)]
+    pub canary: Option<u8>,
     /// SHA-256 of the current version's component file, in hexadecimal.
     pub sha256: String,
 }
@@ -56,6 +61,7 @@ impl Swapped {
             lost: 0,
             state: None,
             state_lost: false,
+            canary: None,
             sha256: version.handler.digest().to_owned(),
         }
     }
@@ -63,7 +69,7 @@ impl Swapped {
     /// Waits until the connections of the version before are handed over or stay, but
     /// for at most [`SETTLING`]. Then counts them.
     pub(in crate::service) async fn settle(&mut self, old: &Version) {
-        if self.old == Some(OldConnections::HandOver) {
+        if self.old == Some(OldConnections::HandOver) && self.canary.is_none() {
             let _ = tokio::time::timeout(SETTLING, old.left()).await;
             self.staying = old.served();
             self.lost = old.lost();
@@ -137,6 +143,59 @@ pub enum SwapError {
         number: u32,
         /// Why there is no state.
         reason: String,
+    },
+    /// Nothing would change.
+    #[error("the swap changes nothing; name a component, or a setting that changes")]
+    Nothing,
+    /// The component of the current version is not there any more.
+    #[error(
+        "{name}: the component of version {number} is not there any more ({reason}); name the \
+         component to swap in"
+    )]
+    Gone {
+        /// Where the component came from.
+        name: String,
+        /// The number of the current version.
+        number: u32,
+        /// What is there.
+        reason: String,
+    },
+    /// A variable is to be taken away that is not there.
+    #[error(
+        "unset-env: {0} is no variable of the handler, or is set by the same swap; `status` lists \
+         the variables"
+    )]
+    NoVariable(String),
+    /// The dispatch of datagrams changes.
+    #[error(
+        "{0}: the dispatch of datagrams does not change while the service runs; start it again \
+         with another one"
+    )]
+    Dispatch(String),
+    /// The limits do not go together with what the service has otherwise.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+    /// A canary is under way.
+    #[error(
+        "{name} has version {number} as a canary; `sockserve promote {name}` makes it current, \
+         `sockserve rollback {name}` takes it back"
+    )]
+    Canary {
+        /// The service.
+        name: String,
+        /// The number of the canary.
+        number: u32,
+    },
+    /// There is no canary.
+    #[error("{0} has no canary; `sockserve swap --canary PERCENT` begins one")]
+    NoCanary(String),
+    /// The version cannot be a canary.
+    #[error("{name}: it cannot be a canary, because {reason}")]
+    Unshared {
+        /// Where the component came from.
+        name: String,
+        /// Why not, and what would work.
+        reason: &'static str,
     },
     /// The probe failed.
     #[error(transparent)]

@@ -43,6 +43,9 @@ const CALLS: u32 = 3;
 /// a swap goes on without.
 const DEATHS: usize = 2;
 
+/// Why a version does not take a state though its component may know how to.
+const OWN_INSTANCES: &str = "each connection would have an instance of its own";
+
 /// What became of the request to save a state.
 pub(in crate::service) enum Saved {
     State(InstanceState),
@@ -67,7 +70,7 @@ impl Shared {
         if discard || !current.handler.keeps_state() {
             return Ok(Succession::default());
         }
-        let number = current.number.next();
+        let number = self.versions.next_number();
         let mut deaths = 0;
         let (departing, state) = loop {
             let mut departing = current.depart(Purpose::Successor { number, hand_over });
@@ -101,7 +104,12 @@ impl Shared {
             reason,
         };
         if !next.keeps_state() {
-            return Err(refused(NOT_EXPORTED.to_owned()));
+            let reason = if next.exports_state() {
+                OWN_INSTANCES
+            } else {
+                NOT_EXPORTED
+            };
+            return Err(refused(reason.to_owned()));
         }
         let prepared = Prepared::new(next, self.versions.scope(None), state).await;
         Ok(Succession {
