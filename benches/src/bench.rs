@@ -1,0 +1,250 @@
+//! A run of the benchmark: work by work, round by round, server by server.
+
+use crate::measure::{self, Context, Outcome};
+use crate::options::Options;
+use crate::plots;
+use crate::report::{Finding, Gathered, Machine, Report, table};
+use crate::servers::Server;
+use crate::servers::fit::{Fit, fit};
+use crate::servers::tools::{self, Tools};
+use crate::system::{self, Cores};
+use crate::work::{Work, filter};
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::time::Duration;
+
+/// Descriptors that a process has beside its connections.
+const OTHER_FILES: u64 = 100;
+
+/// Measures what the options name. Returns whether nothing failed.
+pub(crate) fn run(options: &Options, works: &[Work]) -> Result<bool> {
+    let sockserve = match &options.sockserve {
+        Some(path) => fs::canonicalize(path)
+            .with_context(|| format!("there is no sockserve at {}", path.display()))?,
+        None => tools::build_sockserve()?,
+    };
+    let open_files = system::raise_open_files()?;
+    let directory = measure::make_directory()?;
+    let result = run_in(
+        options,
+        works,
+        open_files,
+        &Context {
+            tools: Tools::new(sockserve, &directory),
+            cores: Cores::available()?,
+            window: Duration::from_millis(options.milliseconds()),
+            directory: directory.clone(),
+        },
+    );
+    fs::remove_dir_all(&directory)?;
+    result
+}
+
+fn run_in(options: &Options, works: &[Work], open_files: u64, context: &Context) -> Result<bool> {
+    let machine = system::machine(&context.cores);
+    let rounds = usize::try_from(options.rounds())?;
+    let milliseconds = options.milliseconds();
+    print!("{}", table::preface(&machine, rounds, milliseconds));
+    let mut report = Report::new(machine, rounds, milliseconds);
+    for &work in works {
+        let results = measure_work(work, options, open_files, context);
+        if !results.is_empty() {
+            print!(
+                "{}",
+                table::of_work(&work.to_string(), &work.description(), &results)
+            );
+        }
+        report.results.extend(results);
+    }
+    if let Some(path) = &options.json {
+        report.write(path)?;
+    }
+    finish(&report, options)?;
+    Ok(report.results.iter().all(|result| result.failed.is_none()))
+}
+
+/// Prints and plots a report that was written before.
+pub(crate) fn show(report: &Report, options: &Options) -> Result<()> {
+    let all = Work::all(true);
+    let describe = |name: &str| {
+        let work = all.iter().find(|work| work.to_string() == name);
+        work.map_or(String::new(), |work| work.description())
+    };
+    print!("{}", table::whole(report, describe));
+    finish(report, options)
+}
+
+fn finish(report: &Report, options: &Options) -> Result<()> {
+    if let Some(directory) = &options.plots {
+        for name in plots::write(report, directory)? {
+            println!("wrote {}", directory.join(name).display());
+        }
+    }
+    Ok(())
+}
+
+/// Measures all servers that do some work, in turn.
+fn measure_work(work: Work, options: &Options, open_files: u64, context: &Context) -> Vec<Finding> {
+    let mut all: Vec<_> = Server::all()
+        .into_iter()
+        .filter(|server| {
+            *server == Server::Tokio || filter::is_meant(&server.to_string(), &options.server)
+        })
+        .filter_map(|server| gathered(server, work, open_files))
+        .collect();
+    // Native alone would be compared with itself.
+    let named = |one: &Gathered| filter::is_meant(&one.server.to_string(), &options.server);
+    if !all.iter().any(named) {
+        return Vec::new();
+    }
+    for round in 1..=options.rounds() {
+        for one in &mut all {
+            eprint!("\r\x1b[K{work} {} (round {round})", one.server);
+            one.measure(work, context);
+        }
+    }
+    eprint!("\r\x1b[K");
+    let native = all.iter().find(|one| one.server == Server::Tokio);
+    all.iter().map(|one| one.conclude(work, native)).collect()
+}
+
+/// A place for the samples of a server that is made for some work.
+fn gathered(server: Server, work: Work, open_files: u64) -> Option<Gathered> {
+    let mut gathered = Gathered::new(server);
+    match fit(server, work) {
+        Fit::No => return None,
+        Fit::Skipped(why) => gathered.skipped = Some(why.to_owned()),
+        Fit::Yes => {
+            let connections = u64::try_from(work.connections()).unwrap_or(u64::MAX);
+            let needed = connections.saturating_add(OTHER_FILES);
+            if needed > open_files {
+                gathered.skipped = Some(format!(
+                    "{needed} open files are needed, and the hard limit is {open_files}; raise \
+                     it with `ulimit -Hn`"
+                ));
+            }
+        }
+    }
+    Some(gathered)
+}
+
+impl Gathered {
+    /// Measures once more, unless it is known that this cannot be done.
+    fn measure(&mut self, work: Work, context: &Context) {
+        let mut sample = None;
+        if self.skipped.is_none() && self.failed.is_none() {
+            match measure::measure(self.server, work, context) {
+                Outcome::Measured(measured) => sample = Some(measured),
+                Outcome::Skipped(why) => self.skipped = Some(why),
+                Outcome::Failed(error) => self.failed = Some(format!("{error:#}")),
+            }
+        }
+        self.samples.push(sample);
+    }
+}
+
+/// What `--list` prints.
+pub(crate) fn list() -> String {
+    let mut text = "work:\n".to_owned();
+    for work in Work::all(true) {
+        text += &format!("  {:<18} {}\n", work.to_string(), work.description());
+    }
+    text += "servers:\n";
+    for server in Server::all() {
+        text += &format!("  {server}\n");
+    }
+    text
+}
+
+/// The work that the options name; an error names what there is not.
+pub(crate) fn works(options: &Options) -> Result<Vec<Work>, String> {
+    let all = Work::all(true);
+    let names: Vec<_> = all.iter().map(Work::to_string).collect();
+    let servers: Vec<_> = Server::all().iter().map(Server::to_string).collect();
+    let check = |what, names: &[String], filters| match filter::unknown(names, filters).first() {
+        Some(name) => Err(format!(
+            "there is no {what} {name}; --list says which there are"
+        )),
+        None => Ok(()),
+    };
+    check("work", &names, &options.only)?;
+    check("server", &servers, &options.server)?;
+    if options.only.is_empty() {
+        return Ok(Work::all(options.plots.is_some()));
+    }
+    let meant = |work: &Work| filter::is_meant(&work.to_string(), &options.only);
+    Ok(all.into_iter().filter(meant).collect())
+}
+
+/// What is known of the machine, without its name.
+impl Machine {
+    fn unknown() -> String {
+        "unknown".to_owned()
+    }
+
+    /// With what the files of `/proc` say.
+    pub(crate) fn new(cpuinfo: &str, release: &str, cores: usize, clients_apart: bool) -> Self {
+        let processor = cpuinfo.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim() == "model name").then(|| value.trim().to_owned())
+        });
+        let version = release.trim();
+        // Behind the numbers a kernel may have the name of who built it.
+        let end = version.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let version = version.get(..end.unwrap_or(version.len()));
+        Self {
+            processor: processor.unwrap_or_else(Self::unknown),
+            kernel: version.map_or_else(Self::unknown, str::to_owned),
+            cores,
+            clients_apart,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{list, works};
+    use crate::options::Options;
+    use crate::report::Machine;
+    use clap::Parser as _;
+
+    #[test]
+    fn work_is_named_by_options() {
+        let check = |arguments: &[&str], expected: std::result::Result<usize, &str>| {
+            let options = Options::parse_from([&["benches"], arguments].concat());
+            let seen = works(&options).map(|works| works.len());
+            assert_eq!(
+                seen.as_ref().map_err(String::as_str),
+                expected.as_ref().map_err(|e| *e)
+            );
+        };
+        check(&["--only", "ping-pong/64"], Ok(1));
+        check(&["--only", "streaming", "--only", "connect"], Ok(3));
+        let unknown = "there is no work ping; --list says which there are";
+        check(&["--only", "ping"], Err(unknown));
+        let unknown = "there is no server us; --list says which there are";
+        check(&["--server", "us"], Err(unknown));
+    }
+
+    #[test]
+    fn the_list_has_names_for_the_filters() {
+        let list = list();
+        for name in [
+            "ping-pong/10000",
+            "swap-pause/5000",
+            "evented/poll",
+            "native/tokio",
+        ] {
+            assert!(list.contains(&format!("  {name}")), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_described_without_its_name() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: Some Processor 3000\ncores : 1\n";
+        let machine = Machine::new(cpuinfo, "6.18.44-somebody-v657\n", 2, true);
+        assert_eq!(machine.processor, "Some Processor 3000");
+        assert_eq!(machine.kernel, "6.18.44");
+        assert_eq!(Machine::new("", "6.1", 2, true).processor, "unknown");
+    }
+}
