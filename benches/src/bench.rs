@@ -10,11 +10,41 @@ use crate::servers::tools::{self, Tools};
 use crate::system::{self, Cores};
 use crate::work::{Work, filter};
 use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors that a process has beside its connections.
 const OTHER_FILES: u64 = 100;
+
+/// How long all measurements may take with `--quick`. The last may take a little longer,
+/// and all together must not take two minutes.
+const QUICK: Duration = Duration::from_secs(110);
+
+/// What is not measured because it would take too long.
+struct Bounds {
+    /// When everything must be over.
+    deadline: Option<Instant>,
+    /// With how many connections a server was too slow, by its name.
+    too_slow: BTreeMap<String, usize>,
+}
+
+impl Bounds {
+    /// Why a server is not measured with so many connections, if it is not.
+    fn forbid(&self, server: &str, connections: usize) -> Option<String> {
+        if self
+            .deadline
+            .is_some_and(|deadline| Instant::now() > deadline)
+        {
+            return Some("the time of --quick is over".to_owned());
+        }
+        let most = self
+            .too_slow
+            .get(server)
+            .filter(|&&most| connections >= most)?;
+        Some(format!("it was too slow with {most} connections"))
+    }
+}
 
 /// Measures what the options name. Returns whether nothing failed.
 pub(crate) fn run(options: &Options, works: &[Work]) -> Result<bool> {
@@ -46,8 +76,12 @@ fn run_in(options: &Options, works: &[Work], open_files: u64, context: &Context)
     let milliseconds = options.milliseconds();
     print!("{}", table::preface(&machine, rounds, milliseconds));
     let mut report = Report::new(machine, rounds, milliseconds);
+    let mut bounds = Bounds {
+        deadline: options.quick.then(|| Instant::now() + QUICK),
+        too_slow: BTreeMap::new(),
+    };
     for &work in works {
-        let results = measure_work(work, options, open_files, context);
+        let results = measure_work(work, options, open_files, context, &mut bounds);
         if !results.is_empty() {
             print!(
                 "{}",
@@ -84,7 +118,13 @@ fn finish(report: &Report, options: &Options) -> Result<()> {
 }
 
 /// Measures all servers that do some work, in turn.
-fn measure_work(work: Work, options: &Options, open_files: u64, context: &Context) -> Vec<Finding> {
+fn measure_work(
+    work: Work,
+    options: &Options,
+    open_files: u64,
+    context: &Context,
+    bounds: &mut Bounds,
+) -> Vec<Finding> {
     let mut all: Vec<_> = Server::all()
         .into_iter()
         .filter(|server| {
@@ -100,7 +140,7 @@ fn measure_work(work: Work, options: &Options, open_files: u64, context: &Contex
     for round in 1..=options.rounds() {
         for one in &mut all {
             eprint!("\r\x1b[K{work} {} (round {round})", one.server);
-            one.measure(work, context);
+            one.measure(work, context, bounds);
         }
     }
     eprint!("\r\x1b[K");
@@ -130,12 +170,20 @@ fn gathered(server: Server, work: Work, open_files: u64) -> Option<Gathered> {
 
 impl Gathered {
     /// Measures once more, unless it is known that this cannot be done.
-    fn measure(&mut self, work: Work, context: &Context) {
+    fn measure(&mut self, work: Work, context: &Context, bounds: &mut Bounds) {
+        let (name, connections) = (self.server.to_string(), work.connections());
+        if let Some(why) = bounds.forbid(&name, connections) {
+            self.skipped = Some(why);
+        }
         let mut sample = None;
         if self.skipped.is_none() && self.failed.is_none() {
             match measure::measure(self.server, work, context) {
                 Outcome::Measured(measured) => sample = Some(measured),
                 Outcome::Skipped(why) => self.skipped = Some(why),
+                Outcome::TooSlow(why) => {
+                    self.skipped = Some(why);
+                    bounds.too_slow.insert(name, connections);
+                }
                 Outcome::Failed(error) => self.failed = Some(format!("{error:#}")),
             }
         }

@@ -8,12 +8,39 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+use std::error::Error;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// How long a client waits for anything. Who answers later is broken.
 pub(crate) const PATIENCE_SECONDS: u16 = 20;
+
+/// How long the opening of many connections may take: a server for which that is not
+/// enough is not for that many.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// A server takes more time for so many connections than we have.
+#[derive(Debug)]
+pub(crate) struct TooSlow {
+    open: usize,
+    wanted: usize,
+}
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { open, wanted } = self;
+        let seconds = OPENING.as_secs();
+        write!(
+            out,
+            "only {open} of {wanted} connections were open after {seconds} s"
+        )
+    }
+}
+
+impl Error for TooSlow {}
 
 /// How many connections are opened before the first of them is waited for. It is small,
 /// because some servers have a short backlog.
@@ -81,7 +108,14 @@ pub(crate) fn connect_datagrams(place: &Place) -> Result<OwnedFd> {
 /// thread or its instance.
 pub(crate) fn open(place: &Place, count: usize) -> Result<Vec<OwnedFd>> {
     let mut all = Vec::with_capacity(count);
+    let begun = Instant::now();
     while all.len() < count {
+        if begun.elapsed() > OPENING {
+            bail!(TooSlow {
+                open: all.len(),
+                wanted: count
+            });
+        }
         let begin = all.len();
         for _ in begin..count.min(begin + TOGETHER) {
             let fd = connect_stream(place)

@@ -19,7 +19,7 @@ pub(super) fn measure(running: &Running, connections: usize) -> Result<Sample> {
     drop((first, all));
     Ok(Sample {
         value: grown / count,
-        more: BTreeMap::from([("resident, MiB".to_owned(), float(after) / 1048576.0)]),
+        more: BTreeMap::from([("RSS, MiB".to_owned(), float(after) / 1048576.0)]),
         ..Sample::default()
     })
 }

@@ -6,6 +6,7 @@ mod rate;
 mod swap;
 pub(crate) mod usage;
 
+use crate::client::socket::TooSlow;
 use crate::servers::Server;
 use crate::servers::command::{self, Files};
 use crate::servers::running::Running;
@@ -74,6 +75,8 @@ pub(crate) enum Outcome {
     Measured(Sample),
     /// Something is missing on this machine.
     Skipped(String),
+    /// The server is not for so many connections.
+    TooSlow(String),
     Failed(anyhow::Error),
 }
 
@@ -97,7 +100,13 @@ pub(crate) fn measure(server: Server, work: Work, context: &Context) -> Outcome 
                 let sample = of(&running, server, work, context, &files);
                 sample.map_err(|error| running.explain(error))
             });
-            sample.map_or_else(Outcome::Failed, Outcome::Measured)
+            match sample {
+                Ok(sample) => Outcome::Measured(sample),
+                Err(error) => match error.downcast_ref::<TooSlow>() {
+                    Some(slow) => Outcome::TooSlow(slow.to_string()),
+                    None => Outcome::Failed(error),
+                },
+            }
         }
         Err(missing) => Outcome::Skipped(format!("{missing:#}")),
     };

@@ -67,14 +67,14 @@ impl Swapping<'_> {
         }
         let mebibytes = |bytes| float(bytes) / 1048576.0;
         let more = BTreeMap::from([
-            ("without a swap, ms".to_owned(), milliseconds(without)),
-            ("memory before, MiB".to_owned(), mebibytes(before)),
+            ("no swap, ms".to_owned(), milliseconds(without)),
+            ("RSS before, MiB".to_owned(), mebibytes(before)),
             (
-                "memory at most, MiB".to_owned(),
+                "RSS at most, MiB".to_owned(),
                 mebibytes(process::memory(pid, "VmHWM")?),
             ),
             (
-                "memory then, MiB".to_owned(),
+                "RSS then, MiB".to_owned(),
                 mebibytes(process::memory(pid, "VmRSS")?),
             ),
         ]);
@@ -131,8 +131,8 @@ impl Swapping<'_> {
         let both = process::resident(pid)?;
         let count = float(u64::try_from(old.len() + new.len())?);
         let more = BTreeMap::from([
-            ("one version, MiB".to_owned(), float(one) / 1048576.0),
-            ("both, MiB".to_owned(), float(both) / 1048576.0),
+            ("RSS of one, MiB".to_owned(), float(one) / 1048576.0),
+            ("RSS of both, MiB".to_owned(), float(both) / 1048576.0),
         ]);
         Ok(Sample {
             value: float(both) / 1024.0 / count,

@@ -21,9 +21,12 @@ pub(crate) struct Usage {
 pub(crate) struct Spent {
     /// User and system together.
     pub(crate) total: Duration,
-    /// The user's share of the total, from 0 to 1. `None` if there was not one tick.
+    /// The user's share of the total, from 0 to 1. `None` if there were too few ticks.
     pub(crate) user_share: Option<f64>,
 }
+
+/// So many ticks say how user and system time share out.
+const ENOUGH: f64 = 10.0;
 
 impl Usage {
     /// The usage of a process, its threads (also those that have ended), its children
@@ -63,7 +66,7 @@ impl Usage {
         let system = count(self.system_ticks.saturating_sub(earlier.system_ticks));
         Spent {
             total: self.total.saturating_sub(earlier.total),
-            user_share: (user + system > 0.0).then(|| user / (user + system)),
+            user_share: (user + system >= ENOUGH).then(|| user / (user + system)),
         }
     }
 }
@@ -100,21 +103,21 @@ mod tests {
             let total = Duration::from_micros(total);
             assert_eq!(later.since(&earlier), Spent { total, user_share });
         };
-        check(usage(100, 3, 5), usage(1100, 4, 8), 1000, Some(0.25));
-        check(usage(100, 3, 5), usage(150, 3, 5), 50, None);
+        check(usage(100, 3, 5), usage(1100, 8, 20), 1000, Some(0.25));
+        check(usage(100, 3, 5), usage(150, 5, 8), 50, None);
     }
 
     #[test]
     fn work_of_this_process_is_seen() {
         let pid = std::process::id();
         let before = Usage::of(pid).unwrap();
-        // Until 30 ms of processor time are used, on any machine.
+        // Until 200 ms of processor time are used, on any machine.
         let begun = Instant::now();
         let mut sum = 0_u64;
         loop {
             sum = sum.wrapping_mul(31).wrapping_add(1);
             let spent = Usage::of(pid).unwrap().since(&before);
-            if spent.total >= Duration::from_millis(30) {
+            if spent.total >= Duration::from_millis(200) {
                 assert!(spent.user_share.is_some());
                 break;
             }

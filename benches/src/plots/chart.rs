@@ -65,8 +65,8 @@ impl Axis {
             linear_marks(most)
         };
         Scale {
-            first: self.place(marks.first().copied().unwrap_or(1.0).min(least)),
-            last: self.place(marks.last().copied().unwrap_or(1.0).max(most)),
+            first: self.place(marks.first().copied().unwrap_or(least).min(least)),
+            last: self.place(marks.last().copied().unwrap_or(most).max(most)),
             marks,
             axis: self,
         }
@@ -104,6 +104,9 @@ impl Scale {
 
 /// 1, 2 and 5 of each power of ten, or the powers alone if these are many.
 fn logarithmic_marks(least: f64, most: f64) -> Vec<f64> {
+    if least > most {
+        return Vec::new();
+    }
     let powers = least.log10().floor()..=most.log10().ceil();
     let factors: &[f64] = if powers.end() - powers.start() > 2.0 {
         &[1.0]
@@ -125,6 +128,9 @@ fn logarithmic_marks(least: f64, most: f64) -> Vec<f64> {
 
 /// From 0, about five steps.
 fn linear_marks(most: f64) -> Vec<f64> {
+    if most <= 0.0 {
+        return Vec::new();
+    }
     let rough = most / 5.0;
     let power = 10_f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0]
