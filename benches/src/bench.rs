@@ -25,8 +25,8 @@ const QUICK: Duration = Duration::from_secs(110);
 struct Bounds {
     /// When everything must be over.
     deadline: Option<Instant>,
-    /// With how many connections a server was too slow, by its name.
-    too_slow: BTreeMap<String, usize>,
+    /// With how many connections a server was too slow, or failed, by its name.
+    too_many: BTreeMap<String, usize>,
 }
 
 impl Bounds {
@@ -38,15 +38,14 @@ impl Bounds {
         {
             return Some("the time of --quick is over".to_owned());
         }
-        let most = self
-            .too_slow
-            .get(server)
-            .filter(|&&most| connections >= most)?;
-        Some(format!("it was too slow with {most} connections"))
+        let many = self.too_many.get(server);
+        let many = many.filter(|&&many| connections >= many)?;
+        Some(format!("it did not manage {many} connections"))
     }
 }
 
-/// Measures what the options name. Returns whether nothing failed.
+/// Measures what the options name. Returns whether no server failed of those that are not
+/// by others.
 pub(crate) fn run(options: &Options, works: &[Work]) -> Result<bool> {
     let sockserve = match &options.sockserve {
         Some(path) => fs::canonicalize(path)
@@ -78,7 +77,7 @@ fn run_in(options: &Options, works: &[Work], open_files: u64, context: &Context)
     let mut report = Report::new(machine, rounds, milliseconds);
     let mut bounds = Bounds {
         deadline: options.quick.then(|| Instant::now() + QUICK),
-        too_slow: BTreeMap::new(),
+        too_many: BTreeMap::new(),
     };
     for &work in works {
         let results = measure_work(work, options, open_files, context, &mut bounds);
@@ -94,7 +93,11 @@ fn run_in(options: &Options, works: &[Work], open_files: u64, context: &Context)
         report.write(path)?;
     }
     finish(&report, options)?;
-    Ok(report.results.iter().all(|result| result.failed.is_none()))
+    let failed = report.results.iter().filter(|it| it.failed.is_some());
+    let names: Vec<_> = failed.map(|it| it.server.as_str()).collect();
+    Ok(!Server::all()
+        .iter()
+        .any(|server| !server.is_of_others() && names.contains(&server.to_string().as_str())))
 }
 
 /// Prints and plots a report that was written before.
@@ -182,9 +185,14 @@ impl Gathered {
                 Outcome::Skipped(why) => self.skipped = Some(why),
                 Outcome::TooSlow(why) => {
                     self.skipped = Some(why);
-                    bounds.too_slow.insert(name, connections);
+                    bounds.too_many.insert(name, connections);
                 }
-                Outcome::Failed(error) => self.failed = Some(format!("{error:#}")),
+                Outcome::Failed(error) => {
+                    self.failed = Some(format!("{error:#}"));
+                    if self.server.is_of_others() && connections > 1 {
+                        bounds.too_many.insert(name, connections);
+                    }
+                }
             }
         }
         self.samples.push(sample);
@@ -251,10 +259,12 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{list, works};
+    use super::{Bounds, list, works};
     use crate::options::Options;
     use crate::report::Machine;
     use clap::Parser as _;
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn work_is_named_by_options() {
@@ -272,6 +282,25 @@ mod tests {
         check(&["--only", "ping"], Err(unknown));
         let unknown = "there is no server us; --list says which there are";
         check(&["--server", "us"], Err(unknown));
+    }
+
+    #[test]
+    fn what_would_take_too_long_is_not_tried() {
+        let mut bounds = Bounds {
+            deadline: None,
+            too_many: BTreeMap::from([("a".to_owned(), 1000)]),
+        };
+        let check = |bounds: &Bounds, server, connections, expected: Option<&str>| {
+            assert_eq!(bounds.forbid(server, connections).as_deref(), expected);
+        };
+        check(&bounds, "a", 64, None);
+        let why = Some("it did not manage 1000 connections");
+        check(&bounds, "a", 1000, why);
+        check(&bounds, "a", 10_000, why);
+        check(&bounds, "b", 10_000, None);
+        let past = Instant::now().checked_sub(Duration::from_secs(1));
+        bounds.deadline = Some(past.unwrap());
+        check(&bounds, "b", 1, Some("the time of --quick is over"));
     }
 
     #[test]

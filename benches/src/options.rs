@@ -9,7 +9,8 @@ use std::path::PathBuf;
 /// A server runs on one core, the clients on another. All servers have their turn in each
 /// round, and what is printed are the medians of the rounds: rates, the server's processor
 /// time per operation, and ratios to a native Tokio server in the same round. Exit status:
-/// 0 all was measured that can be measured here; 1 something failed; 2 wrong arguments.
+/// 0 all was measured that can be measured here; 1 a native server or one of sockserve failed;
+/// 2 wrong arguments.
 #[derive(Debug, Parser)]
 #[command(name = "sockserve-benches", max_term_width = 100)]
 pub(crate) struct Options {

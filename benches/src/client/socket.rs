@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a client waits for anything. Who answers later is broken.
-pub(crate) const PATIENCE_SECONDS: u16 = 20;
+pub(crate) const PATIENCE_SECONDS: u16 = 10;
 
 /// How long the opening of many connections may take: a server for which that is not
 /// enough is not for that many.

@@ -153,7 +153,8 @@ fn composed(contract: Contract, work: Work, tools: &Tools) -> Result<Command> {
 fn run_component(command: &mut Command, component: &Path, work: Work, tools: &Tools) -> Result<()> {
     command.args(["run", "-S", "inherit-network"]);
     if work == (Work::Start { cached: false }) {
-        command.arg(component);
+        // It has a cache of its own.
+        command.args(["-C", "cache=n"]).arg(component);
     } else {
         command.arg("--allow-precompiled");
         command.arg(tools.compiled(component)?);

@@ -99,6 +99,13 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Whether the server is by others, so that we cannot mend it.
+    pub(crate) fn is_of_others(self) -> bool {
+        matches!(self, Self::Python(_) | Self::Wasmtime(_))
+    }
+}
+
 impl Contract {
     fn allows(self, dispatch: Dispatch) -> bool {
         self != Self::Evented || dispatch == Dispatch::Poll
