@@ -3,7 +3,7 @@
 use crate::measure::{self, Context, Outcome};
 use crate::options::Options;
 use crate::plots;
-use crate::report::{Finding, Gathered, Machine, Report, table};
+use crate::report::{Finding, Gathered, Machine, Report, markdown, table};
 use crate::servers::Server;
 use crate::servers::fit::{Fit, fit};
 use crate::servers::tools::{self, Tools};
@@ -112,6 +112,10 @@ pub(crate) fn show(report: &Report, options: &Options) -> Result<()> {
 }
 
 fn finish(report: &Report, options: &Options) -> Result<()> {
+    if let Some(path) = &options.markdown {
+        fs::write(path, markdown::whole(report))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if let Some(directory) = &options.plots {
         for name in plots::write(report, directory)? {
             println!("wrote {}", directory.join(name).display());

@@ -17,6 +17,8 @@ const EVENTS: usize = 256;
 struct Connection {
     fd: OwnedFd,
     unsent: Vec<u8>,
+    /// How much of that was sent since.
+    sent: usize,
 }
 
 /// Serves at a path, or at any port of loopback.
@@ -80,36 +82,57 @@ fn accept(
             setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
         }
         add(epoll, &fd)?;
-        let unsent = Vec::new();
-        connections.insert(fd.as_raw_fd(), Connection { fd, unsent });
+        let connection = Connection {
+            fd,
+            unsent: Vec::new(),
+            sent: 0,
+        };
+        connections.insert(connection.fd.as_raw_fd(), connection);
     }
 }
 
 impl Connection {
-    /// Sends what is unsent, or echoes what is there. Returns `false` at the end.
+    /// Sends what is unsent, and then echoes what is there. Returns `false` at the end.
     fn echo(&mut self, epoll: &Epoll, buffer: &mut [u8]) -> Result<bool> {
         let raw = self.fd.as_raw_fd();
-        if !self.unsent.is_empty() {
-            let Some(sent) = send_some(raw, &self.unsent) else {
+        let was_waiting = self.sent < self.unsent.len();
+        if was_waiting {
+            let rest = self.unsent.get(self.sent..).unwrap_or_default();
+            let Some(sent) = send_some(raw, rest) else {
                 return Ok(false);
             };
-            self.unsent.drain(..sent);
-            if self.unsent.is_empty() {
-                self.watch(epoll, EpollFlags::EPOLLIN)?;
+            self.sent += sent;
+            if self.sent < self.unsent.len() {
+                return Ok(true);
             }
-            return Ok(true);
         }
         let bytes = match recv(raw, buffer, MsgFlags::empty()) {
             Ok(received @ 1..) => buffer.get(..received).unwrap_or_default(),
-            Err(Errno::EAGAIN) => return Ok(true),
+            Err(Errno::EAGAIN) => &[],
             Ok(0) | Err(_) => return Ok(false),
         };
-        let Some(sent) = send_some(raw, bytes) else {
-            return Ok(false);
+        let sent = if bytes.is_empty() {
+            0
+        } else {
+            match send_some(raw, bytes) {
+                Some(sent) => sent,
+                None => return Ok(false),
+            }
         };
-        if let Some(rest @ [_, ..]) = bytes.get(sent..) {
-            self.unsent.extend_from_slice(rest);
-            self.watch(epoll, EpollFlags::EPOLLOUT)?;
+        self.unsent.clear();
+        self.sent = 0;
+        self.unsent
+            .extend_from_slice(bytes.get(sent..).unwrap_or_default());
+        let is_waiting = !self.unsent.is_empty();
+        if is_waiting != was_waiting {
+            self.watch(
+                epoll,
+                if is_waiting {
+                    EpollFlags::EPOLLOUT
+                } else {
+                    EpollFlags::EPOLLIN
+                },
+            )?;
         }
         Ok(true)
     }

@@ -1,5 +1,6 @@
 //! The results: what is printed, and what is written as JSON.
 
+pub(crate) mod markdown;
 pub(crate) mod statistics;
 pub(crate) mod table;
 
