@@ -3,15 +3,22 @@
 
 use super::Done;
 use super::events::Events;
-use super::socket::{Place, connect_stream, receive_exactly, receive_now, send_now};
+use super::socket::{Place, connect_stream, receive_exactly, receive_now, receive_some, send_now};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::socket::{SockaddrIn, getsockname};
+use std::collections::HashSet;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// What a member reads first.
 pub(crate) const WELCOME: &str = "You're connected to the sockserve chatserver\r\n";
+
+/// The speaker's first line, by which the listeners know that everybody is there.
+const FIRST: &str = "hello\n";
+
+/// How many members join at a time.
+const TOGETHER: usize = 50;
 
 /// How much is received at once.
 const BUFFER: usize = 4096;
@@ -25,20 +32,31 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Lets a speaker and `count` listeners join, one after the other, and reads what
-    /// each of them hears of the others.
+    /// Lets a speaker and `count` listeners join, and reads what each of them hears of the
+    /// others until the speaker's first line.
     pub(crate) fn join(place: &Place, count: usize) -> Result<Self> {
-        let (speaker, name) = enter(place)?;
-        let (mut listeners, mut names) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            let (fd, name) = enter(place)?;
-            listeners.push(fd);
-            names.push(name);
+        let (mut listeners, mut joined_lines) = (Vec::new(), HashSet::new());
+        while listeners.len() < count {
+            // Some at a time: each tells all others, and a server may send that together.
+            let group = TOGETHER.min(count - listeners.len());
+            let begin = listeners.len();
+            for _ in 0..group {
+                let (fd, name) = connect(place)?;
+                listeners.push(fd);
+                joined_lines.insert(joined(&name));
+            }
+            for fd in listeners.iter().skip(begin) {
+                receive_exactly(fd, WELCOME.as_bytes())?;
+            }
         }
-        for (position, member) in std::iter::once(&speaker).chain(&listeners).enumerate() {
-            let later = names.iter().skip(position);
-            let heard: String = later.map(|name| joined(name)).collect();
-            receive_exactly(member, heard.as_bytes())?;
+        let (speaker, name) = connect(place)?;
+        receive_exactly(&speaker, WELCOME.as_bytes())?;
+        joined_lines.insert(joined(&name));
+        let sent = send_now(&speaker, FIRST.as_bytes())?;
+        ensure!(sent == FIRST.len(), "the speaker's line is not taken");
+        let first = said(&name, FIRST);
+        for listener in &listeners {
+            hear_until(listener, &first, &joined_lines)?;
         }
         Ok(Self {
             speaker,
@@ -107,11 +125,39 @@ pub(crate) fn said(name: &str, line: &str) -> String {
     format!("[{name}] {line}")
 }
 
-/// Connects and reads the welcome. Returns the member and its name.
-fn enter(place: &Place) -> Result<(OwnedFd, String)> {
+/// Connects. Returns the member and its name.
+fn connect(place: &Place) -> Result<(OwnedFd, String)> {
     let fd = connect_stream(place)?;
-    receive_exactly(&fd, WELCOME.as_bytes())?;
     let address: SockaddrIn = getsockname(fd.as_raw_fd()).context("getsockname")?;
     let name = SocketAddrV4::new(address.ip(), address.port()).to_string();
     Ok((fd, name))
+}
+
+/// Reads lines, up to a certain one. Those before must be among the allowed ones, each at
+/// most once.
+fn hear_until(fd: &OwnedFd, last: &str, allowed: &HashSet<String>) -> Result<()> {
+    let mut heard = String::new();
+    let mut buffer = vec![0; BUFFER];
+    while !heard.ends_with(last) {
+        let received = receive_some(fd, &mut buffer)?;
+        ensure!(received > 0, "a member was cut off");
+        heard.push_str(std::str::from_utf8(
+            buffer.get(..received).unwrap_or_default(),
+        )?);
+    }
+    let mut seen = HashSet::new();
+    let before = heard.strip_suffix(last).unwrap_or_default();
+    for line in before.split_inclusive('\n') {
+        ensure!(
+            allowed.contains(line),
+            "a member heard `{}`",
+            line.trim_end()
+        );
+        ensure!(
+            seen.insert(line),
+            "a member heard twice `{}`",
+            line.trim_end()
+        );
+    }
+    Ok(())
 }

@@ -18,24 +18,20 @@ use std::time::{Duration, Instant};
 /// How long a client waits for anything. Who answers later is broken.
 pub(crate) const PATIENCE_SECONDS: u16 = 10;
 
-/// How long the opening of many connections may take: a server for which that is not
-/// enough is not for that many.
-const OPENING: Duration = Duration::from_secs(10);
-
 /// A server takes more time for so many connections than we have.
 #[derive(Debug)]
 pub(crate) struct TooSlow {
     open: usize,
     wanted: usize,
+    time: Duration,
 }
 
 impl fmt::Display for TooSlow {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { open, wanted } = self;
-        let seconds = OPENING.as_secs();
+        let Self { open, wanted, time } = self;
         write!(
             out,
-            "only {open} of {wanted} connections were open after {seconds} s"
+            "only {open} of {wanted} connections were open after {time:?}"
         )
     }
 }
@@ -105,15 +101,17 @@ pub(crate) fn connect_datagrams(place: &Place) -> Result<OwnedFd> {
 }
 
 /// Opens many connections. Each has made a round trip then, so that it has its task, its
-/// thread or its instance.
-pub(crate) fn open(place: &Place, count: usize) -> Result<Vec<OwnedFd>> {
+/// thread or its instance. A server that has not taken all of them after the time of `limit`
+/// is [`TooSlow`].
+pub(crate) fn open(place: &Place, count: usize, limit: Duration) -> Result<Vec<OwnedFd>> {
     let mut all = Vec::with_capacity(count);
     let begun = Instant::now();
     while all.len() < count {
-        if begun.elapsed() > OPENING {
+        if begun.elapsed() > limit {
             bail!(TooSlow {
                 open: all.len(),
-                wanted: count
+                wanted: count,
+                time: limit
             });
         }
         let begin = all.len();
@@ -150,6 +148,14 @@ pub(crate) fn receive(fd: &OwnedFd, length: usize) -> Result<Vec<u8>> {
         Ok(received) => bail!("{received} bytes of {length} came, and then the end"),
         Err(Errno::EAGAIN) => bail!("no answer in {PATIENCE_SECONDS} s"),
         Err(error) => Err(error).context("recv"),
+    }
+}
+
+/// Waits for any bytes. Returns how many came; 0 is the end.
+pub(crate) fn receive_some(fd: &OwnedFd, buffer: &mut [u8]) -> Result<usize> {
+    match recv(fd.as_raw_fd(), buffer, MsgFlags::empty()) {
+        Err(Errno::EAGAIN) => bail!("no answer in {PATIENCE_SECONDS} s"),
+        result => result.context("recv"),
     }
 }
 

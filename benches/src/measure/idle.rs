@@ -1,6 +1,6 @@
 //! Memory of open connections that do nothing.
 
-use super::{Sample, float, process};
+use super::{Sample, Times, float, process};
 use crate::client::socket;
 use crate::servers::running::Running;
 use anyhow::Result;
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 /// The growth of the resident memory per connection, in KiB. Each connection has made a
 /// round trip. What the kernel holds for a socket is not in it.
-pub(super) fn measure(running: &Running, connections: usize) -> Result<Sample> {
+pub(super) fn measure(running: &Running, connections: usize, times: Times) -> Result<Sample> {
     // What is made once, is made for this one.
-    let first = socket::open(&running.place, 1)?;
+    let first = socket::open(&running.place, 1, times.opening)?;
     let before = process::resident(running.pid())?;
-    let all = socket::open(&running.place, connections.saturating_sub(1))?;
+    let all = socket::open(&running.place, connections.saturating_sub(1), times.opening)?;
     let after = process::resident(running.pid())?;
     let grown = float(after.saturating_sub(before)) / 1024.0;
     let count = float(u64::try_from(all.len().max(1))?);

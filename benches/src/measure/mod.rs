@@ -63,10 +63,19 @@ impl Cost {
 pub(crate) struct Context {
     pub(crate) tools: Tools,
     pub(crate) cores: Cores,
-    /// How long work of a rate is done.
-    pub(crate) window: Duration,
+    pub(crate) times: Times,
     /// For what lasts as long as the benchmark.
     pub(crate) directory: PathBuf,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// How long work of a rate is done.
+    pub(crate) window: Duration,
+    /// How long the opening of many connections may take: a server for which that is not
+    /// enough is not for that many.
+    pub(crate) opening: Duration,
 }
 
 /// How a measurement came out.
@@ -122,7 +131,7 @@ fn of(
     files: &Files<'_>,
 ) -> Result<Sample> {
     match work {
-        Work::Idle { connections } => idle::measure(running, connections),
+        Work::Idle { connections } => idle::measure(running, connections, context.times),
         Work::Start { .. } => start(running),
         Work::SwapPause { .. } | Work::SwapAnswer { .. } | Work::SwapDrain => {
             let Server::Ours(contract, _) = server else {
@@ -132,11 +141,11 @@ fn of(
                 running,
                 contract,
                 control: &files.control(),
-                window: context.window,
+                times: context.times,
             };
             swapping.measure(work)
         }
-        _ => rate::measure(running, work, context.window),
+        _ => rate::measure(running, work, context.times),
     }
 }
 

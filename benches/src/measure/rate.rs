@@ -1,7 +1,7 @@
 //! Work that is done again and again for some time: how often, and what it costs.
 
 use super::usage::Usage;
-use super::{Cost, Sample, float};
+use super::{Cost, Sample, Times, float};
 use crate::client::{self, Done, chat::Room, socket};
 use crate::servers::running::Running;
 use crate::work::{SEVERAL, SMALL, Work};
@@ -10,32 +10,32 @@ use nix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Does the work for the time of `window`. Connections are open before the time begins,
+/// Does the work for the time of a window. Connections are open before the time begins,
 /// unless their opening is the work.
-pub(super) fn measure(running: &Running, work: Work, window: Duration) -> Result<Sample> {
+pub(super) fn measure(running: &Running, work: Work, times: Times) -> Result<Sample> {
     let place = &running.place;
     match work {
-        Work::PingPong { connections } => ping_pong(running, connections, SMALL, window),
-        Work::Cores { .. } | Work::Unix => ping_pong(running, SEVERAL, SMALL, window),
-        Work::Size { bytes } => ping_pong(running, SEVERAL, bytes, window),
+        Work::PingPong { connections } => ping_pong(running, connections, SMALL, times),
+        Work::Cores { .. } | Work::Unix => ping_pong(running, SEVERAL, SMALL, times),
+        Work::Size { bytes } => ping_pong(running, SEVERAL, bytes, times),
         Work::Streaming { connections } => {
-            let open = socket::open(place, connections)?;
-            let sample = watch(running, || client::streaming::run(open, window))?;
+            let open = socket::open(place, connections, times.opening)?;
+            let sample = watch(running, || client::streaming::run(open, times.window))?;
             // An operation is a block of 64 KiB, and the value is in MiB.
             let value = sample.value / 16.0;
             Ok(Sample { value, ..sample })
         }
         Work::Connect => {
-            drop(socket::open(place, 1)?);
-            watch(running, || client::connecting::run(place, window))
+            drop(socket::open(place, 1, times.opening)?);
+            watch(running, || client::connecting::run(place, times.window))
         }
         Work::Chat { listeners } => {
             let room = Room::join(place, listeners)?;
-            watch(running, || room.run(window))
+            watch(running, || room.run(times.window))
         }
-        Work::Datagrams { bytes } => {
-            watch(running, || client::datagrams::run(place, bytes, window))
-        }
+        Work::Datagrams { bytes } => watch(running, || {
+            client::datagrams::run(place, bytes, times.window)
+        }),
         Work::Idle { .. }
         | Work::Start { .. }
         | Work::SwapPause { .. }
@@ -44,14 +44,11 @@ pub(super) fn measure(running: &Running, work: Work, window: Duration) -> Result
     }
 }
 
-fn ping_pong(
-    running: &Running,
-    connections: usize,
-    size: usize,
-    window: Duration,
-) -> Result<Sample> {
-    let open = socket::open(&running.place, connections)?;
-    watch(running, || client::ping_pong::run(&open, size, window))
+fn ping_pong(running: &Running, connections: usize, size: usize, times: Times) -> Result<Sample> {
+    let open = socket::open(&running.place, connections, times.opening)?;
+    watch(running, || {
+        client::ping_pong::run(&open, size, times.window)
+    })
 }
 
 /// Looks at the processor time of both sides before and after the work.

@@ -3,7 +3,7 @@
 //! The handler is swapped from echo to upper, which answers a small letter with its
 //! capital: so each answer says which version gave it.
 
-use super::{Sample, float, process};
+use super::{Sample, Times, float, process};
 use crate::client::events::Events;
 use crate::client::socket::{self, receive_now, send_now};
 use crate::servers::Contract;
@@ -30,7 +30,7 @@ pub(super) struct Swapping<'a> {
     pub(super) running: &'a Running,
     pub(super) contract: Contract,
     pub(super) control: &'a Path,
-    pub(super) window: Duration,
+    pub(super) times: Times,
 }
 
 impl Swapping<'_> {
@@ -47,17 +47,25 @@ impl Swapping<'_> {
     /// over, and so are the idle ones.
     fn pause(&self, connections: usize) -> Result<Sample> {
         self.fill_cache()?;
-        let talking = socket::open(&self.running.place, connections.min(TALKING))?;
-        let idle = socket::open(&self.running.place, connections - talking.len())?;
+        let talking = socket::open(
+            &self.running.place,
+            connections.min(TALKING),
+            self.times.opening,
+        )?;
+        let idle = socket::open(
+            &self.running.place,
+            connections - talking.len(),
+            self.times.opening,
+        )?;
         let pid = self.running.pid();
         let before = process::memory(pid, "VmRSS")?;
         process::forget_peak(pid)?;
         let mut talk = Talk::new(&talking)?;
         // As long without a swap, for comparison.
-        let without = talk.run(self.window / 2, || true)?;
+        let without = talk.run(self.times.window / 2, || true)?;
         let with = std::thread::scope(|scope| {
             let swapping = scope.spawn(|| self.swap("upper", None));
-            let with = talk.run(self.window / 2, || swapping.is_finished());
+            let with = talk.run(self.times.window / 2, || swapping.is_finished());
             let swapped = swapping.join();
             swapped.map_err(|_| anyhow::anyhow!("the swap's thread panicked"))??;
             with
@@ -119,7 +127,7 @@ impl Swapping<'_> {
     /// Memory per connection, with the connections of both versions.
     fn drain(&self) -> Result<Sample> {
         let pid = self.running.pid();
-        let old = socket::open(&self.running.place, EACH)?;
+        let old = socket::open(&self.running.place, EACH, self.times.opening)?;
         let one = process::resident(pid)?;
         self.swap("upper", Some("drain"))?;
         let mut new = Vec::new();
