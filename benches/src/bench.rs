@@ -3,8 +3,9 @@
 use crate::measure::{self, Context, Outcome, Times};
 use crate::options::Options;
 use crate::plots;
-use crate::report::{Finding, Gathered, Machine, Report, markdown, table};
+use crate::report::{Finding, Gathered, Report, markdown, table};
 use crate::servers::Server;
+use crate::servers::command::{self, Files};
 use crate::servers::fit::{Fit, fit};
 use crate::servers::tools::{self, Tools};
 use crate::system::{self, Cores};
@@ -12,6 +13,7 @@ use crate::work::{Work, filter};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Descriptors that a process has beside its connections.
@@ -84,7 +86,8 @@ fn run_in(options: &Options, works: &[Work], open_files: u64, context: &Context)
     let machine = system::machine(&context.cores);
     let rounds = usize::try_from(options.rounds())?;
     let milliseconds = options.milliseconds();
-    print!("{}", table::preface(&machine, rounds, milliseconds));
+    say(&table::preface(&machine, rounds, milliseconds))?;
+    prepare(works, options, context);
     let mut report = Report::new(machine, rounds, milliseconds);
     let mut bounds = Bounds {
         deadline: options.quick.then(|| Instant::now() + QUICK),
@@ -93,10 +96,8 @@ fn run_in(options: &Options, works: &[Work], open_files: u64, context: &Context)
     for &work in works {
         let results = measure_work(work, options, open_files, context, &mut bounds);
         if !results.is_empty() {
-            print!(
-                "{}",
-                table::of_work(&work.to_string(), &work.description(), &results)
-            );
+            let name = work.to_string();
+            say(&table::of_work(&name, &work.description(), &results))?;
         }
         report.results.extend(results);
     }
@@ -118,7 +119,7 @@ pub(crate) fn show(report: &Report, options: &Options) -> Result<()> {
         let work = all.iter().find(|work| work.to_string() == name);
         work.map_or(String::new(), |work| work.description())
     };
-    print!("{}", table::whole(report, describe));
+    say(&table::whole(report, describe))?;
     finish(report, options)
 }
 
@@ -129,10 +130,19 @@ fn finish(report: &Report, options: &Options) -> Result<()> {
     }
     if let Some(directory) = &options.plots {
         for name in plots::write(report, directory)? {
-            println!("wrote {}", directory.join(name).display());
+            say(&format!("wrote {}\n", directory.join(name).display()))?;
         }
     }
     Ok(())
+}
+
+/// Writes to standard output at once: a run takes long. It may be closed early.
+pub(crate) fn say(text: &str) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    let written = output.write_all(text.as_bytes());
+    written
+        .and_then(|()| output.flush())
+        .context("cannot write to standard output")
 }
 
 /// Measures all servers that do some work, in turn.
@@ -157,13 +167,38 @@ fn measure_work(
     }
     for round in 1..=options.rounds() {
         for one in &mut all {
-            eprint!("\r\x1b[K{work} {} (round {round})", one.server);
+            progress(&format!("{work} {} (round {round})", one.server));
             one.measure(work, context, bounds);
         }
     }
-    eprint!("\r\x1b[K");
+    progress("");
     let native = all.iter().find(|one| one.server == Server::Tokio);
     all.iter().map(|one| one.conclude(work, native)).collect()
+}
+
+/// Makes what the servers need, so that nothing is built or compiled between measurements.
+/// What is missing is remembered, and told in the tables.
+fn prepare(works: &[Work], options: &Options, context: &Context) {
+    let files = Files {
+        directory: &context.directory,
+        cache: &context.directory,
+    };
+    for server in Server::all() {
+        for &work in works {
+            let is_meant = filter::is_meant(&server.to_string(), &options.server);
+            if is_meant && fit(server, work) == Fit::Yes {
+                let _ = command::command(server, work, &context.tools, &files);
+            }
+        }
+    }
+}
+
+/// Says on a terminal what is done now, in place of what was said before.
+fn progress(what: &str) {
+    let mut error = std::io::stderr().lock();
+    if error.is_terminal() {
+        let _ = write!(error, "\r\x1b[K{what}");
+    }
 }
 
 /// A place for the samples of a server that is made for some work.
@@ -253,36 +288,10 @@ pub(crate) fn works(options: &Options) -> Result<Vec<Work>, String> {
     Ok(works)
 }
 
-/// What is known of the machine, without its name.
-impl Machine {
-    fn unknown() -> String {
-        "unknown".to_owned()
-    }
-
-    /// With what the files of `/proc` say.
-    pub(crate) fn new(cpuinfo: &str, release: &str, cores: usize, clients_apart: bool) -> Self {
-        let processor = cpuinfo.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            (name.trim() == "model name").then(|| value.trim().to_owned())
-        });
-        let version = release.trim();
-        // Behind the numbers a kernel may have the name of who built it.
-        let end = version.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let version = version.get(..end.unwrap_or(version.len()));
-        Self {
-            processor: processor.unwrap_or_else(Self::unknown),
-            kernel: version.map_or_else(Self::unknown, str::to_owned),
-            cores,
-            clients_apart,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Bounds, list, works};
     use crate::options::Options;
-    use crate::report::Machine;
     use clap::Parser as _;
     use std::collections::BTreeMap;
     use std::time::{Duration, Instant};
@@ -335,14 +344,5 @@ mod tests {
         ] {
             assert!(list.contains(&format!("  {name}")), "{list}");
         }
-    }
-
-    #[test]
-    fn a_machine_is_described_without_its_name() {
-        let cpuinfo = "processor\t: 0\nmodel name\t: Some Processor 3000\ncores : 1\n";
-        let machine = Machine::new(cpuinfo, "6.18.44-somebody-v657\n", 2, true);
-        assert_eq!(machine.processor, "Some Processor 3000");
-        assert_eq!(machine.kernel, "6.18.44");
-        assert_eq!(Machine::new("", "6.1", 2, true).processor, "unknown");
     }
 }

@@ -41,7 +41,7 @@ fn run(options: Options) -> Result<ExitCode> {
     if let Some(native) = options.native_server {
         native::serve(native, options.native_path)?;
     } else if options.list {
-        print!("{}", bench::list());
+        bench::say(&bench::list())?;
     } else if let Some(path) = &options.from {
         bench::show(&Report::read(path)?, &options)?;
     } else {

@@ -61,9 +61,35 @@ pub(crate) fn machine(cores: &Cores) -> Machine {
     Machine::new(&cpuinfo, &release, cores.all.len(), cores.are_apart(1))
 }
 
+/// What is known of the machine, without its name.
+impl Machine {
+    fn unknown() -> String {
+        "unknown".to_owned()
+    }
+
+    /// With what the files of `/proc` say.
+    pub(crate) fn new(cpuinfo: &str, release: &str, cores: usize, clients_apart: bool) -> Self {
+        let processor = cpuinfo.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim() == "model name").then(|| value.trim().to_owned())
+        });
+        let version = release.trim();
+        // Behind the numbers a kernel may have the name of who built it.
+        let end = version.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let version = version.get(..end.unwrap_or(version.len()));
+        Self {
+            processor: processor.unwrap_or_else(Self::unknown),
+            kernel: version.map_or_else(Self::unknown, str::to_owned),
+            cores,
+            clients_apart,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Cores;
+    use crate::report::Machine;
 
     #[test]
     fn the_client_has_a_core_of_its_own_if_there_is_one() {
@@ -77,5 +103,14 @@ mod tests {
         check(&[2, 5, 7], 2, &[2, 5], Some(7), true);
         check(&[0, 1], 2, &[0, 1], Some(1), false);
         check(&[3], 1, &[3], Some(3), false);
+    }
+
+    #[test]
+    fn a_machine_is_described_without_its_name() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: Some Processor 3000\ncores : 1\n";
+        let machine = Machine::new(cpuinfo, "6.18.44-somebody-v657\n", 2, true);
+        assert_eq!(machine.processor, "Some Processor 3000");
+        assert_eq!(machine.kernel, "6.18.44");
+        assert_eq!(Machine::new("", "6.1", 2, true).processor, "unknown");
     }
 }
