@@ -100,9 +100,10 @@ fn run_in(options: &Options, works: &[Work], open_files: u64, context: &Context)
             say(&table::of_work(&name, &work.description(), &results))?;
         }
         report.results.extend(results);
-    }
-    if let Some(path) = &options.json {
-        report.write(path)?;
+        // After each work, so that a run that is cut off leaves what it has found.
+        if let Some(path) = &options.json {
+            report.write(path)?;
+        }
     }
     finish(&report, options)?;
     let failed = report.results.iter().filter(|it| it.failed.is_some());

@@ -18,9 +18,10 @@ pub(crate) fn preface(machine: &Machine, rounds: usize, window: u64) -> String {
     } else {
         "there is one core, which the server and the clients share: rates and ratios say little"
     };
+    let word = if *cores == 1 { "core" } else { "cores" };
     let times = if rounds == 1 { "round" } else { "rounds" };
     format!(
-        "{processor}, {cores} cores, Linux {kernel}; {cores_used}\n\
+        "{processor}, {cores} {word}, Linux {kernel}; {cores_used}\n\
          {rounds} {times} of {window} ms; x is the ratio to native/tokio in the same round; \
          times are the server's processor time per operation\n"
     )
@@ -135,8 +136,8 @@ fn time(nanoseconds: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{number, of_work, time};
-    use crate::report::Gathered;
+    use super::{number, of_work, preface, time};
+    use crate::report::{Gathered, Machine};
     use crate::servers::Server;
     use crate::work::Work;
 
@@ -152,6 +153,27 @@ mod tests {
         check(Some(312.4), "312 ns");
         check(Some(10_250.0), "10.2 µs");
         check(Some(2.5e6), "2.5 ms");
+    }
+
+    #[test]
+    fn a_machine_with_one_core_is_told() {
+        let check = |cores, apart, rounds, expected: &str| {
+            let machine = Machine::new("model name : P", "6.1", cores, apart);
+            let text = preface(&machine, rounds, 60);
+            assert!(text.starts_with(expected), "{text}");
+        };
+        check(
+            2,
+            true,
+            5,
+            "P, 2 cores, Linux 6.1; the server has one core, and the clients",
+        );
+        check(
+            1,
+            false,
+            1,
+            "P, 1 core, Linux 6.1; there is one core, which the server and",
+        );
     }
 
     #[test]

@@ -186,8 +186,6 @@ fn build(manifest: &Path, arguments: &[&str]) -> Result<Vec<PathBuf>> {
         "json-render-diagnostics",
     ]);
     command.arg("--manifest-path").arg(manifest).args(arguments);
-    // A build for another target must not get the flags of this one.
-    command.env_remove("CARGO_MANIFEST_DIR");
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.context("cannot run cargo")?;
     ensure!(
