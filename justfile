@@ -36,12 +36,12 @@ lint:
     cd guests && cargo clippy --release --target wasm32-wasip2 --target-dir ../target/guests -- -D warnings
     cd guests/runner && cargo fmt --all --check
     cd guests/runner && cargo clippy --release --target wasm32-wasip2 --target-dir ../../target/guests -- -D warnings
+    cd benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings
+    cd benches/peers && cargo fmt --all --check && cargo clippy --release --locked --target wasm32-wasip2 -- -D warnings
 
-# Ratios to a native echo, and what a swap costs.
+# Speed beside native servers and others; docs/performance.md says what is measured.
 bench *args:
-    cargo bench --bench echo -- {{args}}
-    cargo bench --bench datagrams -- {{args}}
-    cargo bench --bench swap -- {{args}}
+    cargo run --release --locked --manifest-path benches/Cargo.toml -- {{args}}
 
 # A million connections, most of them hostile, and swaps: nothing must grow.
 soak *args:
