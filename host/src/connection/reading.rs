@@ -15,19 +15,25 @@ impl Connection {
     /// `Ok(0)` is the end of file; later reads return it too. `WouldBlock` means that
     /// nothing is there now.
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_with(|| self.receive(buffer))
+        let room = buffer.len();
+        self.read_with(room, || self.receive(buffer))
     }
 
     /// Reads at most `room` bytes of what is there; otherwise the same as
     /// [`try_read`](Self::try_read).
     pub(crate) fn try_read_vec(&self, room: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(room);
-        self.read_with(|| self.receive(spare_capacity(&mut bytes)))?;
+        self.read_with(room, || self.receive(spare_capacity(&mut bytes)))?;
         Ok(bytes)
     }
 
-    /// Calls `receive` unless the input has ended, and counts the bytes.
-    fn read_with(&self, receive: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    /// Calls `receive`, which has so much room, unless the input has ended, and counts the
+    /// bytes.
+    fn read_with(
+        &self,
+        room: usize,
+        receive: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
         if self.parts.read_closed.load(Ordering::Relaxed) {
             return Ok(0);
         }
@@ -39,6 +45,7 @@ impl Connection {
             // If the poller refused this socket, that error is reported: the caller
             // would try again without ever being woken.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.session.has_input.store(false, Ordering::Relaxed);
                 return Err(self
                     .session
                     .unwaitable
@@ -53,9 +60,25 @@ impl Connection {
                 return Err((*error).into());
             }
             self.parts.read_closed.store(true, Ordering::Relaxed);
+        } else if count < room && !self.session.ends.load(Ordering::Relaxed) {
+            self.session.has_input.store(false, Ordering::Relaxed);
         }
         self.parts.enrolled.add_in(count);
         Ok(count)
+    }
+
+    /// Notes what the poller of the `evented` dispatch says: there is input, and maybe its
+    /// end. It says so once for what has come.
+    pub(crate) fn note_input(&self, ends: bool) {
+        if ends {
+            self.session.ends.store(true, Ordering::Relaxed);
+        }
+        self.session.has_input.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no read has taken all of it yet.
+    pub(crate) fn has_input(&self) -> bool {
+        self.session.has_input.load(Ordering::Relaxed)
     }
 
     /// Asks the kernel for the error that the poller has reported, and keeps it. The

@@ -18,6 +18,12 @@ pub(super) struct Session {
     pub(super) registration: OnceLock<AsyncFd<Arc<OwnedFd>>>,
     /// Why the runtime's poller refused the socket. Empty if it did not.
     pub(super) unwaitable: OnceLock<Errno>,
+    /// Whether there may be something to read: the poller of the `evented` dispatch has said
+    /// so, and no read has found less than it had room for since. Others do not ask.
+    pub(super) has_input: AtomicBool,
+    /// Whether that poller has said that the input ends. What is read then may be followed
+    /// by the end of file, of which the poller says nothing more.
+    pub(super) ends: AtomicBool,
     /// How many resources the guest holds: socket, input, output.
     pub(super) guest_holds: AtomicU8,
     /// Set when the handler is done: resources that the guest still holds are dead.

@@ -16,9 +16,14 @@ pub(super) struct Entry {
     pub(super) opened: bool,
     /// What the guest wants to be woken for.
     pub(super) interest: Interest,
-    /// What the poller watches for: the guest's interest, and room for the host's
-    /// unsent output. `None` if the connection is not in the poller.
+    /// What the poller watches for. `None` if the connection is not in the poller.
     pub(super) watched: Option<EventFlags>,
+    /// Whether the poller has said that the connection is over.
+    has_hung_up: bool,
+    /// Whether the poller has said that there is an error, and the guest does not know yet.
+    has_error: bool,
+    /// Whether the connection waits to be looked at.
+    pub(super) is_queued: bool,
 }
 
 impl Entry {
@@ -31,6 +36,9 @@ impl Entry {
             opened: false,
             interest: Interest::READABLE,
             watched: None,
+            has_hung_up: false,
+            has_error: false,
+            is_queued: false,
         }
     }
 
@@ -42,44 +50,61 @@ impl Entry {
         Admitted { connection, stay }
     }
 
-    /// What the poller has to watch for now.
+    /// What the poller has to watch for now. Room for output is watched for from the first
+    /// time on that the kernel has not taken all: until then it has no news of it.
     pub(super) fn wanted(&self) -> EventFlags {
-        let mut flags = EventFlags::empty();
-        if self.interest.contains(Interest::READABLE) {
-            flags |= EventFlags::IN;
-        }
-        if self.interest.contains(Interest::WRITABLE) || self.connection.has_unsent() {
+        let before = self.watched.unwrap_or(EventFlags::empty());
+        let mut flags = before | EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        if self.connection.has_unsent() {
             flags |= EventFlags::OUT;
         }
         flags
     }
 
-    /// Which of the poller's flags the guest is to be told of.
+    /// Remembers what the poller has said, which it says once.
+    pub(super) fn note(&mut self, flags: EventFlags) {
+        let ending = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        if flags.intersects(EventFlags::IN | ending) {
+            self.connection.note_input(flags.intersects(ending));
+        }
+        self.has_hung_up |= flags.contains(EventFlags::HUP);
+        self.has_error |= flags.contains(EventFlags::ERR);
+    }
+
+    /// The poller watches no longer, and will say everything again.
+    pub(super) fn forget(&mut self) {
+        self.has_hung_up = false;
+    }
+
+    /// Whether the guest would be told of something now.
+    pub(super) fn is_ready(&self) -> bool {
+        let is_writable =
+            || self.interest.contains(Interest::WRITABLE) && !self.connection.has_unsent();
+        self.has_hung_up || self.has_error || self.is_readable() || is_writable()
+    }
+
+    fn is_readable(&self) -> bool {
+        self.interest.contains(Interest::READABLE) && self.connection.has_input()
+    }
+
+    /// What the guest is to be told of.
     ///
     /// The host's own unsent output is sent first: until it is sent the guest could not
     /// write anyway.
-    pub(super) fn readiness(&mut self, flags: EventFlags) -> Readiness {
+    pub(super) fn readiness(&mut self) -> Readiness {
         let mut readiness = Readiness::empty();
-        if flags.contains(EventFlags::IN) && self.interest.contains(Interest::READABLE) {
+        if self.is_readable() {
             readiness |= Readiness::READABLE;
         }
-        if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
-            let sent = self.connection.flush_now();
-            if sent && flags.contains(EventFlags::OUT) {
-                if self.interest.contains(Interest::WRITABLE) {
-                    readiness |= Readiness::WRITABLE;
-                } else {
-                    // The room was for the host's own output, which is sent by now,
-                    // here or by an earlier write of the guest. The poller reports the
-                    // room again and again until it no longer watches for it.
-                    self.connection.ask_for_attention();
-                }
-            }
+        let wants_room = self.interest.contains(Interest::WRITABLE);
+        let was_stuck = self.watched.is_some_and(|it| it.contains(EventFlags::OUT));
+        if (wants_room || was_stuck) && self.connection.flush_now() && wants_room {
+            readiness |= Readiness::WRITABLE;
         }
-        if flags.contains(EventFlags::HUP) {
+        if self.has_hung_up {
             readiness |= Readiness::HANG_UP;
         }
-        if flags.contains(EventFlags::ERR) {
+        if std::mem::take(&mut self.has_error) {
             self.connection.note_error();
             readiness |= Readiness::ERROR;
         }
@@ -90,37 +115,81 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::attention::Attention;
     use crate::version::stay::tests::admitted;
     use bytes::Bytes;
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
+    use std::net::Shutdown;
 
-    /// The kernel has room again for output that the guest itself has flushed in the
-    /// meantime. The poller must not be left watching for room.
+    const INPUT: EventFlags = EventFlags::IN;
+
+    fn read(entry: &Entry, room: usize) -> Option<usize> {
+        let bytes = entry.connection.try_read_vec(room);
+        bytes.ok().map(|bytes| bytes.len())
+    }
+
     #[test]
-    fn room_that_nobody_waits_for_is_watched_no_longer() {
+    fn input_is_told_until_a_read_has_taken_all_of_it() {
         let (admitted, mut peer) = admitted();
         let mut entry = Entry::new(admitted);
-        let attention = Arc::<Attention>::default();
-        let connection = Arc::clone(&entry.connection);
-        connection.set_attention(Arc::clone(&attention));
-        while connection.writable_bytes().unwrap() > 0 {
-            connection.write(Bytes::from(vec![b'x'; 4096])).unwrap();
+        assert!(!entry.is_ready());
+        peer.write_all(b"12345").unwrap();
+        entry.note(INPUT);
+        assert_eq!(entry.readiness(), Readiness::READABLE);
+        assert_eq!(read(&entry, 3), Some(3));
+        assert!(entry.is_ready());
+        assert_eq!(read(&entry, 3), Some(2));
+        assert!(!entry.is_ready());
+        // A read that finds exactly what it has room for does not know.
+        peer.write_all(b"678").unwrap();
+        entry.note(INPUT);
+        assert_eq!(read(&entry, 3), Some(3));
+        assert!(entry.is_ready());
+        assert_eq!(read(&entry, 3), None);
+        assert!(!entry.is_ready());
+        // Nobody wants to know for now.
+        entry.interest = Interest::empty();
+        entry.note(INPUT);
+        assert!(!entry.is_ready());
+        entry.interest = Interest::READABLE;
+        assert!(entry.is_ready());
+    }
+
+    /// The poller says once that bytes and the end of file have come.
+    #[test]
+    fn the_end_of_file_is_told_after_the_bytes() {
+        let (admitted, mut peer) = admitted();
+        let mut entry = Entry::new(admitted);
+        peer.write_all(b"12345").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        entry.note(INPUT | EventFlags::RDHUP);
+        assert_eq!(read(&entry, 100), Some(5));
+        assert_eq!(entry.readiness(), Readiness::READABLE);
+        assert_eq!(read(&entry, 100), Some(0));
+    }
+
+    /// The kernel has room again for output that the host has kept.
+    #[test]
+    fn room_is_watched_for_from_the_first_output_on_that_is_kept() {
+        let (admitted, mut peer) = admitted();
+        let mut entry = Entry::new(admitted);
+        entry.watched = Some(entry.wanted());
+        assert!(!entry.wanted().contains(EventFlags::OUT));
+        entry.interest = Interest::WRITABLE;
+        assert_eq!(entry.readiness(), Readiness::WRITABLE);
+        while entry.connection.writable_bytes().unwrap() > 0 {
+            let bytes = Bytes::from(vec![b'x'; 4096]);
+            entry.connection.write(bytes).unwrap();
         }
+        assert!(!entry.is_ready());
         entry.watched = Some(entry.wanted());
         assert!(entry.wanted().contains(EventFlags::OUT));
+        assert_eq!(entry.readiness(), Readiness::empty());
         peer.set_nonblocking(true).unwrap();
         let mut buffer = [0; 4096];
-        while connection.writable_bytes().unwrap() == 0 {
-            assert!(peer.read(&mut buffer).unwrap() > 0);
-        }
-        // The attention that the write asked for was given at the end of its turn.
-        attention.take(&mut Vec::new());
-        connection.attention_is_given();
-        assert_eq!(entry.readiness(EventFlags::OUT), Readiness::empty());
-        let mut asked = Vec::new();
-        attention.take(&mut asked);
-        assert_eq!(asked, [connection.id()]);
-        assert!(!entry.wanted().contains(EventFlags::OUT));
+        while peer.read(&mut buffer).is_ok() {}
+        entry.note(EventFlags::OUT);
+        assert_eq!(entry.readiness(), Readiness::WRITABLE);
+        // It is watched for from now on: the kernel is asked once only.
+        assert!(entry.wanted().contains(EventFlags::OUT));
     }
 }

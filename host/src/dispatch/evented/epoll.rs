@@ -1,10 +1,9 @@
-//! Readiness of many connections, level-triggered, as epoll(7) gives it.
+//! What becomes ready of many connections, as epoll(7) gives it: edge-triggered, the
+//! events of all connections at once.
 //!
-//! The runtime's own poller is edge-triggered and wakes one waiter per connection. Here
-//! one wait returns the events of all connections at once, and an interest that stays
-//! is reported for as long as it is true, which the `evented` contract promises. The
-//! epoll descriptor itself waits in the runtime's poller. It outlives the instances of
-//! a version.
+//! An event is given once, and who takes it has to remember it (`entry`). So the kernel is
+//! asked neither when an interest changes nor when a write is partial. The epoll descriptor
+//! itself waits in the runtime's poller. It outlives the instances of a version.
 
 use crate::connection::register::register;
 use crate::connection::{Connection, ConnectionId};
@@ -51,13 +50,14 @@ impl Poller {
         })
     }
 
-    /// Watches `connection` for `flags`, and always for hang-up and error.
+    /// Watches `connection` for `flags`, and always for hang-up and error. What is ready
+    /// already is an event, too.
     pub(super) fn add(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
         let data = EventData::new_u64(connection.id());
         Ok(epoll::add(self.epoll.get_ref(), connection, data, flags)?)
     }
 
-    /// Changes what is watched to `flags`.
+    /// Changes what is watched to `flags`. What is ready already is an event, too.
     pub(super) fn modify(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
         let data = EventData::new_u64(connection.id());
         Ok(epoll::modify(
@@ -73,7 +73,9 @@ impl Poller {
         Ok(epoll::delete(self.epoll.get_ref(), connection)?)
     }
 
-    /// Waits until something is ready, and returns it: at most [`BATCH`] connections.
+    /// Waits until something becomes ready, and returns it: at most [`BATCH`] connections.
+    /// Does not wait if there are `others`, which are ready already; then it may return
+    /// nothing.
     ///
     /// Cancel-safe: no event is lost if the wait is given up. Something may be ready at
     /// every wait, because peers are fast or because the handler waits for what is
@@ -81,20 +83,24 @@ impl Poller {
     /// end connections: Tokio's wait for the descriptor does not do that by itself.
     pub(super) async fn wait(
         &mut self,
+        others: bool,
     ) -> io::Result<impl Iterator<Item = (ConnectionId, EventFlags)>> {
         if self.yielded.elapsed() >= MAX_BUSY {
             tokio::task::yield_now().await;
             self.yielded = Instant::now();
         }
-        loop {
+        while !others {
             let mut ready = self.epoll.readable().await?;
-            match take(ready.get_inner(), &mut self.ready) {
-                Ok(0) => ready.clear_ready(),
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            let count = take(ready.get_inner(), &mut self.ready)?;
+            if count < BATCH {
+                // These were all. What comes from here on wakes the runtime's poller again.
+                ready.clear_ready();
+            }
+            if count > 0 {
+                return Ok(self.ready.drain(..));
             }
         }
+        take(self.epoll.get_ref(), &mut self.ready)?;
         Ok(self.ready.drain(..))
     }
 }
@@ -102,7 +108,12 @@ impl Poller {
 /// Moves what is ready now into `ready`, and returns how many events that are.
 fn take(epoll: &OwnedFd, ready: &mut Vec<(ConnectionId, EventFlags)>) -> Result<usize, Errno> {
     let mut buffer = [const { MaybeUninit::<Event>::uninit() }; BATCH];
-    let (events, _) = epoll::wait(epoll, &mut buffer[..], Some(&NO_WAIT))?;
+    let (events, _) = loop {
+        match epoll::wait(epoll, &mut buffer[..], Some(&NO_WAIT)) {
+            Err(Errno::INTR) => {}
+            waited => break waited?,
+        }
+    };
     ready.extend(events.iter().map(|event| (event.data.u64(), event.flags)));
     Ok(events.len())
 }

@@ -68,8 +68,12 @@ struct Turns<'a> {
     coming: VecDeque<ConnectionId>,
     /// Connections that the host has ended and that the guest has not been told of.
     cut: VecDeque<ConnectionId>,
+    /// Connections that may have something to tell the guest.
+    ready: VecDeque<ConnectionId>,
     /// The events of the next turn.
     events: Vec<Event>,
+    /// The connections of the last turn's events, kept for its memory.
+    told: Vec<ConnectionId>,
     /// Where connections ask for attention.
     attention: Arc<Attention>,
     /// The list of the connections that asked, kept for its memory.
@@ -119,7 +123,9 @@ impl<'a> Turns<'a> {
             open: HashMap::new(),
             coming: VecDeque::new(),
             cut: VecDeque::new(),
+            ready: VecDeque::new(),
             events: Vec::new(),
+            told: Vec::new(),
             attention: Arc::default(),
             asked: Vec::new(),
             tick_at: None,
@@ -229,32 +235,57 @@ impl<'a> Turns<'a> {
             errand = self.version.next_errand(self.versions), if self.has_errands => {
                 return Ok(Wake::Errand(errand));
             }
-            ready = self.poller.wait() => ready?,
+            ready = self.poller.wait(!self.ready.is_empty()) => ready?,
         };
-        let mut at_rest = Vec::new();
         for (id, flags) in ready {
+            if let Some(entry) = self.open.get_mut(&id) {
+                entry.note(flags);
+                if !std::mem::replace(&mut entry.is_queued, true) {
+                    self.ready.push_back(id);
+                }
+            }
+        }
+        self.tell_of_ready();
+        self.settle_asked();
+        Ok(Wake::Ready)
+    }
+
+    /// Adds the events of ready connections, for as many as a turn has room for.
+    fn tell_of_ready(&mut self) {
+        while self.events.len() < MAX_EVENTS
+            && let Some(id) = self.ready.pop_front()
+        {
             let Some(entry) = self.open.get_mut(&id) else {
                 continue;
             };
-            let readiness = entry.readiness(flags);
+            entry.is_queued = false;
+            let readiness = entry.readiness();
             if readiness == Readiness::empty() {
                 continue;
             }
-            if entry.interest == Interest::empty() {
-                at_rest.push(id);
-            }
+            let is_at_rest = entry.interest == Interest::empty();
             self.events.push(Event::Ready(Ready {
                 connection: id,
                 readiness,
             }));
+            if is_at_rest {
+                // A connection without an interest is told once of hang-up or error.
+                self.watch_nothing(id);
+            }
         }
-        for id in at_rest {
-            // A connection without an interest is told once of hang-up or error; epoll
-            // would report them without end.
-            self.watch_nothing(id);
+    }
+
+    /// Looks at a connection again if there is still something to tell the guest: what it
+    /// does not read or write is told again.
+    fn look_again(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.open.get_mut(&id)
+            && entry.watched.is_some()
+            && !entry.is_queued
+            && entry.is_ready()
+        {
+            entry.is_queued = true;
+            self.ready.push_back(id);
         }
-        self.settle_asked();
-        Ok(Wake::Ready)
     }
 
     /// Calls what the guest does beside its connections.
@@ -307,7 +338,12 @@ impl<'a> Turns<'a> {
         let turn = exports.turn(store, clock, *deadline, &self.events);
         let changes = self.versions.calls.measure(turn).await?;
         partner.set(None);
-        self.events.clear();
+        let about = |event: Event| match event {
+            Event::Opened(opened) => Some(opened.connection),
+            Event::Ready(ready) => Some(ready.connection),
+            Event::Tick => None,
+        };
+        self.told.extend(self.events.drain(..).filter_map(about));
         for change in changes {
             match change {
                 Change::Interest(change) => {
@@ -326,6 +362,9 @@ impl<'a> Turns<'a> {
             }
         }
         self.settle_asked();
+        let mut told = std::mem::take(&mut self.told);
+        told.drain(..).for_each(|id| self.look_again(id));
+        self.told = told;
         Ok(())
     }
 
@@ -384,12 +423,15 @@ impl<'a> Turns<'a> {
         let wanted = entry.wanted();
         let connection = &entry.connection;
         let watching = match entry.watched {
-            Some(watched) if watched == wanted => return,
+            Some(watched) if watched == wanted => return self.look_again(id),
             Some(_) => self.poller.modify(connection, wanted),
             None => self.poller.add(connection, wanted),
         };
         match watching {
-            Ok(()) => entry.watched = Some(wanted),
+            Ok(()) => {
+                entry.watched = Some(wanted);
+                self.look_again(id);
+            }
             Err(error) => {
                 let refused = format!("its readiness cannot be watched: {error}");
                 self.close(id, Err(Failure::Host(refused)));
@@ -404,6 +446,7 @@ impl<'a> Turns<'a> {
         {
             // If it cannot be removed, it is not in the poller.
             let _ = self.poller.remove(&entry.connection);
+            entry.forget();
         }
     }
 
