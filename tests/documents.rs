@@ -314,6 +314,7 @@ fn the_guides_name_options_that_are_there() {
         "compose",
         "dev",
         "status",
+        "top",
         "swap",
         "rollback",
         "kill",
