@@ -98,8 +98,11 @@ impl Entry {
         }
         let wants_room = self.interest.contains(Interest::WRITABLE);
         let was_stuck = self.watched.is_some_and(|it| it.contains(EventFlags::OUT));
-        if (wants_room || was_stuck) && self.connection.flush_now() && wants_room {
-            readiness |= Readiness::WRITABLE;
+        if wants_room || was_stuck {
+            let is_sent = self.connection.flush_now();
+            if is_sent && wants_room {
+                readiness |= Readiness::WRITABLE;
+            }
         }
         if self.has_hung_up {
             readiness |= Readiness::HANG_UP;

@@ -89,7 +89,11 @@ impl Poller {
             tokio::task::yield_now().await;
             self.yielded = Instant::now();
         }
-        while !others {
+        if others {
+            take(self.epoll.get_ref(), &mut self.ready)?;
+            return Ok(self.ready.drain(..));
+        }
+        loop {
             let mut ready = self.epoll.readable().await?;
             let count = take(ready.get_inner(), &mut self.ready)?;
             if count < BATCH {
@@ -100,8 +104,6 @@ impl Poller {
                 return Ok(self.ready.drain(..));
             }
         }
-        take(self.epoll.get_ref(), &mut self.ready)?;
-        Ok(self.ready.drain(..))
     }
 }
 
