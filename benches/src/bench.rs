@@ -25,7 +25,7 @@ const QUICK_OPENING: Duration = Duration::from_secs(2);
 
 /// How long all measurements may take with `--quick`. The last may take a little longer,
 /// and all together must not take two minutes.
-const QUICK: Duration = Duration::from_secs(110);
+const QUICK: Duration = Duration::from_secs(100);
 
 /// What is not measured because it would take too long.
 struct Bounds {

@@ -36,33 +36,44 @@ pub(super) struct Series {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Axis {
     label: &'static str,
-    is_logarithmic: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// From 0.
+    Linear,
+    Logarithmic,
+    /// A mark for each whole number.
+    Counted,
 }
 
 impl Axis {
     pub(super) fn linear(label: &'static str) -> Self {
-        Self {
-            label,
-            is_logarithmic: false,
-        }
+        let kind = Kind::Linear;
+        Self { label, kind }
+    }
+
+    /// For small numbers of things.
+    pub(super) fn counted(label: &'static str) -> Self {
+        let kind = Kind::Counted;
+        Self { label, kind }
     }
 
     /// For values over 0.
     pub(super) fn logarithmic(label: &'static str) -> Self {
-        Self {
-            label,
-            is_logarithmic: true,
-        }
+        let kind = Kind::Logarithmic;
+        Self { label, kind }
     }
 
     /// The scale on which all the values have room.
     fn scale(self, values: impl Iterator<Item = f64> + Clone) -> Scale {
         let least = values.clone().fold(f64::INFINITY, f64::min);
         let most = values.fold(f64::NEG_INFINITY, f64::max);
-        let marks = if self.is_logarithmic {
-            logarithmic_marks(least, most)
-        } else {
-            linear_marks(most)
+        let marks = match self.kind {
+            Kind::Linear => linear_marks(most),
+            Kind::Logarithmic => logarithmic_marks(least, most),
+            Kind::Counted => counted_marks(least, most),
         };
         Scale {
             first: self.place(marks.first().copied().unwrap_or(least).min(least)),
@@ -73,7 +84,7 @@ impl Axis {
     }
 
     fn place(self, value: f64) -> f64 {
-        if self.is_logarithmic {
+        if self.kind == Kind::Logarithmic {
             value.log10()
         } else {
             value
@@ -143,6 +154,12 @@ fn linear_marks(most: f64) -> Vec<f64> {
         marks.push(next);
     }
     marks
+}
+
+/// The whole numbers from the least to the most.
+fn counted_marks(least: f64, most: f64) -> Vec<f64> {
+    let marks = std::iter::successors(Some(least.floor()), |mark| Some(mark + 1.0));
+    marks.take_while(|&mark| mark <= most).take(100).collect()
 }
 
 impl Chart {
@@ -239,7 +256,9 @@ fn number(mark: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Axis, Chart, HEIGHT, Series, WIDTH, linear_marks, logarithmic_marks, number};
+    use super::{
+        Axis, Chart, HEIGHT, Series, WIDTH, counted_marks, linear_marks, logarithmic_marks, number,
+    };
 
     fn chart(x: Axis, y: Axis, lines: &[(&str, &[(f64, f64)])]) -> Chart {
         let series = lines.iter().map(|(name, points)| Series {
@@ -258,7 +277,8 @@ mod tests {
     fn a_chart_is_a_document_with_all_its_points_inside() {
         let (log, line) = (Axis::logarithmic("x"), Axis::linear("y"));
         let points: &[_] = &[(1.0, 7.5), (10.0, 8.0), (10_000.0, 12.25)];
-        for (x, y) in [(log, log), (log, line), (line, line)] {
+        let counted = Axis::counted("x");
+        for (x, y) in [(log, log), (log, line), (line, line), (counted, line)] {
             let svg = chart(x, y, &[("a<b>", points), ("c&d", &[(3.0, 0.5)])]).svg();
             let document = roxmltree::Document::parse(&svg).unwrap();
             let root = document.root_element();
@@ -296,6 +316,8 @@ mod tests {
         );
         assert_eq!(logarithmic_marks(7.5, 12.0), [5.0, 10.0, 20.0]);
         assert_eq!(logarithmic_marks(10.0, 10.0), [10.0]);
+        assert_eq!(counted_marks(1.0, 2.0), [1.0, 2.0]);
+        assert!(counted_marks(f64::INFINITY, f64::NEG_INFINITY).is_empty());
         assert_eq!(linear_marks(9.0), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(linear_marks(120.0), [0.0, 50.0, 100.0, 150.0]);
     }

@@ -60,7 +60,7 @@ fn charts(report: &Report) -> [(&'static str, Chart); 3] {
     points.push((1.0, "ping-pong/64".to_owned()));
     let cores = Chart {
         title: "Round trips of 64 B on 64 connections",
-        x: Axis::linear("cores of the server"),
+        x: Axis::counted("cores of the server"),
         y: Axis::linear("thousand round trips per second"),
         series: series(report, &points, |finding| Some(finding.value? / 1e3)),
     };

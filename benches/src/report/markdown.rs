@@ -1,6 +1,7 @@
 //! The short tables of a document: a row per server, a column per work.
 
 use super::{Finding, Report};
+use crate::work::Work;
 use std::fmt::Write as _;
 
 /// A table: its headline, which work is in it, and what stands in a cell.
@@ -51,7 +52,10 @@ pub(crate) fn whole(report: &Report) -> String {
 
 impl Table {
     fn write(&self, report: &Report) -> Option<String> {
-        let findings = || report.results.iter().filter(|it| (self.is_meant)(&it.work));
+        // What only the plots need would make the tables too wide.
+        let usual: Vec<_> = Work::all(false).iter().map(Work::to_string).collect();
+        let is_meant = |it: &&Finding| usual.contains(&it.work) && (self.is_meant)(&it.work);
+        let findings = || report.results.iter().filter(is_meant);
         let works = distinct(findings().map(|it| it.work.as_str()));
         let servers = distinct(findings().map(|it| it.server.as_str()));
         if works.is_empty() {
@@ -117,6 +121,7 @@ mod tests {
             finding("connect", "a", Some(1.0)),
             finding("connect", "b", None),
             finding("unix", "a", Some(0.5)),
+            finding("size/256", "a", Some(0.5)),
             finding("idle/10000", "b", Some(123.4)),
         ];
         let expected = "\
