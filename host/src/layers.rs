@@ -29,9 +29,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// What every layer may use. A leaf may use the leaves after it.
-const LEAVES: [&str; 12] = [
+const LEAVES: [&str; 13] = [
     "descriptors",
     "limits",
+    "memory_total",
     "contract",
     "lifecycle",
     "host_port",

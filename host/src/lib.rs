@@ -84,6 +84,7 @@ mod lifecycle;
 mod limits;
 mod listen;
 mod log_queue;
+mod memory_total;
 mod panics;
 mod registry;
 mod service;

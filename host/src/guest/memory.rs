@@ -9,8 +9,8 @@
 //! instance of one connection waits until there is room for what it begins with; one that
 //! serves all, or that grows, fails if there is no room.
 
-use crate::admission::global::{MemoryTotal, Reserved};
 use crate::guest::failure::{MemoryExceeded, NoMemoryLeft};
+use crate::memory_total::{MemoryTotal, Reserved};
 use crate::sync::lock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

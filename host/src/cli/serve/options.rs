@@ -55,22 +55,26 @@ pub(in crate::cli) struct ProcessOptions {
     /// Memory of all instances of all services together; at the limit connections wait for
     /// an instance of their own, and an instance that grows is ended. By default each has
     /// its own limit only
-    #[arg(long, value_name = "BYTES", help_heading = "Limits", value_parser = parse_total)]
-    pub(in crate::cli) max_memory_total: Option<NonZeroU64>,
+    #[arg(long, value_name = "SIZE", help_heading = "Limits", value_parser = parse_total)]
+    pub(in crate::cli) max_memory_total: Option<ByteSize>,
 }
 
 impl ProcessOptions {
     /// What the services share.
     pub(super) fn limits(&self) -> Option<Arc<GlobalLimits>> {
-        let (connections, memory) = (self.max_connections_total, self.max_memory_total);
+        let memory = self.max_memory_total;
+        let memory = memory.and_then(|memory| NonZeroU64::new(memory.as_u64()));
+        let connections = self.max_connections_total;
         (connections.is_some() || memory.is_some()).then(|| GlobalLimits::new(connections, memory))
     }
 }
 
 /// Parses how much memory all instances may have.
-fn parse_total(text: &str) -> Result<NonZeroU64, String> {
-    let bytes: ByteSize = text.parse()?;
-    NonZeroU64::new(bytes.as_u64()).ok_or_else(|| "it must be more than nothing".to_owned())
+fn parse_total(text: &str) -> Result<ByteSize, String> {
+    match text.parse()? {
+        ByteSize(0) => Err("it must be more than nothing".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Parses the address of the metrics.
