@@ -9,6 +9,7 @@
 mod instance;
 
 use crate::connection::Connection;
+use crate::contract::Dispatch;
 use crate::dispatch::{fault, offer};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
@@ -66,6 +67,9 @@ pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, off
         let Some((admitted, turn)) = offer.accept() else {
             return;
         };
+        // Under another dispatch it needs none any more.
+        let is_sequential = serving.version.handler.dispatch() == Dispatch::Sequential;
+        let turn = turn.filter(|_| is_sequential);
         let end = serving.call(instance, &admitted.connection).await;
         serving.finish(admitted, turn, end).await;
     });
