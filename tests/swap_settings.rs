@@ -210,7 +210,8 @@ fn the_number_of_connections_changes_both_ways(guest: Guest, dispatch: &str) {
     fourth.expect_eof();
     connect().expect("waits\n");
     drop((fifth, sixth));
-    controlled.server.stop().check_no_alarm();
+    // A version with fewer instances leaves connections where they are, and says so.
+    controlled.server.stop();
 }
 
 /// Each by its effect: a connection that would stay for an hour is ended.

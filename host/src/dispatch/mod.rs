@@ -45,7 +45,7 @@ mod succession;
 mod supervision;
 
 use crate::connection::Connection;
-use crate::contract::Contract;
+use crate::contract::{Contract, Dispatch};
 use crate::dispatch::evented::epoll::Poller;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
@@ -57,6 +57,9 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
+
+/// Why a version under `sequential` does not take a connection over.
+const NO_TURN: &str = "under sequential connections take turns, and it has none";
 
 /// Prepares a version for its first connection. Does nothing if each connection gets an
 /// instance of its own.
@@ -153,6 +156,14 @@ pub(crate) fn offer(versions: &Arc<Versions>, handed: Vec<Handed>, home: &Unboun
         } else if !to.handler.takes_over() {
             refuse_all(offers, NOT_EXPORTED);
         } else {
+            // One that comes from another dispatch has no turn, and would be served beside
+            // the one that has.
+            let takes_turns = to.handler.dispatch() == Dispatch::Sequential;
+            let has_turn = |offer: &Offer| offer.handed().is_some_and(|it| it.turn.is_some());
+            let (offers, without): (Vec<_>, _) = offers
+                .into_iter()
+                .partition(|offer| !takes_turns || has_turn(offer));
+            refuse_all(without, NO_TURN);
             // If a swap came between, the next round offers them to a later version.
             let refused = give_offers(versions, &to, offers);
             fit.extend(refused.into_iter().filter_map(Offer::withdraw));

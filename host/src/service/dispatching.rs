@@ -6,6 +6,7 @@ use crate::aside::aside;
 use crate::contract::Dispatch;
 use crate::guest::handler::Handler;
 use crate::service::swap::SwapError;
+use crate::version::versions::Versions;
 use crate::version::workers::Workers;
 use std::io;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use tokio::sync::Semaphore;
 const BLOCKING_THREADS: usize = 32;
 
 /// The turn of connections under a dispatch. `None` if they need none.
-pub(super) fn turn_under(dispatch: Dispatch) -> Option<Arc<Semaphore>> {
+pub(super) fn turn_under(dispatch: Dispatch, versions: &Versions) -> Option<Arc<Semaphore>> {
     match dispatch {
-        Dispatch::Sequential => Some(Arc::new(Semaphore::new(1))),
+        Dispatch::Sequential => Some(Arc::clone(&versions.turn)),
         Dispatch::Threaded | Dispatch::Poll => None,
     }
 }
@@ -80,7 +81,7 @@ impl Shared {
     /// Lets connections take turns from now on as a dispatch has it.
     pub(super) fn take_turns(&self, dispatch: Dispatch) {
         self.turns.send_if_modified(|turn| {
-            let next = turn_under(dispatch);
+            let next = turn_under(dispatch, &self.versions);
             let changes = turn.is_some() != next.is_some();
             if changes {
                 *turn = next;

@@ -536,12 +536,15 @@ impl Shared {
             descriptors::shares(name, asked, opens, options.admission.room(), 0);
         limits.max_connections = permits;
         let permits = Permits::new(permits);
+        let dispatch = handler.dispatch();
+        let asked_limits = handler.limits().clone();
         let (policy, global) = (options.admission.clone(), options.global.clone());
         let memory = MemoryBook::new(global.as_ref().and_then(|it| it.memory().cloned()));
+        let versions = Versions::new(name, limits, options.access_log, handler, memory);
         Arc::new(Self {
-            first_dispatch: handler.dispatch(),
-            turns: watch::Sender::new(turn_under(handler.dispatch())),
-            asked: ArcSwap::from_pointee(handler.limits().clone()),
+            first_dispatch: dispatch,
+            turns: watch::Sender::new(turn_under(dispatch, &versions)),
+            asked: ArcSwap::from_pointee(asked_limits),
             trial: Mutex::default(),
             rollback: ArcSwap::from_pointee(options.rollback),
             listeners,
@@ -557,7 +560,7 @@ impl Shared {
             exit_idle: options.exit_idle,
             accepted: AtomicU64::new(0),
             samples: Mutex::new(Samples::new(Instant::now())),
-            versions: Versions::new(name, limits, options.access_log, handler, memory),
+            versions,
         })
     }
 

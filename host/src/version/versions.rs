@@ -47,6 +47,8 @@ pub(crate) struct Versions {
     pub(crate) datagrams: Arc<Datagrams>,
     /// Room for the states of isolated instances, one permit per byte.
     pub(crate) states: Arc<Semaphore>,
+    /// The turn of a connection under `sequential`: its only permit.
+    pub(crate) turn: Arc<Semaphore>,
     /// What the last instance knew, if it served datagrams.
     pub(crate) last_state: LastState,
     /// The version that the next connection goes to, unless it goes to the canary.
@@ -136,6 +138,7 @@ impl Versions {
             calls: Arc::default(),
             datagrams: Arc::default(),
             states: Arc::new(Semaphore::new(STATES)),
+            turn: Arc::new(Semaphore::new(1)),
             last_state: LastState::default(),
             current: ArcSwap::new(first),
             canary: ArcSwapOption::empty(),

@@ -9,6 +9,7 @@
 mod instance;
 
 use crate::connection::Connection;
+use crate::contract::Dispatch;
 use crate::dispatch::{fault, offer};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
@@ -46,7 +47,10 @@ pub(super) fn spawn(
     let version = Arc::clone(&serving.version);
     version.spawn_task(versions, async move {
         fault::point(&serving.versions.service);
-        let end = serving.serve(&admitted.connection, None).await;
+        let (turn, end) = match serving.turn(&admitted.connection, turn).await {
+            Ok(turn) => (turn, serving.serve(&admitted.connection, None).await),
+            Err(failure) => (None, Err(failure)),
+        };
         serving.finish(admitted, turn, end).await;
     });
 }
@@ -66,6 +70,9 @@ pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, off
         let Some((admitted, turn)) = offer.accept() else {
             return;
         };
+        // Under another dispatch it needs none any more.
+        let is_sequential = serving.version.handler.dispatch() == Dispatch::Sequential;
+        let turn = turn.filter(|_| is_sequential);
         let end = serving.call(instance, &admitted.connection).await;
         serving.finish(admitted, turn, end).await;
     });
@@ -116,6 +123,27 @@ impl Serving {
         };
         let instance = self.unless_ended(connection, opening).await?;
         self.call(instance, connection).await
+    }
+
+    /// Waits for the turn of a connection that was accepted under another dispatch, just
+    /// before this one became `sequential`. The others have theirs, or need none.
+    async fn turn(
+        &self,
+        connection: &Connection,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let version = &self.version;
+        let is_sequential = version.handler.dispatch() == Dispatch::Sequential;
+        if turn.is_some() || !is_sequential || version.is_probe() {
+            return Ok(turn);
+        }
+        let taking = async {
+            let taken = Arc::clone(&self.versions.turn).acquire_owned().await;
+            taken
+                .map(Some)
+                .map_err(|error| Failure::Host(error.to_string()))
+        };
+        self.unless_ended(connection, taking).await
     }
 
     /// Makes an instance for a connection.
