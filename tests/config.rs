@@ -381,7 +381,6 @@ fn five_mistakes_are_five_lines() {
     check_refusal(&file.refused(), 2, &expected);
 }
 
-/// What is wrong only when the component is known.
 /// What the process itself listens on and writes.
 #[test]
 fn the_process_needs_places_of_its_own() {
@@ -394,6 +393,8 @@ fn the_process_needs_places_of_its_own() {
         &file.check(),
         2,
         &[
+            "control: ",
+            "log-file: ",
             "tcp://*:9999 and the address of `metrics`, tcp://127.0.0.1:9999, take each other's \
              port",
         ],
@@ -403,6 +404,7 @@ fn the_process_needs_places_of_its_own() {
     check_refusal(&file.check(), 1, &["control: ", "log-file: "]);
 }
 
+/// What is wrong only when the component is known.
 #[test]
 fn check_compiles_and_instantiates_every_handler() {
     let file = File::new(&format!(

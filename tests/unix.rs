@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::Signal;
 
 use crate::chat::WELCOME;
@@ -56,6 +59,29 @@ fn url(path: &Path) -> String {
 fn this_process() -> String {
     let uid = rustix::process::geteuid().as_raw();
     format!("unix:uid={uid},pid={}", std::process::id())
+}
+
+for_each_pair! { echo: bytes_beside_descriptors_are_all_read }
+/// A read ends where a descriptor was sent, though more is there. Nobody takes the
+/// descriptor.
+fn bytes_beside_descriptors_are_all_read(guest: Guest, dispatch: &str) {
+    let unix = Unix::start(guest, dispatch, &[]);
+    let stream = UnixStream::connect(unix.path()).unwrap();
+    let mut client = Client::of_unix(stream.try_clone().unwrap());
+    // So that it waits in the poller.
+    client.check_echo("first");
+    unix.server.process.signal(Signal::STOP);
+    client.send("one ");
+    let descriptors = [io::stdin().as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let bytes = [io::IoSlice::new(b"two ")];
+    sendmsg(&stream, &bytes, &mut ancillary, SendFlags::empty()).unwrap();
+    client.send("three\n");
+    unix.server.process.signal(Signal::CONT);
+    client.expect("one two three\n");
+    client.check_echo("last");
 }
 
 for_each_pair! { echo, echo_commands: echo_goes_over_a_unix_socket }

@@ -98,8 +98,8 @@ fn flood_is_held_back_by_a_peer_that_does_not_read(guest: Guest, dispatch: &str)
 }
 
 for_each_pair! { faults: output_goes_to_the_log }
-/// What a guest prints is in the log line by line, whatever it is, under the
-/// service and, where the instance is its own, the connection.
+/// What a guest prints is in the log line by line, whatever it is, under the service and
+/// the connection, where the host knows that.
 fn output_goes_to_the_log(guest: Guest, dispatch: &str) {
     let server = serve(guest, dispatch, "MODE=print", 10)
         .args(["--name", "press"])
@@ -120,7 +120,7 @@ fn output_goes_to_the_log(guest: Guest, dispatch: &str) {
         for event in &printed {
             assert_eq!(event.str("service"), "press", "{event:?}");
             assert_eq!(event.str("level"), "INFO", "{event:?}");
-            if guest.shares_instance(dispatch) {
+            if (guest.contract(), dispatch) == ("concurrent", "poll") {
                 assert_eq!(event.connection(), None, "{event:?}");
             } else {
                 assert_eq!(event.connection(), Some(1), "{event:?}");

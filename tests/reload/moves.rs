@@ -84,9 +84,9 @@ fn a_socket_file_goes_with_its_socket() {
         event.message() == "stopped" && event.str("service") == "before"
     });
     Client::connect_unix(&path).check_echo("after\n");
-    configured.server.terminate();
-    let finished = configured.server.finish();
-    assert_eq!(finished.status.code(), Some(0));
+    let mut server = configured.server;
+    server.terminate();
+    assert_eq!(server.process.wait().code(), Some(0));
     assert!(!path.exists());
 }
 

@@ -1,6 +1,7 @@
 //! Reading from a connection.
 
 use super::Connection;
+use super::peer::Peer;
 use rustix::buffer::{Buffer, spare_capacity};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -60,18 +61,33 @@ impl Connection {
                 return Err((*error).into());
             }
             self.parts.read_closed.store(true, Ordering::Relaxed);
-        } else if count < room && !self.session.ends.load(Ordering::Relaxed) {
+        } else if count < room && self.has_input() && self.was_all() {
             self.session.has_input.store(false, Ordering::Relaxed);
         }
         self.parts.enrolled.add_in(count);
         Ok(count)
     }
 
-    /// Notes what the poller of the `evented` dispatch says: there is input, and maybe its
-    /// end. It says so once for what has come.
-    pub(crate) fn note_input(&self, ends: bool) {
-        if ends {
-            self.session.ends.store(true, Ordering::Relaxed);
+    /// Whether a read that has found less than it had room for has taken all that the poller
+    /// has said of.
+    fn was_all(&self) -> bool {
+        if self.session.has_marks.load(Ordering::Relaxed) {
+            return false;
+        }
+        match self.peer() {
+            Peer::Ip(_) => true,
+            // The bytes of two writes may be read apart (unix(7): with descriptors of other
+            // files, or with credentials).
+            Peer::Unix { .. } => rustix::io::ioctl_fionread(&self.parts.socket) == Ok(0),
+        }
+    }
+
+    /// Notes what the poller of the `evented` dispatch says: there is input. It says so once
+    /// for what has come. `has_marks` is whether a read may stop short of what is there:
+    /// before an urgent byte, or before the end of file.
+    pub(crate) fn note_input(&self, has_marks: bool) {
+        if has_marks {
+            self.session.has_marks.store(true, Ordering::Relaxed);
         }
         self.session.has_input.store(true, Ordering::Relaxed);
     }

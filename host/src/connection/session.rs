@@ -21,9 +21,9 @@ pub(super) struct Session {
     /// Whether there may be something to read: the poller of the `evented` dispatch has said
     /// so, and no read has found less than it had room for since. Others do not ask.
     pub(super) has_input: AtomicBool,
-    /// Whether that poller has said that the input ends. What is read then may be followed
-    /// by the end of file, of which the poller says nothing more.
-    pub(super) ends: AtomicBool,
+    /// Whether a read may stop short of what is there, of which that poller says nothing
+    /// more: it has seen an urgent byte, or the end of the input.
+    pub(super) has_marks: AtomicBool,
     /// How many resources the guest holds: socket, input, output.
     pub(super) guest_holds: AtomicU8,
     /// Set when the handler is done: resources that the guest still holds are dead.

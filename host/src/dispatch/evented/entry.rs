@@ -54,7 +54,8 @@ impl Entry {
     /// time on that the kernel has not taken all: until then it has no news of it.
     pub(super) fn wanted(&self) -> EventFlags {
         let before = self.watched.unwrap_or(EventFlags::empty());
-        let mut flags = before | EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        let input = EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP;
+        let mut flags = before | input | EventFlags::ET;
         if self.connection.has_unsent() {
             flags |= EventFlags::OUT;
         }
@@ -63,9 +64,9 @@ impl Entry {
 
     /// Remembers what the poller has said, which it says once.
     pub(super) fn note(&mut self, flags: EventFlags) {
-        let ending = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-        if flags.intersects(EventFlags::IN | ending) {
-            self.connection.note_input(flags.intersects(ending));
+        let marks = EventFlags::PRI | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        if flags.intersects(EventFlags::IN | marks) {
+            self.connection.note_input(flags.intersects(marks));
         }
         self.has_hung_up |= flags.contains(EventFlags::HUP);
         self.has_error |= flags.contains(EventFlags::ERR);
