@@ -72,7 +72,7 @@ fn bytes_beside_descriptors_are_all_read(guest: Guest, dispatch: &str) {
     client.check_echo("first");
     unix.server.process.signal(Signal::STOP);
     client.send("one ");
-    let descriptors = [io::stdin().as_fd()];
+    let descriptors = [stream.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
