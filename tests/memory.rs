@@ -53,7 +53,7 @@ fn connections_wait_for_the_memory_of_others(guest: Guest, dispatch: &str) {
     third.send("waiting\n");
     clients.push(third);
     controlled.server.wait_for_log("that it waits", |event| {
-        event.message().contains("(--max-memory-total)")
+        event.message().contains("(--max-memory-total is ")
     });
     let status = wait_for_instances(&controlled, 2);
     assert_eq!(status["open"], 3, "{status:#}");
@@ -81,7 +81,7 @@ fn a_connection_that_waits_for_memory_can_be_ended() {
     first.check_echo("hello\n");
     let mut second = controlled.server.connect();
     controlled.server.wait_for_log("that it waits", |event| {
-        event.message().contains("(--max-memory-total)")
+        event.message().contains("(--max-memory-total is ")
     });
     let killed = controlled.command(["kill", "2"]).printed();
     assert_eq!(killed.len(), 1, "{killed:?}");

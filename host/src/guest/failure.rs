@@ -83,8 +83,16 @@ pub(crate) struct MemoryExceeded(pub(crate) u64);
 /// All services together have no memory left for what an instance asked for. That is not
 /// the guest's fault.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no memory left: the instances of all services may have {0} bytes (--max-memory-total)")]
-pub(crate) struct NoMemoryLeft(pub(crate) u64);
+#[error(
+    "no memory left for an instance of {wanted} bytes: those of all services may have {limit} \
+     bytes together (--max-memory-total)"
+)]
+pub(crate) struct NoMemoryLeft {
+    /// What the instance would have had.
+    pub(crate) wanted: u64,
+    /// What all of them may have.
+    pub(crate) limit: u64,
+}
 
 /// The host panicked.
 #[derive(Clone, Debug, thiserror::Error)]

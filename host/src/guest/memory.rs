@@ -74,8 +74,8 @@ impl MemoryBook {
         let limit = bytesize::ByteSize(limit);
         tracing::warn!(
             service,
-            "the instances of all services have {limit} (--max-memory-total); connections wait \
-             until others end"
+            "there is no memory left for another instance (--max-memory-total is {limit}); \
+             connections wait until others end"
         );
     }
 }
@@ -142,7 +142,8 @@ impl MemoryLimit {
                 }
             };
             if !has_room {
-                return Err(NoMemoryLeft(total.limit()).into());
+                let (wanted, limit) = (used, total.limit());
+                return Err(NoMemoryLeft { wanted, limit }.into());
             }
         }
         self.used = used;

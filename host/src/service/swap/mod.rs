@@ -247,7 +247,13 @@ impl Shared {
                 .map_err(|error| SwapError::Host(error.to_string()))??
         };
         let Some(handler) = handler else {
-            return Ok(Swapped::new(&current, None, 0));
+            return match options.canary {
+                None => Ok(Swapped::new(&current, None, 0)),
+                Some(_) => Err(SwapError::Unshared {
+                    name: current.handler.source().to_owned(),
+                    reason: "it is what serves already; name another component or a setting",
+                }),
+            };
         };
         let (old, new) = (current.handler.contract(), handler.contract());
         if old.takes_datagrams() != new.takes_datagrams() {
