@@ -318,6 +318,8 @@ fn what_cannot_be_a_canary_is_refused() {
     let build = controlled.scratch.build(kv_evented, 1);
     let why = controlled.swap_refused(&build, &canary);
     assert!(why.contains("cannot be in two instances"), "{why}");
+    let why = controlled.swap_refused(kv_evented.path(), &canary);
+    assert!(why.contains("it is what serves already"), "{why}");
     controlled.swap(&build, &[&canary[..], &["--discard-state"]].concat());
     let controlled = Controlled::start(echo_evented, "poll", &[]);
     let build = controlled.scratch.build(echo_evented, 1);
