@@ -1,7 +1,7 @@
 //! The command line of each server.
 
 use super::tools::Tools;
-use super::{Contract, Listening, Python, Server};
+use super::{Contract, Dispatch, Listening, Python, Server};
 use crate::native::Native;
 use crate::work::Work;
 use anyhow::{Context as _, Result};
@@ -78,8 +78,10 @@ pub(crate) fn command(
             let builtin = format!("builtin:{}-{}", family(work), contract.name());
             command.args(["serve", &builtin, "--name", SERVICE]);
             command.args(["--dispatch", dispatch.name()]);
-            // With one core there is no use for more threads.
-            command.args(["--workers", &work.cores().to_string()]);
+            if dispatch == Dispatch::Threaded {
+                // With one core there is no use for more threads.
+                command.args(["--workers", &work.cores().to_string()]);
+            }
             command.arg("--listen").arg(if is_unix {
                 format!("unix://{}", files.socket().display())
             } else if contract.is_of_datagrams() {
@@ -192,8 +194,7 @@ mod tests {
             let server = Server::Ours(Contract::Evented, Dispatch::Poll);
             let command = command(server, work, &tools, &files).unwrap();
             let arguments: Vec<_> = command.get_args().map(|a| a.to_str().unwrap()).collect();
-            let begin =
-                "serve builtin:echo-evented --name bench --dispatch poll --workers 1 --listen ";
+            let begin = "serve builtin:echo-evented --name bench --dispatch poll --listen ";
             assert_eq!(arguments.join(" "), format!("{begin}{expected}"));
         };
         let many = Work::Idle {
