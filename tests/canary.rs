@@ -10,7 +10,7 @@ use crate::harness::control::{Controlled, failed, open, refusal};
 use crate::harness::guests::{
     echo_blocking, echo_datagram, echo_evented, faults_blocking, kv_evented,
 };
-use crate::harness::{Client, Guest};
+use crate::harness::{Guest, come_and_go};
 
 /// Past the patience of a test, so that no time is over by itself.
 const NEVER: &str = "1h";
@@ -388,19 +388,7 @@ fn no_line_is_lost_while_canaries_come_and_go(guest: Guest, dispatch: &str) {
     let trips: u64 = thread::scope(|scope| {
         let peer = |peer: usize| {
             let done = &done;
-            scope.spawn(move || {
-                let mut round = 0;
-                while !done.load(Ordering::Relaxed) {
-                    let mut client = Client::connect(address);
-                    for line in 0..10 {
-                        client.check_echo(format!("peer {peer} round {round} line {line}\n"));
-                    }
-                    client.finish_sending();
-                    client.expect_eof();
-                    round += 1;
-                }
-                round
-            })
+            scope.spawn(move || come_and_go(address, peer, done))
         };
         let peers: Vec<_> = (0..10).map(peer).collect();
         for number in 0..6 {

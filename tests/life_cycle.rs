@@ -465,6 +465,10 @@ fn ticks_come_between_datagrams(guest: Guest, dispatch: &str) {
     }
     let finished = controlled.server.stop();
     finished.check_no_alarm();
+    // It is about nobody, whoever has sent the datagram before it.
+    for tick in finished.log.iter().filter(|event| is_tick(event)) {
+        assert_eq!(tick.str("peer"), "", "{tick:?}");
+    }
 }
 
 for_each_pair! { door: a_swap_changes_the_exports }

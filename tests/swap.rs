@@ -10,7 +10,7 @@ use crate::harness::guests::{
     chat_concurrent, chat_evented, echo_blocking, echo_concurrent, echo_evented, faults_blocking,
     faults_concurrent, faults_evented, faults_import, faults_none, time_blocking,
 };
-use crate::harness::{Client, Guest, ctime};
+use crate::harness::{Client, Guest, come_and_go, ctime};
 
 /// Past the patience of a test, so that no timeout helps.
 const NEVER: &str = "1h";
@@ -82,18 +82,7 @@ fn no_line_is_lost_and_no_connect_refused_while_versions_change(guest: Guest, di
     thread::scope(|scope| {
         for peer in 0..20 {
             let done = &done;
-            scope.spawn(move || {
-                let mut round = 0;
-                while !done.load(Ordering::Relaxed) {
-                    let mut client = Client::connect(address);
-                    for line in 0..10 {
-                        client.check_echo(format!("peer {peer} round {round} line {line}\n"));
-                    }
-                    client.finish_sending();
-                    client.expect_eof();
-                    round += 1;
-                }
-            });
+            scope.spawn(move || come_and_go(address, peer, done));
         }
         for swap in 0..SWAPS {
             let version = controlled.swap(&builds[usize::from(swap % 2)], &DRAIN);

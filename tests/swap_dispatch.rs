@@ -12,7 +12,7 @@ use crate::harness::control::{Controlled, refusal};
 use crate::harness::guests::{
     echo_blocking, echo_concurrent, echo_datagram, echo_evented, kv_concurrent,
 };
-use crate::harness::{Client, Guest, PATIENCE};
+use crate::harness::{Guest, PATIENCE, come_and_go};
 
 const DISPATCHES: [&str; 3] = ["sequential", "threaded", "poll"];
 
@@ -250,19 +250,7 @@ fn no_line_is_lost_while_dispatches_change() {
         let trips: u64 = thread::scope(|scope| {
             let peer = |peer: usize| {
                 let done = &done;
-                scope.spawn(move || {
-                    let mut round = 0;
-                    while !done.load(Ordering::Relaxed) {
-                        let mut client = Client::connect(address);
-                        for line in 0..10 {
-                            client.check_echo(format!("peer {peer} round {round} line {line}\n"));
-                        }
-                        client.finish_sending();
-                        client.expect_eof();
-                        round += 1;
-                    }
-                    round
-                })
+                scope.spawn(move || come_and_go(address, peer, done))
             };
             let peers: Vec<_> = (0..10).map(peer).collect();
             for dispatch in [

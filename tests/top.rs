@@ -1,5 +1,6 @@
 //! `sockserve top` on a terminal, with traffic, and how it leaves the terminal.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -17,7 +18,11 @@ const SIZE: (u16, u16) = (80, 24);
 
 /// `top` for this server.
 fn top(controlled: &Controlled, size: (u16, u16), variables: &[(&str, &str)]) -> Terminal {
-    let socket = controlled.socket();
+    top_at(&controlled.socket(), size, variables)
+}
+
+/// `top` for the server with this control socket.
+fn top_at(socket: &Path, size: (u16, u16), variables: &[(&str, &str)]) -> Terminal {
     let args = [
         "top",
         "--interval",
@@ -154,15 +159,7 @@ fn services_are_selected_and_sorted_by_keys() {
                 [services.two]\ncomponent = \"builtin:time-blocking\"\nlisten = [\"tcp://127.0.0.1:0\"]\n";
     std::fs::write(&file, text).unwrap();
     let server = crate::harness::Server::of_config(&file, 2);
-    let socket = scratch.path("control");
-    let args = [
-        "top",
-        "--interval",
-        "100ms",
-        "--control",
-        socket.to_str().unwrap(),
-    ];
-    let mut terminal = Terminal::start(SIZE, &[], args);
+    let mut terminal = top_at(&scratch.path("control"), SIZE, &[]);
     terminal.wait_for_text("serving  evented/poll");
     let place = server
         .ready

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -252,4 +253,21 @@ impl Client {
         self.stream().set_nonblocking(false).unwrap();
         result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
+}
+
+/// Comes, talks and goes without pause until that is enough. Every line comes back. Returns
+/// how often it came.
+#[track_caller]
+pub(crate) fn come_and_go(address: SocketAddr, peer: usize, enough: &AtomicBool) -> u64 {
+    let mut round = 0;
+    while !enough.load(Ordering::Relaxed) {
+        let mut client = Client::connect(address);
+        for line in 0..10 {
+            client.check_echo(format!("peer {peer} round {round} line {line}\n"));
+        }
+        client.finish_sending();
+        client.expect_eof();
+        round += 1;
+    }
+    round
 }

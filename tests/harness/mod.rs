@@ -20,7 +20,7 @@ pub(crate) mod server;
 pub(crate) mod tools;
 pub(crate) mod wasmtime;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, come_and_go};
 pub(crate) use guests::Guest;
 pub(crate) use server::{Serve, Server};
 

@@ -50,9 +50,13 @@ pub(crate) enum Known {
 }
 
 impl Partner {
-    /// Says whom the next lines are about. `None` if that is nobody, or several.
-    pub(crate) fn set(&self, known: Option<Known>) {
+    /// Waits for a call, and says whom lines are about meanwhile. `None` if that is nobody, or
+    /// several. If the call is given up, its instance is too.
+    pub(crate) async fn during<R>(&self, known: Option<Known>, call: impl Future<Output = R>) -> R {
         *lock(&self.0) = known;
+        let result = call.await;
+        *lock(&self.0) = None;
+        result
     }
 
     fn get(&self) -> Option<Known> {

@@ -108,10 +108,11 @@ async fn serve(
             partner,
             ..
         } = instance;
-        partner.set(batch.only_sender().cloned().map(Known::Sender));
         let call = exports.receive(store, clock, batch.iter());
         let call = serving.versions.calls.measure(deadline.hold(call));
-        call.await?.map_err(Failure::Guest)
+        let sender = batch.only_sender().cloned().map(Known::Sender);
+        let called = partner.during(sender, call).await;
+        called?.map_err(Failure::Guest)
     };
     let answers = tokio::select! {
         biased;

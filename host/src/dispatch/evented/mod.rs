@@ -334,10 +334,9 @@ impl<'a> Turns<'a> {
             partner,
             ..
         } = guest;
-        partner.set(self.partner());
         let turn = exports.turn(store, clock, *deadline, &self.events);
-        let changes = self.versions.calls.measure(turn).await?;
-        partner.set(None);
+        let turn = self.versions.calls.measure(turn);
+        let changes = partner.during(self.partner(), turn).await?;
         let about = |event: Event| match event {
             Event::Opened(opened) => Some(opened.connection),
             Event::Ready(ready) => Some(ready.connection),

@@ -63,12 +63,9 @@ impl Turns<'_> {
             && let Some(entry) = self.open.get(&id)
         {
             let known = Known::Connection(Arc::clone(entry.connection.record()));
-            guest.partner.set(Some(known));
             let (store, clock) = (&mut guest.store, &guest.clock);
             let verdict = life_cycle::verify(store, clock, guest.deadline, &entry.connection);
-            let verdict = verdict.await?;
-            guest.partner.set(None);
-            if let Err(reason) = verdict {
+            if let Err(reason) = guest.partner.during(Some(known), verdict).await? {
                 self.close(id, Err(Failure::Unverified(reason)));
                 return Ok(());
             }
