@@ -4,6 +4,7 @@ use super::Connection;
 use rustix::net::sockopt;
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::Interest;
@@ -75,6 +76,9 @@ impl Connection {
 
     /// Reads and drops what is there.
     fn discard(&self) -> Input {
+        if self.parts.has_ended.load(Ordering::Relaxed) {
+            return Input::Ended;
+        }
         let mut scratch = [0; 4096];
         for _ in 0..READS {
             let read = match self.session.registration.get() {

@@ -207,7 +207,7 @@ impl Connection {
         }
         let registration = register(
             Arc::clone(&self.parts.socket),
-            Interest::READABLE | Interest::WRITABLE,
+            Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY,
         )?;
         Ok(self.session.registration.get_or_init(|| registration))
     }

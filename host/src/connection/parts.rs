@@ -24,6 +24,8 @@ pub(super) struct Parts {
     pub(super) output: Mutex<Output>,
     /// Set after `shutdown(receive)` or the end of file: there are no more reads.
     pub(super) read_closed: AtomicBool,
+    /// Set when a read has met the end of file.
+    pub(super) has_ended: AtomicBool,
     /// Why no read and no write can succeed any more: the peer reset the connection, or
     /// the network lost it.
     pub(super) lost: OnceLock<Errno>,
@@ -50,6 +52,7 @@ impl Parts {
             _permit: permit,
             output: Mutex::default(),
             read_closed: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             lost: OnceLock::new(),
             refused_by: AtomicVersionNumber::default(),
             enrolled: Enrolled::new(roll, NEXT.fetch_add(1, Ordering::Relaxed), peer),

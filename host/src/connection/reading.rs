@@ -6,9 +6,12 @@ use rustix::buffer::{Buffer, spare_capacity};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 impl Connection {
     /// Reads what is there into `buffer`, which must not be empty.
@@ -40,7 +43,7 @@ impl Connection {
         }
         let result = match self.session.registration.get() {
             None => receive(),
-            Some(registration) => registration.try_io(Interest::READABLE, |_| receive()),
+            Some(registration) => self.read_polled(registration, room, receive),
         };
         let count = match result {
             // If the poller refused this socket, that error is reported: the caller
@@ -60,12 +63,43 @@ impl Connection {
             if let Some(error) = self.parts.lost.get().filter(|error| **error != Errno::PIPE) {
                 return Err((*error).into());
             }
+            self.parts.has_ended.store(true, Ordering::Relaxed);
             self.parts.read_closed.store(true, Ordering::Relaxed);
         } else if count < room && self.has_input() && self.was_all() {
             self.session.has_input.store(false, Ordering::Relaxed);
         }
         self.parts.enrolled.add_in(count);
         Ok(count)
+    }
+
+    /// Calls `receive` if the runtime's poller has said that there is input.
+    ///
+    /// A read that has found less than it had room for has taken all, so the next one waits
+    /// without asking the kernel, as with Tokio's own streams. But a read stops short before
+    /// an urgent byte, too; the poller says that there is one. At the end of file it says so
+    /// for good.
+    fn read_polled(
+        &self,
+        registration: &AsyncFd<Arc<OwnedFd>>,
+        room: usize,
+        receive: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut taken = None;
+        let result = registration.try_io(Interest::READABLE, |_| {
+            let count = receive()?;
+            let is_short = count > 0 && count < room;
+            // The bytes of a Unix socket may be read apart, see below.
+            if is_short && self.peer().ip().is_some() && !has_urgent_byte(registration) {
+                taken = Some(count);
+                // This is how Tokio is told that there is no more.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        });
+        match taken {
+            Some(count) => Ok(count),
+            None => result,
+        }
     }
 
     /// Whether a read that has found less than it had room for has taken all that the poller
@@ -152,5 +186,48 @@ impl Connection {
                 .set(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         }
         Poll::Ready(())
+    }
+}
+
+/// Whether the runtime's poller has ever said that there is an urgent byte, or that the
+/// input has ended.
+fn has_urgent_byte(registration: &AsyncFd<Arc<OwnedFd>>) -> bool {
+    registration.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::connection;
+    use std::future::poll_fn;
+    use std::io::Write as _;
+
+    /// Whether the next read would ask the kernel.
+    fn asks_the_kernel(connection: &Connection) -> bool {
+        let registration = connection.session.registration.get().unwrap();
+        let is_ready = registration.try_io(Interest::READABLE, |_| Ok(()));
+        is_ready.is_ok()
+    }
+
+    async fn readable(connection: &Connection) {
+        poll_fn(|cx| connection.poll_readable(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_not_filled_was_the_last_one() {
+        let (connection, mut peer) = connection();
+        peer.write_all(b"12345").unwrap();
+        readable(&connection).await;
+        assert_eq!(connection.try_read(&mut [0; 3]).unwrap(), 3);
+        assert!(asks_the_kernel(&connection));
+        assert_eq!(connection.try_read(&mut [0; 3]).unwrap(), 2);
+        assert!(!asks_the_kernel(&connection));
+        // What comes later is found, and the end of file after it.
+        peer.write_all(b"678").unwrap();
+        drop(peer);
+        readable(&connection).await;
+        assert_eq!(connection.try_read(&mut [0; 8]).unwrap(), 3);
+        readable(&connection).await;
+        assert_eq!(connection.try_read(&mut [0; 8]).unwrap(), 0);
     }
 }

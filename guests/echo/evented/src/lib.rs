@@ -4,7 +4,7 @@
 use echo_protocol::{Echo, EchoProtocol, Mode};
 use sockserve_handler::hand_over::{self, HandOver, WitState};
 use sockserve_handler::p2::evented::{
-    Change, Connection, ConnectionId, Event, Handler, Interest, Served,
+    Change, Connection, ConnectionId, Event, Handler, Interest, READS, Served,
 };
 use sockserve_handler::p2::{CHUNK, peer};
 use sockserve_handler::session::{Conversation, State};
@@ -139,10 +139,15 @@ impl Server {
 /// It never reads more than it can write. So the guest holds no bytes, and a peer that
 /// does not read is held back.
 fn echo(connection: &Connection) -> Option<Interest> {
-    let splice = |length| connection.output.splice(&connection.input, length);
-    match splice(CHUNK as u64) {
-        Ok(0) if connection.permit().ok()? == 0 => Some(Interest::WRITABLE),
-        Ok(_) => Some(Interest::READABLE),
-        Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => None,
+    for _ in 0..READS {
+        let moved = connection.output.splice(&connection.input, CHUNK as u64);
+        match moved {
+            Ok(0) if connection.permit().ok()? == 0 => return Some(Interest::WRITABLE),
+            // There may be more.
+            Ok(moved) if moved == CHUNK as u64 => {}
+            Ok(_) => break,
+            Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => return None,
+        }
     }
+    Some(Interest::READABLE)
 }

@@ -31,6 +31,16 @@ pub(super) enum Standing {
     Closing,
 }
 
+/// What a read has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Nothing,
+    /// A part of a chunk, or the end.
+    Some,
+    /// A whole chunk: there may be more.
+    Filled,
+}
+
 /// One connection and its buffers.
 pub(super) struct Entry<D> {
     // Dropped in this order: in other hosts a stream may be a child of its socket.
@@ -67,16 +77,20 @@ impl<D> Entry<D> {
             && self.ahead.bytes.len() < INPUT_LIMIT
     }
 
-    /// Reads a chunk. Returns whether something has come, which may be the end.
-    pub(super) fn read(&mut self) -> io::Result<bool> {
+    /// Reads a chunk.
+    pub(super) fn read(&mut self) -> io::Result<Input> {
         match self.input.read(CHUNK as u64) {
             Ok(chunk) => {
                 self.ahead.bytes.push(&chunk);
-                Ok(!chunk.is_empty())
+                Ok(match chunk.len() {
+                    0 => Input::Nothing,
+                    CHUNK.. => Input::Filled,
+                    _ => Input::Some,
+                })
             }
             Err(StreamError::Closed) => {
                 self.standing = Standing::Ended;
-                Ok(true)
+                Ok(Input::Some)
             }
             Err(error) => Err(io_error("read", &error)),
         }

@@ -1,11 +1,11 @@
 //! From the events of a turn to the methods of a handler, and from what they did to the
 //! changes for the host.
 
-use super::net::{Connection, Connections, Entry, Standing};
+use super::net::{Connection, Connections, Entry, Input, Standing};
 use super::{ConnectionId, Handler};
 use crate::HandOver;
 use crate::ahead::Ahead;
-use crate::p2::evented::{Change, Event, Opened, fail_change, interest_change};
+use crate::p2::evented::{Change, Event, Opened, READS, fail_change, interest_change};
 use crate::saved::SavedConnection;
 use crate::session::{Phase, State};
 use std::collections::BTreeMap;
@@ -121,11 +121,22 @@ impl<H: Handler> Server<H> {
         if had_output && entry.unsent.is_empty() && entry.standing != Standing::Closing {
             self.call(id, H::writable)?;
         }
-        let Some(entry) = self.net.entries.get_mut(&id) else {
-            return Ok(());
-        };
-        if can_read && entry.takes_input() && entry.read()? {
-            self.call(id, H::readable)?;
+        let reads = if can_read { READS } else { 0 };
+        for _ in 0..reads {
+            let input = match self.net.entries.get_mut(&id) {
+                Some(entry) if entry.takes_input() => entry.read()?,
+                _ => break,
+            };
+            if input != Input::Nothing {
+                self.call(id, H::readable)?;
+            }
+            if input != Input::Filled {
+                break;
+            }
+            // What this has written makes room for the next read.
+            if let Some(entry) = self.net.entries.get_mut(&id) {
+                entry.send()?;
+            }
         }
         Ok(())
     }
