@@ -29,6 +29,11 @@ pub struct Limits {
     pub deadline: Duration,
     /// Threads that run guests under `threaded`. By default one per processor.
     pub workers: usize,
+    /// Event loops, each with a thread and an instance, of a handler under `poll` whose
+    /// instance serves all connections. By default one. New connections go to the loops in
+    /// turn. With more than one, the connections have to be independent of each other:
+    /// each instance knows of its own ones only.
+    pub loops: usize,
     /// Connections that the kernel holds before they are accepted. By default 1024;
     /// the kernel lowers this to `net.core.somaxconn`.
     pub backlog: u32,
@@ -63,6 +68,7 @@ impl Default for Limits {
             max_memory_bytes: 64 << 20,
             deadline: Duration::from_secs(1),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            loops: 1,
             backlog: 1024,
             close_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
@@ -332,6 +338,7 @@ mod tests {
             limits.workers,
             std::thread::available_parallelism().unwrap().get()
         );
+        assert_eq!(limits.loops, 1);
         assert_eq!(limits.backlog, 1024);
         assert_eq!(limits.close_timeout, Duration::from_secs(2));
         assert_eq!(limits.drain_timeout, Duration::from_secs(10));

@@ -72,14 +72,37 @@ pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Res
         errands::start(versions, version);
         return Ok(());
     }
-    let poller = match version.handler.contract() {
-        Contract::Evented => Some(version.in_runtime(versions, Poller::new)??),
+    let needs_poller = match version.handler.contract() {
+        Contract::Evented => true,
         Contract::Datagram | Contract::DatagramConcurrent => return Ok(()),
-        Contract::Concurrent | Contract::Blocking | Contract::Command | Contract::CommandP3 => None,
+        Contract::Concurrent | Contract::Blocking | Contract::Command | Contract::CommandP3 => {
+            false
+        }
     };
-    let intake = version.open_intake();
-    let (serving, served) = (Arc::clone(versions), Arc::clone(version));
-    version.spawn_task(versions, supervision::run(serving, served, intake, poller));
+    // One event loop is that of the version's runtime.
+    let first = match needs_poller {
+        true => Some(version.in_runtime(versions, Poller::new)??),
+        false => None,
+    };
+    let mut more = Vec::new();
+    for workers in versions.loops_of(version) {
+        let poller = match needs_poller {
+            true => Some(workers.in_runtime(Poller::new)?),
+            false => None,
+        };
+        more.push((workers, poller));
+    }
+    let drive = |intake, poller| {
+        let (serving, served) = (Arc::clone(versions), Arc::clone(version));
+        supervision::run(serving, served, intake, poller)
+    };
+    let mut intakes = version.open_intakes(1 + more.len()).into_iter();
+    if let Some(intake) = intakes.next() {
+        version.spawn_task(versions, drive(intake, first));
+    }
+    for ((workers, poller), intake) in more.into_iter().zip(intakes) {
+        workers.spawn(drive(intake, poller));
+    }
     Ok(())
 }
 

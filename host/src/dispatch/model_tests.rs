@@ -130,7 +130,7 @@ impl Model {
             MemoryBook::default(),
         );
         let version = versions.current();
-        let intake = version.open_intake();
+        let intake = version.open_intakes(1).remove(0);
         version.open_gate();
         let mut model = Self {
             versions,
@@ -215,7 +215,7 @@ impl Model {
     /// Does the steps of a swap.
     fn swap(&mut self, gate: bool) {
         let version = self.versions.next(Arc::clone(&HANDLER), Origin::Swap);
-        let intake = version.open_intake();
+        let intake = version.open_intakes(1).remove(0);
         if gate {
             self.versions.current().hold_gate_of(&version);
         }
@@ -232,7 +232,7 @@ impl Model {
     /// Does the steps of a swap with a canary, and of its two ends.
     fn begin_canary(&mut self, percent: u8) {
         let version = self.versions.next(Arc::clone(&HANDLER), Origin::Swap);
-        let intake = version.open_intake();
+        let intake = version.open_intakes(1).remove(0);
         version.open_gate();
         let mut history = self.versions.history();
         self.versions.begin_canary(&mut history, &version, percent);

@@ -78,6 +78,17 @@ impl Shared {
         made.map(Some).map_err(failed)
     }
 
+    /// Makes the event loops of shared instances, beside the one of the service's runtime.
+    pub(super) fn make_loops(self: &Arc<Self>) -> io::Result<Vec<Arc<Workers>>> {
+        let more = 1..self.versions.limits().loops;
+        more.map(|number| {
+            let service = Arc::clone(self);
+            let name = format!("loop-{number}-{}", self.name());
+            Workers::start(name, move || service.runtime(Dispatch::Poll))
+        })
+        .collect()
+    }
+
     /// Lets connections take turns from now on as a dispatch has it.
     pub(super) fn take_turns(&self, dispatch: Dispatch) {
         self.turns.send_if_modified(|turn| {

@@ -88,6 +88,12 @@ impl Shared {
                 let _ = building.send(Ok(()));
                 let versions = &service.versions;
                 versions.run_on(runtime.handle().clone());
+                match service.make_loops() {
+                    Ok(loops) => versions.loop_on(loops),
+                    Err(error) => {
+                        return drop(starting.send(Err(service.system_error(error))));
+                    }
+                }
                 let version = versions.current();
                 let probed = runtime.block_on(service.try_first(&version));
                 let probed = probed.and_then(|()| {
@@ -96,14 +102,17 @@ impl Shared {
                 version.open_gate();
                 let failed = probed.is_err();
                 if starting.send(probed).is_err() || failed {
+                    versions.loop_on(Vec::new());
                     return;
                 }
                 // Not kept while the service runs: the version may be replaced.
                 drop(version);
                 let Ok(work) = runtime.block_on(begun) else {
+                    versions.loop_on(Vec::new());
                     return;
                 };
                 let result = runtime.block_on(Arc::clone(&service).run(work));
+                versions.loop_on(Vec::new());
                 // A worker may still be in a guest's call; this does not wait for it.
                 runtime.shutdown_background();
                 service.over.send_replace(true);

@@ -12,6 +12,7 @@ use crate::version::offer::{Handed, Offer};
 use crate::version::stay::{Admitted, Stay};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
@@ -29,8 +30,16 @@ pub(crate) struct Intake {
     opens_by: Instant,
 }
 
-/// The sending end, which the version has. The intake is closed when this is dropped.
+/// The sending ends, which the version has. The intakes are closed when this is dropped.
 pub(crate) struct Entrance {
+    /// One per event loop.
+    lanes: Vec<Lane>,
+    /// Counts what has come in: lanes take turns.
+    count: AtomicUsize,
+}
+
+/// The sending end of one intake.
+struct Lane {
     accepted: UnboundedSender<Admitted>,
     offers: UnboundedSender<Vec<Offer>>,
 }
@@ -42,7 +51,7 @@ pub(crate) struct Entrance {
 /// opens after [`PATIENCE`].
 #[derive(Clone)]
 pub(crate) struct Gate {
-    _sender: mpsc::Sender<Infallible>,
+    _senders: Vec<mpsc::Sender<Infallible>>,
 }
 
 /// How long a gate may be shut: as long as a turn that is under way and then gathering
@@ -109,32 +118,73 @@ impl Arrival {
     }
 }
 
-/// Makes both ends, and the gate, which is shut.
-pub(crate) fn open() -> (Entrance, Intake, Gate) {
-    // Bounded by the permits.
-    let (accepted, accepting) = mpsc::unbounded_channel();
-    let (offers, offering) = mpsc::unbounded_channel();
-    let (sender, gate) = mpsc::channel(1);
-    let entrance = Entrance { accepted, offers };
-    let intake = Intake {
-        accepted: accepting,
-        offers: offering,
-        returns: None,
-        gate,
-        opens_by: Instant::now() + PATIENCE,
-    };
-    (entrance, intake, Gate { _sender: sender })
+/// Makes both ends for so many event loops, and the gate, which is shut.
+pub(crate) fn open(loops: usize) -> (Entrance, Vec<Intake>, Gate) {
+    let mut lanes = Vec::with_capacity(loops);
+    let mut senders = Vec::with_capacity(loops);
+    let mut intakes = Vec::with_capacity(loops);
+    for _ in 0..loops {
+        // Bounded by the permits.
+        let (accepted, accepting) = mpsc::unbounded_channel();
+        let (offers, offering) = mpsc::unbounded_channel();
+        let (sender, gate) = mpsc::channel(1);
+        lanes.push(Lane { accepted, offers });
+        senders.push(sender);
+        intakes.push(Intake {
+            accepted: accepting,
+            offers: offering,
+            returns: None,
+            gate,
+            opens_by: Instant::now() + PATIENCE,
+        });
+    }
+    let count = AtomicUsize::new(0);
+    let gate = Gate { _senders: senders };
+    (Entrance { lanes, count }, intakes, gate)
 }
 
 impl Entrance {
-    /// Queues an accepted connection. Gives it back if the intake is gone.
-    pub(crate) fn accepted(&self, admitted: Admitted) -> Result<(), Admitted> {
-        self.accepted.send(admitted).map_err(|refused| refused.0)
+    /// The lane whose turn it is. `None` if there are no lanes.
+    fn next(&self) -> Option<&Lane> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        self.lanes.get(count.checked_rem(self.lanes.len())?)
     }
 
-    /// Queues offers that belong together. Gives them back if the intake is gone.
-    pub(crate) fn offers(&self, offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
-        self.offers.send(offers).map_err(|refused| refused.0)
+    /// Queues an accepted connection. Gives it back if the intake is gone.
+    pub(crate) fn accepted(&self, admitted: Admitted) -> Result<(), Admitted> {
+        match self.next() {
+            Some(lane) => lane.accepted.send(admitted).map_err(|refused| refused.0),
+            None => Err(admitted),
+        }
+    }
+
+    /// Queues offers that belong together, or spreads them over the lanes if there are
+    /// several: then they are independent of each other. Gives back those whose intake is
+    /// gone.
+    pub(crate) fn offers(&self, mut offers: Vec<Offer>) -> Result<(), Vec<Offer>> {
+        let share = offers.len().div_ceil(self.lanes.len().max(1));
+        let mut refused = Vec::new();
+        for _ in &self.lanes {
+            let rest = offers.split_off(share.min(offers.len()));
+            let part = std::mem::replace(&mut offers, rest);
+            if part.is_empty() {
+                break;
+            }
+            match self.next() {
+                Some(lane) => {
+                    if let Err(gone) = lane.offers.send(part) {
+                        refused.extend(gone.0);
+                    }
+                }
+                None => refused.extend(part),
+            }
+        }
+        refused.extend(offers);
+        if refused.is_empty() {
+            Ok(())
+        } else {
+            Err(refused)
+        }
     }
 }
 
@@ -244,12 +294,13 @@ impl Intake {
 }
 
 impl Version {
-    /// Opens the entrance of the version's shared instance. Its gate is shut.
-    pub(crate) fn open_intake(&self) -> Intake {
-        let (entrance, intake, gate) = open();
+    /// Opens the entrance of the version's shared instances, one per event loop. Its gate
+    /// is shut.
+    pub(crate) fn open_intakes(&self, loops: usize) -> Vec<Intake> {
+        let (entrance, intakes, gate) = open(loops);
         *lock(&self.entrance) = Some(entrance);
         *lock(&self.gate) = Some(gate);
-        intake
+        intakes
     }
 
     /// Lets accepted connections in, unless the version before holds the gate too.
@@ -306,7 +357,8 @@ mod tests {
     /// A version that is stuck must not keep new connections waiting forever.
     #[tokio::test(start_paused = true)]
     async fn a_gate_that_nothing_opens_opens_by_itself() {
-        let (entrance, mut intake, gate) = open();
+        let (entrance, mut intakes, gate) = open(1);
+        let intake = &mut intakes[0];
         let begun = Instant::now();
         let (admitted, _peer) = admitted();
         assert!(entrance.accepted(admitted).is_ok());
@@ -315,5 +367,26 @@ mod tests {
         let waited = begun.elapsed();
         assert!((PATIENCE..PATIENCE * 2).contains(&waited), "{waited:?}");
         drop(gate);
+    }
+
+    #[tokio::test]
+    async fn connections_go_to_the_loops_in_turn() {
+        let (entrance, mut intakes, gate) = open(2);
+        drop(gate);
+        let mut peers = Vec::new();
+        for _ in 0..4 {
+            let (admitted, peer) = admitted();
+            peers.push(peer);
+            assert!(entrance.accepted(admitted).is_ok());
+        }
+        for intake in &mut intakes {
+            assert!(matches!(intake.next().await, Some(Arrival::Accepted(_))));
+            assert!(intake.try_accepted().is_some());
+            assert!(intake.try_accepted().is_none());
+        }
+        // One whose intake is gone comes back.
+        intakes.pop();
+        let sent = [(); 2].map(|()| entrance.accepted(admitted().0).is_ok());
+        assert_eq!(sent, [true, false]);
     }
 }

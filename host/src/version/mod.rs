@@ -189,7 +189,7 @@ impl Version {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         match self.workers.get() {
-            Some(workers) => drop(workers.handle().spawn(task)),
+            Some(workers) => workers.spawn(task),
             None => versions.spawn_task(task),
         }
     }
@@ -202,10 +202,7 @@ impl Version {
         make: impl FnOnce() -> R,
     ) -> io::Result<R> {
         match self.workers.get() {
-            Some(workers) => {
-                let _entered = workers.handle().enter();
-                Ok(make())
-            }
+            Some(workers) => Ok(workers.in_runtime(make)),
             None => versions.in_runtime(make),
         }
     }

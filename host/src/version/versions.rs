@@ -11,6 +11,7 @@ use super::counts::{FailureCounts, HandOverCounts};
 use super::latency::Latency;
 use super::offer::STATES;
 use super::succession::LastState;
+use super::workers::Workers;
 use super::{Origin, Version};
 use crate::connection::Connection;
 use crate::connection::roll::Roll;
@@ -70,6 +71,9 @@ pub(crate) struct Versions {
     broken: watch::Sender<Option<String>>,
     /// The runtime for tasks. Set before the first task.
     runtime: OnceLock<Handle>,
+    /// The event loops of shared instances, beside the one of that runtime. Empty when the
+    /// service has ended.
+    loops: Mutex<Vec<Arc<Workers>>>,
 }
 
 /// The versions that are not current.
@@ -149,6 +153,7 @@ impl Versions {
             suspended: watch::Sender::new(false),
             broken: watch::Sender::new(None),
             runtime: OnceLock::new(),
+            loops: Mutex::default(),
         })
     }
 
@@ -371,6 +376,21 @@ impl Versions {
     /// Sets the runtime for tasks. Only the first call has an effect.
     pub(crate) fn run_on(&self, runtime: Handle) {
         let _ = self.runtime.set(runtime);
+    }
+
+    /// Sets the event loops of shared instances, beside the one of the service's runtime;
+    /// or, with none, lets them end with their last tasks.
+    pub(crate) fn loop_on(&self, loops: Vec<Arc<Workers>>) {
+        *lock(&self.loops) = loops;
+    }
+
+    /// The event loops for instances of `version`, beside the one of its own runtime.
+    pub(crate) fn loops_of(&self, version: &Version) -> Vec<Arc<Workers>> {
+        match version.workers() {
+            // Its dispatch is not that of the service.
+            Some(_) => Vec::new(),
+            None => lock(&self.loops).clone(),
+        }
     }
 
     /// The runtime for tasks. `None` before the service has its threads.

@@ -1,5 +1,5 @@
-//! A runtime for versions whose dispatch needs another one than that of their service: with
-//! worker threads, or with a single thread.
+//! A runtime beside that of a service: for versions whose dispatch needs another one, with
+//! worker threads or with a single thread, and for further event loops of shared instances.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -55,9 +55,16 @@ impl Workers {
         }))
     }
 
-    /// The runtime.
-    pub(super) fn handle(&self) -> &Handle {
-        &self.handle
+    /// Runs a task.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.handle.spawn(task);
+    }
+
+    /// Calls `make` inside the runtime, so that `make` can register descriptors with its
+    /// poller.
+    pub(crate) fn in_runtime<R>(&self, make: impl FnOnce() -> R) -> R {
+        let _entered = self.handle.enter();
+        make()
     }
 }
 
@@ -80,7 +87,7 @@ mod tests {
             let workers = Workers::start("workers".to_owned(), build).unwrap();
             let (sender, receiver) = mpsc::channel::<()>();
             let user = Arc::clone(&workers);
-            workers.handle().spawn(async move {
+            workers.spawn(async move {
                 sender.send(()).unwrap();
                 tokio::task::yield_now().await;
                 drop(user);

@@ -73,8 +73,9 @@ const SETTINGS: [&str; 25] = [
 ];
 
 /// The keys that take another process.
-const RESTART: [&str; 10] = [
+const RESTART: [&str; 11] = [
     "workers",
+    "loops",
     "backlog",
     "reuse-port",
     "unix-mode",

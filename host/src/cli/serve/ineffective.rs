@@ -73,10 +73,25 @@ pub(super) fn check_handler(
              {dispatch}, which has one; {other}"
         )));
     }
+    if args.limits.loops.is_some() {
+        check_loops(contract, dispatch)?;
+    }
     if !args.allow_send.is_empty() {
         check_for_datagrams(contract, "--allow-send")?;
     }
     Ok(())
+}
+
+/// Refuses event loops where no instance serves all connections.
+fn check_loops(contract: Contract, dispatch: Dispatch) -> Result<(), Failure> {
+    let is_shared = dispatch.shares_instance(contract) && !contract.takes_datagrams();
+    if is_shared && dispatch == Dispatch::Poll {
+        return Ok(());
+    }
+    Err(refused(format_args!(
+        "--loops is for handlers of evented and concurrent under --dispatch poll, which have one \
+         instance per loop, and this is {contract} under {dispatch}; leave it out"
+    )))
 }
 
 /// Refuses what has no effect on a service for datagrams.

@@ -360,8 +360,13 @@ pub(super) struct LimitOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_time_over_zero, default_value = "1s")]
     deadline: Duration,
     /// Threads that run guests under threaded [default: one a processor]
-    #[arg(long, value_name = "N", value_parser = parse_workers)]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub(super) workers: Option<usize>,
+    /// Event loops under poll for a handler whose instance serves all connections; each
+    /// has a thread, an instance and its share of the connections, which must be
+    /// independent of each other [default: 1]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
+    pub(super) loops: Option<usize>,
     /// Connections that wait to be accepted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
     backlog: u32,
@@ -389,9 +394,9 @@ pub(super) struct LimitOptions {
     connection_timeout: Option<Duration>,
 }
 
-fn parse_workers(text: &str) -> Result<usize, String> {
+fn parse_threads(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(workers @ 1..=1024) => Ok(workers),
+        Ok(threads @ 1..=1024) => Ok(threads),
         _ => Err("it must be a number from 1 to 1024".to_owned()),
     }
 }
@@ -491,6 +496,7 @@ impl LimitOptions {
             max_memory_bytes: self.max_memory.as_u64(),
             deadline: self.deadline,
             workers: self.workers.unwrap_or(Limits::default().workers),
+            loops: self.loops.unwrap_or(Limits::default().loops),
             backlog: self.backlog,
             close_timeout: self.linger,
             drain_timeout: self.drain_timeout,
@@ -551,8 +557,8 @@ mod tests {
         assert!(parse_memory("1").is_err());
         assert!(parse_memory("5GiB").is_err());
         assert!(parse_memory("much").is_err());
-        assert!(parse_workers("0").is_err());
-        assert_eq!(parse_workers("4"), Ok(4));
+        assert!(parse_threads("0").is_err());
+        assert_eq!(parse_threads("4"), Ok(4));
     }
 
     #[test]

@@ -293,7 +293,10 @@ impl Figures {
             dispatch, limits, ..
         } = options;
         let instances = match dispatch {
-            _ if dispatch.shares_instance(contract) => SHARED_INSTANCES,
+            _ if dispatch.shares_instance(contract) => {
+                let loops = u32::try_from(limits.loops).unwrap_or(u32::MAX);
+                SHARED_INSTANCES.saturating_mul(loops)
+            }
             // The next instance may begin before the last one is dropped.
             Dispatch::Sequential => 2,
             Dispatch::Threaded | Dispatch::Poll => limits.max_connections,
