@@ -317,6 +317,7 @@ fn help_has_every_option() {
         "--max-memory",
         "--deadline",
         "--workers",
+        "--loops",
         "--backlog",
         "--linger",
         "--drain-timeout",

@@ -82,6 +82,9 @@ pub(crate) fn command(
                 // With one core there is no use for more threads.
                 command.args(["--workers", &work.cores().to_string()]);
             }
+            if dispatch == Dispatch::Poll && contract.serves_all() && work.cores() > 1 {
+                command.args(["--loops", &work.cores().to_string()]);
+            }
             command.arg("--listen").arg(if is_unix {
                 format!("unix://{}", files.socket().display())
             } else if contract.is_of_datagrams() {

@@ -116,6 +116,11 @@ impl Contract {
         matches!(self, Self::Datagram | Self::DatagramConcurrent)
     }
 
+    /// Whether one instance serves all connections, under `poll`.
+    pub(crate) fn serves_all(self) -> bool {
+        matches!(self, Self::Evented | Self::Concurrent)
+    }
+
     /// As it is called in the names of builtins.
     pub(crate) fn name(self) -> &'static str {
         match self {

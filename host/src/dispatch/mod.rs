@@ -26,8 +26,8 @@
 //!
 //! `isolated` serves all three dispatches: they differ in the number of the runtime's
 //! threads, and in whether the next connection is let in before the last one is done.
-//! The other two exist under `poll` only, and run on its one thread. The dispatch is that of
-//! the version, and so is the runtime, if it takes another than the service's.
+//! The other two exist under `poll` only, and run on its one thread, or with `--loops` on
+//! several, each with an instance and a driver of its own. The dispatch is that of the version, and so is the runtime, if it takes another than the service's.
 //!
 //! `errands` calls what a handler does beside its connections: `error` and `tick`.
 //! `supervision` runs the drivers of shared instances, and `succession` is how what such an
