@@ -12,6 +12,7 @@ use crate::guest::life_cycle;
 use crate::lifecycle::Phase;
 use crate::panics;
 use crate::version::Version;
+use crate::version::entrance::LoopNumber;
 use crate::version::errands::Errand;
 use crate::version::versions::Versions;
 use std::future::poll_fn;
@@ -32,7 +33,7 @@ pub(super) fn start(versions: &Arc<Versions>, version: &Arc<Version>) {
         loop {
             let errand = tokio::select! {
                 biased;
-                errand = version.next_errand(&all) => errand,
+                errand = version.next_errand(&all, LoopNumber::FIRST) => errand,
                 () = version.ended() => return,
             };
             run_alone(&all, &version, errand).await;
@@ -44,7 +45,7 @@ pub(super) fn start(versions: &Arc<Versions>, version: &Arc<Version>) {
 async fn run_alone(versions: &Versions, version: &Version, errand: Errand) {
     let name = match errand {
         Errand::Error(_) => "error",
-        Errand::Tick => "tick",
+        Errand::Tick(_) => "tick",
     };
     let mut call = pin!(async {
         let handler = &version.handler;
@@ -95,9 +96,9 @@ pub(super) async fn run_in(
     errand: Errand,
 ) -> Result<(), Failure> {
     match errand {
-        Errand::Tick => {
+        Errand::Tick(of) => {
             let ticked = watched.hold(life_cycle::tick_in(accessor)).await;
-            version.plan_tick();
+            version.plan_tick(of);
             ticked
         }
         Errand::Error(failed) => {
@@ -118,9 +119,9 @@ async fn call(
     errand: Errand,
 ) -> Result<(), Failure> {
     match errand {
-        Errand::Tick => {
+        Errand::Tick(of) => {
             let ticked = life_cycle::tick(store, clock, deadline).await;
-            version.plan_tick();
+            version.plan_tick(of);
             ticked
         }
         Errand::Error(failed) => {

@@ -27,7 +27,8 @@
 //! `isolated` serves all three dispatches: they differ in the number of the runtime's
 //! threads, and in whether the next connection is let in before the last one is done.
 //! The other two exist under `poll` only, and run on its one thread, or with `--loops` on
-//! several, each with an instance and a driver of its own. The dispatch is that of the version, and so is the runtime, if it takes another than the service's.
+//! several, each with an instance and a driver of its own. The dispatch is that of the
+//! version, and so is the runtime, if it takes another than the service's.
 //!
 //! `errands` calls what a handler does beside its connections: `error` and `tick`.
 //! `supervision` runs the drivers of shared instances, and `succession` is how what such an
@@ -50,7 +51,7 @@ use crate::dispatch::evented::epoll::Poller;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
 use crate::version::Version;
-use crate::version::entrance::Intake;
+use crate::version::entrance::{Intake, LoopNumber};
 use crate::version::offer::{self, Handed, Offer};
 use crate::version::versions::Versions;
 use std::io;
@@ -67,7 +68,7 @@ const NO_TURN: &str = "under sequential connections take turns, and it has none"
 /// A shared instance gets what it needs of the system here, before the version becomes
 /// current. The instance itself is made for the first connection.
 pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<()> {
-    version.plan_tick();
+    version.plan_tick(LoopNumber::FIRST);
     if !version.handler.shares_instance() {
         errands::start(versions, version);
         return Ok(());

@@ -17,8 +17,18 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 
+/// Which of a service's event loops. The first one is always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LoopNumber(usize);
+
+impl LoopNumber {
+    pub(crate) const FIRST: Self = Self(0);
+}
+
 /// The receiving end, which the driver of the shared instance has.
 pub(crate) struct Intake {
+    /// The event loop of the driver.
+    pub(crate) event_loop: LoopNumber,
     accepted: UnboundedReceiver<Admitted>,
     offers: UnboundedReceiver<Vec<Offer>>,
     /// `Some` from when connections are offered until each of them is taken or has come
@@ -123,7 +133,7 @@ pub(crate) fn open(loops: usize) -> (Entrance, Vec<Intake>, Gate) {
     let mut lanes = Vec::with_capacity(loops);
     let mut senders = Vec::with_capacity(loops);
     let mut intakes = Vec::with_capacity(loops);
-    for _ in 0..loops {
+    for number in 0..loops {
         // Bounded by the permits.
         let (accepted, accepting) = mpsc::unbounded_channel();
         let (offers, offering) = mpsc::unbounded_channel();
@@ -131,6 +141,7 @@ pub(crate) fn open(loops: usize) -> (Entrance, Vec<Intake>, Gate) {
         lanes.push(Lane { accepted, offers });
         senders.push(sender);
         intakes.push(Intake {
+            event_loop: LoopNumber(number),
             accepted: accepting,
             offers: offering,
             returns: None,
@@ -195,6 +206,7 @@ impl Intake {
     /// Cancel-safe: no arrival is lost if the wait is given up.
     pub(crate) async fn next(&mut self) -> Option<Arrival> {
         let Self {
+            event_loop: _,
             accepted,
             offers,
             returns,

@@ -10,8 +10,9 @@ use crate::guest::life_cycle::FailedConnection;
 use crate::lifecycle::Phase;
 use crate::sync::lock;
 use crate::version::Version;
+use crate::version::entrance::LoopNumber;
 use crate::version::versions::Versions;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -24,8 +25,8 @@ const MAX_FAILURES: usize = 1024;
 pub(crate) enum Errand {
     /// A connection has failed, and the handler is told.
     Error(Box<FailedConnection>),
-    /// The time between two ticks is over.
-    Tick,
+    /// The time between two ticks is over, for the instance of this event loop.
+    Tick(LoopNumber),
 }
 
 /// What a version has of this.
@@ -34,8 +35,8 @@ pub(super) struct Errands {
     failures: Mutex<Failures>,
     /// Notified when there is another failure.
     more: Notify,
-    /// When the next tick is due. `None` before it is waited for.
-    tick_at: Mutex<Option<Instant>>,
+    /// When the next tick of each event loop is due. None before it is waited for.
+    ticks_at: Mutex<BTreeMap<LoopNumber, Instant>>,
 }
 
 /// Failures that the handler is not told of yet.
@@ -67,8 +68,8 @@ impl Version {
         !self.is_probe() && self.handler.verifies()
     }
 
-    /// Waits for the next errand. Cancel-safe.
-    pub(crate) async fn next_errand(&self, versions: &Versions) -> Errand {
+    /// Waits for the next errand of an event loop. Cancel-safe.
+    pub(crate) async fn next_errand(&self, versions: &Versions, of: LoopNumber) -> Errand {
         loop {
             if let Some(failed) = self.next_failure() {
                 return Errand::Error(failed);
@@ -76,47 +77,50 @@ impl Version {
             tokio::select! {
                 biased;
                 () = self.errands.more.notified() => {}
-                () = self.tick_is_due(versions) => {
-                    self.plan_tick();
-                    return Errand::Tick;
+                () = self.tick_is_due(versions, of) => {
+                    self.plan_tick(of);
+                    return Errand::Tick(of);
                 }
             }
         }
     }
 
-    /// Whether the next tick is due already. Takes it, if so.
-    pub(crate) fn take_due_tick(&self) -> bool {
-        let due = *lock(&self.errands.tick_at);
+    /// Whether the next tick of an event loop is due already. Takes it, if so.
+    pub(crate) fn take_due_tick(&self, of: LoopNumber) -> bool {
+        let due = self.planned_tick(of);
         let is_due = due.is_some_and(|at| at <= Instant::now());
         if is_due {
-            self.plan_tick();
+            self.plan_tick(of);
         }
         is_due
     }
 
-    /// Begins to wait for the next tick: when the version begins, and after each tick.
-    pub(crate) fn plan_tick(&self) {
-        if let Some(interval) = self.handler.tick_interval() {
-            *lock(&self.errands.tick_at) = Instant::now().checked_add(interval);
+    /// Begins to wait for the next tick of an event loop: when the version begins, and after
+    /// each tick.
+    pub(crate) fn plan_tick(&self, of: LoopNumber) {
+        if let Some(interval) = self.handler.tick_interval()
+            && let Some(at) = Instant::now().checked_add(interval)
+        {
+            lock(&self.errands.ticks_at).insert(of, at);
         }
     }
 
+    fn planned_tick(&self, of: LoopNumber) -> Option<Instant> {
+        lock(&self.errands.ticks_at).get(&of).copied()
+    }
+
     /// Waits until the next tick is due. Never returns if there is none, or no more.
-    async fn tick_is_due(&self, versions: &Versions) {
+    async fn tick_is_due(&self, versions: &Versions, of: LoopNumber) {
         if self.handler.tick_interval().is_none() {
             pending::<()>().await;
         }
-        let planned = *lock(&self.errands.tick_at);
+        let planned = self.planned_tick(of).or_else(|| {
+            self.plan_tick(of);
+            self.planned_tick(of)
+        });
         let at = match planned {
             Some(at) => at,
-            None => {
-                self.plan_tick();
-                let planned = *lock(&self.errands.tick_at);
-                match planned {
-                    Some(at) => at,
-                    None => pending().await,
-                }
-            }
+            None => pending().await,
         };
         tokio::select! {
             biased;

@@ -209,7 +209,7 @@ impl Serving {
             self.run_errand(guest, errand).await?;
         }
         let mut leaving = Leaving::default();
-        let has_errands = self.version.has_errands();
+        let (has_errands, of) = (self.version.has_errands(), intake.event_loop);
         let keeps_state = self.version.handler.keeps_state();
         let mut departure: Option<Departure> = None;
         loop {
@@ -264,7 +264,7 @@ impl Serving {
                 }
                 () = patience => leaving.lose_patience(),
                 () = self.attention.woken() => self.cut(),
-                errand = self.version.next_errand(&self.versions), if has_errands => {
+                errand = self.version.next_errand(&self.versions, of), if has_errands => {
                     self.run_errand(guest, errand).await?;
                 }
             }

@@ -35,6 +35,7 @@ use crate::lifecycle::Phase;
 use crate::panics;
 use crate::socket_name::SocketName;
 use crate::version::Version;
+use crate::version::entrance::LoopNumber;
 use crate::version::errands::Errand;
 use crate::version::share::Share;
 use crate::version::succession::Departure;
@@ -264,8 +265,8 @@ impl Serving {
         // Otherwise `errands` has a task of its own.
         let has_errands = version.handler.shares_instance() && version.has_errands();
         // Under load the wait below is never reached.
-        if has_errands && version.take_due_tick() {
-            return Ok(Arrived::Errand(Errand::Tick));
+        if has_errands && version.take_due_tick(LoopNumber::FIRST) {
+            return Ok(Arrived::Errand(Errand::Tick(LoopNumber::FIRST)));
         }
         if version.is_serving() {
             // Without the wait for another version, which takes some time to set up.
@@ -282,7 +283,7 @@ impl Serving {
             departure = version.departing(), if version.handler.keeps_state() => {
                 Ok(Arrived::Departure(departure))
             }
-            errand = version.next_errand(&self.versions), if has_errands => {
+            errand = version.next_errand(&self.versions, LoopNumber::FIRST), if has_errands => {
                 Ok(Arrived::Errand(errand))
             }
             received = source.next(&wanted) => received.map(Arrived::from),

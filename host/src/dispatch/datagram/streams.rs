@@ -21,6 +21,7 @@ use crate::guest::instance::{Instance, Links, Prepared};
 use crate::lifecycle::Phase;
 use crate::sync::lock;
 use crate::version::Version;
+use crate::version::entrance::LoopNumber;
 use crate::version::errands::Errand;
 use crate::version::offer::GATHER;
 use crate::version::share::Share;
@@ -291,7 +292,7 @@ impl Progress {
         tokio::select! {
             biased;
             () = self.has_read_all() => pending().await,
-            errand = version.next_errand(&serving.versions), if version.has_errands() => errand,
+            errand = version.next_errand(&serving.versions, LoopNumber::FIRST), if version.has_errands() => errand,
         }
     }
 

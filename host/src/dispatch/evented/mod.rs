@@ -211,6 +211,7 @@ impl<'a> Turns<'a> {
     /// turn.
     async fn wait(&mut self, intake: &mut Intake) -> io::Result<Wake> {
         let (tick_at, offered_to) = (self.tick_at, self.offered_to);
+        let of = intake.event_loop;
         // Arrivals, and offers that are not settled, come before leaving.
         let finished = intake.is_finished();
         let may_depart = self.keeps_state && !finished && intake.is_settled();
@@ -232,7 +233,7 @@ impl<'a> Turns<'a> {
             }
             to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
             () = self.attention.woken() => return Ok(Wake::Attention),
-            errand = self.version.next_errand(self.versions), if self.has_errands => {
+            errand = self.version.next_errand(self.versions, of), if self.has_errands => {
                 return Ok(Wake::Errand(errand));
             }
             ready = self.poller.wait(!self.ready.is_empty()) => ready?,
