@@ -19,6 +19,7 @@ use crate::version::offer::{Handed, Offer, Room};
 use crate::version::stay::Admitted;
 use crate::version::versions::Versions;
 use instance::Instance;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -48,7 +49,11 @@ pub(super) fn spawn(
     version.spawn_task(versions, async move {
         fault::point(&serving.versions.service);
         let (turn, end) = match serving.turn(&admitted.connection, turn).await {
-            Ok(turn) => (turn, serving.serve(&admitted.connection, None).await),
+            Ok(turn) => {
+                // In a box: what a call of a guest takes would be moved with the task.
+                let served = Box::pin(serving.serve(&admitted.connection, None));
+                (turn, served.await)
+            }
             Err(failure) => (None, Err(failure)),
         };
         serving.finish(admitted, turn, end).await;
@@ -121,7 +126,7 @@ impl Serving {
             drop(returned);
             Ok(instance)
         };
-        let instance = self.unless_ended(connection, opening).await?;
+        let instance = self.unless_ended(connection, pin!(opening)).await?;
         self.call(instance, connection).await
     }
 
@@ -175,7 +180,7 @@ impl Serving {
                 Given { state, room }
             }))
         };
-        self.unless_ended(connection, calling).await
+        self.unless_ended(connection, pin!(calling)).await
     }
 
     /// Waits for `work`. Gives it up when the version aborts, or when the host is to end
@@ -228,7 +233,7 @@ impl Serving {
             } = handed;
             end = if admitted.connection.renew() {
                 let given = Given { state, room };
-                self.serve(&admitted.connection, Some(given)).await
+                Box::pin(self.serve(&admitted.connection, Some(given))).await
             } else {
                 Err(Failure::still_held())
             };
