@@ -317,6 +317,7 @@ fn help_has_every_option() {
         "--max-memory",
         "--deadline",
         "--workers",
+        "--reuse",
         "--backlog",
         "--linger",
         "--drain-timeout",

@@ -29,6 +29,14 @@ pub struct Limits {
     pub deadline: Duration,
     /// Threads that run guests under `threaded`. By default one per processor.
     pub workers: usize,
+    /// How many connections an instance serves, one after another, where each connection
+    /// has an instance for itself. By default one. Datagrams and programs have a new
+    /// instance each time.
+    ///
+    /// With more, what a handler keeps in globals, files or memory of one connection is
+    /// there when it serves the next one. An instance that has trapped, or that was ended,
+    /// serves no other.
+    pub reuse: u32,
     /// Connections that the kernel holds before they are accepted. By default 1024;
     /// the kernel lowers this to `net.core.somaxconn`.
     pub backlog: u32,
@@ -63,6 +71,7 @@ impl Default for Limits {
             max_memory_bytes: 64 << 20,
             deadline: Duration::from_secs(1),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            reuse: 1,
             backlog: 1024,
             close_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
@@ -333,6 +342,7 @@ mod tests {
             std::thread::available_parallelism().unwrap().get()
         );
         assert_eq!(limits.backlog, 1024);
+        assert_eq!(limits.reuse, 1);
         assert_eq!(limits.close_timeout, Duration::from_secs(2));
         assert_eq!(limits.drain_timeout, Duration::from_secs(10));
         let timeouts = [

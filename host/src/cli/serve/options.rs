@@ -362,6 +362,11 @@ pub(super) struct LimitOptions {
     /// Threads that run guests under threaded [default: one a processor]
     #[arg(long, value_name = "N", value_parser = parse_workers)]
     pub(super) workers: Option<usize>,
+    /// Connections that an instance serves, one after another, where each has an
+    /// instance for itself; what the handler keeps of one is there for the next
+    /// [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) reuse: Option<u32>,
     /// Connections that wait to be accepted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
     backlog: u32,
@@ -491,6 +496,7 @@ impl LimitOptions {
             max_memory_bytes: self.max_memory.as_u64(),
             deadline: self.deadline,
             workers: self.workers.unwrap_or(Limits::default().workers),
+            reuse: self.reuse.unwrap_or(Limits::default().reuse),
             backlog: self.backlog,
             close_timeout: self.linger,
             drain_timeout: self.drain_timeout,

@@ -3,8 +3,9 @@
 //!
 //! Each connection is a task of the runtime. Its guest runs on a fiber, which is
 //! suspended wherever the guest waits, so a slow peer costs memory and no thread. The
-//! instance lives as long as its calls. A connection that was given up and comes back
-//! gets a new instance.
+//! instance lives as long as its calls; with `--reuse` it then serves other connections, one
+//! after another, if it has returned and holds nothing of the last one. A connection that was
+//! given up and comes back gets another instance.
 
 mod instance;
 
@@ -151,8 +152,12 @@ impl Serving {
         self.unless_ended(connection, taking).await
     }
 
-    /// Makes an instance for a connection.
+    /// Takes an idle instance for a connection, or makes one.
     async fn instance(&self, connection: &Arc<Connection>) -> Result<Instance, Failure> {
+        if let Some(mut instance) = self.version.idle.take::<Instance>() {
+            instance.begin(connection);
+            return Ok(instance);
+        }
         let scope = self.versions.scope(Some(connection));
         let asked = self.version.asked();
         Instance::new(&self.version.handler, scope, connection, asked).await
@@ -167,10 +172,16 @@ impl Serving {
     ) -> Result<Option<Given>, Failure> {
         let calling = async {
             let call = instance.handle(connection);
-            self.versions.calls.measure(call).await?;
+            let returned = self.versions.calls.measure(call).await;
             if !connection.was_told() {
-                return Ok(None);
+                if matches!(returned, Ok(()) | Err(Failure::Guest(_)))
+                    && let Some(instance) = instance.finish(connection)
+                {
+                    self.version.idle.put(instance, &self.versions.memory);
+                }
+                return returned.map(|()| None);
             }
+            returned?;
             let mut room = Room::reserve(&self.versions.states).await;
             let state = instance.give_up(connection).await?;
             Ok(state.map(|state| {
