@@ -318,6 +318,7 @@ fn help_has_every_option() {
         "--deadline",
         "--workers",
         "--loops",
+        "--reuse",
         "--backlog",
         "--linger",
         "--drain-timeout",

@@ -458,6 +458,28 @@ fn check_compiles_and_instantiates_every_handler() {
     check_refusal(&file.refused(), 2, &of_file);
 }
 
+/// An option that could have no effect is refused where its service begins.
+#[test]
+fn a_service_may_be_refused_what_others_can_use() {
+    let file = File::new(
+        r#"
+[defaults]
+listen = "tcp://127.0.0.1:0"
+
+[services.isolated]
+component = "builtin:echo-blocking"
+reuse = 2
+
+[services.shared]
+component = "builtin:echo-evented"
+reuse = 2
+"#,
+    );
+    let expected = ["9:11: the service shared: --reuse is how many connections an instance serves"];
+    check_refusal(&file.check(), 2, &expected);
+    check_refusal(&file.refused(), 2, &expected);
+}
+
 #[test]
 fn what_cannot_be_read_is_one_line() {
     let file = File::new("");

@@ -141,6 +141,8 @@ mod reload;
 mod refusals;
 // Bugs that fit into no other file.
 mod regressions;
+// `--reuse`: an instance that serves one connection after another.
+mod reuse;
 // Address space, memories and tables: what fits, and what is refused.
 mod room;
 mod run;

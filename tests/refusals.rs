@@ -89,6 +89,38 @@ fn options_without_an_effect() {
             &["use --dispatch threaded, or leave it out"],
         );
     }
+    for (component, listen, dispatch, why) in [
+        (
+            echo,
+            tcp,
+            "poll",
+            "one instance serves all of them here; leave it out",
+        ),
+        (
+            "builtin:echo-concurrent",
+            tcp,
+            "poll",
+            "use --dispatch threaded, or leave it out",
+        ),
+        (
+            "builtin:echo-command",
+            tcp,
+            "threaded",
+            "a program starts anew for each connection; leave it out",
+        ),
+        (
+            datagrams,
+            udp,
+            "threaded",
+            "this contract serves datagrams; leave it out",
+        ),
+    ] {
+        serve(
+            component,
+            &with(listen, &["--reuse", "2", "--dispatch", dispatch]),
+            &["--reuse is how many connections an instance serves", why],
+        );
+    }
     for listen in [tcp, ["--listen", "unix:@sockserve-refusals"]] {
         serve(
             echo,
@@ -362,6 +394,7 @@ fn wrong_limits() {
         ("--rollback-window", "0s", "longer than zero"),
         ("--workers", "0", "from 1 to 1024"),
         ("--workers", "2000", "from 1 to 1024"),
+        ("--reuse", "0", "1.."),
         ("--backlog", "0", "0"),
         ("--linger", "-1s", "--linger"),
         ("--drain-timeout", "later", "--drain-timeout"),

@@ -34,6 +34,14 @@ pub struct Limits {
     /// turn. With more than one, the connections have to be independent of each other:
     /// each instance knows of its own ones only.
     pub loops: usize,
+    /// How many connections an instance serves, one after another, where each connection
+    /// has an instance for itself. By default one. Datagrams and programs have a new
+    /// instance each time.
+    ///
+    /// With more, what a handler keeps in globals, files or memory of one connection is
+    /// there when it serves the next one. An instance that has trapped, or that was ended,
+    /// serves no other.
+    pub reuse: u32,
     /// Connections that the kernel holds before they are accepted. By default 1024;
     /// the kernel lowers this to `net.core.somaxconn`.
     pub backlog: u32,
@@ -69,6 +77,7 @@ impl Default for Limits {
             deadline: Duration::from_secs(1),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             loops: 1,
+            reuse: 1,
             backlog: 1024,
             close_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(10),
@@ -340,6 +349,7 @@ mod tests {
         );
         assert_eq!(limits.loops, 1);
         assert_eq!(limits.backlog, 1024);
+        assert_eq!(limits.reuse, 1);
         assert_eq!(limits.close_timeout, Duration::from_secs(2));
         assert_eq!(limits.drain_timeout, Duration::from_secs(10));
         let timeouts = [

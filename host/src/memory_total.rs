@@ -1,6 +1,9 @@
 //! The memory that the instances of all services may have together.
 
-use std::sync::Arc;
+use crate::sync::lock;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The size of a unit of memory, in bytes.
@@ -12,6 +15,22 @@ pub(crate) struct MemoryTotal {
     limit: u64,
     /// A permit per unit.
     units: Arc<Semaphore>,
+    /// How many wait for memory.
+    waiting: AtomicUsize,
+    /// Who may hold memory that can be done without.
+    spares: Mutex<Vec<Weak<dyn Spare>>>,
+}
+
+/// What holds memory that can be done without.
+pub(crate) trait Spare: Send + Sync {
+    /// Gives it back. Returns whether there was any.
+    fn give_back(&self) -> bool;
+}
+
+impl fmt::Debug for dyn Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spare")
+    }
 }
 
 /// A part of this memory. Dropping it gives it back.
@@ -25,6 +44,8 @@ impl MemoryTotal {
         Self {
             limit,
             units: Arc::new(units),
+            waiting: AtomicUsize::new(0),
+            spares: Mutex::default(),
         }
     }
 
@@ -36,14 +57,60 @@ impl MemoryTotal {
     /// Waits until there are so many bytes. Who came first gets them first. `None` if there
     /// never can be.
     pub(crate) async fn reserve(&self, bytes: u64) -> Option<Reserved> {
+        let _waiting = Waiting::new(&self.waiting);
+        // What became spare since the caller has tried.
+        self.reclaim();
         let units = Arc::clone(&self.units).acquire_many_owned(units(bytes));
         units.await.ok().map(Reserved)
     }
 
-    /// Takes so many bytes, if they are there.
+    /// Takes so many bytes, if they are there, or if those are enough that can be done
+    /// without.
     pub(crate) fn try_reserve(&self, bytes: u64) -> Option<Reserved> {
-        let units = Arc::clone(&self.units).try_acquire_many_owned(units(bytes));
-        units.ok().map(Reserved)
+        let take = || Arc::clone(&self.units).try_acquire_many_owned(units(bytes));
+        let taken = take().or_else(|none| if self.reclaim() { take() } else { Err(none) });
+        taken.ok().map(Reserved)
+    }
+
+    /// Remembers who holds memory that can be done without, until it is needed; that is now
+    /// if somebody waits.
+    pub(crate) fn note_spare(&self, spare: Weak<dyn Spare>) {
+        {
+            let mut spares = lock(&self.spares);
+            spares.retain(|it| it.strong_count() > 0);
+            if !spares.iter().any(|it| it.ptr_eq(&spare)) {
+                spares.push(spare);
+            }
+        }
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.reclaim();
+        }
+    }
+
+    /// Takes back what can be done without. Returns whether there was any.
+    fn reclaim(&self) -> bool {
+        let spares = std::mem::take(&mut *lock(&self.spares));
+        let mut any = false;
+        for spare in spares.iter().filter_map(Weak::upgrade) {
+            any |= spare.give_back();
+        }
+        any
+    }
+}
+
+/// Counts one who waits, for as long as this exists.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

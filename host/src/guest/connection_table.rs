@@ -52,6 +52,11 @@ impl ConnectionTable {
         Self::new(Served::None, watch::Sender::new(None).subscribe())
     }
 
+    /// Exchanges what the instance serves.
+    pub(super) fn exchange(&mut self, served: Served) {
+        self.served = served;
+    }
+
     /// Returns the connection of an instance that serves only one.
     pub(crate) fn only(&self) -> Option<&Arc<Connection>> {
         match &self.served {

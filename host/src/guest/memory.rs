@@ -52,6 +52,11 @@ impl MemoryBook {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// What all services may have together. `None` if there is no limit.
+    pub(crate) fn total(&self) -> Option<&MemoryTotal> {
+        self.total.as_deref()
+    }
+
     /// Waits until all services together have room for an instance that begins with so
     /// many bytes.
     pub(crate) async fn reserve(&self, service: &str, bytes: u64) -> Option<Reserved> {

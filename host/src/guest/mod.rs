@@ -54,7 +54,8 @@ mod room;
 pub(crate) mod start_cost;
 pub(crate) mod stdio;
 
-use crate::guest::connection_table::ConnectionTable;
+use crate::guest::clock::Moved;
+use crate::guest::connection_table::{ConnectionTable, Served};
 use crate::guest::engine::InstanceToken;
 use crate::guest::life_cycle::LifeCycle;
 use crate::guest::memory::MemoryLimit;
@@ -94,6 +95,12 @@ impl State {
             life_cycle: LifeCycle::default(),
             _instance: InstanceToken::new(),
         }
+    }
+
+    /// Exchanges what the instance serves. Returns the bytes that its clock looks at.
+    pub(crate) fn serve(&mut self, served: Served) -> Moved {
+        self.connections.exchange(served);
+        self.connections.moved()
     }
 }
 

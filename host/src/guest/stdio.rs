@@ -59,6 +59,11 @@ impl Partner {
         result
     }
 
+    /// Says whom lines are about from now on. `None` if that is nobody.
+    pub(crate) fn set(&self, known: Option<Known>) {
+        *lock(&self.0) = known;
+    }
+
     fn get(&self) -> Option<Known> {
         lock(&self.0).clone()
     }

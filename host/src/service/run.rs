@@ -15,14 +15,13 @@ use crate::service::listeners::Entering;
 use crate::text;
 use crate::version::Version;
 use crate::version::succession::Purpose;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
 
 /// What a service is started with. From here to [`Work`].
 pub(super) enum Incoming {
@@ -285,41 +284,60 @@ impl Shared {
             suspended: self.versions.suspended(),
             backlog: self.versions.limits().backlog,
         };
-        let deliver = |connection, turn| {
-            self.accepted.fetch_add(1, Ordering::Relaxed);
-            dispatch::deliver(&self.versions, connection, turn);
-        };
-        // When one loop fails, the others still deliver what they have accepted.
-        let accept_on = async |entering: Entering| {
-            let Entering {
-                opened,
-                given_away,
-                phase,
-            } = entering;
-            let accepting = accepting.clone();
-            let result = accept::run(opened, &given_away, accepting, phase, &deliver).await;
-            if let Err(error) = &result {
-                tracing::error!(service = self.name(), %error, "the listener failed");
-                self.versions.enter(Phase::Aborting);
-            }
-            result
-        };
         let mut phases = self.versions.phases();
-        let mut loops = FuturesUnordered::new();
+        // Tasks of the runtime, so that a connection is served where it was accepted, and no
+        // thread has to be woken for it.
+        let mut loops = JoinSet::new();
         let mut result = Ok(());
         loop {
             // One that came in the meantime has to know it too.
             self.listeners.enter(*phases.borrow_and_update());
             tokio::select! {
                 biased;
-                Some(entering) = entering.recv() => loops.push(accept_on(entering)),
-                Some(ended) = loops.next() => result = result.and(ended),
+                Some(entering) = entering.recv() => {
+                    let accepting = accepting.clone();
+                    loops.spawn(Arc::clone(self).accept_on(entering, accepting));
+                }
+                Some(ended) = loops.join_next() => result = result.and(joined(ended)),
                 _ = phases.changed() => {}
             }
             if loops.is_empty() && entering.is_empty() && !self.versions.is_serving() {
                 return result;
             }
         }
+    }
+
+    /// Accepts on one listener, and delivers each connection. If the listener fails, the
+    /// loops of the others still deliver what they have accepted.
+    async fn accept_on(
+        self: Arc<Self>,
+        entering: Entering,
+        accepting: Accepting,
+    ) -> io::Result<()> {
+        let Entering {
+            opened,
+            given_away,
+            phase,
+        } = entering;
+        let deliver = |connection, turn| {
+            self.accepted.fetch_add(1, Ordering::Relaxed);
+            dispatch::deliver(&self.versions, connection, turn);
+        };
+        let result = accept::run(opened, &given_away, accepting, phase, deliver).await;
+        if let Err(error) = &result {
+            tracing::error!(service = self.name(), %error, "the listener failed");
+            self.versions.enter(Phase::Aborting);
+        }
+        result
+    }
+}
+
+/// The result of an accept loop. A panic of it is one of the service.
+fn joined(ended: Result<io::Result<()>, JoinError>) -> io::Result<()> {
+    match ended.map_err(JoinError::try_into_panic) {
+        Ok(result) => result,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(cancelled)) => Err(io::Error::other(cancelled)),
     }
 }
 

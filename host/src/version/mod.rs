@@ -16,6 +16,7 @@
 //! | `workers` | a runtime for versions that need another than their service's |
 //! | `canary` | a version that gets a share of the new connections |
 //! | `succession` | what a shared instance knows, on its way to another |
+//! | `idle` | instances between two connections |
 //! | `errands` | the calls of `error` and `tick` that are due |
 //! | `ending` | the end of a connection |
 //! | `counts` | how connections ended |
@@ -28,6 +29,7 @@ pub(crate) mod counts;
 mod ending;
 pub(crate) mod entrance;
 pub(crate) mod errands;
+pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod offer;
 pub(crate) mod share;
@@ -44,6 +46,7 @@ use crate::sync::lock;
 use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
 use crate::version::entrance::{Entrance, Gate};
 use crate::version::errands::Errands;
+use crate::version::idle::Idle;
 use crate::version::stay::{Admitted, Stay};
 use crate::version::succession::Succession;
 use crate::version::versions::Versions;
@@ -129,6 +132,8 @@ pub(crate) struct Version {
     failures: Failures,
     /// The calls of the handler that are due beside its connections.
     errands: Errands,
+    /// Instances that wait for another connection. None of a shared one.
+    pub(crate) idle: Arc<Idle>,
     /// Why the version was rolled back. `None` if it was not.
     ended_because: Mutex<Option<String>>,
 }
@@ -168,6 +173,7 @@ impl Version {
             refused_by_handler: AtomicU64::new(0),
             failures: Failures::default(),
             errands: Errands::default(),
+            idle: Arc::default(),
             ended_because: Mutex::default(),
         })
     }
@@ -448,6 +454,7 @@ impl Version {
             *lock(&self.ended_because) = Some(reason.to_owned());
         }
         self.enter(Phase::Draining);
+        self.idle.close();
     }
 
     /// Why the version was rolled back. `None` if it was not.
@@ -459,6 +466,7 @@ impl Version {
     pub(crate) fn abort(&self) {
         *lock(&self.entrance) = None;
         self.enter(Phase::Aborting);
+        self.idle.close();
     }
 
     /// Whether the version closes its open connections.

@@ -13,6 +13,7 @@ mod options;
 use echo_protocol::State;
 use sockserve_handler::session::{Output, Peer, Protocol, Resume, Session, Step};
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use options::{Keeping, Manner, Mode};
 
@@ -28,6 +29,9 @@ const SEED: &[u8] = b"random ";
 
 /// How many bytes `flood` writes at a time, and `print` prints on one line.
 const MUCH: usize = 64 * 1024;
+
+/// How many connections of the mode `count` the instance has served.
+static SERVED: AtomicU32 = AtomicU32::new(0);
 
 /// What the shell has to do before it closes the connection of a session. It differs
 /// between the contracts.
@@ -125,6 +129,13 @@ impl Session for Fault {
         match self.mode {
             Mode::TrapOpen => trap(),
             Mode::Early => Step::Close,
+            Mode::Count => {
+                let count = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
+                output
+                    .bytes
+                    .push(format!("connection {count}\r\n").as_bytes());
+                Step::Continue
+            }
             Mode::Env => {
                 for (name, value) in std::env::vars_os() {
                     let (name, value) = (name.to_string_lossy(), value.to_string_lossy());

@@ -65,6 +65,7 @@ option! {
         Misuse = "misuse",
         Random = "random",
         Eager = "eager",
+        Count = "count",
     }
 }
 

@@ -76,6 +76,9 @@ pub(super) fn check_handler(
     if args.limits.loops.is_some() {
         check_loops(contract, dispatch)?;
     }
+    if args.limits.reuse.is_some() {
+        check_reuse(contract, dispatch)?;
+    }
     if !args.allow_send.is_empty() {
         check_for_datagrams(contract, "--allow-send")?;
     }
@@ -92,6 +95,28 @@ fn check_loops(contract: Contract, dispatch: Dispatch) -> Result<(), Failure> {
         "--loops is for handlers of evented and concurrent under --dispatch poll, which have one \
          instance per loop, and this is {contract} under {dispatch}; leave it out"
     )))
+}
+
+/// Refuses to use an instance again where none serves one connection after another.
+fn check_reuse(contract: Contract, dispatch: Dispatch) -> Result<(), Failure> {
+    let what = "--reuse is how many connections an instance serves, one after another";
+    if !matches!(contract, Contract::Blocking | Contract::Concurrent) {
+        let why = if contract.is_command() {
+            "a program starts anew for each connection"
+        } else if contract.takes_datagrams() {
+            "this contract serves datagrams"
+        } else {
+            "one instance serves all of them here"
+        };
+        return Err(refused(format_args!("{what}, and {why}; leave it out")));
+    }
+    if dispatch.shares_instance(contract) {
+        return Err(refused(format_args!(
+            "{what}, and under --dispatch {dispatch} one instance serves all of them; use \
+             --dispatch threaded, or leave it out"
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses what has no effect on a service for datagrams.

@@ -367,6 +367,11 @@ pub(super) struct LimitOptions {
     /// independent of each other [default: 1]
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub(super) loops: Option<usize>,
+    /// Connections that an instance serves, one after another, where each has an
+    /// instance for itself; what the handler keeps of one is there for the next
+    /// [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) reuse: Option<u32>,
     /// Connections that wait to be accepted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = Limits::default().backlog)]
     backlog: u32,
@@ -497,6 +502,7 @@ impl LimitOptions {
             deadline: self.deadline,
             workers: self.workers.unwrap_or(Limits::default().workers),
             loops: self.loops.unwrap_or(Limits::default().loops),
+            reuse: self.reuse.unwrap_or(Limits::default().reuse),
             backlog: self.backlog,
             close_timeout: self.linger,
             drain_timeout: self.drain_timeout,

@@ -1,4 +1,4 @@
-//! The instance of one connection.
+//! The instance of one connection, or of several, one after another (`--reuse`).
 
 use crate::connection::Connection;
 use crate::contract::Contract;
@@ -11,19 +11,23 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
 use crate::guest::life_cycle;
-use crate::guest::stdio::Scope;
+use crate::guest::stdio::{Known, Partner, Scope};
 use crate::lifecycle::VersionNumber;
 use std::sync::Arc;
 use tokio::sync::watch;
 use wasmtime::Store;
 
-/// The instance of one connection, and how to call it.
+/// The instance of one connection at a time, and how to call it.
 pub(super) struct Instance {
     store: Store<State>,
     clock: GuestClock,
     exports: Exports,
     hand_over: HandOver,
     deadline: Deadline,
+    /// For whom the guest writes to its standard streams.
+    partner: Partner,
+    /// How many connections it may serve after this one.
+    remaining: u32,
 }
 
 /// The exports of the contract.
@@ -43,6 +47,7 @@ impl Instance {
         connection: &Arc<Connection>,
         asked: watch::Receiver<Option<VersionNumber>>,
     ) -> Result<Self, Failure> {
+        let partner = scope.partner.clone();
         let connection_table = ConnectionTable::new(Served::One(Arc::clone(connection)), asked);
         let (mut store, clock) = handler.store_in_turn(scope, connection_table).await?;
         let (exports, hand_over) = match handler.contract() {
@@ -73,7 +78,40 @@ impl Instance {
             exports,
             hand_over,
             deadline: Deadline(handler.limits().deadline),
+            partner,
+            remaining: match handler.contract() {
+                Contract::Blocking | Contract::Concurrent => {
+                    handler.limits().reuse.saturating_sub(1)
+                }
+                // A program has ended.
+                _ => 0,
+            },
         })
+    }
+
+    /// Begins to serve another connection.
+    pub(super) fn begin(&mut self, connection: &Arc<Connection>) {
+        let known = Known::Connection(Arc::clone(connection.record()));
+        self.exchange(Some(known), Served::One(Arc::clone(connection)));
+    }
+
+    /// Lets go of a connection whose handler has returned. Returns the instance if it may
+    /// serve another one: the guest holds nothing of this one, and it has not served as many
+    /// as it may.
+    pub(super) fn finish(mut self, connection: &Connection) -> Option<Self> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        if !connection.is_released() {
+            return None;
+        }
+        self.exchange(None, Served::None);
+        Some(self)
+    }
+
+    /// Exchanges the connection everywhere where the instance or the host finds it.
+    fn exchange(&mut self, known: Option<Known>, served: Served) {
+        self.partner.set(known);
+        let moved = self.store.data_mut().serve(served);
+        self.clock = GuestClock::install(&mut self.store, self.deadline.0, moved);
     }
 
     /// Asks the guest whether the peer may come in. The inner error is the guest's reason

@@ -3,8 +3,9 @@
 //!
 //! Each connection is a task of the runtime. Its guest runs on a fiber, which is
 //! suspended wherever the guest waits, so a slow peer costs memory and no thread. The
-//! instance lives as long as its calls. A connection that was given up and comes back
-//! gets a new instance.
+//! instance lives as long as its calls; with `--reuse` it then serves other connections, one
+//! after another, if it has returned and holds nothing of the last one. A connection that was
+//! given up and comes back gets another instance.
 
 mod instance;
 
@@ -19,6 +20,7 @@ use crate::version::offer::{Handed, Offer, Room};
 use crate::version::stay::Admitted;
 use crate::version::versions::Versions;
 use instance::Instance;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -48,7 +50,11 @@ pub(super) fn spawn(
     version.spawn_task(versions, async move {
         fault::point(&serving.versions.service);
         let (turn, end) = match serving.turn(&admitted.connection, turn).await {
-            Ok(turn) => (turn, serving.serve(&admitted.connection, None).await),
+            Ok(turn) => {
+                // In a box: what a call of a guest takes would be moved with the task.
+                let served = Box::pin(serving.serve(&admitted.connection, None));
+                (turn, served.await)
+            }
             Err(failure) => (None, Err(failure)),
         };
         serving.finish(admitted, turn, end).await;
@@ -121,7 +127,7 @@ impl Serving {
             drop(returned);
             Ok(instance)
         };
-        let instance = self.unless_ended(connection, opening).await?;
+        let instance = self.unless_ended(connection, pin!(opening)).await?;
         self.call(instance, connection).await
     }
 
@@ -146,8 +152,12 @@ impl Serving {
         self.unless_ended(connection, taking).await
     }
 
-    /// Makes an instance for a connection.
+    /// Takes an idle instance for a connection, or makes one.
     async fn instance(&self, connection: &Arc<Connection>) -> Result<Instance, Failure> {
+        if let Some(mut instance) = self.version.idle.take::<Instance>() {
+            instance.begin(connection);
+            return Ok(instance);
+        }
         let scope = self.versions.scope(Some(connection));
         let asked = self.version.asked();
         Instance::new(&self.version.handler, scope, connection, asked).await
@@ -162,10 +172,16 @@ impl Serving {
     ) -> Result<Option<Given>, Failure> {
         let calling = async {
             let call = instance.handle(connection);
-            self.versions.calls.measure(call).await?;
+            let returned = self.versions.calls.measure(call).await;
             if !connection.was_told() {
-                return Ok(None);
+                if matches!(returned, Ok(()) | Err(Failure::Guest(_)))
+                    && let Some(instance) = instance.finish(connection)
+                {
+                    self.version.idle.put(instance, &self.versions.memory);
+                }
+                return returned.map(|()| None);
             }
+            returned?;
             let mut room = Room::reserve(&self.versions.states).await;
             let state = instance.give_up(connection).await?;
             Ok(state.map(|state| {
@@ -175,7 +191,7 @@ impl Serving {
                 Given { state, room }
             }))
         };
-        self.unless_ended(connection, calling).await
+        self.unless_ended(connection, pin!(calling)).await
     }
 
     /// Waits for `work`. Gives it up when the version aborts, or when the host is to end
@@ -228,7 +244,7 @@ impl Serving {
             } = handed;
             end = if admitted.connection.renew() {
                 let given = Given { state, room };
-                self.serve(&admitted.connection, Some(given)).await
+                Box::pin(self.serve(&admitted.connection, Some(given))).await
             } else {
                 Err(Failure::still_held())
             };
