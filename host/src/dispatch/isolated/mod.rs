@@ -15,6 +15,7 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
 use crate::lifecycle::Phase;
 use crate::version::Version;
+use crate::version::asking::Listed;
 use crate::version::offer::{Handed, Offer, Room};
 use crate::version::stay::Admitted;
 use crate::version::versions::Versions;
@@ -47,11 +48,12 @@ pub(super) fn spawn(
     let version = Arc::clone(&serving.version);
     version.spawn_task(versions, async move {
         fault::point(&serving.versions.service);
+        let listed = serving.version.enlist(&admitted.connection);
         let (turn, end) = match serving.turn(&admitted.connection, turn).await {
             Ok(turn) => (turn, serving.serve(&admitted.connection, None).await),
             Err(failure) => (None, Err(failure)),
         };
-        serving.finish(admitted, turn, end).await;
+        serving.finish(admitted, listed, turn, end).await;
     });
 }
 
@@ -70,11 +72,12 @@ pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, off
         let Some((admitted, turn)) = offer.accept() else {
             return;
         };
+        let listed = serving.version.enlist(&admitted.connection);
         // Under another dispatch it needs none any more.
         let is_sequential = serving.version.handler.dispatch() == Dispatch::Sequential;
         let turn = turn.filter(|_| is_sequential);
         let end = serving.call(instance, &admitted.connection).await;
-        serving.finish(admitted, turn, end).await;
+        serving.finish(admitted, listed, turn, end).await;
     });
 }
 
@@ -149,8 +152,7 @@ impl Serving {
     /// Makes an instance for a connection.
     async fn instance(&self, connection: &Arc<Connection>) -> Result<Instance, Failure> {
         let scope = self.versions.scope(Some(connection));
-        let asked = self.version.asked();
-        Instance::new(&self.version.handler, scope, connection, asked).await
+        Instance::new(&self.version.handler, scope, connection).await
     }
 
     /// Calls the handler for a connection. Returns the state if the connection is to be
@@ -199,6 +201,7 @@ impl Serving {
     async fn finish(
         &self,
         mut admitted: Admitted,
+        listed: Listed,
         mut turn: Option<OwnedSemaphorePermit>,
         mut end: Result<Option<Given>, Failure>,
     ) {
@@ -227,6 +230,7 @@ impl Serving {
                 room,
             } = handed;
             end = if admitted.connection.renew() {
+                listed.come_back(&admitted.connection);
                 let given = Given { state, room };
                 self.serve(&admitted.connection, Some(given)).await
             } else {
@@ -234,7 +238,7 @@ impl Serving {
             };
         }
         // The next connection need not wait for this one's closing.
-        drop(turn);
+        drop((turn, listed));
         self.versions.finish(admitted, end.map(drop)).await;
     }
 }
