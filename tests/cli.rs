@@ -127,6 +127,12 @@ fn inspect_is_json_on_request() {
     let hand_over = &report["hand-over"];
     assert_eq!(hand_over["takes-over"], true);
     assert_eq!(hand_over["gives-up"], true);
+    // Its peers see what the others store.
+    assert_eq!(hand_over["may-roll"], false);
+    for (builtin, expected) in [("upper-evented", true), ("chat-evented", false)] {
+        let report = json(&["inspect", "--json", &format!("builtin:{builtin}")]);
+        assert_eq!(report["hand-over"]["may-roll"], expected, "{builtin}");
+    }
     // The imports of the text, in its words.
     let text = sockserve(["inspect", "builtin:kv-concurrent"]).printed();
     let imports: Vec<String> = report["imports"]

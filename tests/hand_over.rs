@@ -5,6 +5,7 @@
 //! | `lines` | hundreds of peers that talk while a hundred versions come and go |
 //! | `streams` | megabytes on their way, and output that nobody takes |
 //! | `room` | a chat room, which goes as a whole |
+//! | `rolling` | many connections, which go in groups |
 //! | `states` | what was half read before is finished after |
 //! | `refused` | new versions that do not take a connection |
 //! | `kept` | old versions that do not give one up |
@@ -17,6 +18,7 @@ mod noise;
 mod options;
 mod peer;
 mod refused;
+mod rolling;
 mod room;
 mod states;
 mod streams;

@@ -86,6 +86,12 @@ impl AtomicVersionNumber {
         self.0.store(number.get(), Ordering::Relaxed);
     }
 
+    /// Sets the number, or removes it.
+    pub(crate) fn store(&self, number: Option<VersionNumber>) {
+        let number = number.map_or(0, VersionNumber::get);
+        self.0.store(number, Ordering::Relaxed);
+    }
+
     /// Raises the number to `number`, unless it is already that or larger. Returns
     /// the number from before.
     pub(crate) fn raise(&self, number: VersionNumber) -> Option<VersionNumber> {

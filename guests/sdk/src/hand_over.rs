@@ -27,6 +27,19 @@ pub use exports::sockserve::handler::hand_over::{
     ConnectionId, Guest as HandOver, State as WitState,
 };
 
+/// The bindings of `rolling-hand-over`.
+#[doc(hidden)]
+pub mod rolling {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "rolling-handler",
+        pub_export_macro: true,
+        default_bindings_module: "sockserve_handler::hand_over::rolling",
+    });
+
+    pub use exports::sockserve::handler::rolling_hand_over::Guest;
+}
+
 impl From<WitState> for State {
     fn from(WitState { tag, bytes }: WitState) -> Self {
         Self { tag, bytes }
@@ -130,4 +143,38 @@ pub fn accept_for<T: crate::HandOver>(
     SavedConnection::decode::<T>(&state)?;
     ACCEPTED.with_borrow_mut(|states| states.insert(connection, state));
     Ok(())
+}
+
+/// Says that the connections of an instance are independent of each other, so that they are
+/// handed over in small groups and nobody waits for all of them. For `evented` and
+/// `concurrent` handlers that hand over; `blocking` ones need not say it.
+///
+/// ```text
+/// sockserve_handler::protocol!(evented, Upper, || Ok(Upper));
+/// sockserve_handler::rolling_hand_over!();
+/// ```
+///
+/// A function `fn() -> bool` says it for a handler that may be either:
+/// `rolling_hand_over!(is_independent)`. It is called once per instance.
+///
+/// Not for handlers whose connections send to each other or change what all of them see:
+/// those that have moved would miss what the others do. See `wit/hand-over.wit`.
+#[macro_export]
+macro_rules! rolling_hand_over {
+    () => {
+        $crate::rolling_hand_over!(|| true);
+    };
+    ($independent:expr $(,)?) => {
+        const _: () = {
+            struct Component;
+            impl $crate::hand_over::rolling::Guest for Component {
+                fn independent() -> bool {
+                    ($independent)()
+                }
+            }
+            $crate::hand_over::rolling::export!(
+                Component with_types_in $crate::hand_over::rolling
+            );
+        };
+    };
 }

@@ -41,6 +41,7 @@ pub struct Component {
     digest: OnceLock<String>,
     contract: Contract,
     takes_over: bool,
+    may_roll: bool,
     keeps_state: bool,
     life_cycle: LifeCycleExports,
     imports: Vec<String>,
@@ -69,6 +70,9 @@ pub(crate) const COMPOSED: &str = "sockserve:composed";
 /// The interface that a component exports, beside its contract, to hand connections
 /// over.
 const HAND_OVER: &str = "sockserve:handler/hand-over";
+
+/// The interface by which it says whether they can be handed over one after another.
+pub(crate) const ROLLING_HAND_OVER: &str = "sockserve:handler/rolling-hand-over";
 
 /// The interface that it exports to pass on what an instance knows.
 const INSTANCE_STATE: &str = "sockserve:handler/instance-state";
@@ -149,6 +153,7 @@ impl fmt::Debug for Component {
             .field("bytes", &self.bytes.len())
             .field("contract", &self.contract)
             .field("takes_over", &self.takes_over)
+            .field("may_roll", &self.may_roll)
             .field("keeps_state", &self.keeps_state)
             .field("imports", &self.imports)
             .finish_non_exhaustive()
@@ -204,6 +209,7 @@ impl Component {
         }
         let contract = sections.contract(name)?;
         let takes_over = sections.exports(HAND_OVER, name)?;
+        let may_roll = takes_over && sections.exports(ROLLING_HAND_OVER, name)?;
         let keeps_state = sections.exports(INSTANCE_STATE, name)?;
         let life_cycle = sections.life_cycle(contract, name)?;
         let code = sections.code.and_then(|at| at.cut_off(&mut bytes));
@@ -213,6 +219,7 @@ impl Component {
             digest: OnceLock::new(),
             contract,
             takes_over,
+            may_roll,
             keeps_state,
             life_cycle,
             imports: sections.imports,
@@ -243,6 +250,12 @@ impl Component {
                     interface == draining
                 })
             })
+    }
+
+    /// Whether an instance is asked if its connections can be given up one after another: the
+    /// component exports `rolling-hand-over` beside `hand-over`.
+    pub fn may_roll(&self) -> bool {
+        self.may_roll
     }
 
     /// Whether what an instance knows can pass to another version: the component exports

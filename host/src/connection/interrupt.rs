@@ -1,43 +1,36 @@
 //! Whether a connection is to be handed over, and how its guest learns that.
 
 use super::Connection;
+use super::notice::Notice;
 use super::session::Session;
 use crate::lifecycle::VersionNumber;
-use crate::sync::lock;
-use std::future::pending;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, Weak};
-use tokio::sync::watch;
+use std::sync::{Arc, Weak};
 
 impl Connection {
-    /// Waits until the connection's version asks its connections to go to a version
-    /// that has not refused this one. Then marks the guest as told.
-    ///
-    /// `asked` has the number of the version to go to, and `None` until there is one.
-    /// Never returns if nothing can ask any more.
-    pub(crate) async fn wait_until_told(&self, mut asked: watch::Receiver<Option<VersionNumber>>) {
-        if asked.wait_for(|to| self.may_go_to(*to)).await.is_err() {
-            // The version is gone, so nothing asks any more.
-            pending::<()>().await;
-        }
+    /// How the guest of this connection is told that it is to be handed over, until the
+    /// next [`renew`](Self::renew).
+    pub(crate) fn notice(&self) -> &Arc<Notice> {
+        &self.session.notice
+    }
+
+    /// Waits until the connection is asked to go to a version that has not refused it.
+    /// Then marks the guest as told. That may never happen.
+    async fn wait_until_told(&self) {
+        let may_go = |to| self.may_go_to(to);
+        self.notice().given(may_go).await;
         self.session.told.store(true, Ordering::Relaxed);
     }
 
     /// Does the same as [`wait_until_told`](Self::wait_until_told) for a wait of the
     /// guest, which must not keep the connection alive. Never returns if the connection
     /// is gone.
-    pub(crate) async fn wait_until_told_if_open(
-        connection: Weak<Self>,
-        mut asked: watch::Receiver<Option<VersionNumber>>,
-    ) {
-        let may_go = |to: &Option<VersionNumber>| {
+    pub(crate) async fn wait_until_told_if_open(connection: Weak<Self>, notice: Arc<Notice>) {
+        let may_go = |to| {
             let open = connection.upgrade();
-            open.is_some_and(|connection| connection.may_go_to(*to))
+            open.is_some_and(|connection| connection.may_go_to(to))
         };
-        if asked.wait_for(may_go).await.is_err() {
-            // The version is gone, so nothing asks any more.
-            pending::<()>().await;
-        }
+        notice.given(may_go).await;
         if let Some(connection) = connection.upgrade() {
             connection.session.told.store(true, Ordering::Relaxed);
         }
@@ -62,29 +55,28 @@ impl Connection {
 
     /// Lets the request to hand the connection over interrupt waits for input, or for
     /// room to write, from now on.
-    pub(crate) fn interrupt_by(&self, asked: watch::Receiver<Option<VersionNumber>>) {
-        *self.interrupt() = Some(asked);
+    pub(crate) fn set_interrupt(&self) {
+        self.session.interrupts.store(true, Ordering::Relaxed);
     }
 
     /// Waits for `wait`. Returns true if the request to hand the connection over came
     /// first. Each wait that is not ready at once is interrupted, until
     /// [`clear_interrupt`](Self::clear_interrupt) is called.
     pub(crate) async fn unless_told(&self, wait: impl Future<Output = ()>) -> bool {
-        let asked = self.interrupt().clone();
-        let Some(asked) = asked else {
+        if !self.session.interrupts.load(Ordering::Relaxed) {
             wait.await;
             return false;
-        };
+        }
         tokio::select! {
             biased;
             () = wait => false,
-            () = self.wait_until_told(asked) => true,
+            () = self.wait_until_told() => true,
         }
     }
 
     /// Called when the guest has seen the interrupt. Later waits are not interrupted.
     pub(crate) fn clear_interrupt(&self) {
-        *self.interrupt() = None;
+        self.session.interrupts.store(false, Ordering::Relaxed);
     }
 
     /// Gives the connection a new session, so that another instance can serve it. What
@@ -99,9 +91,5 @@ impl Connection {
         // The instance that served it looks at it no longer.
         connection.record().set_attention(None);
         true
-    }
-
-    fn interrupt(&self) -> MutexGuard<'_, Option<watch::Receiver<Option<VersionNumber>>>> {
-        lock(&self.session.interrupt)
     }
 }

@@ -20,6 +20,7 @@
 //! | `permit` | the connection's place among `--max-connections` |
 //! | `reading`, `writing`, `closing` | the bytes, and their end |
 //! | `interrupt` | whether the connection is to be handed over |
+//! | `notice` | how its guest learns that |
 //! | `attention` | how a connection asks the `evented` dispatch to look at it |
 //! | `register` | the runtime's poller |
 //! | `record` | what others may know of a connection, and how they end it |
@@ -29,6 +30,7 @@
 pub(crate) mod attention;
 mod closing;
 mod interrupt;
+pub(crate) mod notice;
 mod parts;
 pub(crate) mod peer;
 pub(crate) mod permit;

@@ -1,14 +1,13 @@
 //! What a connection keeps for the instance that serves it.
 
 use super::attention::Attention;
-use crate::lifecycle::VersionNumber;
+use super::notice::Notice;
 use futures_util::task::AtomicWaker;
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
 
 /// The part of a connection that belongs to the instance that serves it now. The next
 /// instance begins with an empty session.
@@ -42,7 +41,8 @@ pub(super) struct Session {
     pub(super) asks: AtomicBool,
     /// Whether the guest has been told that the connection is to be handed over.
     pub(super) told: AtomicBool,
-    /// What interrupts a wait for input, or for room to write, once. `None` if nothing
-    /// does.
-    pub(super) interrupt: Mutex<Option<watch::Receiver<Option<VersionNumber>>>>,
+    /// How the guest is told.
+    pub(super) notice: Arc<Notice>,
+    /// Whether that interrupts a wait for input, or for room to write, once.
+    pub(super) interrupts: AtomicBool,
 }

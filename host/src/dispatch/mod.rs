@@ -50,6 +50,7 @@ use crate::contract::{Contract, Dispatch};
 use crate::dispatch::evented::epoll::Poller;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
+use crate::lifecycle::VersionNumber;
 use crate::version::Version;
 use crate::version::entrance::{Intake, LoopNumber};
 use crate::version::offer::{self, Handed, Offer};
@@ -152,6 +153,16 @@ pub(crate) fn give(
     let admitted = version.admit(connection)?;
     isolated::spawn(versions, admitted, turn.take());
     Ok(())
+}
+
+/// Asks the connections of a version to go to the version `to`. Does nothing if they were
+/// asked to go to that one, or to a later one.
+pub(crate) fn ask(versions: &Arc<Versions>, version: &Arc<Version>, to: VersionNumber) {
+    version.ask(to);
+    if !version.handler.shares_instance() {
+        let asked = Arc::clone(version);
+        version.spawn_task(versions, async move { asked.tell_in_groups().await });
+    }
 }
 
 /// Offers connections, which their version has given up, to the version that is

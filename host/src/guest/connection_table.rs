@@ -1,14 +1,13 @@
-//! The connections of an instance, and whether they are to leave it. The guest's
-//! `draining` asks for both.
+//! The connections of an instance. The guest's `draining` asks whether one of them is to
+//! leave it.
 
+use crate::connection::notice::Notice;
 use crate::connection::{Connection, ConnectionId};
 use crate::guest::clock::Moved;
-use crate::lifecycle::VersionNumber;
 use crate::sync::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use tokio::sync::watch;
 
 /// Connections by their ids.
 pub(crate) type Connections = HashMap<ConnectionId, Arc<Connection>>;
@@ -34,22 +33,19 @@ pub(crate) enum Served {
     Datagrams(Arc<AtomicU64>),
 }
 
-/// The connections of an instance, and whether they are asked to leave.
+/// The connections of an instance.
 pub(crate) struct ConnectionTable {
     served: Served,
-    /// The version that the connections are to go to. `None` until they are asked
-    /// to leave.
-    asked: watch::Receiver<Option<VersionNumber>>,
 }
 
 impl ConnectionTable {
-    pub(crate) fn new(served: Served, asked: watch::Receiver<Option<VersionNumber>>) -> Self {
-        Self { served, asked }
+    pub(crate) fn new(served: Served) -> Self {
+        Self { served }
     }
 
     /// Makes a table without connections.
     pub(crate) fn empty() -> Self {
-        Self::new(Served::None, watch::Sender::new(None).subscribe())
+        Self::new(Served::None)
     }
 
     /// Exchanges what the instance serves.
@@ -88,17 +84,16 @@ impl ConnectionTable {
         }
     }
 
-    /// Finds a connection by its id. Returns it with the channel that asks it to
+    /// Finds a connection by its id. Returns it with what tells its guest that it is to
     /// leave.
-    pub(crate) fn find(
-        &self,
-        id: ConnectionId,
-    ) -> Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)> {
-        let connection = match &self.served {
-            Served::None | Served::Datagrams(_) => None,
-            Served::One(connection) => (connection.id() == id).then(|| Arc::downgrade(connection)),
-            Served::All(open) => open.lock().get(&id).map(Arc::downgrade),
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<(Weak<Connection>, Arc<Notice>)> {
+        let found = |connection: &Arc<Connection>| {
+            (Arc::downgrade(connection), Arc::clone(connection.notice()))
         };
-        connection.map(|connection| (connection, self.asked.clone()))
+        match &self.served {
+            Served::None | Served::Datagrams(_) => None,
+            Served::One(connection) => (connection.id() == id).then(|| found(connection)),
+            Served::All(open) => open.lock().get(&id).map(found),
+        }
     }
 }

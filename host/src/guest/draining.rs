@@ -1,13 +1,12 @@
 //! `blocking-draining` and `concurrent-draining`: how a guest learns that it is to
 //! hand a connection over.
 
+use crate::connection::notice::Notice;
 use crate::connection::{Connection, ConnectionId};
 use crate::guest::State;
-use crate::lifecycle::VersionNumber;
 use crate::sockets::SocketsStore as _;
 use std::future::pending;
-use std::sync::Weak;
-use tokio::sync::watch;
+use std::sync::{Arc, Weak};
 use wasmtime::component::{Accessor, HasData, Linker, Resource};
 use wasmtime::{Result, format_err};
 use wasmtime_wasi::async_trait;
@@ -83,10 +82,10 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
 
     fn draining(&mut self, connection: ConnectionId) -> Result<Resource<DynPollable>> {
         let found = self.connections.find(connection);
-        if let Some((connection, asked)) = &found
+        if let Some((connection, _)) = &found
             && let Some(connection) = connection.upgrade()
         {
-            connection.interrupt_by(asked.clone());
+            connection.set_interrupt();
         }
         let due = self.table.push(Due(found))?;
         subscribe(&mut self.table, due)
@@ -95,14 +94,14 @@ impl p2::sockserve::handler::blocking_draining::Host for State {
 
 /// The pollable that `draining` returns: it is ready when the connection is to be
 /// handed over.
-struct Due(Option<(Weak<Connection>, watch::Receiver<Option<VersionNumber>>)>);
+struct Due(Option<(Weak<Connection>, Arc<Notice>)>);
 
 #[async_trait]
 impl Pollable for Due {
     async fn ready(&mut self) {
         match &self.0 {
-            Some((connection, asked)) => {
-                Connection::wait_until_told_if_open(connection.clone(), asked.clone()).await;
+            Some((connection, notice)) => {
+                Connection::wait_until_told_if_open(connection.clone(), Arc::clone(notice)).await;
             }
             None => pending().await,
         }
@@ -118,8 +117,8 @@ impl p3::sockserve::handler::concurrent_draining::Host for State {
 impl p3::sockserve::handler::concurrent_draining::HostWithStore<State> for Draining {
     async fn draining(store: &Accessor<State, Self>, connection: ConnectionId) -> Result<()> {
         match store.with(|mut access| access.get().connections.find(connection)) {
-            Some((connection, asked)) => {
-                Connection::wait_until_told_if_open(connection, asked).await
+            Some((connection, notice)) => {
+                Connection::wait_until_told_if_open(connection, notice).await
             }
             None => pending().await,
         }

@@ -11,11 +11,9 @@ use crate::guest::hand_over::HandOver;
 use crate::guest::handler::Handler;
 use crate::guest::instance_state::{InstanceState, Keeper};
 use crate::guest::stdio::{Partner, Scope};
-use crate::lifecycle::VersionNumber;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::sync::watch;
 use wasmtime::Store;
 
 /// An instance that serves all: its store, and the functions of the contract `E` and of
@@ -35,25 +33,12 @@ pub(crate) struct Instance<E> {
 
 /// What an instance and its driver both look at. Which of it is in use, the contract
 /// decides.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Links {
     /// The connections that the instance serves.
     pub(crate) open: OpenConnections,
-    /// The version that the guest was told to hand its connections over to. `None`
-    /// before that.
-    pub(crate) told: watch::Sender<Option<VersionNumber>>,
     /// Bytes of datagrams that the guest has taken and given, for its clock.
     pub(crate) bytes: Arc<AtomicU64>,
-}
-
-impl Default for Links {
-    fn default() -> Self {
-        Self {
-            open: OpenConnections::default(),
-            told: watch::Sender::new(None),
-            bytes: Arc::default(),
-        }
-    }
 }
 
 impl<E: Exports> Instance<E> {
@@ -64,12 +49,10 @@ impl<E: Exports> Instance<E> {
         links: Links,
     ) -> Result<Self, Failure> {
         let table = match handler.contract() {
-            Contract::Concurrent => {
-                ConnectionTable::new(Served::All(links.open.clone()), links.told.subscribe())
-            }
+            Contract::Concurrent => ConnectionTable::new(Served::All(links.open.clone())),
             Contract::DatagramConcurrent => {
                 let served = Served::Datagrams(Arc::clone(&links.bytes));
-                ConnectionTable::new(served, links.told.subscribe())
+                ConnectionTable::new(served)
             }
             // `evented` is told in another way.
             Contract::Evented

@@ -1,5 +1,5 @@
-//! The calls of `verify`, `error` and `tick`, which a component may export beside its
-//! contract.
+//! The calls of `verify`, `error`, `tick` and `rolling-hand-over`, which a component may
+//! export beside its contract.
 //!
 //! The functions of an instance are in its store, so that whoever has the store can call
 //! them. They are the same for WASI 0.2 and 0.3; what differs is whether a call is made from
@@ -70,6 +70,8 @@ pub(super) struct LifeCyclePre {
     error: Option<ComponentExportIndex>,
     /// `interval` and `tick`.
     tick: Option<(ComponentExportIndex, ComponentExportIndex)>,
+    /// `independent` of `rolling-hand-over`.
+    independent: Option<ComponentExportIndex>,
 }
 
 /// The functions of one instance. Those that it does not export, or that make no sense for
@@ -80,6 +82,7 @@ pub(super) struct LifeCycle {
     error: Option<Function<(FailedConnection,), ()>>,
     interval: Option<Function<(), (u64,)>>,
     tick: Option<Function<(), ()>>,
+    independent: Option<Function<(), (bool,)>>,
 }
 
 type Function<Params, Results> = TypedFunc<Params, Results>;
@@ -109,6 +112,11 @@ impl LifeCyclePre {
             verify: when(exports.verify, component::VERIFY, "verify")?,
             error: when(exports.error, component::ERROR, "error")?,
             tick: interval.zip(tick),
+            independent: when(
+                component.may_roll(),
+                component::ROLLING_HAND_OVER,
+                "independent",
+            )?,
         })
     }
 
@@ -130,6 +138,7 @@ impl LifeCyclePre {
             error: function(store, instance, self.error.as_ref())?,
             interval: function(store, instance, interval)?,
             tick: function(store, instance, tick)?,
+            independent: function(store, instance, self.independent.as_ref())?,
         };
         store.data_mut().life_cycle = life_cycle;
         Ok(())
@@ -236,6 +245,30 @@ pub(crate) async fn tick_in(accessor: &Accessor<State>) -> Result<(), Failure> {
         Some(function) => call_in(accessor, function, ()).await,
         None => Ok(()),
     }
+}
+
+/// Asks an instance, which nobody else calls meanwhile, whether its connections are
+/// independent of each other.
+pub(crate) async fn independent(
+    store: &mut Store<State>,
+    clock: &GuestClock,
+    deadline: Deadline,
+) -> Result<bool, Failure> {
+    let Some(function) = store.data().life_cycle.independent else {
+        return Ok(false);
+    };
+    let (is_independent,) = call(store, clock, deadline, function, ()).await?;
+    Ok(is_independent)
+}
+
+/// Does the same, as [`verify_in`] does.
+pub(crate) async fn independent_in(accessor: &Accessor<State>) -> Result<bool, Failure> {
+    let function = accessor.with(|mut access| access.get().life_cycle.independent);
+    let Some(function) = function else {
+        return Ok(false);
+    };
+    let (is_independent,) = call_in(accessor, function, ()).await?;
+    Ok(is_independent)
 }
 
 fn info(connection: &Arc<Connection>) -> Result<Info, Failure> {

@@ -12,6 +12,7 @@
 //! | `stay` | a connection as a version counts it |
 //! | `share` | datagrams as a version counts them |
 //! | `entrance` | how connections come to a shared instance |
+//! | `asking` | how connections are asked to leave, in groups |
 //! | `offer` | a connection on its way to another version: its life, drawn |
 //! | `workers` | a runtime for versions that need another than their service's |
 //! | `canary` | a version that gets a share of the new connections |
@@ -24,6 +25,7 @@
 //! | `access` | a line of the log per connection |
 
 pub(crate) mod access;
+pub(crate) mod asking;
 pub(crate) mod canary;
 pub(crate) mod counts;
 mod ending;
@@ -43,6 +45,7 @@ use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::sync::lock;
+use crate::version::asking::Asking;
 use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
 use crate::version::entrance::{Entrance, Gate};
 use crate::version::errands::Errands;
@@ -102,6 +105,8 @@ pub(crate) struct Version {
     /// The version that the connections are asked to go to. `None` until they are
     /// asked.
     asked: watch::Sender<Option<VersionNumber>>,
+    /// How the connections of isolated instances learn that.
+    asking: Asking,
     /// Connections on this version, those being closed included.
     open: AtomicU64,
     /// Open connections whose handler is done.
@@ -159,6 +164,7 @@ impl Version {
             gate: Mutex::default(),
             next_gate: Mutex::default(),
             asked: watch::Sender::new(None),
+            asking: Asking::default(),
             open: AtomicU64::new(0),
             closing: AtomicU64::new(0),
             offered: AtomicU64::new(0),
@@ -439,11 +445,6 @@ impl Version {
             // This version has the sender, so the channel cannot be closed.
             Ok(None) | Err(_) => std::future::pending().await,
         }
-    }
-
-    /// The version that the connections are asked to go to, as it changes.
-    pub(crate) fn asked(&self) -> watch::Receiver<Option<VersionNumber>> {
-        self.asked.subscribe()
     }
 
     /// Takes no more connections, and lets open ones finish. `reason` says why, if this

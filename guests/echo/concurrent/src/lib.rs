@@ -14,6 +14,7 @@ struct Component;
 
 sockserve_handler::p3::concurrent::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::rolling_hand_over!();
 sockserve_handler::check_at_start!(<Component as HasProtocol>::protocol);
 
 impl HasProtocol for Component {

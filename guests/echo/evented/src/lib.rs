@@ -16,6 +16,7 @@ struct Component;
 
 sockserve_handler::p2::evented::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::rolling_hand_over!();
 sockserve_handler::check_at_start!(|| sockserve_handler::option::<Mode>("MODE"));
 
 thread_local! {

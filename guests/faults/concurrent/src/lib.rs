@@ -16,6 +16,7 @@ struct Component;
 
 sockserve_handler::p3::concurrent::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::rolling_hand_over!(faults_shared::is_rolling);
 
 /// An hour in nanoseconds.
 const LONG: u64 = 3_600_000_000_000;

@@ -21,6 +21,7 @@ struct Component;
 
 sockserve_handler::p2::evented::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::rolling_hand_over!(faults_shared::is_rolling);
 
 /// The time between two ticks of `tick`, in nanoseconds.
 const TICK: u64 = 50_000_000;

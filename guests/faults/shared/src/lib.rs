@@ -230,6 +230,11 @@ fn seed(chunk: &[u8]) -> u64 {
     })
 }
 
+/// Whether connections are given up one after another: the option `ROLLING` is set.
+pub fn is_rolling() -> bool {
+    std::env::var_os("ROLLING").is_some()
+}
+
 /// Traps, and writes nothing to standard error.
 pub fn trap() -> ! {
     core::arch::wasm32::unreachable()

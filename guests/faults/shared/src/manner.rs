@@ -20,7 +20,8 @@ const GARBAGE: [u8; 8] = [0xff; 8];
 /// The tag of `unknown`.
 const UNKNOWN: &str = "nobody/9";
 
-/// How many connections this instance was asked to give up, under `trap-second`.
+/// How many connections this instance was asked to give up, under `trap-second` and
+/// `trap-hundredth`.
 static GIVEN_UP: AtomicU32 = AtomicU32::new(0);
 
 impl Manner {
@@ -30,6 +31,7 @@ impl Manner {
         match self {
             Self::TrapHandOver => trap(),
             Self::TrapSecond if GIVEN_UP.fetch_add(1, Ordering::Relaxed) == 1 => trap(),
+            Self::TrapHundredth if GIVEN_UP.fetch_add(1, Ordering::Relaxed) == 99 => trap(),
             Self::None => return None,
             Self::Unknown => tag = UNKNOWN.to_owned(),
             Self::Garbage => bytes = [GARBAGE.as_slice(), &bytes].concat(),

@@ -80,6 +80,7 @@ option! {
         WaitAccept = "wait-accept",
         TrapHandOver = "trap-hand-over",
         TrapSecond = "trap-second",
+        TrapHundredth = "trap-hundredth",
         None = "none",
         Ignore = "ignore",
         Large = "large",

@@ -13,6 +13,7 @@ struct Component;
 
 sockserve_handler::p2::evented::export!(Component);
 sockserve_handler::hand_over::export!(Component);
+sockserve_handler::rolling_hand_over!();
 sockserve_handler::check_at_start!(protocol);
 
 /// How many pieces of the pattern one turn writes to a connection at most, so that the

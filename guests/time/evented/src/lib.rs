@@ -11,3 +11,4 @@ sockserve_handler::protocol!(evented, TimeProtocol, || {
         clock: unix_time,
     })
 });
+sockserve_handler::rolling_hand_over!();

@@ -4,3 +4,4 @@
 use upper_protocol::UpperProtocol;
 
 sockserve_handler::protocol!(concurrent, UpperProtocol, || Ok(UpperProtocol));
+sockserve_handler::rolling_hand_over!();

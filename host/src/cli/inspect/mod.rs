@@ -129,8 +129,14 @@ fn hand_over(report: &Report) -> &'static str {
     }
     match report.hand_over {
         HandOver {
+            may_roll: true,
+            gives_up: true,
+            ..
+        } => "takes connections over, and gives its own up; says whether one group after another",
+        HandOver {
             takes_over: true,
             gives_up: true,
+            ..
         } => "takes connections over, and gives its own up",
         HandOver {
             takes_over: true, ..

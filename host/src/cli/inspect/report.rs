@@ -63,6 +63,8 @@ pub(super) enum InstancePer {
 pub(super) struct HandOver {
     /// Whether it takes connections of another version over.
     pub(super) takes_over: bool,
+    /// It can say that its connections are independent of each other.
+    pub(super) may_roll: bool,
     /// Whether it gives its own up.
     pub(super) gives_up: bool,
 }
@@ -126,6 +128,7 @@ impl Report {
             memory: Memory::of(component),
             hand_over: HandOver {
                 takes_over: !is_for_datagrams && component.takes_over(),
+                may_roll: !is_for_datagrams && component.may_roll() && component.gives_up(),
                 gives_up: !is_for_datagrams && component.takes_over() && component.gives_up(),
             },
             life_cycle: LifeCycle::of(component),

@@ -6,13 +6,16 @@ use crate::dispatch::offer_together;
 use crate::dispatch::succession::pass_on;
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
+use crate::guest::life_cycle;
 use crate::lifecycle::VersionNumber;
 use crate::sync::lock;
+use crate::version::asking::Rolling;
 use crate::version::entrance::{Arrival, Intake};
 use crate::version::offer::{self, GATHER, Handed};
 use crate::version::succession::{Departure, Verdict};
 use std::collections::HashSet;
 use std::future::pending;
+use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// The calls that were told to return, and those that have returned.
@@ -24,7 +27,9 @@ use tokio::time::{Instant, sleep_until};
 /// At rest, no call is told. From there to gathering, by [`begin`](Self::begin). From
 /// there to gathered, when the last awaited call has returned, or by
 /// [`lose_patience`](Self::lose_patience). From there to rest, by [`take`](Self::take).
-/// A call that was told and returns only at rest is gathered at once.
+/// A call that was told and returns only at rest is gathered at once. If the connections are
+/// independent of each other, that happens for each group of them, and a group is waited for
+/// [`PATIENCE`].
 #[derive(Default)]
 pub(super) struct Leaving {
     /// The version that the calls were last told to leave for. `None` before that.
@@ -50,17 +55,33 @@ impl Leaving {
     }
 
     /// Notes that the calls of these connections are told to leave for the version
-    /// `to`. Some may have been told before, and may have returned.
-    pub(super) fn begin(&mut self, to: VersionNumber, told: impl Iterator<Item = ConnectionId>) {
+    /// `to`, and are waited for that long. Some may have been told before, and may have
+    /// returned.
+    pub(super) fn begin(
+        &mut self,
+        to: VersionNumber,
+        told: impl Iterator<Item = ConnectionId>,
+        patience: Duration,
+    ) {
         self.to = Some(to);
         let until = match &self.gathering {
             // A further swap must not prolong the wait of those that have returned.
             Some(gathering) => gathering.until,
-            None => Instant::now() + GATHER,
+            None => Instant::now() + patience,
         };
         let returned: HashSet<_> = self.returned.iter().collect();
         let awaited = told.filter(|id| !returned.contains(id)).collect();
         self.gathering = Some(Gathering { awaited, until });
+    }
+
+    /// Notes that the calls are told to leave for the version `to` in groups.
+    pub(super) fn begin_groups(&mut self, to: VersionNumber) {
+        self.to = Some(to);
+    }
+
+    /// Whether no call is waited for, and none has returned.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.gathering.is_none() && self.returned.is_empty()
     }
 
     /// Begins without telling anybody: no connection is to be handed over.
@@ -130,7 +151,73 @@ impl Leaving {
 /// resources of a connection, the loop may need some rounds to drop its own references.
 const ROUNDS: usize = 16;
 
+/// How many calls are told at a time, if the connections are independent of each other.
+const GROUP: usize = 16;
+
+/// How long such a group is waited for. One that does not return in time is handed over
+/// later.
+const PATIENCE: Duration = Duration::from_millis(10);
+
 impl Serving {
+    /// Tells all calls to leave for the version `to`.
+    pub(super) fn tell(&self, leaving: &mut Leaving, to: VersionNumber) {
+        leaving.begin(to, self.asked_to_go(to).into_iter(), GATHER);
+        self.notify(Some(to));
+    }
+
+    /// Begins to tell the calls, in groups, to leave for the version `to`.
+    pub(super) fn roll(&self, leaving: &mut Leaving, to: VersionNumber) -> Rolling<'_> {
+        leaving.begin_groups(to);
+        // A connection that comes home from now on is not in a group.
+        *lock(&self.told) = Some(to);
+        // New connections of the next version miss nothing.
+        self.version.release_next_gate();
+        Rolling::new(&self.version, to, self.asked_to_go(to))
+    }
+
+    /// Tells the next group, and returns those whose turn has not come. `None` if all have
+    /// been told.
+    pub(super) fn tell_next<'a>(
+        &self,
+        leaving: &mut Leaving,
+        mut rolling: Rolling<'a>,
+    ) -> Option<Rolling<'a>> {
+        let to = rolling.to;
+        let mut group = Vec::with_capacity(GROUP);
+        let open = self.open.lock();
+        while group.len() < GROUP
+            && let Some(id) = rolling.next()
+        {
+            // It may have ended meanwhile.
+            if let Some(connection) = open.get(&id).filter(|it| it.may_go_to(Some(to))) {
+                connection.notice().give(Some(to));
+                group.push(id);
+            }
+        }
+        drop(open);
+        if !group.is_empty() {
+            leaving.begin(to, group.into_iter(), PATIENCE);
+        }
+        (!rolling.is_over()).then_some(rolling)
+    }
+
+    /// The connections that may go to the version `to`.
+    fn asked_to_go(&self, to: VersionNumber) -> Vec<ConnectionId> {
+        let open = self.open.lock();
+        let asked = open.values().filter(|it| it.may_go_to(Some(to)));
+        asked.map(|it| it.id()).collect()
+    }
+
+    /// Whether the connections can leave one after another.
+    pub(super) async fn is_independent(&self, guest: &Guest<'_>) -> Result<bool, Failure> {
+        // What the instance knows is saved when it has no connections.
+        if self.version.handler.keeps_state() {
+            return Ok(false);
+        }
+        let asking = life_cycle::independent_in(guest.accessor);
+        self.watched.hold(asking).await
+    }
+
     /// Asks the guest to give connections up, and offers those that it gives up to the
     /// current version. Closes the others. Returns those that stay because their state
     /// cannot be handed over, to be served again.
@@ -172,7 +259,7 @@ impl Serving {
             Verdict::Stays => {
                 let asked = self.version.asks_for();
                 leaving.take_back(asked);
-                self.told.send_replace(asked);
+                self.notify(asked);
                 staying.extend(self.take_back(guest).await?);
             }
             Verdict::Ends => return Err(Failure::Aborted),
@@ -270,7 +357,7 @@ mod tests {
     fn they_leave_together() {
         let mut leaving = Leaving::default();
         assert!(!leaving.is_gathered());
-        leaving.begin(version(2), 1..=3);
+        leaving.begin(version(2), 1..=3, GATHER);
         assert_eq!(leaving.to(), Some(version(2)));
         leaving.returned(1, true);
         leaving.returned(2, false);
@@ -284,7 +371,7 @@ mod tests {
     #[test]
     fn who_takes_too_long_follows_alone() {
         let mut leaving = Leaving::default();
-        leaving.begin(version(2), 1..=2);
+        leaving.begin(version(2), 1..=2, GATHER);
         leaving.lose_patience();
         assert!(leaving.is_gathered(), "if nobody has returned, too");
         assert!(leaving.take().is_empty());
@@ -296,11 +383,11 @@ mod tests {
     #[test]
     fn another_swap_awaits_nobody_twice_and_does_not_prolong() {
         let mut leaving = Leaving::default();
-        leaving.begin(version(2), 1..=2);
+        leaving.begin(version(2), 1..=2, GATHER);
         let until = |leaving: &Leaving| leaving.gathering.as_ref().unwrap().until;
         let first = until(&leaving);
         leaving.returned(1, true);
-        leaving.begin(version(3), 1..=2);
+        leaving.begin(version(3), 1..=2, GATHER);
         assert_eq!((leaving.to(), until(&leaving)), (Some(version(3)), first));
         leaving.returned(2, true);
         assert!(leaving.is_gathered());
@@ -310,7 +397,7 @@ mod tests {
     #[test]
     fn nobody_is_soon_gathered() {
         let mut leaving = Leaving::default();
-        leaving.begin(version(2), std::iter::empty());
+        leaving.begin(version(2), std::iter::empty(), GATHER);
         assert!(leaving.is_gathered());
         assert!(leaving.take().is_empty());
         assert!(!leaving.is_gathered());

@@ -4,7 +4,8 @@
 //! The calls run as tasks of one store's event loop. A trap ends the store and all its
 //! calls; the connections are closed, and the next connection gets a new instance. When
 //! the connections are to be handed over, the calls are told, and the connections whose
-//! calls have returned are offered together.
+//! calls have returned are offered together. If the connections are independent of each
+//! other, that is done for one group of them after another.
 //!
 //! A single call cannot be cancelled: only dropping the store ends it (wasmtime
 //! #11833). That is how an abort ends all calls. A task that outlives its connection
@@ -29,6 +30,7 @@ use crate::lifecycle::{Phase, VersionNumber};
 use crate::panics::{self, Thrown};
 use crate::sync::lock;
 use crate::version::Version;
+use crate::version::asking::Rolling;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::errands::Errand;
 use crate::version::offer::{Batch, GivenUp};
@@ -43,8 +45,7 @@ use std::future::poll_fn;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use wasmtime::component::Accessor;
 
 /// Runs one instance after another until no more connections can come.
@@ -61,7 +62,7 @@ pub(super) async fn run(versions: &Arc<Versions>, version: &Arc<Version>, intake
             open: links.open.clone(),
             stays: Mutex::default(),
             died: Mutex::default(),
-            told: links.told.clone(),
+            told: Mutex::default(),
             undecided: Mutex::default(),
             given_up: Mutex::default(),
             flushing: Mutex::default(),
@@ -91,7 +92,7 @@ struct Serving {
     died: Mutex<Option<Thrown>>,
     /// The version that the guest was told to hand its connections over to. `None`
     /// before that.
-    told: watch::Sender<Option<VersionNumber>>,
+    told: Mutex<Option<VersionNumber>>,
     /// The offers that the guest was deciding about when it died. They are kept here
     /// because a trap ends the event loop and drops what is in it.
     undecided: Mutex<Batch>,
@@ -212,6 +213,8 @@ impl Serving {
         let (has_errands, of) = (self.version.has_errands(), intake.event_loop);
         let keeps_state = self.version.handler.keeps_state();
         let mut departure: Option<Departure> = None;
+        let mut rolling: Option<Rolling<'_>> = None;
+        let mut is_independent = None;
         loop {
             fault::point(&self.versions.service);
             // Arrivals, and offers that are not decided about, come before leaving.
@@ -228,6 +231,12 @@ impl Serving {
                 let staying = self.leave(guest, leaving.take(), intake).await?;
                 calls.extend(staying.into_iter().map(&call));
                 continue;
+            }
+            if finished && leaving.is_at_rest() && rolling.is_some() {
+                // The group before is settled. The runtime looks at its sockets first: with two
+                // versions that keep each other busy it would do so only now and then.
+                yield_now().await;
+                rolling = rolling.and_then(|rolling| self.tell_next(&mut leaving, rolling));
             }
             if finished && calls.is_empty() {
                 return Ok(());
@@ -253,7 +262,15 @@ impl Serving {
                     }
                 }
                 to = self.version.asked_after(offered_to), if finished => {
-                    self.tell(&mut leaving, to);
+                    let is_independent = match is_independent {
+                        Some(said) => said,
+                        None => *is_independent.insert(self.is_independent(guest).await?),
+                    };
+                    if is_independent {
+                        rolling = Some(self.roll(&mut leaving, to));
+                    } else {
+                        self.tell(&mut leaving, to);
+                    }
                 }
                 departing = self.version.departing(), if may_depart => {
                     match departing.hands_over_to() {
@@ -277,13 +294,13 @@ impl Serving {
         errands::run_in(versions, version, &self.watched, guest.accessor, errand).await
     }
 
-    /// Tells the calls to leave for the version `to`.
-    fn tell(&self, leaving: &mut Leaving, to: VersionNumber) {
-        let open = self.open.lock();
-        let told = open.values().filter(|it| it.may_go_to(Some(to)));
-        leaving.begin(to, told.map(|it| it.id()));
-        drop(open);
-        self.told.send_replace(Some(to));
+    /// Tells all calls, and those that begin from now on, that they are to leave for the
+    /// version `to`; or, with `None`, that they are not.
+    fn notify(&self, to: Option<VersionNumber>) {
+        *lock(&self.told) = to;
+        for connection in self.open.lock().values() {
+            connection.notice().give(to);
+        }
     }
 
     /// Calls `handle` for a connection, and returns what the handler returns.
@@ -317,6 +334,7 @@ impl Serving {
         let Admitted { connection, stay } = admitted;
         let id = connection.id();
         connection.set_end_attention(&self.attention);
+        connection.notice().give(*lock(&self.told));
         lock(&self.stays).insert(id, stay);
         self.open.lock().insert(id, connection);
         id

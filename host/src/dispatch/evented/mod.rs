@@ -4,7 +4,8 @@
 //! The cost of a turn depends on the number of connections in it, and not on the number
 //! of open ones. An instance ends when a turn traps, or takes longer than the deadline,
 //! computing or waiting. Then its connections are closed, and the next connection gets
-//! a new instance. All connections can be handed over between two turns.
+//! a new instance. Between two turns connections can be handed over: all, or a group of them if
+//! they are independent of each other.
 
 mod entry;
 pub(super) mod epoll;
@@ -25,6 +26,7 @@ use crate::guest::instance::{Instance, Links};
 use crate::guest::stdio::Known;
 use crate::lifecycle::{Phase, VersionNumber};
 use crate::version::Version;
+use crate::version::asking::Rolling;
 use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::errands::Errand;
 use crate::version::offer::GivenUp;
@@ -84,6 +86,14 @@ struct Turns<'a> {
     offered_to: Option<VersionNumber>,
     /// Connections that are given up and not offered yet.
     given_up: GivenUp,
+    /// Whether the guest has said that its connections are independent of each other. `None`
+    /// until it is asked.
+    is_independent: Option<bool>,
+    /// Connections that are to leave in groups and whose turn has not come. `None` if no such
+    /// move is under way.
+    rolling: Option<Rolling<'a>>,
+    /// Whether the next group is to leave, or else what is ready has its turn first.
+    rolls_next: bool,
     /// Whether what the instance knows can pass to another.
     keeps_state: bool,
     /// Whether the guest has something to do beside its connections.
@@ -104,6 +114,8 @@ enum Wake {
     /// The connections are asked to go to the version with this number. From here to
     /// `leave`.
     Leave(VersionNumber),
+    /// The next group is to leave. From here to `leave_next`.
+    Roll,
     /// The time that the guest asked for has come. From here to a turn with a `tick`.
     Tick,
     /// Somebody wants a connection to be looked at. From here to `settle_asked`.
@@ -131,6 +143,9 @@ impl<'a> Turns<'a> {
             tick_at: None,
             offered_to: None,
             given_up: GivenUp::default(),
+            is_independent: None,
+            rolling: None,
+            rolls_next: false,
             keeps_state: version.handler.keeps_state(),
             has_errands: version.has_errands(),
         }
@@ -191,6 +206,7 @@ impl<'a> Turns<'a> {
                 Wake::Tick => self.events.push(Event::Tick),
                 Wake::Errand(errand) => self.run_errand(&mut guest, errand).await?,
                 Wake::Leave(to) => self.leave(&mut guest, intake, to).await?,
+                Wake::Roll => self.leave_next(&mut guest, intake).await?,
                 Wake::Departure(departure) => self.depart(&mut guest, intake, departure).await?,
                 Wake::Arrival(Some(arrival)) => {
                     let is_new = matches!(arrival, Arrival::Accepted(_));
@@ -215,6 +231,8 @@ impl<'a> Turns<'a> {
         // Arrivals, and offers that are not settled, come before leaving.
         let finished = intake.is_finished();
         let may_depart = self.keeps_state && !finished && intake.is_settled();
+        let may_roll = finished && self.rolling.is_some();
+        let rolls = may_roll && std::mem::take(&mut self.rolls_next);
         let tick = async {
             match tick_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -232,12 +250,15 @@ impl<'a> Turns<'a> {
                 return Ok(Wake::Departure(departure));
             }
             to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
+            () = std::future::ready(()), if rolls => return Ok(Wake::Roll),
             () = self.attention.woken() => return Ok(Wake::Attention),
             errand = self.version.next_errand(self.versions, of), if self.has_errands => {
                 return Ok(Wake::Errand(errand));
             }
-            ready = self.poller.wait(!self.ready.is_empty()) => ready?,
+            ready = self.poller.wait(may_roll || !self.ready.is_empty()) => ready?,
         };
+        // Turns and groups alternate.
+        self.rolls_next = may_roll;
         for (id, flags) in ready {
             if let Some(entry) = self.open.get_mut(&id) {
                 entry.note(flags);

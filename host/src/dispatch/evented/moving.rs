@@ -3,19 +3,28 @@
 use super::entry::Entry;
 use super::{Guest, Turns};
 use crate::connection::ConnectionId;
-use crate::dispatch::offer_together;
 use crate::dispatch::succession::pass_on;
+use crate::dispatch::{offer, offer_together};
 use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
 use crate::guest::life_cycle;
 use crate::guest::stdio::Known;
 use crate::lifecycle::VersionNumber;
+use crate::version::asking::Rolling;
 use crate::version::entrance::{Arrival, Intake, Registered};
-use crate::version::offer::{self, Batch, GATHER, Handed};
+use crate::version::offer::{Batch, GATHER, Handed, note_staying};
 use crate::version::stay::Admitted;
 use crate::version::succession::{Departure, Verdict};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::Instant;
+
+/// How many connections a group has at most, and how long it may take the guest to give
+/// them up: about as long as it takes the next version to accept them. A connection waits
+/// for both, and for a turn of each version.
+const GROUP: usize = 64;
+const SLICE: Duration = Duration::from_micros(500);
 
 impl Turns<'_> {
     /// Puts an arrival on the driver's list, if it is this version's connection.
@@ -94,7 +103,7 @@ impl Turns<'_> {
 
     /// Asks the guest to give every connection up, and offers those that it gives up to
     /// the current version. They were asked to go to the version `to`, but it may be a
-    /// later one.
+    /// later one. If they are independent of each other, begins to do that in groups.
     pub(super) async fn leave(
         &mut self,
         guest: &mut Guest,
@@ -102,10 +111,75 @@ impl Turns<'_> {
         to: VersionNumber,
     ) -> Result<(), Failure> {
         self.offered_to = Some(to);
+        // A further swap asks those anew whose turn has not come.
+        self.rolling = None;
+        if self.is_independent(guest).await? {
+            self.rolling = Some(Rolling::new(self.version, to, self.asked_to_go(to)));
+            self.rolls_next = true;
+            // New connections miss nothing.
+            self.version.release_next_gate();
+            return Ok(());
+        }
         let staying = self.give_up_all(guest, to).await?;
         self.stay(staying, to);
         offer_together(self.versions, self.version, self.given_up.take(), intake);
         // The calls may have changed something about the connections that stay.
+        self.settle_asked();
+        Ok(())
+    }
+
+    /// Whether the connections can leave one after another.
+    async fn is_independent(&mut self, guest: &mut Guest) -> Result<bool, Failure> {
+        if let Some(said) = self.is_independent {
+            return Ok(said);
+        }
+        let (store, clock) = (&mut guest.store, &guest.clock);
+        // What the instance knows is saved when it has no connections.
+        let says =
+            !self.keeps_state && life_cycle::independent(store, clock, guest.deadline).await?;
+        Ok(*self.is_independent.insert(says))
+    }
+
+    /// Asks the guest to give up the next group of connections, and offers them. Turns
+    /// follow, and the group after it leaves when these are settled.
+    pub(super) async fn leave_next(
+        &mut self,
+        guest: &mut Guest,
+        intake: &mut Intake,
+    ) -> Result<(), Failure> {
+        let Some(mut rolling) = self.rolling.take() else {
+            return Ok(());
+        };
+        // The runtime looks at its sockets first: with two versions that keep each other busy
+        // it would do so only now and then.
+        yield_now().await;
+        let to = rolling.to;
+        let begun = Instant::now();
+        let mut staying = Vec::new();
+        for _ in 0..GROUP {
+            let Some(id) = rolling.next() else {
+                break;
+            };
+            let entry = self.open.get(&id);
+            if !entry.is_some_and(|entry| entry.connection.may_go_to(Some(to))) {
+                continue;
+            }
+            match give_up(guest, id).await? {
+                Some(state) => self.give_up(guest, id, state).await?,
+                None => staying.push(id),
+            }
+            if begun.elapsed() > SLICE {
+                break;
+            }
+        }
+        self.stay(staying, to);
+        let given_up = self.given_up.take();
+        if !given_up.is_empty() {
+            offer(self.versions, given_up, &intake.home());
+        }
+        if !rolling.is_over() {
+            self.rolling = Some(rolling);
+        }
         self.settle_asked();
         Ok(())
     }
@@ -153,14 +227,8 @@ impl Turns<'_> {
         to: VersionNumber,
     ) -> Result<Vec<ConnectionId>, Failure> {
         let mut staying = Vec::new();
-        let asked: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, entry)| entry.connection.may_go_to(Some(to)))
-            .map(|(id, _)| *id)
-            .collect();
         let begun = Instant::now();
-        for id in asked {
+        for id in self.asked_to_go(to) {
             if begun.elapsed() > GATHER {
                 // New connections of the next version do not wait for a slow guest any
                 // longer.
@@ -172,6 +240,13 @@ impl Turns<'_> {
             }
         }
         Ok(staying)
+    }
+
+    /// The connections that may go to the version `to`.
+    fn asked_to_go(&self, to: VersionNumber) -> Vec<ConnectionId> {
+        let asked = self.open.iter();
+        let asked = asked.filter(|(_, entry)| entry.connection.may_go_to(Some(to)));
+        asked.map(|(id, _)| *id).collect()
     }
 
     /// Counts connections that the guest keeps. They are not asked again to go to the
@@ -214,7 +289,7 @@ impl Turns<'_> {
         let limit = self.version.handler.limits().max_memory_bytes;
         if let Some((handed, reason)) = self.given_up.add(handed, limit) {
             let to = self.version.asks_for();
-            offer::note_staying(self.versions, &handed.admitted, to, &reason);
+            note_staying(self.versions, &handed.admitted, to, &reason);
             let returned = self.register(Arrival::Returned(handed));
             self.welcome(guest, returned).await?;
         }

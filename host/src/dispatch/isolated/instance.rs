@@ -12,9 +12,7 @@ use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
 use crate::guest::life_cycle;
 use crate::guest::stdio::{Known, Partner, Scope};
-use crate::lifecycle::VersionNumber;
 use std::sync::Arc;
-use tokio::sync::watch;
 use wasmtime::Store;
 
 /// The instance of one connection at a time, and how to call it.
@@ -39,16 +37,14 @@ enum Exports {
 }
 
 impl Instance {
-    /// Makes an instance. `asked` has the version that the connection is asked to go
-    /// to.
+    /// Makes an instance.
     pub(super) async fn new(
         handler: &Handler,
         scope: Scope,
         connection: &Arc<Connection>,
-        asked: watch::Receiver<Option<VersionNumber>>,
     ) -> Result<Self, Failure> {
         let partner = scope.partner.clone();
-        let connection_table = ConnectionTable::new(Served::One(Arc::clone(connection)), asked);
+        let connection_table = ConnectionTable::new(Served::One(Arc::clone(connection)));
         let (mut store, clock) = handler.store_in_turn(scope, connection_table).await?;
         let (exports, hand_over) = match handler.contract() {
             Contract::Concurrent => {

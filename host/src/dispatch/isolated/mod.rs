@@ -16,6 +16,7 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::ConnectionState;
 use crate::lifecycle::Phase;
 use crate::version::Version;
+use crate::version::asking::Listed;
 use crate::version::offer::{Handed, Offer, Room};
 use crate::version::stay::Admitted;
 use crate::version::versions::Versions;
@@ -49,6 +50,7 @@ pub(super) fn spawn(
     let version = Arc::clone(&serving.version);
     version.spawn_task(versions, async move {
         fault::point(&serving.versions.service);
+        let listed = serving.version.enlist(&admitted.connection);
         let (turn, end) = match serving.turn(&admitted.connection, turn).await {
             Ok(turn) => {
                 // In a box: what a call of a guest takes would be moved with the task.
@@ -57,7 +59,7 @@ pub(super) fn spawn(
             }
             Err(failure) => (None, Err(failure)),
         };
-        serving.finish(admitted, turn, end).await;
+        serving.finish(admitted, listed, turn, end).await;
     });
 }
 
@@ -76,11 +78,12 @@ pub(super) fn spawn_offered(versions: &Arc<Versions>, version: Arc<Version>, off
         let Some((admitted, turn)) = offer.accept() else {
             return;
         };
+        let listed = serving.version.enlist(&admitted.connection);
         // Under another dispatch it needs none any more.
         let is_sequential = serving.version.handler.dispatch() == Dispatch::Sequential;
         let turn = turn.filter(|_| is_sequential);
         let end = serving.call(instance, &admitted.connection).await;
-        serving.finish(admitted, turn, end).await;
+        serving.finish(admitted, listed, turn, end).await;
     });
 }
 
@@ -159,8 +162,7 @@ impl Serving {
             return Ok(instance);
         }
         let scope = self.versions.scope(Some(connection));
-        let asked = self.version.asked();
-        Instance::new(&self.version.handler, scope, connection, asked).await
+        Instance::new(&self.version.handler, scope, connection).await
     }
 
     /// Calls the handler for a connection. Returns the state if the connection is to be
@@ -215,6 +217,7 @@ impl Serving {
     async fn finish(
         &self,
         mut admitted: Admitted,
+        listed: Listed,
         mut turn: Option<OwnedSemaphorePermit>,
         mut end: Result<Option<Given>, Failure>,
     ) {
@@ -243,6 +246,7 @@ impl Serving {
                 room,
             } = handed;
             end = if admitted.connection.renew() {
+                listed.come_back(&admitted.connection);
                 let given = Given { state, room };
                 Box::pin(self.serve(&admitted.connection, Some(given))).await
             } else {
@@ -250,7 +254,7 @@ impl Serving {
             };
         }
         // The next connection need not wait for this one's closing.
-        drop(turn);
+        drop((turn, listed));
         self.versions.finish(admitted, end.map(drop)).await;
     }
 }

@@ -173,7 +173,7 @@ impl Shared {
             return Err(no_canary());
         };
         if trial.old == OldConnections::HandOver {
-            ask_all(&history, &old, &version);
+            ask_all(&self.versions, &history, &old, &version);
         }
         let limits = trial.changes_limits.then(|| {
             let of_instances = version.handler.limits();
@@ -225,7 +225,7 @@ impl Shared {
         *lock(&self.trial) = None;
         self.versions.end_canary(&mut history, Some(&said));
         if old == OldConnections::HandOver {
-            canary.ask(current.number);
+            dispatch::ask(&self.versions, &canary, current.number);
         }
         history.rolled_back = Some(said);
         drop(history);

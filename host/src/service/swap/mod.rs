@@ -38,7 +38,7 @@ use crate::listen::local::Transport;
 use crate::service::state_file::StateFile;
 use crate::service::{ServiceHandle, Shared, served};
 use crate::text;
-use crate::version::versions::History;
+use crate::version::versions::{History, Versions};
 use crate::version::workers::Workers;
 use crate::version::{Origin, Version};
 use std::ffi::{OsStr, OsString};
@@ -80,7 +80,8 @@ impl ServiceHandle {
     ///
     /// Returns when the component is current, or with the reason why it is not. If
     /// connections are handed over, it returns when they are, but waits at most two
-    /// seconds for slow ones. If the caller gives up waiting, the swap still happens.
+    /// seconds for slow ones, from when the last one was asked. If the caller gives up
+    /// waiting, the swap still happens.
     /// It runs on the caller's Tokio runtime, which must have I/O and time, and on the
     /// service's if the caller has none.
     pub async fn swap(&self, source: &str, options: SwapOptions) -> Result<Swapped, SwapError> {
@@ -370,7 +371,7 @@ impl Shared {
         version.open_gate();
         let old = versions.replace(&mut history, &version, reason);
         if hand_over {
-            ask_all(&history, &old, &version);
+            ask_all(versions, &history, &old, &version);
         }
         self.note_limits(&mut history, limits.as_ref());
         drop(history);
@@ -469,12 +470,12 @@ impl Shared {
 
 /// Asks the connections of `old` to go to `version`, which is current now. Connections of
 /// earlier versions that stayed when they were asked before are asked again.
-fn ask_all(history: &History, old: &Version, version: &Version) {
-    old.ask(version.number);
+fn ask_all(versions: &Arc<Versions>, history: &History, old: &Arc<Version>, version: &Version) {
+    dispatch::ask(versions, old, version.number);
     if version.handler.takes_over() {
         let retired = history.retired().iter();
         for earlier in retired.filter(|it| it.asks_for().is_some()) {
-            earlier.ask(version.number);
+            dispatch::ask(versions, earlier, version.number);
         }
     }
 }

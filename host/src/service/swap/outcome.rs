@@ -67,10 +67,12 @@ impl Swapped {
     }
 
     /// Waits until the connections of the version before are handed over or stay, but
-    /// for at most [`SETTLING`]. Then counts them.
+    /// for at most [`SETTLING`] from when all of them have been told. Then counts them.
     pub(in crate::service) async fn settle(&mut self, old: &Version) {
         if self.old == Some(OldConnections::HandOver) && self.canary.is_none() {
-            let _ = tokio::time::timeout(SETTLING, old.left()).await;
+            while tokio::time::timeout(SETTLING, old.left()).await.is_err() && old.is_asking() {
+                // Some have not been told yet, so they are not slow.
+            }
             self.staying = old.served();
             self.lost = old.lost();
         }
