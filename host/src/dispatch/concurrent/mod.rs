@@ -234,8 +234,9 @@ impl Serving {
             }
             if finished && leaving.is_at_rest() && rolling.is_some() {
                 // The group before is settled. The runtime looks at its sockets first: with two
-                // versions that keep each other busy it would do so only now and then.
-                yield_now().await;
+                // versions that keep each other busy it would do so only now and then. Another
+                // task waits for that, because the event loop of the store polls this one again.
+                let _ = tokio::spawn(yield_now()).await;
                 rolling = rolling.and_then(|rolling| self.tell_next(&mut leaving, rolling));
             }
             if finished && calls.is_empty() {
