@@ -109,6 +109,7 @@ mod lifecycle;
 mod listening;
 // `--log-file`, its rotation, and the journal's priorities.
 mod log_file;
+mod loops;
 // A thousand connections at once.
 mod many;
 // What instances take, and the limit over all services.

@@ -445,9 +445,13 @@ impl Handler {
             let interval = life_cycle::interval(&mut store, &clock, deadline).await?;
             // A handler may be tried again, and says the same.
             let _ = self.tick_interval.set(interval);
-            Ok(())
+            if !self.has_loops() {
+                return Ok(true);
+            }
+            let is_independent = life_cycle::independent(&mut store, &clock, deadline).await?;
+            Ok(is_independent && !self.keeps_state())
         };
-        trial
+        let may_serve = trial
             .await
             .map_err(|failure: Failure| HandlerError::Instantiate {
                 name: self.source.clone(),
@@ -455,7 +459,19 @@ impl Handler {
                     Some(line) => format!("{failure}; it wrote: {}", one_line(&line)),
                     None => failure.to_string(),
                 },
-            })
+            })?;
+        if may_serve {
+            return Ok(());
+        }
+        Err(HandlerError::Dependent {
+            name: self.source.clone(),
+            loops: self.limits().loops,
+        })
+    }
+
+    /// Whether several event loops have an instance each, which serves connections.
+    fn has_loops(&self) -> bool {
+        self.limits().loops > 1 && self.shares_instance() && !self.contract.takes_datagrams()
     }
 }
 

@@ -71,6 +71,19 @@ pub enum HandlerError {
         /// What does not fit.
         reason: String,
     },
+    /// There are several event loops, and the handler does not say that its connections
+    /// are independent of each other.
+    #[error(
+        "{name}: its connections may depend on each other, and with --loops {loops} each \
+         instance knows of its own ones only; use --loops 1, or a handler that says by \
+         rolling-hand-over that they do not"
+    )]
+    Dependent {
+        /// The component's name.
+        name: String,
+        /// How many loops there are.
+        loops: usize,
+    },
     /// The component could not be instantiated.
     #[error("{name}: {reason}")]
     Instantiate {

@@ -87,8 +87,7 @@ pub(super) fn check_handler(
 
 /// Refuses event loops where no instance serves all connections.
 fn check_loops(contract: Contract, dispatch: Dispatch) -> Result<(), Failure> {
-    let is_shared = dispatch.shares_instance(contract) && !contract.takes_datagrams();
-    if is_shared && dispatch == Dispatch::Poll {
+    if dispatch.shares_instance(contract) && !contract.takes_datagrams() {
         return Ok(());
     }
     Err(refused(format_args!(

@@ -196,9 +196,10 @@ fn listen_failure(error: ListenError) -> Failure {
 /// Whose fault it is that a service does not start.
 pub(in crate::cli) fn start_failure(error: StartError) -> Failure {
     match error {
-        StartError::Transport { .. } | StartError::NoState { .. } | StartError::Admission(_) => {
-            Failure::usage(error)
-        }
+        StartError::Transport { .. }
+        | StartError::NoState { .. }
+        | StartError::Admission(_)
+        | StartError::Handler(HandlerError::Dependent { .. }) => Failure::usage(error),
         StartError::Listen(error) => listen_failure(error),
         error => error.into(),
     }
