@@ -1,11 +1,14 @@
 //! What instances take: what the status says of it, and the limit over all services.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::harness::control::Controlled;
 use crate::harness::guests::{echo_blocking, echo_evented, faults_evented};
+use crate::harness::scratch::Scratch;
 use crate::harness::server::{CACHE, refused_to_start};
-use crate::harness::{Client, Guest, Serve};
+use crate::harness::{Client, Guest, Serve, Server};
 
 /// Memory is counted in units of this size.
 const UNIT: u64 = 64 << 10;
@@ -173,4 +176,33 @@ fn a_call_is_a_whole_connection_where_it_serves_one(guest: Guest, dispatch: &str
     }
     let status = controlled.wait_for_status("two ends", |status| status["handled"] == 2);
     assert_eq!(status["calls"]["count"], 2, "{status:#}");
+}
+
+/// An idle instance of another service has the memory that lacks (`--reuse`).
+#[test]
+fn an_idle_instance_gives_its_memory_to_who_needs_it() {
+    let units = one_instance(echo_blocking, "threaded").div_ceil(UNIT);
+    let scratch = Scratch::new();
+    let file = scratch.path("sockserve.toml");
+    // One unit less than two of them have.
+    let total = (2 * units - 1) * UNIT;
+    let text = format!(
+        "max-memory-total = \"{total}\"\n\
+         [defaults]\ncomponent = {:?}\nlisten = \"tcp://127.0.0.1:0\"\nreuse = 9\n\
+         dispatch = \"threaded\"\n\
+         [services.a]\n[services.b]\n",
+        echo_blocking.path()
+    );
+    fs::write(&file, text).unwrap();
+    let server = Server::of_config(&file, 2);
+    for round in 1..=3 {
+        for address in &server.addresses {
+            let mut client = Client::connect(*address);
+            client.check_echo("hello\n");
+            client.finish_sending();
+            client.expect_eof();
+        }
+        server.wait_for_closed(2 * round);
+    }
+    server.stop().check_no_alarm();
 }
