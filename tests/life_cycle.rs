@@ -407,6 +407,17 @@ fn ticks_come_between_requests(guest: Guest, dispatch: &str) {
     assert!(late <= 2, "{late} of {}", finished.log.len());
 }
 
+for_each_pair! { door shared: each_event_loop_has_its_ticks }
+/// Each instance counts its own, and none misses one because another had it first.
+fn each_event_loop_has_its_ticks(guest: Guest, dispatch: &str) {
+    let variables = ["INTERVAL=1", "ROLLING=1"];
+    let controlled = start(guest, dispatch, &variables, &["--loops", "3"]);
+    for tick in ["tick 1", "tick 2", "tick 5"] {
+        wait_for_many(&controlled, 3, |event| printed(event, tick));
+    }
+    controlled.server.stop().check_no_alarm();
+}
+
 for_each_pair! { door, door_datagrams: a_fault_in_tick_does_not_end_the_ticks }
 fn a_fault_in_tick_does_not_end_the_ticks(guest: Guest, dispatch: &str) {
     for fault in ["TICK=trap", "TICK=wait"] {

@@ -34,3 +34,4 @@ sockserve_handler::concurrent!(handle, hand_over = ());
 sockserve_handler::verify!(verify);
 sockserve_handler::error!(error);
 sockserve_handler::tick!(door_shared::interval(), door_shared::tick);
+sockserve_handler::rolling_hand_over!(door_shared::is_rolling);

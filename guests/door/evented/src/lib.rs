@@ -75,3 +75,4 @@ impl ServiceActions for Door {
 }
 
 sockserve_handler::evented!(Door, hand_over, verify, error, tick);
+sockserve_handler::rolling_hand_over!(door_shared::is_rolling);

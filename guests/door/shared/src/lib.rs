@@ -142,6 +142,11 @@ pub fn error(peer: &str, fault: &str, reason: &str) {
     }
 }
 
+/// Whether connections are independent of each other: the option `ROLLING` is set.
+pub fn is_rolling() -> bool {
+    std::env::var_os("ROLLING").is_some()
+}
+
 /// How much time is between two ticks.
 pub fn interval() -> Duration {
     let Interval(milliseconds) = option_or_trap("INTERVAL");
