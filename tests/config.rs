@@ -404,6 +404,20 @@ fn the_process_needs_places_of_its_own() {
     check_refusal(&file.check(), 1, &["control: ", "log-file: "]);
 }
 
+/// What `serve` takes for a mistake of the arguments is one of the file.
+#[test]
+fn a_handler_that_does_not_go_with_an_option_is_a_mistake_of_the_file() {
+    let file = File::new(
+        "[services.chat]\ncomponent = \"builtin:chat-evented\"\ndispatch = \"poll\"\n\
+         listen = \"tcp://127.0.0.1:0\"\nloops = 2\n",
+    );
+    for outcome in [file.check(), file.refused()] {
+        assert_eq!(outcome.status, Some(2), "{outcome:#?}");
+        let said = outcome.stderr.join("\n");
+        assert!(said.contains("may depend on each other"), "{said}");
+    }
+}
+
 /// What is wrong only when the component is known.
 #[test]
 fn check_compiles_and_instantiates_every_handler() {

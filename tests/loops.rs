@@ -26,25 +26,31 @@ fn loops(process: u32) -> Vec<String> {
     loops
 }
 
+/// Wrong arguments.
+const USAGE: i32 = 2;
+/// It did not work.
+const FAILED: i32 = 1;
+
 /// Starts a guest with two loops, which is refused. Returns the line that says why.
 #[track_caller]
 fn refused(guest: Guest, dispatch: &str) -> String {
-    refused_component(guest.path().to_str().unwrap(), dispatch)
+    let path = guest.path();
+    refused_component(path.to_str().unwrap(), dispatch, &["--loops", "2"], USAGE)
 }
 
-/// Does the same with what names a component.
+/// Does the same with what names a component, and any options.
 #[track_caller]
-fn refused_component(component: &str, dispatch: &str) -> String {
+fn refused_component(component: &str, dispatch: &str, options: &[&str], status: i32) -> String {
     let listen = match component.contains("datagram") {
         true => "udp://127.0.0.1:0",
         false => "tcp://127.0.0.1:0",
     };
-    let serve = ["serve", component, "--dispatch", dispatch, "--loops", "2"];
-    let outcome = sockserve([&serve[..], &["--listen", listen]].concat());
+    let serve = ["serve", component, "--dispatch", dispatch];
+    let outcome = sockserve([&serve[..], &["--listen", listen], options].concat());
     let [line] = outcome.stderr.as_slice() else {
         panic!("not one line: {outcome:#?}");
     };
-    assert_eq!(outcome.status, Some(2), "{line}");
+    assert_eq!(outcome.status, Some(status), "{line}");
     line.clone()
 }
 
@@ -156,6 +162,52 @@ fn a_drain_waits_for_the_connections_of_all_loops(guest: Guest, dispatch: &str) 
     server.finish().check_no_alarm();
 }
 
+/// What one instance has, as the status says.
+fn bytes_of_one(guest: Guest) -> u64 {
+    let controlled = Controlled::start(guest, "poll", &[]);
+    let mut client = controlled.server.connect();
+    client.check_echo("hello");
+    let status = controlled.status();
+    assert_eq!(status["limits"]["loops"], 1);
+    assert_eq!(status["memory"]["instances"], 1);
+    status["memory"]["bytes"].as_u64().unwrap()
+}
+
+for_each_pair! { echo shared: the_memory_of_all_services_has_room_for_the_instances_of_all_loops }
+fn the_memory_of_all_services_has_room_for_the_instances_of_all_loops(
+    guest: Guest,
+    dispatch: &str,
+) {
+    // Memory is counted in units of 64 KiB.
+    let instance = bytes_of_one(guest).div_ceil(64 << 10) * (64 << 10);
+    let [two, five] = [2, 5].map(|instances| (instances * instance).to_string());
+    let path = guest.path();
+    // All or none: else some loops would refuse all their connections.
+    let options = ["--loops", "3", "--max-memory-total", &two];
+    let refusal = refused_component(path.to_str().unwrap(), dispatch, &options, FAILED);
+    assert!(
+        refusal.contains("no memory left for 3 instances"),
+        "{refusal}"
+    );
+    let options = ["--loops", "3", "--max-memory-total", &five];
+    let controlled = Controlled::start(guest, dispatch, &options);
+    let mut clients = [(); 6].map(|()| controlled.server.connect());
+    for client in &mut clients {
+        client.check_echo("before");
+    }
+    // At a swap those of both versions are there.
+    let refusal = controlled.swap_refused(guest.path(), &["--env", "MODE=upper"]);
+    assert!(
+        refusal.contains("no memory left for 3 instances"),
+        "{refusal}"
+    );
+    for client in &mut clients {
+        client.check_echo("after");
+    }
+    drop(clients);
+    controlled.server.stop().check_no_alarm();
+}
+
 /// A chat room would be two rooms, and what an instance knows cannot pass to two others.
 #[test]
 fn handlers_whose_connections_may_depend_on_each_other_are_refused() {
@@ -200,7 +252,7 @@ fn loops_without_an_effect_are_refused() {
         ("builtin:echo-concurrent", "threaded"),
         ("builtin:echo-datagram", "poll"),
     ] {
-        let refusal = refused_component(component, dispatch);
+        let refusal = refused_component(component, dispatch, &["--loops", "2"], USAGE);
         assert!(
             refusal.contains("--loops is for handlers of evented"),
             "{refusal}"

@@ -432,6 +432,15 @@ fn check_says_what_a_reload_would_change() {
     // It has changed nothing.
     configured.connect("echo").check_echo("hello\n");
     assert_eq!(configured.command(&["connections", "time"]).status, Some(1));
+    // A reload would be refused.
+    configured
+        .directory
+        .write(&echo("linger = \"1s\"\nbacklog = 77"));
+    let said = sockserve(["check".as_ref(), path.as_os_str()]).printed();
+    assert_eq!(
+        said[1..],
+        ["a reload: refused, because another process is needed: echo: backlog"]
+    );
 }
 
 #[test]

@@ -12,6 +12,10 @@
 
 use rustix::process::{Resource, getrlimit};
 
+/// Descriptors of an event loop beside the first: those of a runtime, and a poller for each
+/// of two versions.
+const PER_LOOP: u64 = 6;
+
 /// Descriptors that are reserved for short-lived use beside the connections.
 const TO_SPARE: u64 = 32;
 
@@ -37,6 +41,14 @@ impl Descriptors {
         Self {
             allowed: getrlimit(Resource::Nofile).current,
             open: std::fs::read_dir("/proc/self/fd").map_or(TO_SPARE, |open| open.count() as u64),
+        }
+    }
+
+    /// The same with so many more open ones.
+    fn with(self, more: u64) -> Self {
+        Self {
+            open: self.open.saturating_add(more),
+            ..self
         }
     }
 
@@ -93,8 +105,18 @@ pub(crate) struct Shares {
 /// `opens` says whether instances may open descriptors of their own. Each
 /// connection then has its own instance. `held` is how many connections the service has
 /// already: each has a permit, and its descriptor is not lost to the others.
-pub(crate) fn shares(service: &str, asked: u32, opens: bool, refused: u32, held: u64) -> Shares {
-    let now = Descriptors::now().without(held);
+///
+/// `loops` is how many event loops are to be made.
+pub(crate) fn shares(
+    service: &str,
+    asked: u32,
+    opens: bool,
+    refused: u32,
+    held: u64,
+    loops: usize,
+) -> Shares {
+    let more = PER_LOOP.saturating_mul(loops as u64);
+    let now = Descriptors::now().with(more).without(held);
     let refused = now.refused(refused);
     let permits = now.permits(asked, if opens { MIN_OWN } else { 0 }, refused);
     if permits < asked {

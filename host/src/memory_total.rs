@@ -67,7 +67,14 @@ impl MemoryTotal {
     /// Takes so many bytes, if they are there, or if those are enough that can be done
     /// without.
     pub(crate) fn try_reserve(&self, bytes: u64) -> Option<Reserved> {
-        let take = || Arc::clone(&self.units).try_acquire_many_owned(units(bytes));
+        self.try_reserve_many(bytes, 1)
+    }
+
+    /// Takes so many bytes for each of some instances, in the same way.
+    pub(crate) fn try_reserve_many(&self, bytes: u64, instances: usize) -> Option<Reserved> {
+        let instances = u32::try_from(instances).unwrap_or(u32::MAX);
+        let units = units(bytes).saturating_mul(instances);
+        let take = || Arc::clone(&self.units).try_acquire_many_owned(units);
         let taken = take().or_else(|none| if self.reclaim() { take() } else { Err(none) });
         taken.ok().map(Reserved)
     }

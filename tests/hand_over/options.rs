@@ -5,6 +5,7 @@ use super::{start, wait_for_refusal};
 use crate::harness::Guest;
 use crate::harness::control::{Controlled, failed, open};
 use crate::harness::guests::{echo_blocking, faults_blocking};
+use crate::harness::log::Event;
 use crate::harness::scratch::Scratch;
 
 for_each_pair! { chat, echo, time, upper: hand_over_is_the_default }
@@ -112,10 +113,13 @@ fn drain_ends_at_its_timeout(echo: Guest, dispatch: &str) {
     drop(client);
     let status = controlled.wait_for_settled(0);
     assert_eq!(status["failed"]["aborted"], 1);
-    let event = controlled.server.wait_for_log("the timeout", |event| {
-        event.message() == "drain timeout of the version, closing what is open"
-    });
+    let is_timeout =
+        |event: &Event| event.message() == "drain timeout of the version, closing what is open";
+    let event = controlled.server.wait_for_log("the timeout", is_timeout);
     assert_eq!(event.number("version"), Some(1));
+    let finished = controlled.server.stop();
+    let said = finished.log.iter().filter(|event| is_timeout(event));
+    assert_eq!(said.count(), 1);
 }
 
 for_each_pair! { echo: abort_closes_at_once }

@@ -96,7 +96,8 @@ fn try_one(service: &Described, runtime: &Runtime) -> Result<String, Failure> {
         memory: Arc::default(),
         partner: Partner::default(),
     };
-    runtime.block_on(handler.try_instantiate(scope))?;
+    let tried = runtime.block_on(handler.try_instantiate(scope));
+    tried.map_err(|error| serve::start_failure(error.into()))?;
     let listen: Vec<_> = options.listen.iter().map(ToString::to_string).collect();
     Ok(format!(
         "right service={} contract={} dispatch={} listen={}",

@@ -448,6 +448,9 @@ impl Handler {
             if !self.has_loops() {
                 return Ok(true);
             }
+            let others = self.limits().loops.saturating_sub(1);
+            let room = store.data().memory.check_room_for(others);
+            room.map_err(Failure::Host)?;
             let is_independent = life_cycle::independent(&mut store, &clock, deadline).await?;
             Ok(is_independent && !self.keeps_state())
         };

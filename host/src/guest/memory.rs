@@ -127,6 +127,23 @@ impl MemoryLimit {
         self.used
     }
 
+    /// Whether there is room for `more` instances like this one, which each have as much as
+    /// it has now. An error says what lacks.
+    pub(super) fn check_room_for(&self, more: usize) -> Result<(), String> {
+        let Some(total) = &self.book.total else {
+            return Ok(());
+        };
+        let has_room = total.try_reserve_many(self.used, more).is_some();
+        if has_room {
+            return Ok(());
+        }
+        let (instances, used, limit) = (more.saturating_add(1), self.used, total.limit());
+        Err(format!(
+            "no memory left for {instances} instances of {used} bytes, one per event loop: those \
+             of all services may have {limit} bytes together (--max-memory-total)"
+        ))
+    }
+
     /// Uses what was reserved for the instance, before it has anything.
     pub(super) fn begin_with(&mut self, reserved: Option<Reserved>) {
         self.reserved = reserved;

@@ -84,7 +84,10 @@ impl Shared {
         more.map(|number| {
             let service = Arc::clone(self);
             let name = format!("loop-{number}-{}", self.name());
-            Workers::start(name, move || service.runtime(Dispatch::Poll))
+            Workers::start(name, move || service.runtime(Dispatch::Poll)).map_err(|error| {
+                let text = format!("event loop {number}: {error}; lower --loops");
+                io::Error::new(error.kind(), text)
+            })
         })
         .collect()
     }

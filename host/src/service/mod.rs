@@ -532,8 +532,8 @@ impl Shared {
         let name = &options.name;
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
-        let Shares { permits, refused } =
-            descriptors::shares(name, asked, opens, options.admission.room(), 0);
+        let (room, loops) = (options.admission.room(), limits.loops.saturating_sub(1));
+        let Shares { permits, refused } = descriptors::shares(name, asked, opens, room, 0, loops);
         limits.max_connections = permits;
         let permits = Permits::new(permits);
         let dispatch = handler.dispatch();

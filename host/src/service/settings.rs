@@ -130,7 +130,7 @@ impl Shared {
         let (asked, room) = (limits.max_connections, admission.room());
         let held = self.versions.open();
         let Shares { permits, refused } =
-            descriptors::shares(self.name(), asked, opens, room, held);
+            descriptors::shares(self.name(), asked, opens, room, held, 0);
         limits.max_connections = permits;
         if permits != self.versions.limits().max_connections {
             self.permits.want(permits);

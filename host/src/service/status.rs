@@ -105,6 +105,10 @@ pub struct LimitsStatus {
     pub max_memory_bytes: u64,
     /// How long a guest may compute without a wait.
     pub deadline_seconds: f64,
+    /// Event loops of a handler whose instance serves all connections.
+    pub loops: usize,
+    /// How many connections an instance serves, one after another.
+    pub reuse: u32,
     /// How long the close of a connection may take.
     pub close_timeout_seconds: f64,
     /// How long connections may stay when the service drains.
@@ -231,6 +235,8 @@ impl From<&Limits> for LimitsStatus {
             max_connections: limits.max_connections,
             max_memory_bytes: limits.max_memory_bytes,
             deadline_seconds: limits.deadline.as_secs_f64(),
+            loops: limits.loops,
+            reuse: limits.reuse,
             close_timeout_seconds: limits.close_timeout.as_secs_f64(),
             drain_timeout_seconds: limits.drain_timeout.as_secs_f64(),
             first_byte_timeout_seconds: seconds(limits.first_byte_timeout),
@@ -324,7 +330,11 @@ impl ServiceHandle {
                 status
             })
             .collect();
-        let limits = LimitsStatus::from(&*versions.limits());
+        let limits = LimitsStatus {
+            // A reload changes it by another version.
+            reuse: versions.current().handler.limits().reuse,
+            ..LimitsStatus::from(&*versions.limits())
+        };
         // Those that are refused here were never let in, and no version counts them.
         let not_let_in = refused.total();
         refused.handler = refused_by_handler;

@@ -160,7 +160,16 @@ impl Difference {
         let removed = self.removed.iter().map(|name| format!("removed {name}"));
         let changed = self.changed.iter().map(|changed| {
             let Changed { service, keys } = changed;
-            format!("changed {service}: {}", keys.join(", "))
+            let (restart, changed): (Vec<_>, Vec<_>) = keys
+                .iter()
+                .map(String::as_str)
+                .partition(|key| Takes::of(key) == Takes::Restart);
+            if restart.is_empty() {
+                format!("changed {service}: {}", changed.join(", "))
+            } else {
+                let keys = restart.join(", ");
+                format!("refused, because another process is needed: {service}: {keys}")
+            }
         });
         let unchanged = self
             .unchanged

@@ -59,6 +59,7 @@ pub(in super::super) fn status(name: &str) -> Status {
         "memory": {"instances": 1, "bytes": 1_179_648},
         "limits": {
             "max-connections": 1024, "max-memory-bytes": 67_108_864, "deadline-seconds": 1.0,
+            "loops": 1, "reuse": 1,
             "close-timeout-seconds": 5.0, "drain-timeout-seconds": 30.0,
         },
         "versions": [version(1, "draining", 2), version(2, "current", 10)],

@@ -426,8 +426,8 @@ impl Shared {
             // A limit that is asked for holds for all versions that are not current;
             // without it each version keeps its own.
             let retired = self.versions.history().retired().to_vec();
-            for earlier in retired {
-                self.end_old(&earlier, mode, timeout);
+            for earlier in retired.iter().filter(|it| !Arc::ptr_eq(it, old)) {
+                self.end_old(earlier, mode, timeout);
             }
         }
     }
