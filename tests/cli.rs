@@ -263,6 +263,10 @@ fn inspect_says_what_a_component_is_and_needs() {
                     && memory.ends_with(&format!(" KiB, and {instances}")),
                 "{memory}"
             );
+            let rolls = match instances {
+                "serves all" => "; says whether one group after another",
+                _ => "",
+            };
             assert_eq!(
                 lines[..6],
                 [
@@ -270,7 +274,7 @@ fn inspect_says_what_a_component_is_and_needs() {
                     format!("size        {size} bytes"),
                     format!("contract    {}", guest.contract()),
                     format!("dispatches  {dispatches}"),
-                    "hand-over   takes connections over, and gives its own up".to_owned(),
+                    format!("hand-over   takes connections over, and gives its own up{rolls}"),
                     "imports".to_owned(),
                 ]
             );
