@@ -10,14 +10,6 @@ use crate::harness::control::{Controlled, failed, refusal};
 use crate::harness::guests::{echo_blocking, echo_concurrent, echo_datagram, echo_evented};
 use crate::harness::{Client, Guest, Serve, noise};
 
-/// The open connections, oldest first.
-#[track_caller]
-fn connections(controlled: &Controlled) -> Vec<Value> {
-    let outcome = controlled.command(["connections", "--json"]).printed();
-    let reply: Value = serde_json::from_str(&outcome[0]).unwrap();
-    reply["connections"].as_array().unwrap().clone()
-}
-
 /// The number of the client's connection.
 #[track_caller]
 fn number(controlled: &Controlled, client: &Client) -> String {
@@ -38,10 +30,10 @@ fn check_sums(controlled: &Controlled) {
 for_each_pair! { echo, echo_commands: connections_are_listed_with_their_bytes }
 fn connections_are_listed_with_their_bytes(guest: Guest, dispatch: &str) {
     let controlled = Controlled::start(guest, dispatch, &[]);
-    assert!(connections(&controlled).is_empty());
+    assert!(controlled.connections().is_empty());
     let mut client = controlled.server.connect();
     client.check_echo("12345\n");
-    let listed = connections(&controlled);
+    let listed = controlled.connections();
     assert_eq!(listed.len(), 1);
     let expected = [
         (
@@ -69,7 +61,7 @@ fn connections_are_listed_with_their_bytes(guest: Guest, dispatch: &str) {
     client.finish_sending();
     client.expect_eof();
     controlled.wait_for_status("its end", |status| status["open"] == 0);
-    assert!(connections(&controlled).is_empty());
+    assert!(controlled.connections().is_empty());
     let refused = refusal(&controlled.command(["connections", "nobody"]));
     assert!(refused.contains("there is no service nobody"), "{refused}");
 }
@@ -183,7 +175,7 @@ fn a_connection_that_is_closing_can_be_killed() {
     client.check_echo("hello");
     client.expect_eof();
     let is_closing = |listed: &[Value]| listed[0]["state"] == "closing";
-    while !is_closing(&connections(&controlled)) {
+    while !is_closing(&controlled.connections()) {
         thread::yield_now();
     }
     let number = number(&controlled, &client);
@@ -207,7 +199,7 @@ fn a_connection_is_found_through_every_hand_over(guest: Guest, dispatch: &str) {
         controlled.wait_for_settled(1);
         client.check_echo("1234\n");
     }
-    let listed = connections(&controlled);
+    let listed = controlled.connections();
     assert_eq!(listed[0]["connection"].to_string(), number);
     assert_eq!(listed[0]["bytes-in"], 20);
     controlled.command(["kill", &number]).printed();

@@ -79,9 +79,14 @@ for_each_pair! {
 fn a_peer_that_does_not_take_all_is_told_by_a_reset(guest: Guest, dispatch: &str) {
     let controlled = Controlled::start(guest, dispatch, &["--linger", "100ms"]);
     let mut client = Client::connect_narrow(controlled.server.address());
-    // Until the guest is in the middle of a write that the kernel takes no
-    // more of.
-    client.send_until_stuck(&noise(32 << 20));
+    let bytes = noise(32 << 20);
+    let mut sent = 0;
+    // Until the guest is in the middle of a write that the kernel takes no more of. The
+    // kernel may pause for as long: then the host holds nothing yet.
+    while controlled.connections()[0]["unsent"] == 0 {
+        assert!(sent < bytes.len());
+        sent += client.send_until_stuck(&bytes[sent..]);
+    }
     controlled.swap(controlled.scratch.build(guest, 1), &["--old", "abort"]);
     controlled.server.wait_for_log("the reset", |event| {
         event

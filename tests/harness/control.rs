@@ -85,6 +85,14 @@ impl Controlled {
         refusal(&self.command(args))
     }
 
+    /// The open connections.
+    #[track_caller]
+    pub(crate) fn connections(&self) -> Vec<Value> {
+        let outcome = self.command(["connections", "--json"]).printed();
+        let reply: Value = serde_json::from_str(&outcome[0]).unwrap();
+        reply["connections"].as_array().unwrap().clone()
+    }
+
     /// The service's status.
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
