@@ -28,11 +28,12 @@ pub use exports::sockserve::handler::evented::{
     Readiness, Ready,
 };
 
-/// How many reads of one connection a turn has at most. While reads are filled, the peer
-/// sends faster than one read per turn takes, and the kernel moves the bytes of one
-/// connection after another at less cost than those of many in turn. After so many the
-/// other connections get their turn: as many bytes as Tokio's budget of 128 operations
-/// lets through would hold them up for longer.
+/// How many reads of one connection a turn has at most: 1 MiB, if each is filled. Then the
+/// other connections get their turn.
+///
+/// While reads are filled it is cheaper to stay with a connection than to go to the next one
+/// after each, because the kernel then handles its segments together. Native servers on Tokio
+/// stay for 128 operations.
 pub const READS: usize = 16;
 
 impl Readiness {
