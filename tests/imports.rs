@@ -2,7 +2,9 @@
 
 use crate::harness::command::sockserve;
 use crate::harness::components::text_component;
+use crate::harness::guests::{Guest, NAMES, chat_concurrent};
 use crate::harness::scratch::Scratch;
+use std::path::Path;
 
 /// A component with one import, which is refused for it.
 #[track_caller]
@@ -73,4 +75,35 @@ fn an_import_of_another_type_is_named() {
         &["get-random-u64"],
         "provided",
     );
+}
+
+/// With its feature `inter-task-wakeup` wit-bindgen reads from a stream whenever a task waits.
+/// Cargo gives a feature to all packages of one call, so `host/build.rs` has several calls.
+#[test]
+fn only_those_whose_tasks_wake_each_other_have_a_stream_for_it() {
+    let waits_by_stream = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        let import = b"[stream-read-unit]";
+        bytes.windows(import.len()).any(|part| part == import)
+    };
+    for name in NAMES.iter().copied() {
+        let guest = Guest { name };
+        assert_eq!(
+            waits_by_stream(&guest.path()),
+            guest == chat_concurrent,
+            "{name}"
+        );
+    }
+    let runner = |name| {
+        chat_concurrent
+            .path()
+            .with_file_name(format!("runner_{name}.wasm"))
+    };
+    for (name, waits) in [
+        ("concurrent", false),
+        ("datagram_concurrent", false),
+        ("sockets_p3", true),
+    ] {
+        assert_eq!(waits_by_stream(&runner(name)), waits, "{name}");
+    }
 }

@@ -22,7 +22,7 @@ macro_rules! constants {
         )*
 
         /// The names of all guests. This list does not count as a use of them.
-        pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
+        pub(crate) const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }
 

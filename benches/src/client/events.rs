@@ -1,12 +1,34 @@
 //! Which sockets are ready: one epoll descriptor for all connections of a client.
+//!
+//! A client that has a core for itself does not sleep while it waits. A server's `send` would
+//! otherwise wake the core of a client that sleeps. That is a large part of a round trip, most
+//! of all on a virtual machine; a server pays it on loopback only, and the slower it is, the
+//! more often: a client that has nothing to do sleeps.
 
 use super::socket::PATIENCE_SECONDS;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// How many events are taken at once.
 const EVENTS: usize = 256;
+
+thread_local! {
+    static IS_AWAKE: Cell<bool> = const { Cell::new(false) };
+    static IDLE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Whether the clients of this thread stay awake while they wait.
+pub(crate) fn stay_awake(awake: bool) {
+    IS_AWAKE.set(awake);
+}
+
+/// For how long clients of this thread have been awake and had nothing to do.
+pub(crate) fn idle() -> Duration {
+    IDLE.get()
+}
 
 /// An epoll descriptor and its events.
 #[derive(Debug)]
@@ -62,9 +84,11 @@ impl Events {
 
     /// Waits until a connection is ready, or some time has passed. Then none is ready.
     pub(crate) fn wait_at_most(&mut self, milliseconds: u16, ready: &mut Vec<Ready>) -> Result<()> {
-        let timeout = EpollTimeout::from(milliseconds);
-        let count = self.epoll.wait(&mut self.buffer, timeout);
-        let count = count.context("epoll_wait")?;
+        let count = if IS_AWAKE.get() {
+            self.spin(Duration::from_millis(milliseconds.into()))?
+        } else {
+            self.look(EpollTimeout::from(milliseconds))?
+        };
         ready.clear();
         ready.extend(self.buffer.iter().take(count).map(|event| Ready {
             number: usize::try_from(event.data()).unwrap_or(usize::MAX),
@@ -72,6 +96,28 @@ impl Events {
             to_receive: event.events().intersects(ENDS),
         }));
         Ok(())
+    }
+
+    /// Looks again and again.
+    fn spin(&mut self, at_most: Duration) -> Result<usize> {
+        let count = self.look(EpollTimeout::ZERO)?;
+        if count > 0 {
+            return Ok(count);
+        }
+        let begun = Instant::now();
+        loop {
+            let count = self.look(EpollTimeout::ZERO)?;
+            let waited = begun.elapsed();
+            if count > 0 || waited >= at_most {
+                IDLE.set(IDLE.get() + waited);
+                return Ok(count);
+            }
+        }
+    }
+
+    fn look(&mut self, timeout: EpollTimeout) -> Result<usize> {
+        let count = self.epoll.wait(&mut self.buffer, timeout);
+        count.context("epoll_wait")
     }
 }
 

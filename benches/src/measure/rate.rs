@@ -2,7 +2,7 @@
 
 use super::usage::Usage;
 use super::{Cost, Sample, Times, float};
-use crate::client::{self, Done, chat::Room, socket};
+use crate::client::{self, Done, chat::Room, events, socket};
 use crate::servers::running::Running;
 use crate::work::{SEVERAL, SMALL, Work};
 use anyhow::{Result, bail};
@@ -53,11 +53,11 @@ fn ping_pong(running: &Running, connections: usize, size: usize, times: Times) -
 
 /// Looks at the processor time of both sides before and after the work.
 fn watch(running: &Running, work: impl FnOnce() -> Result<Done>) -> Result<Sample> {
-    let own_before = thread_time()?;
+    let own_before = busy()?;
     let before = Usage::of(running.pid())?;
     let done = work()?;
     let spent = Usage::of(running.pid())?.since(&before);
-    let own = thread_time()?.saturating_sub(own_before);
+    let own = busy()?.saturating_sub(own_before);
     let elapsed = done.elapsed.as_secs_f64();
     let mut more = BTreeMap::new();
     if done.lost > 0 {
@@ -72,6 +72,8 @@ fn watch(running: &Running, work: impl FnOnce() -> Result<Done>) -> Result<Sampl
     })
 }
 
-fn thread_time() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+/// For how long this thread has been at work.
+fn busy() -> Result<Duration> {
+    let on_core: Duration = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into();
+    Ok(on_core.saturating_sub(events::idle()))
 }

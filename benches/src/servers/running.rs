@@ -1,5 +1,6 @@
 //! A server that runs: a process on its core, from its ready line until it is killed.
 
+use crate::client::events;
 use crate::client::socket::Place;
 use crate::measure::process;
 use crate::system::{self, Cores};
@@ -47,6 +48,7 @@ impl Running {
         let child = command.spawn();
         if let Some(core) = cores.of_client(count) {
             system::pin(&[core])?;
+            events::stay_awake(cores.are_apart(count));
         }
         let mut child = child.with_context(|| format!("cannot start {program}"))?;
         let mut output = child.stdout.take().context("no standard output")?;

@@ -43,7 +43,7 @@ use leaving::Leaving;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::resume_unwind;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use tokio::task::{JoinHandle, yield_now};
 use wasmtime::component::Accessor;
@@ -172,8 +172,11 @@ impl Serving {
                     hand_over: &hand_over,
                     keeper: &keeper,
                 };
-                let mut calls = pin!(self.calls(&guest, first, errand, intake));
-                let calls = poll_fn(|cx| panics::poll(calls.as_mut(), cx));
+                let calls = self.calls(&guest, first, errand, intake);
+                // The event loop polls this again after each of its steps, and a read of the
+                // guest has three. The set polls it only when something has woken it.
+                let mut calls: FuturesUnordered<_> = std::iter::once(calls).collect();
+                let calls = poll_fn(|cx| panics::poll(Pin::new(&mut calls.select_next_some()), cx));
                 clock.between_calls(calls).await.unwrap_or_else(|thrown| {
                     *lock(&self.died) = Some(thrown);
                     Err(Failure::Aborted)
