@@ -129,9 +129,11 @@ fn inspect_is_json_on_request() {
     assert_eq!(hand_over["gives-up"], true);
     // Its peers see what the others store.
     assert_eq!(hand_over["may-roll"], false);
+    assert_eq!(report["may-have-loops"], false);
     for (builtin, expected) in [("upper-evented", true), ("chat-evented", false)] {
         let report = json(&["inspect", "--json", &format!("builtin:{builtin}")]);
         assert_eq!(report["hand-over"]["may-roll"], expected, "{builtin}");
+        assert_eq!(report["may-have-loops"], expected, "{builtin}");
     }
     // The imports of the text, in its words.
     let text = sockserve(["inspect", "builtin:kv-concurrent"]).printed();
@@ -264,7 +266,12 @@ fn inspect_says_what_a_component_is_and_needs() {
                 "{memory}"
             );
             let rolls = match instances {
-                "serves all" => "; says whether one group after another",
+                "serves all" => {
+                    let loops = lines.remove(5);
+                    let expected = "loops       says whether its connections are independent";
+                    assert!(loops.starts_with(expected), "{loops}");
+                    "; says whether one group after another"
+                }
                 _ => "",
             };
             assert_eq!(

@@ -6,6 +6,7 @@ use std::fs;
 use crate::harness::command::sockserve;
 use crate::harness::control::{Controlled, failed, open};
 use crate::harness::guests::{chat_evented, echo_concurrent, echo_evented, kv_evented};
+use crate::harness::scratch::Scratch;
 use crate::harness::{Client, Guest, Serve};
 
 /// What makes a guest of the family `faults` trap under `MODE=trap`.
@@ -222,6 +223,40 @@ fn handlers_whose_connections_may_depend_on_each_other_are_refused() {
         .args(["--loops", "1"])
         .start();
     assert!(loops(server.process.id()).is_empty());
+    server.stop().check_no_alarm();
+}
+
+for_each_pair! { echo shared: who_cannot_hand_over_can_say_that_they_do_not }
+/// Only `rolling-hand-over` says it, and `hand-over` is not needed. At a swap nothing rolls:
+/// the connections of all loops drain.
+fn who_cannot_hand_over_can_say_that_they_do_not(guest: Guest, dispatch: &str) {
+    let scratch = Scratch::new();
+    let without = scratch.without_hand_over(guest);
+    let options = ["--loops", "2", "--drain-timeout", "1h"];
+    let controlled = Controlled::start(guest, dispatch, &options);
+    let swapped = controlled.try_swap(&without).unwrap();
+    assert_eq!(swapped["old"], "drain");
+    assert_eq!(loops(controlled.server.process.id()), ["loop-1-echo"]);
+    let mut clients = [(); 4].map(|()| controlled.server.connect());
+    for client in &mut clients {
+        client.check_echo("before\n");
+    }
+    let status = controlled.status();
+    assert_eq!(status["memory"]["instances"], 2, "{status:#}");
+    let swapped = controlled.try_swap(guest.path()).unwrap();
+    assert_eq!(swapped["old"], "drain");
+    for client in &mut clients {
+        client.check_echo("after\n");
+        client.finish_sending();
+        client.expect_eof();
+    }
+    drop(clients);
+    controlled.server.stop().check_no_alarm();
+    // At the start it is the same.
+    let server = Serve::component(&without)
+        .args(["--dispatch", dispatch, "--loops", "2"])
+        .start();
+    server.connect().check_echo("hello\n");
     server.stop().check_no_alarm();
 }
 

@@ -30,34 +30,58 @@ const REFUSED_SHARE: u64 = 8;
 
 /// The limit on descriptors, and how many are open.
 #[derive(Clone, Copy, Debug)]
-struct Descriptors {
+pub(crate) struct Descriptors {
     /// `None` means no limit.
     allowed: Option<u64>,
     open: u64,
 }
 
 impl Descriptors {
-    fn now() -> Self {
+    /// Those of the process, as they are now.
+    pub(crate) fn now() -> Self {
         Self {
             allowed: getrlimit(Resource::Nofile).current,
             open: std::fs::read_dir("/proc/self/fd").map_or(TO_SPARE, |open| open.count() as u64),
         }
     }
 
-    /// The same with so many more open ones.
-    fn with(self, more: u64) -> Self {
+    /// The same with the descriptors of so many event loops that are still to be made.
+    pub(crate) fn with_loops(self, loops: usize) -> Self {
+        let more = PER_LOOP.saturating_mul(loops as u64);
         Self {
             open: self.open.saturating_add(more),
             ..self
         }
     }
 
-    /// The same without so many open ones.
-    fn without(self, held: u64) -> Self {
+    /// The same without those of so many connections, which the service has already: each
+    /// has a permit, and its descriptor is not lost to the others.
+    pub(crate) fn without_connections(self, held: u64) -> Self {
         Self {
             open: self.open.saturating_sub(held),
             ..self
         }
+    }
+
+    /// Returns the shares of a service that was asked for `asked` connections and wants
+    /// `refused` sockets of refused peers. There are no more permits than descriptors; if
+    /// that lowers the number, the log says so.
+    ///
+    /// `opens` says whether instances may open descriptors of their own. Each connection
+    /// then has its own instance.
+    pub(crate) fn shares(self, service: &str, asked: u32, opens: bool, refused: u32) -> Shares {
+        let refused = self.refused(refused);
+        let permits = self.permits(asked, if opens { MIN_OWN } else { 0 }, refused);
+        if permits < asked {
+            tracing::warn!(
+                service,
+                asked,
+                permits,
+                allowed = self.allowed,
+                "the limit on open files (ulimit -n) allows fewer connections than --max-connections"
+            );
+        }
+        Shares { permits, refused }
     }
 
     fn free(self) -> u64 {
@@ -96,39 +120,6 @@ pub(crate) struct Shares {
     pub(crate) permits: u32,
     /// Sockets of refused peers.
     pub(crate) refused: u32,
-}
-
-/// Returns the shares of a service that was asked for `asked` connections and wants
-/// `refused` sockets of refused peers. There are no more permits than descriptors; if
-/// that lowers the number, the log says so.
-///
-/// `opens` says whether instances may open descriptors of their own. Each
-/// connection then has its own instance. `held` is how many connections the service has
-/// already: each has a permit, and its descriptor is not lost to the others.
-///
-/// `loops` is how many event loops are to be made.
-pub(crate) fn shares(
-    service: &str,
-    asked: u32,
-    opens: bool,
-    refused: u32,
-    held: u64,
-    loops: usize,
-) -> Shares {
-    let more = PER_LOOP.saturating_mul(loops as u64);
-    let now = Descriptors::now().with(more).without(held);
-    let refused = now.refused(refused);
-    let permits = now.permits(asked, if opens { MIN_OWN } else { 0 }, refused);
-    if permits < asked {
-        tracing::warn!(
-            service,
-            asked,
-            permits,
-            allowed = now.allowed,
-            "the limit on open files (ulimit -n) allows fewer connections than --max-connections"
-        );
-    }
-    Shares { permits, refused }
 }
 
 /// Returns how many of `wanted` sockets of refused peers can be open at once beside a
@@ -190,7 +181,7 @@ mod tests {
         let at_rest = Descriptors { open: 20, ..busy };
         let permits = |it: Descriptors| it.permits(1024, 0, 0);
         assert!(permits(busy) < 600);
-        assert_eq!(permits(busy.without(600)), permits(at_rest));
+        assert_eq!(permits(busy.without_connections(600)), permits(at_rest));
     }
 
     #[test]

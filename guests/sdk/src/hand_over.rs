@@ -145,9 +145,10 @@ pub fn accept_for<T: crate::HandOver>(
     Ok(())
 }
 
-/// Says that the connections of an instance are independent of each other, so that they are
-/// handed over in small groups and nobody waits for all of them. For `evented` and
-/// `concurrent` handlers that hand over; `blocking` ones need not say it.
+/// Says that the connections of an instance are independent of each other. They are then
+/// handed over in small groups, and nobody waits for all of them; and several event loops can
+/// have an instance each (`--loops`), also if the handler does not hand over. For `evented`
+/// and `concurrent` handlers; `blocking` ones need not say it.
 ///
 /// ```text
 /// sockserve_handler::protocol!(evented, Upper, || Ok(Upper));

@@ -41,7 +41,7 @@ pub struct Component {
     digest: OnceLock<String>,
     contract: Contract,
     takes_over: bool,
-    may_roll: bool,
+    may_be_independent: bool,
     keeps_state: bool,
     life_cycle: LifeCycleExports,
     imports: Vec<String>,
@@ -71,7 +71,7 @@ pub(crate) const COMPOSED: &str = "sockserve:composed";
 /// over.
 const HAND_OVER: &str = "sockserve:handler/hand-over";
 
-/// The interface by which it says whether they can be handed over one after another.
+/// The interface by which it says whether they are independent of each other.
 pub(crate) const ROLLING_HAND_OVER: &str = "sockserve:handler/rolling-hand-over";
 
 /// The interface that it exports to pass on what an instance knows.
@@ -153,7 +153,7 @@ impl fmt::Debug for Component {
             .field("bytes", &self.bytes.len())
             .field("contract", &self.contract)
             .field("takes_over", &self.takes_over)
-            .field("may_roll", &self.may_roll)
+            .field("may_be_independent", &self.may_be_independent)
             .field("keeps_state", &self.keeps_state)
             .field("imports", &self.imports)
             .finish_non_exhaustive()
@@ -209,7 +209,7 @@ impl Component {
         }
         let contract = sections.contract(name)?;
         let takes_over = sections.exports(HAND_OVER, name)?;
-        let may_roll = takes_over && sections.exports(ROLLING_HAND_OVER, name)?;
+        let may_be_independent = sections.exports(ROLLING_HAND_OVER, name)?;
         let keeps_state = sections.exports(INSTANCE_STATE, name)?;
         let life_cycle = sections.life_cycle(contract, name)?;
         let code = sections.code.and_then(|at| at.cut_off(&mut bytes));
@@ -219,7 +219,7 @@ impl Component {
             digest: OnceLock::new(),
             contract,
             takes_over,
-            may_roll,
+            may_be_independent,
             keeps_state,
             life_cycle,
             imports: sections.imports,
@@ -252,10 +252,11 @@ impl Component {
             })
     }
 
-    /// Whether an instance is asked if its connections can be given up one after another: the
-    /// component exports `rolling-hand-over` beside `hand-over`.
-    pub fn may_roll(&self) -> bool {
-        self.may_roll
+    /// Whether an instance is asked if its connections are independent of each other: the
+    /// component exports `rolling-hand-over`. Then they can be given up one after another, if
+    /// they can be given up, and several event loops can have an instance each.
+    pub fn may_be_independent(&self) -> bool {
+        self.may_be_independent
     }
 
     /// Whether what an instance knows can pass to another version: the component exports

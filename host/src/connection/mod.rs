@@ -22,7 +22,7 @@
 //! | `interrupt` | whether the connection is to be handed over |
 //! | `notice` | how its guest learns that |
 //! | `attention` | how a connection asks the `evented` dispatch to look at it |
-//! | `register` | the runtime's poller |
+//! | `register` | the runtime's poller, and the transfers that it allows |
 //! | `record` | what others may know of a connection, and how they end it |
 //! | `roll` | the open connections of a service |
 //! | `traffic` | the bytes of all connections of a service |

@@ -2,6 +2,7 @@
 
 use super::Connection;
 use super::peer::Peer;
+use super::register::transfer_once;
 use rustix::buffer::{Buffer, spare_capacity};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -74,32 +75,20 @@ impl Connection {
 
     /// Calls `receive` if the runtime's poller has said that there is input.
     ///
-    /// A read that has found less than it had room for has taken all, so the next one waits
-    /// without asking the kernel, as with Tokio's own streams. But a read stops short before
-    /// an urgent byte, too; the poller says that there is one. At the end of file it says so
-    /// for good.
+    /// A read that has found less than it had room for has taken all. But a read stops short
+    /// before an urgent byte, too; the poller says that there is one. At the end of file it
+    /// says so for good.
     fn read_polled(
         &self,
         registration: &AsyncFd<Arc<OwnedFd>>,
         room: usize,
         receive: impl FnOnce() -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut taken = None;
-        let result = registration.try_io(Interest::READABLE, |_| {
-            let count = receive()?;
+        transfer_once(registration, Interest::READABLE, receive, |count| {
             let is_short = count > 0 && count < room;
             // The bytes of a Unix socket may be read apart, see below.
-            if is_short && self.peer().ip().is_some() && !has_urgent_byte(registration) {
-                taken = Some(count);
-                // This is how Tokio is told that there is no more.
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(count)
-        });
-        match taken {
-            Some(count) => Ok(count),
-            None => result,
-        }
+            is_short && self.peer().ip().is_some() && !has_urgent_byte(registration)
+        })
     }
 
     /// Whether a read that has found less than it had room for has taken all that the poller

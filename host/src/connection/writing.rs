@@ -1,16 +1,15 @@
 //! Writing to a connection, and its FIN.
 
+use super::register::transfer_once;
 use super::{Connection, MAX_TRANSFER};
 use crate::sync::lock;
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, MutexGuard};
+use std::sync::MutexGuard;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// The sending side.
 #[derive(Default)]
@@ -205,7 +204,13 @@ impl Connection {
         let send = || rustix::net::send(&self.parts.socket, bytes, SendFlags::NOSIGNAL);
         let result = match self.session.registration.get() {
             None => send(),
-            Some(registration) => send_polled(registration, bytes.len(), send),
+            Some(registration) => {
+                // If the kernel has not taken all, there is no more room.
+                let is_last = |count| count < bytes.len();
+                let send = || send().map_err(io::Error::from);
+                transfer_once(registration, Interest::WRITABLE, send, is_last)
+                    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+            }
         };
         match result {
             Ok(count) => {
@@ -224,31 +229,6 @@ impl Connection {
                 Err(error)
             }
         }
-    }
-}
-
-/// Calls `send` if the runtime's poller has said that there is room for output.
-///
-/// If the kernel has not taken all there is no more room, so the next call waits without
-/// asking the kernel, as with Tokio's own streams.
-fn send_polled(
-    registration: &AsyncFd<Arc<OwnedFd>>,
-    length: usize,
-    send: impl FnOnce() -> Result<usize, Errno>,
-) -> Result<usize, Errno> {
-    let mut taken = None;
-    let result = registration.try_io(Interest::WRITABLE, |_| {
-        let count = send()?;
-        if count < length {
-            taken = Some(count);
-            // This is how Tokio is told that there is no more.
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(count)
-    });
-    match taken {
-        Some(count) => Ok(count),
-        None => result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)),
     }
 }
 

@@ -12,7 +12,6 @@ use crate::guest::life_cycle;
 use crate::lifecycle::Phase;
 use crate::panics;
 use crate::version::Version;
-use crate::version::entrance::LoopNumber;
 use crate::version::errands::Errand;
 use crate::version::versions::Versions;
 use std::future::poll_fn;
@@ -28,12 +27,13 @@ pub(super) fn start(versions: &Arc<Versions>, version: &Arc<Version>) {
         return;
     }
     let (all, served) = (Arc::clone(versions), Arc::clone(version));
+    let ticks = version.begin_ticks();
     version.spawn_task(versions, async move {
         let version = served;
         loop {
             let errand = tokio::select! {
                 biased;
-                errand = version.next_errand(&all, LoopNumber::FIRST) => errand,
+                errand = version.next_errand(&all, &ticks) => errand,
                 () = version.ended() => return,
             };
             run_alone(&all, &version, errand).await;
@@ -96,9 +96,9 @@ pub(super) async fn run_in(
     errand: Errand,
 ) -> Result<(), Failure> {
     match errand {
-        Errand::Tick(of) => {
+        Errand::Tick(ticks) => {
             let ticked = watched.hold(life_cycle::tick_in(accessor)).await;
-            version.plan_tick(of);
+            ticks.plan();
             ticked
         }
         Errand::Error(failed) => {
@@ -119,9 +119,9 @@ async fn call(
     errand: Errand,
 ) -> Result<(), Failure> {
     match errand {
-        Errand::Tick(of) => {
+        Errand::Tick(ticks) => {
             let ticked = life_cycle::tick(store, clock, deadline).await;
-            version.plan_tick(of);
+            ticks.plan();
             ticked
         }
         Errand::Error(failed) => {

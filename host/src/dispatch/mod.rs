@@ -52,7 +52,7 @@ use crate::guest::failure::Failure;
 use crate::guest::hand_over::NOT_EXPORTED;
 use crate::lifecycle::VersionNumber;
 use crate::version::Version;
-use crate::version::entrance::{Intake, LoopNumber};
+use crate::version::entrance::Intake;
 use crate::version::offer::{self, Handed, Offer};
 use crate::version::versions::Versions;
 use std::io;
@@ -69,7 +69,6 @@ const NO_TURN: &str = "under sequential connections take turns, and it has none"
 /// A shared instance gets what it needs of the system here, before the version becomes
 /// current. The instance itself is made for the first connection.
 pub(crate) fn start(versions: &Arc<Versions>, version: &Arc<Version>) -> io::Result<()> {
-    version.plan_tick(LoopNumber::FIRST);
     if !version.handler.shares_instance() {
         errands::start(versions, version);
         return Ok(());

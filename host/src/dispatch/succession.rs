@@ -41,13 +41,13 @@ impl<E: Exports + 'static> Begin<E> {
         version: &Arc<Version>,
         intake: &mut Intake,
     ) -> Option<Self> {
-        let of = intake.event_loop;
+        let ticks = Arc::clone(&intake.ticks);
         loop {
             let departure = tokio::select! {
                 biased;
                 arrival = intake.next_to_serve() => return arrival.map(Self::Arrival),
                 departure = version.departing() => departure,
-                errand = version.next_errand(versions, of), if version.has_errands() => {
+                errand = version.next_errand(versions, &ticks), if version.has_errands() => {
                     return Some(Self::Errand(errand));
                 }
             };

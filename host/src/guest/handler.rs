@@ -451,8 +451,11 @@ impl Handler {
             let others = self.limits().loops.saturating_sub(1);
             let room = store.data().memory.check_room_for(others);
             room.map_err(Failure::Host)?;
-            let is_independent = life_cycle::independent(&mut store, &clock, deadline).await?;
-            Ok(is_independent && !self.keeps_state())
+            // What one instance knows, the others would not know.
+            if self.keeps_state() {
+                return Ok(false);
+            }
+            life_cycle::independent(&mut store, &clock, deadline).await
         };
         let may_serve = trial
             .await

@@ -113,7 +113,7 @@ impl LifeCyclePre {
             error: when(exports.error, component::ERROR, "error")?,
             tick: interval.zip(tick),
             independent: when(
-                component.may_roll(),
+                component.may_be_independent(),
                 component::ROLLING_HAND_OVER,
                 "independent",
             )?,

@@ -51,7 +51,7 @@ use crate::admission::Admission;
 use crate::admission::global::GlobalLimits;
 use crate::admission::policy::{AdmissionError, AdmissionPolicy, Served};
 use crate::contract::{Contract, Dispatch};
-use crate::descriptors::{self, Shares};
+use crate::descriptors::{self, Descriptors, Shares};
 use crate::guest::handler::Handler;
 use crate::guest::handler_error::HandlerError;
 use crate::guest::memory::MemoryBook;
@@ -533,7 +533,8 @@ impl Shared {
         let mut limits = handler.limits().clone();
         let (asked, opens) = (limits.max_connections, handler.instances_may_open());
         let (room, loops) = (options.admission.room(), limits.loops.saturating_sub(1));
-        let Shares { permits, refused } = descriptors::shares(name, asked, opens, room, 0, loops);
+        let descriptors = Descriptors::now().with_loops(loops);
+        let Shares { permits, refused } = descriptors.shares(name, asked, opens, room);
         limits.max_connections = permits;
         let permits = Permits::new(permits);
         let dispatch = handler.dispatch();

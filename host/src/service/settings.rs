@@ -2,7 +2,7 @@
 
 use super::{ServiceHandle, Shared};
 use crate::admission::policy::{AdmissionError, AdmissionPolicy};
-use crate::descriptors::{self, Shares};
+use crate::descriptors::{Descriptors, Shares};
 use crate::limits::Limits;
 use crate::listen::address::ListenAddress;
 use crate::listen::error::ListenError;
@@ -128,9 +128,8 @@ impl Shared {
         self.asked.store(Arc::new(limits.clone()));
         let opens = self.versions.current().handler.instances_may_open();
         let (asked, room) = (limits.max_connections, admission.room());
-        let held = self.versions.open();
-        let Shares { permits, refused } =
-            descriptors::shares(self.name(), asked, opens, room, held, 0);
+        let descriptors = Descriptors::now().without_connections(self.versions.open());
+        let Shares { permits, refused } = descriptors.shares(self.name(), asked, opens, room);
         limits.max_connections = permits;
         if permits != self.versions.limits().max_connections {
             self.permits.want(permits);

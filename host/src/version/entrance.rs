@@ -8,6 +8,7 @@ use crate::connection::{Connection, ConnectionId};
 use crate::guest::hand_over::ConnectionState;
 use crate::sync::lock;
 use crate::version::Version;
+use crate::version::errands::Ticks;
 use crate::version::offer::{Handed, Offer};
 use crate::version::stay::{Admitted, Stay};
 use std::convert::Infallible;
@@ -17,18 +18,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, timeout_at};
 
-/// Which of a service's event loops. The first one is always there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LoopNumber(usize);
-
-impl LoopNumber {
-    pub(crate) const FIRST: Self = Self(0);
-}
-
 /// The receiving end, which the driver of the shared instance has.
 pub(crate) struct Intake {
-    /// The event loop of the driver.
-    pub(crate) event_loop: LoopNumber,
+    /// The ticks of the driver's event loop.
+    pub(crate) ticks: Arc<Ticks>,
     accepted: UnboundedReceiver<Admitted>,
     offers: UnboundedReceiver<Vec<Offer>>,
     /// `Some` from when connections are offered until each of them is taken or has come
@@ -128,12 +121,13 @@ impl Arrival {
     }
 }
 
-/// Makes both ends for so many event loops, and the gate, which is shut.
-pub(crate) fn open(loops: usize) -> (Entrance, Vec<Intake>, Gate) {
+/// Makes both ends for so many event loops, and the gate, which is shut. `begin_ticks` is
+/// called for each event loop.
+fn open(loops: usize, begin_ticks: impl Fn() -> Arc<Ticks>) -> (Entrance, Vec<Intake>, Gate) {
     let mut lanes = Vec::with_capacity(loops);
     let mut senders = Vec::with_capacity(loops);
     let mut intakes = Vec::with_capacity(loops);
-    for number in 0..loops {
+    for _ in 0..loops {
         // Bounded by the permits.
         let (accepted, accepting) = mpsc::unbounded_channel();
         let (offers, offering) = mpsc::unbounded_channel();
@@ -141,7 +135,7 @@ pub(crate) fn open(loops: usize) -> (Entrance, Vec<Intake>, Gate) {
         lanes.push(Lane { accepted, offers });
         senders.push(sender);
         intakes.push(Intake {
-            event_loop: LoopNumber(number),
+            ticks: begin_ticks(),
             accepted: accepting,
             offers: offering,
             returns: None,
@@ -206,7 +200,7 @@ impl Intake {
     /// Cancel-safe: no arrival is lost if the wait is given up.
     pub(crate) async fn next(&mut self) -> Option<Arrival> {
         let Self {
-            event_loop: _,
+            ticks: _,
             accepted,
             offers,
             returns,
@@ -309,7 +303,7 @@ impl Version {
     /// Opens the entrance of the version's shared instances, one per event loop. Its gate
     /// is shut.
     pub(crate) fn open_intakes(&self, loops: usize) -> Vec<Intake> {
-        let (entrance, intakes, gate) = open(loops);
+        let (entrance, intakes, gate) = open(loops, || self.begin_ticks());
         *lock(&self.entrance) = Some(entrance);
         *lock(&self.gate) = Some(gate);
         intakes
@@ -369,7 +363,7 @@ mod tests {
     /// A version that is stuck must not keep new connections waiting forever.
     #[tokio::test(start_paused = true)]
     async fn a_gate_that_nothing_opens_opens_by_itself() {
-        let (entrance, mut intakes, gate) = open(1);
+        let (entrance, mut intakes, gate) = open(1, Arc::default);
         let intake = &mut intakes[0];
         let begun = Instant::now();
         let (admitted, _peer) = admitted();
@@ -383,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_go_to_the_loops_in_turn() {
-        let (entrance, mut intakes, gate) = open(2);
+        let (entrance, mut intakes, gate) = open(2, Arc::default);
         drop(gate);
         let mut peers = Vec::new();
         for _ in 0..4 {

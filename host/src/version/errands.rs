@@ -1,7 +1,8 @@
 //! What a handler does beside its connections: the calls of `error` and `tick` that are due.
 //!
-//! The version keeps them, because they outlive an instance: a failure that ends one is told
-//! to the next. One task takes them, one at a time; the calls are in `dispatch::errands`.
+//! Both outlive an instance. The version keeps the failures: one that ends an instance is
+//! told to the next. The driver of an event loop has its [`Ticks`]. It takes one errand at a
+//! time; the calls are in `dispatch::errands`.
 
 use crate::connection::Connection;
 use crate::connection::record::Cut;
@@ -10,11 +11,11 @@ use crate::guest::life_cycle::FailedConnection;
 use crate::lifecycle::Phase;
 use crate::sync::lock;
 use crate::version::Version;
-use crate::version::entrance::LoopNumber;
 use crate::version::versions::Versions;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,8 +26,9 @@ const MAX_FAILURES: usize = 1024;
 pub(crate) enum Errand {
     /// A connection has failed, and the handler is told.
     Error(Box<FailedConnection>),
-    /// The time between two ticks is over, for the instance of this event loop.
-    Tick(LoopNumber),
+    /// The time between two ticks is over. When the call of the handler has returned,
+    /// the next one is planned anew.
+    Tick(Arc<Ticks>),
 }
 
 /// What a version has of this.
@@ -35,8 +37,15 @@ pub(super) struct Errands {
     failures: Mutex<Failures>,
     /// Notified when there is another failure.
     more: Notify,
-    /// When the next tick of each event loop is due. None before it is waited for.
-    ticks_at: Mutex<BTreeMap<LoopNumber, Instant>>,
+}
+
+/// When the next tick of one event loop is due. By default there are none.
+#[derive(Default)]
+pub(crate) struct Ticks {
+    /// `None` if there are none.
+    interval: Option<Duration>,
+    /// `None` if there are no more.
+    next_at: Mutex<Option<Instant>>,
 }
 
 /// Failures that the handler is not told of yet.
@@ -68,8 +77,18 @@ impl Version {
         !self.is_probe() && self.handler.verifies()
     }
 
-    /// Waits for the next errand of an event loop. Cancel-safe.
-    pub(crate) async fn next_errand(&self, versions: &Versions, of: LoopNumber) -> Errand {
+    /// Begins to wait for the first tick of an event loop.
+    pub(crate) fn begin_ticks(&self) -> Arc<Ticks> {
+        let ticks = Ticks {
+            interval: self.handler.tick_interval(),
+            next_at: Mutex::default(),
+        };
+        ticks.plan();
+        Arc::new(ticks)
+    }
+
+    /// Waits for the next errand of the event loop that has these ticks. Cancel-safe.
+    pub(crate) async fn next_errand(&self, versions: &Versions, ticks: &Arc<Ticks>) -> Errand {
         loop {
             if let Some(failed) = self.next_failure() {
                 return Errand::Error(failed);
@@ -77,48 +96,14 @@ impl Version {
             tokio::select! {
                 biased;
                 () = self.errands.more.notified() => {}
-                () = self.tick_is_due(versions, of) => {
-                    self.plan_tick(of);
-                    return Errand::Tick(of);
-                }
+                () = self.tick_is_due(versions, ticks) => return ticks.take(),
             }
         }
     }
 
-    /// Whether the next tick of an event loop is due already. Takes it, if so.
-    pub(crate) fn take_due_tick(&self, of: LoopNumber) -> bool {
-        let due = self.planned_tick(of);
-        let is_due = due.is_some_and(|at| at <= Instant::now());
-        if is_due {
-            self.plan_tick(of);
-        }
-        is_due
-    }
-
-    /// Begins to wait for the next tick of an event loop: when the version begins, and after
-    /// each tick.
-    pub(crate) fn plan_tick(&self, of: LoopNumber) {
-        if let Some(interval) = self.handler.tick_interval()
-            && let Some(at) = Instant::now().checked_add(interval)
-        {
-            lock(&self.errands.ticks_at).insert(of, at);
-        }
-    }
-
-    fn planned_tick(&self, of: LoopNumber) -> Option<Instant> {
-        lock(&self.errands.ticks_at).get(&of).copied()
-    }
-
     /// Waits until the next tick is due. Never returns if there is none, or no more.
-    async fn tick_is_due(&self, versions: &Versions, of: LoopNumber) {
-        if self.handler.tick_interval().is_none() {
-            pending::<()>().await;
-        }
-        let planned = self.planned_tick(of).or_else(|| {
-            self.plan_tick(of);
-            self.planned_tick(of)
-        });
-        let at = match planned {
+    async fn tick_is_due(&self, versions: &Versions, ticks: &Ticks) {
+        let at = match ticks.next_at() {
             Some(at) => at,
             None => pending().await,
         };
@@ -183,6 +168,31 @@ impl Version {
             service,
             has_ended: false,
         }
+    }
+}
+
+impl Ticks {
+    /// Returns the next tick if it is due already.
+    pub(crate) fn take_due(self: &Arc<Self>) -> Option<Errand> {
+        let is_due = self.next_at().is_some_and(|at| at <= Instant::now());
+        is_due.then(|| self.take())
+    }
+
+    /// Plans the next tick, an interval from now.
+    pub(crate) fn plan(&self) {
+        let after = |interval| Instant::now().checked_add(interval);
+        *lock(&self.next_at) = self.interval.and_then(after);
+    }
+
+    /// Returns the tick that is due. The next tick is planned here, too: the call may never
+    /// return.
+    fn take(self: &Arc<Self>) -> Errand {
+        self.plan();
+        Errand::Tick(Arc::clone(self))
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        *lock(&self.next_at)
     }
 }
 

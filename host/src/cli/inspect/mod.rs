@@ -60,6 +60,10 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(out, "dispatches  {}", dispatches(report))?;
     writeln!(out, "memory      {}", memory(&report.memory))?;
     writeln!(out, "hand-over   {}", hand_over(report))?;
+    if report.may_have_loops {
+        let loops = "says whether its connections are independent, as --loops needs it";
+        writeln!(out, "loops       {loops}")?;
+    }
     if let Some(functions) = life_cycle(report.life_cycle) {
         writeln!(out, "life cycle  {functions}")?;
     }

@@ -1,7 +1,7 @@
 //! What `sockserve inspect` knows of a component. The text and the JSON are made from it.
 
 use crate::component::Component;
-use crate::contract::Contract;
+use crate::contract::{Contract, Dispatch};
 use crate::guest::imports::Lack;
 use crate::guest::start_cost;
 use crate::text;
@@ -31,6 +31,9 @@ pub(super) struct Report {
     pub(super) compiled_bytes: Option<u64>,
     /// Whether what one instance for all knows passes to the next version.
     pub(super) keeps_state: bool,
+    /// It can say that its connections are independent of each other, so that several event
+    /// loops have an instance each (`--loops`).
+    pub(super) may_have_loops: bool,
     /// What it imports.
     pub(super) imports: Vec<Import>,
 }
@@ -63,7 +66,8 @@ pub(super) enum InstancePer {
 pub(super) struct HandOver {
     /// Whether it takes connections of another version over.
     pub(super) takes_over: bool,
-    /// It can say that its connections are independent of each other.
+    /// It can say that its connections are independent of each other, so that they are given
+    /// up one group after another.
     pub(super) may_roll: bool,
     /// Whether it gives its own up.
     pub(super) gives_up: bool,
@@ -128,12 +132,18 @@ impl Report {
             memory: Memory::of(component),
             hand_over: HandOver {
                 takes_over: !is_for_datagrams && component.takes_over(),
-                may_roll: !is_for_datagrams && component.may_roll() && component.gives_up(),
+                may_roll: !is_for_datagrams
+                    && component.may_be_independent()
+                    && component.gives_up(),
                 gives_up: !is_for_datagrams && component.takes_over() && component.gives_up(),
             },
             life_cycle: LifeCycle::of(component),
             compiled_bytes: component.code().map(|code| code.len() as u64),
             keeps_state: component.keeps_state(),
+            may_have_loops: !is_for_datagrams
+                && component.may_be_independent()
+                && !component.keeps_state()
+                && Dispatch::Poll.shares_instance(contract),
             imports: imports.collect(),
         }
     }
@@ -205,6 +215,33 @@ fn need_of_provided(contract: Contract, import: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a component that exports these can say: that its connections move in groups, and
+    /// that it can have several event loops.
+    #[test]
+    fn connections_may_be_independent_without_hand_over() {
+        let check = |exports: &[&str], expected: [bool; 2]| {
+            let exports = exports
+                .iter()
+                .map(|name| format!("(component (export \"sockserve:handler/{name}@0.1.0\"))"));
+            let text = format!("(component {})", exports.collect::<String>());
+            let bytes = wat::parse_str(&text).unwrap();
+            let component = Component::from_bytes("x.wasm", bytes).unwrap();
+            let report = Report::new("x.wasm", &component, &[]);
+            let said = [report.hand_over.may_roll, report.may_have_loops];
+            assert_eq!(said, expected, "{text}");
+        };
+        check(&["evented"], [false, false]);
+        check(&["evented", "hand-over"], [false, false]);
+        check(&["evented", "rolling-hand-over"], [false, true]);
+        check(&["evented", "hand-over", "rolling-hand-over"], [true, true]);
+        // What an instance knows goes with all its connections.
+        let keeping = ["evented", "rolling-hand-over", "instance-state"];
+        check(&keeping, [false, false]);
+        // Each connection has an instance of its own.
+        check(&["blocking", "rolling-hand-over"], [false, false]);
+        check(&["datagram", "rolling-hand-over"], [false, false]);
+    }
 
     #[test]
     fn every_import_says_what_it_takes() {

@@ -213,7 +213,7 @@ impl Serving {
             self.run_errand(guest, errand).await?;
         }
         let mut leaving = Leaving::default();
-        let (has_errands, of) = (self.version.has_errands(), intake.event_loop);
+        let (has_errands, ticks) = (self.version.has_errands(), Arc::clone(&intake.ticks));
         let keeps_state = self.version.handler.keeps_state();
         let mut departure: Option<Departure> = None;
         let mut rolling: Option<Rolling<'_>> = None;
@@ -285,7 +285,7 @@ impl Serving {
                 }
                 () = patience => leaving.lose_patience(),
                 () = self.attention.woken() => self.cut(),
-                errand = self.version.next_errand(&self.versions, of), if has_errands => {
+                errand = self.version.next_errand(&self.versions, &ticks), if has_errands => {
                     self.run_errand(guest, errand).await?;
                 }
             }

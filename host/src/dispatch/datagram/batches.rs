@@ -28,8 +28,9 @@ use std::sync::Arc;
 pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bool> {
     let mut outbox = Outbox::default();
     let mut instance: Option<Instance<Datagram>> = None;
-    // The version of the instance.
+    // The version of the instance, and its ticks.
     let mut version = None;
+    let mut ticks = Arc::default();
     loop {
         let current = serving.versions.current();
         if current.handler.contract() != Contract::Datagram {
@@ -39,8 +40,9 @@ pub(super) async fn run(serving: &Serving, source: &mut Source) -> io::Result<bo
             // What an instance has must not stay with a version that is over.
             instance = current.prepared().and_then(Prepared::instance);
             version = Some(Arc::clone(&current));
+            ticks = current.begin_ticks();
         }
-        match serving.receive(source, &current, MAX_BATCH).await? {
+        match serving.receive(source, &current, &ticks, MAX_BATCH).await? {
             Arrived::Datagrams => {}
             Arrived::Nothing => {
                 serving.keep_last(instance).await;

@@ -49,6 +49,8 @@ impl Owned {
 
 /// Starts a task for each datagram, until no more will come.
 pub(super) async fn run(serving: &Arc<Serving>, source: &mut Source) -> io::Result<()> {
+    // What instances do beside their datagrams, `errands` calls.
+    let no_ticks = Arc::default();
     loop {
         let permit = Arc::clone(&serving.permits).acquire_owned().await;
         let permit = permit.map_err(io::Error::other)?;
@@ -60,11 +62,10 @@ pub(super) async fn run(serving: &Arc<Serving>, source: &mut Source) -> io::Resu
             // Only this loop takes permits.
             MAX_BATCH.min(1 + serving.permits.available_permits())
         };
-        match serving.receive(source, &current, count).await? {
+        match serving.receive(source, &current, &no_ticks, count).await? {
             Arrived::Datagrams => {}
             Arrived::Nothing => return Ok(()),
-            // Instances that serve one datagram have nothing to pass on.
-            // What they do beside their datagrams, `errands` calls.
+            // Instances that serve one datagram have nothing to pass on, and no errands here.
             Arrived::Replaced | Arrived::Departure(_) | Arrived::Errand(_) => continue,
         }
         let mut first = Some(permit);

@@ -35,8 +35,7 @@ use crate::lifecycle::Phase;
 use crate::panics;
 use crate::socket_name::SocketName;
 use crate::version::Version;
-use crate::version::entrance::LoopNumber;
-use crate::version::errands::Errand;
+use crate::version::errands::{Errand, Ticks};
 use crate::version::share::Share;
 use crate::version::succession::Departure;
 use crate::version::versions::Versions;
@@ -254,19 +253,20 @@ impl Serving {
         }
     }
 
-    /// Receives at most `count` datagrams for a version.
+    /// Receives at most `count` datagrams for a version, which has these ticks.
     async fn receive(
         &self,
         source: &mut Source,
         version: &Version,
+        ticks: &Arc<Ticks>,
         count: usize,
     ) -> io::Result<Arrived> {
         let wanted = wanted(&version.handler, count);
         // Otherwise `errands` has a task of its own.
         let has_errands = version.handler.shares_instance() && version.has_errands();
         // Under load the wait below is never reached.
-        if has_errands && version.take_due_tick(LoopNumber::FIRST) {
-            return Ok(Arrived::Errand(Errand::Tick(LoopNumber::FIRST)));
+        if has_errands && let Some(tick) = ticks.take_due() {
+            return Ok(Arrived::Errand(tick));
         }
         if version.is_serving() {
             // Without the wait for another version, which takes some time to set up.
@@ -283,7 +283,7 @@ impl Serving {
             departure = version.departing(), if version.handler.keeps_state() => {
                 Ok(Arrived::Departure(departure))
             }
-            errand = version.next_errand(&self.versions, LoopNumber::FIRST), if has_errands => {
+            errand = version.next_errand(&self.versions, ticks), if has_errands => {
                 Ok(Arrived::Errand(errand))
             }
             received = source.next(&wanted) => received.map(Arrived::from),

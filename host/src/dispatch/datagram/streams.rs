@@ -21,8 +21,7 @@ use crate::guest::instance::{Instance, Links, Prepared};
 use crate::lifecycle::Phase;
 use crate::sync::lock;
 use crate::version::Version;
-use crate::version::entrance::LoopNumber;
-use crate::version::errands::Errand;
+use crate::version::errands::{Errand, Ticks};
 use crate::version::offer::GATHER;
 use crate::version::share::Share;
 use crate::version::succession::Departure;
@@ -50,7 +49,9 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
             instances = Instances::of(Arc::clone(&current));
         }
         // An instance is made when there is a datagram to serve.
-        match serving.receive(&mut source, &current, MAX_BATCH).await? {
+        let ticks = Arc::clone(&instances.ticks);
+        let received = serving.receive(&mut source, &current, &ticks, MAX_BATCH);
+        match received.await? {
             Arrived::Datagrams => {}
             Arrived::Nothing => {
                 serving.keep_last(instances.ahead.take()).await;
@@ -82,7 +83,7 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
         let (back, mut comes_back) = oneshot::channel();
         let ahead = instances.ahead.take();
         let bytes = ahead.as_ref().map(|it| Arc::clone(&it.links.bytes));
-        let progress = Progress::new(&current, bytes.unwrap_or_default());
+        let progress = Progress::new(&current, ticks, bytes.unwrap_or_default());
         let incoming = Incoming::new(serving, &current, source, back, progress);
         let (progress, lent) = (Arc::clone(&incoming.progress), Arc::clone(&incoming.source));
         let task = {
@@ -124,6 +125,8 @@ pub(super) async fn run(serving: &Arc<Serving>, mut source: Source) -> io::Resul
 struct Instances {
     version: Arc<Version>,
     permits: Arc<Semaphore>,
+    /// The ticks of the version. The instance that receives is called.
+    ticks: Arc<Ticks>,
     /// The instance that was made ahead, until the first datagram is there.
     ahead: Option<Instance<DatagramConcurrent>>,
 }
@@ -131,10 +134,12 @@ struct Instances {
 impl Instances {
     fn of(version: Arc<Version>) -> Self {
         let permits = Arc::new(Semaphore::new(SHARED_INSTANCES as usize));
+        let ticks = version.begin_ticks();
         let ahead = version.prepared().and_then(Prepared::instance);
         Self {
             version,
             permits,
+            ticks,
             ahead,
         }
     }
@@ -147,7 +152,9 @@ pub(super) async fn one(
     datagram: &Owned,
 ) -> Result<(), Failure> {
     let incoming = vec![to_wit(datagram.as_received())];
-    let progress = Progress::new(version, Arc::default());
+    // `errands` calls what such instances do beside their datagram.
+    let no_ticks = Arc::default();
+    let progress = Progress::new(version, no_ticks, Arc::default());
     progress.reading.send_replace(false);
     serve(serving, version, None, incoming, &progress).await
 }
@@ -259,12 +266,14 @@ pub(super) struct Progress {
     pub(super) resumed: AtomicWaker,
     /// Notified when the guest reads on.
     pub(super) at_rest: Notify,
+    /// The ticks of the version's instances.
+    ticks: Arc<Ticks>,
     /// The calls of `instance-state` and `tick`.
     watched: Watched,
 }
 
 impl Progress {
-    fn new(version: &Version, bytes: Arc<AtomicU64>) -> Arc<Self> {
+    fn new(version: &Version, ticks: Arc<Ticks>, bytes: Arc<AtomicU64>) -> Arc<Self> {
         Arc::new(Self {
             share: Mutex::default(),
             bytes,
@@ -274,6 +283,7 @@ impl Progress {
             paused: AtomicBool::new(false),
             resumed: AtomicWaker::new(),
             at_rest: Notify::new(),
+            ticks,
             watched: Watched::new(Deadline(version.handler.limits().deadline)),
         })
     }
@@ -292,7 +302,7 @@ impl Progress {
         tokio::select! {
             biased;
             () = self.has_read_all() => pending().await,
-            errand = version.next_errand(&serving.versions, LoopNumber::FIRST), if version.has_errands() => errand,
+            errand = version.next_errand(&serving.versions, &self.ticks), if version.has_errands() => errand,
         }
     }
 

@@ -227,7 +227,7 @@ impl<'a> Turns<'a> {
     /// turn.
     async fn wait(&mut self, intake: &mut Intake) -> io::Result<Wake> {
         let (tick_at, offered_to) = (self.tick_at, self.offered_to);
-        let of = intake.event_loop;
+        let ticks = Arc::clone(&intake.ticks);
         // Arrivals, and offers that are not settled, come before leaving.
         let finished = intake.is_finished();
         let may_depart = self.keeps_state && !finished && intake.is_settled();
@@ -252,7 +252,7 @@ impl<'a> Turns<'a> {
             to = self.version.asked_after(offered_to), if finished => return Ok(Wake::Leave(to)),
             () = std::future::ready(()), if rolls => return Ok(Wake::Roll),
             () = self.attention.woken() => return Ok(Wake::Attention),
-            errand = self.version.next_errand(self.versions, of), if self.has_errands => {
+            errand = self.version.next_errand(self.versions, &ticks), if self.has_errands => {
                 return Ok(Wake::Errand(errand));
             }
             ready = self.poller.wait(may_roll || !self.ready.is_empty()) => ready?,
