@@ -4,6 +4,10 @@
 use std::io;
 use tokio::sync::oneshot;
 
+/// By how much a thread of [`aside_giving_way`] is nicer: where it competes for a core with
+/// threads that serve, it gets about a tenth of what they get.
+const NICER: i32 = 10;
+
 /// Runs `work` on a new thread and waits for its result. If the caller stops
 /// waiting, the thread still runs to its end.
 ///
@@ -27,6 +31,22 @@ pub(crate) async fn aside<T: Send + 'static>(
     result
         .await
         .map_err(|_| io::Error::other(format!("the thread {name} has panicked")))
+}
+
+/// Does the same for work that nobody waits for who is being served: its thread, and the
+/// threads that this one starts, leave the cores to others. Otherwise the connections of a
+/// service on a busy core would wait while a new version is compiled, for a tick of the kernel
+/// (4 ms) and longer.
+pub(crate) async fn aside_giving_way<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let nicely = move || {
+        // On Linux this is about the thread. Nobody may be refused to be nicer.
+        let _ = rustix::process::nice(NICER);
+        work()
+    };
+    aside(name, nicely).await
 }
 
 /// Holds a value, and drops it on a thread of its own.

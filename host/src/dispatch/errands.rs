@@ -97,13 +97,15 @@ pub(super) async fn run_in(
 ) -> Result<(), Failure> {
     match errand {
         Errand::Tick(ticks) => {
-            let ticked = watched.hold(life_cycle::tick_in(accessor)).await;
+            let ticked = watched.hold(pin!(life_cycle::tick_in(accessor))).await;
             ticks.plan();
             ticked
         }
         Errand::Error(failed) => {
             let telling = version.begin_telling(&versions.service);
-            let told = watched.hold(life_cycle::error_in(accessor, *failed)).await;
+            let told = watched
+                .hold(pin!(life_cycle::error_in(accessor, *failed)))
+                .await;
             telling.end(&told);
             told
         }

@@ -179,11 +179,14 @@ impl GuestClock {
 
     /// Runs `future`, which calls the guest, on the clock. A panic becomes an
     /// error.
+    ///
+    /// It is pinned, here and in other functions that only wait for a call, because an
+    /// asynchronous function has room for an argument twice: as it is given, and as it is
+    /// used. Each such function around a call would double what a connection takes.
     pub(crate) async fn count<R>(
         &self,
-        future: impl Future<Output = wasmtime::Result<R>>,
+        mut future: Pin<&mut impl Future<Output = wasmtime::Result<R>>>,
     ) -> wasmtime::Result<R> {
-        let mut future = pin!(future);
         std::future::poll_fn(|cx| self.poll(future.as_mut(), cx)).await
     }
 

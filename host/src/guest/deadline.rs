@@ -3,6 +3,7 @@
 use crate::guest::clock::{self, DeadlineExceeded, TICK};
 use crate::guest::failure::Failure;
 use std::future::pending;
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::watch;
 use wasmtime::Result;
@@ -27,7 +28,10 @@ impl Deadline {
     /// store's event loop, the time-out must be outside of the loop, as it is here:
     /// a time-out inside of `run_concurrent` may not fire
     /// (bytecodealliance/wasmtime#11869 and #11870).
-    pub(crate) async fn hold<R>(self, call: impl Future<Output = Result<R>>) -> Result<R, Failure> {
+    pub(crate) async fn hold<R>(
+        self,
+        call: Pin<&mut impl Future<Output = Result<R>>>,
+    ) -> Result<R, Failure> {
         let running = self.begin();
         tokio::select! {
             biased;
@@ -66,7 +70,7 @@ impl Watched {
 
     /// Waits for a call, inside the event loop. [`overdue`](Self::overdue) looks at the
     /// time.
-    pub(crate) async fn hold<R>(&self, call: impl Future<Output = R>) -> R {
+    pub(crate) async fn hold<R>(&self, call: Pin<&mut impl Future<Output = R>>) -> R {
         self.running.send_replace(Some(self.deadline.begin()));
         let result = call.await;
         self.running.send_replace(None);

@@ -7,6 +7,7 @@ use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::guest::room::Room;
+use std::pin::pin;
 use wasmtime::component::{Accessor, Instance, InstancePre};
 use wasmtime::{AsContextMut as _, Result, Store};
 
@@ -107,8 +108,10 @@ impl HandOver {
         let guest = exports.sockserve_handler_hand_over();
         // One that is too large goes back to the guest, which serves the connection on.
         let room = Room::make(&mut *store);
-        let call = clock.count(guest.call_hand_over(&mut *store, id));
-        let state = deadline.hold(call).await;
+        let state = {
+            let call = pin!(guest.call_hand_over(&mut *store, id));
+            deadline.hold(pin!(clock.count(call))).await
+        };
         room.give_back(&mut *store);
         let state = state?;
         Ok(state.map(|state| ConnectionState {
@@ -135,8 +138,8 @@ impl HandOver {
             tag: state.tag.clone(),
             bytes: state.bytes.clone(),
         };
-        let call = clock.count(guest.call_accept(store, id, &state));
-        deadline.hold(call).await
+        let call = pin!(guest.call_accept(store, id, &state));
+        deadline.hold(pin!(clock.count(call))).await
     }
 
     /// Does the same as [`give_up`](Self::give_up), inside the event loop of a

@@ -31,6 +31,7 @@ use crate::sockets::stdio::Stdio;
 use crate::text::one_line;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -436,7 +437,7 @@ impl Handler {
                     let (guest, _) = made.await?;
                     let asking = store
                         .run_concurrent(async |accessor| guest.max_data_bytes_in(accessor).await);
-                    let limit = deadline.hold(clock.count(asking)).await??;
+                    let limit = deadline.hold(pin!(clock.count(pin!(asking)))).await??;
                     self.max_data_bytes.store(limit, Ordering::Relaxed);
                 }
             }
@@ -542,7 +543,8 @@ impl Handler {
         store: &mut Store<State>,
         clock: &GuestClock,
     ) -> Result<Instance, Failure> {
-        let instantiating = clock.count(self.pre.instantiate_async(store));
+        let instantiating = pin!(self.pre.instantiate_async(store));
+        let instantiating = pin!(clock.count(instantiating));
         match tokio::time::timeout(START_TIMEOUT, instantiating).await {
             Ok(Ok(instance)) => Ok(instance),
             Ok(Err(error)) => Err(match error.downcast_ref::<MemoryExceeded>() {

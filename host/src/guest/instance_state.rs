@@ -6,6 +6,7 @@ use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::guest::room::Room;
+use std::pin::pin;
 use wasmtime::component::{Accessor, Instance, InstancePre};
 use wasmtime::{AsContextMut as _, Result, Store};
 
@@ -92,14 +93,16 @@ impl Keeper {
             Self::P2(exports) => {
                 let room = Room::make(&mut *store);
                 let guest = exports.sockserve_handler_instance_state();
-                let call = clock.count(guest.call_save(&mut *store));
-                let saved = deadline.hold(call).await;
+                let saved = {
+                    let call = pin!(guest.call_save(&mut *store));
+                    deadline.hold(pin!(clock.count(call))).await
+                };
                 room.give_back(&mut *store);
                 saved?.map(|P2State { tag, bytes }| InstanceState { tag, bytes })
             }
             Self::P3(_) => {
                 let call = store.run_concurrent(async |accessor| self.save_in(accessor).await);
-                deadline.hold(clock.count(call)).await??
+                deadline.hold(pin!(clock.count(pin!(call)))).await??
             }
         };
         Ok(state)
@@ -136,8 +139,8 @@ impl Keeper {
             Self::P2(exports) => {
                 let state = P2State { tag, bytes };
                 let guest = exports.sockserve_handler_instance_state();
-                let call = clock.count(guest.call_restore(store, &state));
-                deadline.hold(call).await
+                let call = pin!(guest.call_restore(store, &state));
+                deadline.hold(pin!(clock.count(call))).await
             }
             Self::P3(exports) => {
                 let state = P3State { tag, bytes };
@@ -146,7 +149,7 @@ impl Keeper {
                     let restored = guest.call_restore(accessor, state).await;
                     restored.map_err(|error| Failure::from_call(&error))
                 });
-                deadline.hold(clock.count(call)).await?
+                deadline.hold(pin!(clock.count(pin!(call)))).await?
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::guest::clock::GuestClock;
 use crate::guest::connection_info::{Info, describe};
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::{self, Failure, root_cause};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{
@@ -288,8 +289,8 @@ where
     Params: ComponentNamedList + Lower + Send + Sync + 'static,
     Results: ComponentNamedList + Lift + Send + Sync + 'static,
 {
-    let call = clock.count(function.call_async(store, params));
-    deadline.hold(call).await
+    let call = pin!(function.call_async(store, params));
+    deadline.hold(pin!(clock.count(call))).await
 }
 
 /// Calls a function inside the store's event loop.

@@ -52,7 +52,11 @@ pub(crate) enum Known {
 impl Partner {
     /// Waits for a call, and says whom lines are about meanwhile. `None` if that is nobody, or
     /// several. If the call is given up, its instance is too.
-    pub(crate) async fn during<R>(&self, known: Option<Known>, call: impl Future<Output = R>) -> R {
+    pub(crate) async fn during<R>(
+        &self,
+        known: Option<Known>,
+        call: Pin<&mut impl Future<Output = R>>,
+    ) -> R {
         *lock(&self.0) = known;
         let result = call.await;
         *lock(&self.0) = None;

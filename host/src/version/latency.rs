@@ -1,6 +1,7 @@
 //! How long things take: a histogram with fixed limits, which is counted without a lock.
 
 use serde::{Deserialize, Serialize};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,7 @@ impl Latency {
     }
 
     /// Waits for a call, and counts how long it took. One that is given up is not counted.
-    pub(crate) async fn measure<R>(&self, call: impl Future<Output = R>) -> R {
+    pub(crate) async fn measure<R>(&self, call: Pin<&mut impl Future<Output = R>>) -> R {
         let begun = Instant::now();
         let result = call.await;
         self.count(begun.elapsed());

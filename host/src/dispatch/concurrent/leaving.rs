@@ -15,6 +15,7 @@ use crate::version::offer::{self, GATHER, Handed};
 use crate::version::succession::{Departure, Verdict};
 use std::collections::HashSet;
 use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -215,7 +216,7 @@ impl Serving {
             return Ok(false);
         }
         let asking = life_cycle::independent_in(guest.accessor);
-        self.watched.hold(asking).await
+        self.watched.hold(pin!(asking)).await
     }
 
     /// Asks the guest to give connections up, and offers those that it gives up to the
@@ -249,7 +250,7 @@ impl Serving {
         departure: Departure,
     ) -> Result<Vec<ConnectionId>, Failure> {
         let mut staying = self.give_up_all(guest, leaving.take()).await?;
-        let state = self.watched.hold(guest.save()).await?;
+        let state = self.watched.hold(pin!(guest.save())).await?;
         match departure.settle(state).await {
             Verdict::Left => {
                 let given_up = lock(&self.given_up).take();
@@ -276,7 +277,7 @@ impl Serving {
     ) -> Result<Vec<ConnectionId>, Failure> {
         let mut staying = Vec::new();
         for id in ids {
-            match self.watched.hold(guest.give_up(id)).await? {
+            match self.watched.hold(pin!(guest.give_up(id))).await? {
                 Some(state) => staying.extend(self.give_up(guest, id, state).await?),
                 None => self.finish(id, Ok(())),
             }

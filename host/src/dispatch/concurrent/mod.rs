@@ -43,7 +43,7 @@ use leaving::Leaving;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::resume_unwind;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use tokio::task::{JoinHandle, yield_now};
 use wasmtime::component::Accessor;
@@ -182,7 +182,7 @@ impl Serving {
                     Err(Failure::Aborted)
                 })
             });
-            match clock.count(serving).await {
+            match clock.count(pin!(serving)).await {
                 Ok(result) => result,
                 Err(error) => Err(Failure::from_call(&error)),
             }
@@ -323,7 +323,7 @@ impl Serving {
             Concurrent::push(guest.accessor, connection)?
         };
         let call = guest.exports.handle_in(guest.accessor, socket);
-        self.versions.calls.measure(call).await
+        self.versions.calls.measure(pin!(call)).await
     }
 
     /// Puts an arrival on the driver's list, if it is this version's connection.
@@ -368,7 +368,7 @@ impl Serving {
                 };
                 while let Some(handed) = deciding.batch.next() {
                     let (id, state) = (handed.admitted.connection.id(), &handed.state);
-                    let decision = self.watched.hold(guest.accept(id, state)).await;
+                    let decision = self.watched.hold(pin!(guest.accept(id, state))).await;
                     deciding.batch.decide(decision)?;
                 }
                 let batch = std::mem::take(&mut deciding.batch);
@@ -379,7 +379,7 @@ impl Serving {
                 Ok(batch.accept().map(enter).collect())
             }
             Registered::Returned(id, state) => {
-                match self.watched.hold(guest.accept(id, &state)).await? {
+                match self.watched.hold(pin!(guest.accept(id, &state))).await? {
                     Ok(()) => Ok(vec![id]),
                     Err(reason) => {
                         self.finish(id, Err(Failure::RefusedBack(reason)));
@@ -401,7 +401,7 @@ impl Serving {
             let connection = self.open.lock().get(&id).map(Arc::clone);
             if let Some(connection) = connection {
                 let verifying = life_cycle::verify_in(guest.accessor, &connection);
-                if let Err(reason) = self.watched.hold(verifying).await? {
+                if let Err(reason) = self.watched.hold(pin!(verifying)).await? {
                     self.finish(id, Err(Failure::Unverified(reason)));
                     return Ok(Vec::new());
                 }

@@ -21,6 +21,7 @@ use crate::panics;
 use crate::version::Version;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 /// Serves batches. Returns false when no more will come, and true when the current
@@ -110,8 +111,9 @@ async fn serve(
             partner,
             ..
         } = instance;
-        let call = exports.receive(store, clock, batch.iter());
-        let call = serving.versions.calls.measure(deadline.hold(call));
+        let call = pin!(exports.receive(store, clock, batch.iter()));
+        let call = pin!(deadline.hold(call));
+        let call = pin!(serving.versions.calls.measure(call));
         let sender = batch.only_sender().cloned().map(Known::Sender);
         let called = partner.during(sender, call).await;
         called?.map_err(Failure::Guest)

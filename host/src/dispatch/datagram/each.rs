@@ -20,6 +20,7 @@ use crate::lifecycle::Phase;
 use crate::version::Version;
 use crate::version::share::Share;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -136,8 +137,8 @@ async fn call(
         .await?;
     let (exports, _) = handler.instantiate::<Datagram>(&mut store, &clock).await?;
     let batch = std::iter::once(datagram.as_received());
-    let called = exports.receive(&mut store, &clock, batch);
-    let called = serving.versions.calls.measure(called).await;
+    let call = pin!(exports.receive(&mut store, &clock, batch));
+    let called = serving.versions.calls.measure(call).await;
     let called = called.map_err(|error| Failure::from_call(&error))?;
     serving.post(outbox, handler, called.map_err(Failure::Guest)?);
     Ok(())

@@ -212,18 +212,21 @@ async fn serve(
                     }
                 };
                 progress.pause().await;
-                let state = progress.watched.hold(keeper.save_in(accessor)).await?;
+                let state = progress
+                    .watched
+                    .hold(pin!(keeper.save_in(accessor)))
+                    .await?;
                 departure.settle(state).await;
                 progress.resume();
             }
             // An earlier version's instance may end late.
             if serving.versions.last_state.is_wanted() && serving.versions.is_current(version) {
-                let last = progress.watched.hold(keeper.save_in(accessor)).await;
+                let last = progress.watched.hold(pin!(keeper.save_in(accessor))).await;
                 serving.versions.last_state.keep(last);
             }
             Ok(())
         });
-        match clock.count(call).await {
+        match clock.count(pin!(call)).await {
             Ok(result) => result,
             Err(error) => Err(Failure::from_call(&error)),
         }

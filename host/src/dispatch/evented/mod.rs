@@ -35,6 +35,7 @@ use crate::version::versions::Versions;
 use entry::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -356,9 +357,11 @@ impl<'a> Turns<'a> {
             partner,
             ..
         } = guest;
-        let turn = exports.turn(store, clock, *deadline, &self.events);
-        let turn = self.versions.calls.measure(turn);
-        let changes = partner.during(self.partner(), turn).await?;
+        let changes = {
+            let turn = pin!(exports.turn(store, clock, *deadline, &self.events));
+            let turn = pin!(self.versions.calls.measure(turn));
+            partner.during(self.partner(), turn).await?
+        };
         let about = |event: Event| match event {
             Event::Opened(opened) => Some(opened.connection),
             Event::Ready(ready) => Some(ready.connection),

@@ -15,6 +15,7 @@ use crate::version::entrance::{Arrival, Intake, Registered};
 use crate::version::offer::{Batch, GATHER, Handed, note_staying};
 use crate::version::stay::Admitted;
 use crate::version::succession::{Departure, Verdict};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -73,8 +74,11 @@ impl Turns<'_> {
         {
             let known = Known::Connection(Arc::clone(entry.connection.record()));
             let (store, clock) = (&mut guest.store, &guest.clock);
-            let verdict = life_cycle::verify(store, clock, guest.deadline, &entry.connection);
-            if let Err(reason) = guest.partner.during(Some(known), verdict).await? {
+            let verdict = {
+                let call = life_cycle::verify(store, clock, guest.deadline, &entry.connection);
+                guest.partner.during(Some(known), pin!(call)).await?
+            };
+            if let Err(reason) = verdict {
                 self.close(id, Err(Failure::Unverified(reason)));
                 return Ok(());
             }

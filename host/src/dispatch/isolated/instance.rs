@@ -12,6 +12,7 @@ use crate::guest::hand_over::{ConnectionState, HandOver};
 use crate::guest::handler::Handler;
 use crate::guest::life_cycle;
 use crate::guest::stdio::{Known, Partner, Scope};
+use std::pin::pin;
 use std::sync::Arc;
 use wasmtime::Store;
 
@@ -143,7 +144,7 @@ impl Instance {
                 let call = store.run_concurrent(async |accessor| {
                     hand_over.accept_in(accessor, connection.id(), state).await
                 });
-                deadline.hold(clock.count(call)).await?
+                deadline.hold(pin!(clock.count(pin!(call)))).await?
             }
         }
     }
@@ -175,7 +176,7 @@ impl Instance {
             Exports::Concurrent(_) | Exports::CommandP3(_) => {
                 let call =
                     store.run_concurrent(async |accessor| hand_over.give_up_in(accessor, id).await);
-                deadline.hold(clock.count(call)).await?
+                deadline.hold(pin!(clock.count(pin!(call)))).await?
             }
         }
     }
@@ -189,10 +190,10 @@ async fn concurrent(
     exports: &Concurrent,
     connection: &Arc<Connection>,
 ) -> Result<(), Failure> {
-    let call = store.run_concurrent(async |accessor| {
+    let call = pin!(store.run_concurrent(async |accessor| {
         let socket = Concurrent::push(accessor, connection)?;
         exports.handle_in(accessor, socket).await
-    });
+    }));
     // An earlier version on WASI 0.2 may have left output with the host. What is not
     // sent when the call returns is sent when the connection closes.
     let inherited = async {

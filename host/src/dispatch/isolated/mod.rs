@@ -173,8 +173,8 @@ impl Serving {
         connection: &Arc<Connection>,
     ) -> Result<Option<Given>, Failure> {
         let calling = async {
-            let call = instance.handle(connection);
-            let returned = self.versions.calls.measure(call).await;
+            let calls = &self.versions.calls;
+            let returned = calls.measure(pin!(instance.handle(connection))).await;
             if !connection.was_told() {
                 if matches!(returned, Ok(()) | Err(Failure::Guest(_)))
                     && let Some(instance) = instance.finish(connection)

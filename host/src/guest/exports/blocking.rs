@@ -6,7 +6,7 @@ use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
 use crate::sockets::p2;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use wasmtime::Store;
 
@@ -32,13 +32,13 @@ impl Blocking {
         clock: &GuestClock,
         connection: &Arc<Connection>,
     ) -> Result<(), Failure> {
-        let call = async {
+        let call = pin!(async {
             let (socket, input, output) = p2::push(&mut store.data_mut().table, connection)?;
             self.0
                 .sockserve_handler_blocking()
                 .call_handle(&mut *store, socket, input, output)
                 .await
-        };
+        });
         Failure::from_result(while_sending(clock, connection, call).await)
     }
 }
@@ -48,9 +48,8 @@ impl Blocking {
 pub(super) async fn while_sending<R>(
     clock: &GuestClock,
     connection: &Arc<Connection>,
-    call: impl Future<Output = wasmtime::Result<R>>,
+    mut call: Pin<&mut impl Future<Output = wasmtime::Result<R>>>,
 ) -> wasmtime::Result<R> {
-    let mut call = pin!(call);
     poll_fn(|cx| {
         let result = clock.poll(call.as_mut(), cx);
         if result.is_pending() && connection.has_unsent() {

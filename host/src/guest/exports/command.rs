@@ -5,6 +5,7 @@ use crate::connection::Connection;
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
+use std::pin::pin;
 use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime_wasi::I32Exit;
@@ -23,7 +24,7 @@ impl Command {
         clock: &GuestClock,
         connection: &Arc<Connection>,
     ) -> Result<(), Failure> {
-        let call = self.0.wasi_cli_run().call_run(store);
+        let call = pin!(self.0.wasi_cli_run().call_run(store));
         ended(while_sending(clock, connection, call).await)
     }
 
@@ -33,7 +34,8 @@ impl Command {
         store: &mut Store<State>,
         clock: &GuestClock,
     ) -> Result<i32, Failure> {
-        status(clock.count(self.0.wasi_cli_run().call_run(store)).await)
+        let call = pin!(self.0.wasi_cli_run().call_run(store));
+        status(clock.count(call).await)
     }
 }
 

@@ -4,6 +4,7 @@ use super::command::{ended, status};
 use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
+use std::pin::pin;
 use wasmtime::Store;
 use wasmtime_wasi::p3::bindings;
 
@@ -38,6 +39,6 @@ impl CommandP3 {
     ) -> wasmtime::Result<Result<(), ()>> {
         let call =
             store.run_concurrent(async |accessor| self.0.wasi_cli_run().call_run(accessor).await);
-        clock.count(call).await.flatten()
+        clock.count(pin!(call)).await.flatten()
     }
 }

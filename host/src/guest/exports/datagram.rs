@@ -6,6 +6,7 @@ use crate::guest::State;
 use crate::guest::clock::GuestClock;
 use crate::guest::failure::Failure;
 use crate::socket_name::{SocketName, UnixName};
+use std::pin::pin;
 use wasmtime::Store;
 
 mod bindings {
@@ -37,8 +38,11 @@ impl Datagram {
         clock: &GuestClock,
     ) -> Result<u32, Failure> {
         let guest = self.0.sockserve_handler_datagram();
-        let call = clock.count(guest.call_max_data_bytes(store));
-        call.await.map_err(|error| Failure::from_call(&error))
+        let call = pin!(guest.call_max_data_bytes(store));
+        clock
+            .count(call)
+            .await
+            .map_err(|error| Failure::from_call(&error))
     }
 
     /// Gives the guest a batch. Returns what it wants to be sent.
@@ -51,7 +55,8 @@ impl Datagram {
         let named: Vec<_> = batch.map(|it| (it, Names::of(it))).collect();
         let datagrams: Vec<_> = named.iter().map(Names::datagram).collect();
         let guest = self.0.sockserve_handler_datagram();
-        let answered = clock.count(guest.call_receive(store, &datagrams)).await?;
+        let call = pin!(guest.call_receive(store, &datagrams));
+        let answered = clock.count(call).await?;
         Ok(answered.map(|answers| answers.into_iter().map(answer).collect()))
     }
 }

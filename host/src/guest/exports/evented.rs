@@ -6,6 +6,7 @@ use crate::guest::clock::GuestClock;
 use crate::guest::deadline::Deadline;
 use crate::guest::failure::Failure;
 use crate::sockets::p2;
+use std::pin::pin;
 use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
@@ -39,8 +40,8 @@ impl Evented {
         events: &[Event],
     ) -> Result<Vec<Change>, Failure> {
         let guest = self.0.sockserve_handler_evented();
-        let call = clock.count(guest.call_turn(store, events));
-        deadline.hold(call).await
+        let call = pin!(guest.call_turn(store, events));
+        deadline.hold(pin!(clock.count(call))).await
     }
 }
 

@@ -26,7 +26,7 @@ pub use options::{CanaryOptions, OldConnections, SwapOptions};
 pub use outcome::{SwapError, Swapped};
 pub(in crate::service) use succession::{Saved, Succession};
 
-use crate::aside::aside;
+use crate::aside::aside_giving_way;
 use crate::component::Component;
 use crate::component::builtin;
 use crate::dispatch;
@@ -243,7 +243,7 @@ impl Shared {
             let (current, changes) = (Arc::clone(&current), options.changes.clone());
             // Reading and compiling take a while, and the caller's thread may have
             // other requests to answer.
-            aside("swap", move || load(incoming, &current, &changes, &asked))
+            aside_giving_way("swap", move || load(incoming, &current, &changes, &asked))
                 .await
                 .map_err(|error| SwapError::Host(error.to_string()))??
         };
