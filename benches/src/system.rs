@@ -58,7 +58,11 @@ pub(crate) fn raise_open_files() -> Result<u64> {
 pub(crate) fn machine(cores: &Cores) -> Machine {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let (cpuinfo, release) = (read("/proc/cpuinfo"), read("/proc/sys/kernel/osrelease"));
-    Machine::new(&cpuinfo, &release, cores.all.len(), cores.are_apart(1))
+    let congestion_control = read("/proc/sys/net/ipv4/tcp_congestion_control");
+    Machine {
+        congestion_control: congestion_control.trim().to_owned(),
+        ..Machine::new(&cpuinfo, &release, cores.all.len(), cores.are_apart(1))
+    }
 }
 
 /// What is known of the machine, without its name.
@@ -80,6 +84,7 @@ impl Machine {
         Self {
             processor: processor.unwrap_or_else(Self::unknown),
             kernel: version.map_or_else(Self::unknown, str::to_owned),
+            congestion_control: Self::unknown(),
             cores,
             clients_apart,
         }

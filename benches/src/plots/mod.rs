@@ -123,6 +123,7 @@ mod tests {
             processor: "p".to_owned(),
             kernel: "6".to_owned(),
             cores: 2,
+            congestion_control: "cubic".to_owned(),
             clients_apart: true,
         };
         let mut report = Report::new(machine, 1, 1000);

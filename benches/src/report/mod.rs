@@ -35,6 +35,9 @@ pub(crate) struct Report {
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) kernel: String,
+    /// How TCP avoids congestion (`net.ipv4.tcp_congestion_control`). Some ways send by a
+    /// timer, which costs more than what it sends.
+    pub(crate) congestion_control: String,
     /// How many cores this program may use.
     pub(crate) cores: usize,
     /// Whether the clients have a core of their own.
@@ -251,6 +254,7 @@ mod tests {
     fn a_report_is_read_as_it_was_written() {
         let machine = Machine {
             processor: "p".to_owned(),
+            congestion_control: "cubic".to_owned(),
             kernel: "6".to_owned(),
             cores: 2,
             clients_apart: true,

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 pub(crate) fn preface(machine: &Machine, rounds: usize, window: u64) -> String {
     let Machine {
         processor,
+        congestion_control,
         kernel,
         cores,
         clients_apart,
@@ -21,7 +22,7 @@ pub(crate) fn preface(machine: &Machine, rounds: usize, window: u64) -> String {
     let word = if *cores == 1 { "core" } else { "cores" };
     let times = if rounds == 1 { "round" } else { "rounds" };
     format!(
-        "{processor}, {cores} {word}, Linux {kernel}; {cores_used}\n\
+        "{processor}, {cores} {word}, Linux {kernel}, TCP with {congestion_control}; {cores_used}\n\
          {rounds} {times} of {window} ms; x is the ratio to native/tokio in the same round; \
          times are the server's processor time per operation\n"
     )
@@ -166,13 +167,13 @@ mod tests {
             2,
             true,
             5,
-            "P, 2 cores, Linux 6.1; the server has one core, and the clients",
+            "P, 2 cores, Linux 6.1, TCP with unknown; the server has one core, and the clients",
         );
         check(
             1,
             false,
             1,
-            "P, 1 core, Linux 6.1; there is one core, which the server and",
+            "P, 1 core, Linux 6.1, TCP with unknown; there is one core, which the server and",
         );
     }
 
