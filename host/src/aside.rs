@@ -82,4 +82,19 @@ mod tests {
         let error = aside("ill", || panic!("on purpose")).await.unwrap_err();
         assert!(error.to_string().contains("ill has panicked"), "{error}");
     }
+
+    #[tokio::test]
+    async fn a_thread_that_gives_way_is_nicer_and_so_are_those_that_it_starts() {
+        let niceness = || rustix::process::nice(0).unwrap();
+        let before = niceness();
+        let nicer = (before + NICER).min(19);
+        let work = move || (niceness(), std::thread::spawn(niceness).join().unwrap());
+        assert_eq!(
+            aside_giving_way("nice", work).await.unwrap(),
+            (nicer, nicer)
+        );
+        // The caller is as it was, and so is a thread that does not give way.
+        assert_eq!(niceness(), before);
+        assert_eq!(aside("plain", niceness).await.unwrap(), before);
+    }
 }
