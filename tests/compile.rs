@@ -93,7 +93,9 @@ fn the_file_stays_a_component() {
     let path = compiled(&scratch, &echo_evented.path(), &[]);
     let inspect = |path: &Path| sockserve(["inspect".as_ref(), path.as_os_str()]).printed();
     let (mut with, without) = (inspect(&path), inspect(&echo_evented.path()));
-    let place = with.iter().position(|line| line.starts_with("compiled    "));
+    let place = with
+        .iter()
+        .position(|line| line.starts_with("compiled    "));
     let code = with.remove(place.unwrap());
     assert!(
         code.ends_with(" of code; --allow-precompiled uses it"),
