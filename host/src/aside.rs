@@ -33,16 +33,16 @@ pub(crate) async fn aside<T: Send + 'static>(
         .map_err(|_| io::Error::other(format!("the thread {name} has panicked")))
 }
 
-/// Does the same for work that nobody waits for who is being served: its thread, and the
-/// threads that this one starts, leave the cores to others. Otherwise the connections of a
-/// service on a busy core would wait while a new version is compiled, for a tick of the kernel
-/// (4 ms) and longer.
+/// Does the same for work that no peer waits for: its thread, and the threads that this one
+/// starts, leave the cores to others. On a busy core the connections of a service would
+/// otherwise wait while a new version is compiled, for a tick of the kernel (4 ms) and longer.
 pub(crate) async fn aside_giving_way<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let nicely = move || {
-        // On Linux this is about the thread. Nobody may be refused to be nicer.
+        // On Linux this is about the thread. Where a filter of system calls refuses it, the
+        // work is done all the same.
         let _ = rustix::process::nice(NICER);
         work()
     };
