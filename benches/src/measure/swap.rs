@@ -11,9 +11,11 @@ use crate::servers::command::SERVICE;
 use crate::servers::running::Running;
 use crate::work::{EACH, Work};
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -63,13 +65,9 @@ impl Swapping<'_> {
         let mut talk = Talk::new(&talking)?;
         // As long without a swap, for comparison.
         let without = talk.run(self.times.window / 2, || true)?;
-        let with = std::thread::scope(|scope| {
-            let swapping = scope.spawn(|| self.swap("upper", None));
-            let with = talk.run(self.times.window / 2, || swapping.is_finished());
-            let swapped = swapping.join();
-            swapped.map_err(|_| anyhow::anyhow!("the swap's thread panicked"))??;
-            with
-        })?;
+        let mut swap = self.ask("upper", None)?;
+        let with = talk.run(self.times.window / 2, || swap.is_answered())?;
+        swap.check()?;
         for fd in talking.iter().chain(&idle) {
             ask_new(fd).context("a connection was not handed over")?;
         }
@@ -99,25 +97,21 @@ impl Swapping<'_> {
             self.fill_cache()?;
         }
         let begun = Instant::now();
-        let answered = std::thread::scope(|scope| {
-            let swapping = scope.spawn(|| self.swap("upper", None));
-            let answered = loop {
-                let fd = socket::connect_stream(&self.running.place)?;
-                send_now(&fd, QUESTION)?;
-                if socket::receive(&fd, NEW_ANSWER.len())? == NEW_ANSWER {
-                    break begun.elapsed();
-                }
-                ensure!(
-                    begun.elapsed() < Duration::from_secs(60),
-                    "no new version answers"
-                );
-                // The server has one core, and compiles on it.
-                std::thread::sleep(Duration::from_millis(1));
-            };
-            let swapped = swapping.join();
-            swapped.map_err(|_| anyhow::anyhow!("the swap's thread panicked"))??;
-            anyhow::Ok(answered)
-        })?;
+        let swap = self.ask("upper", None)?;
+        let answered = loop {
+            let fd = socket::connect_stream(&self.running.place)?;
+            send_now(&fd, QUESTION)?;
+            if socket::receive(&fd, NEW_ANSWER.len())? == NEW_ANSWER {
+                break begun.elapsed();
+            }
+            ensure!(
+                begun.elapsed() < Duration::from_secs(60),
+                "no new version answers"
+            );
+            // The server has one core, and compiles on it.
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        swap.check()?;
         Ok(Sample {
             value: milliseconds(answered),
             ..Sample::default()
@@ -157,6 +151,12 @@ impl Swapping<'_> {
 
     /// Asks for a swap, and waits until it is made.
     fn swap(&self, family: &str, old: Option<&str>) -> Result<()> {
+        self.ask(family, old)?.check()
+    }
+
+    /// Asks for a swap. No thread waits for the answer: it would share the core of the
+    /// clients, and those would wait for it.
+    fn ask(&self, family: &str, old: Option<&str>) -> Result<Asked> {
         let component = format!("builtin:{family}-{}", self.contract.name());
         let mut body = serde_json::json!({ "component": component });
         if let (Some(old), Some(body)) = (old, body.as_object_mut()) {
@@ -170,8 +170,40 @@ impl Swapping<'_> {
              Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        Ok(Asked {
+            stream,
+            answer: Vec::new(),
+        })
+    }
+}
+
+/// A request for a swap.
+struct Asked {
+    stream: UnixStream,
+    answer: Vec<u8>,
+}
+
+impl Asked {
+    /// Whether the answer is whole. Does not wait for it.
+    fn is_answered(&mut self) -> bool {
+        let mut buffer = [0; 1024];
+        loop {
+            match recv(self.stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(received) if received > 0 => {
+                    let received = buffer.get(..received).unwrap_or_default();
+                    self.answer.extend(received);
+                }
+                Err(Errno::EAGAIN) => return false,
+                // The end, or an error that the check meets.
+                _ => return true,
+            }
+        }
+    }
+
+    /// Waits for the rest of the answer, which must say that the swap is made.
+    fn check(mut self) -> Result<()> {
+        self.stream.read_to_end(&mut self.answer)?;
+        let answer = String::from_utf8_lossy(&self.answer);
         let is_made = answer.starts_with("HTTP/1.1 200");
         ensure!(
             is_made,
