@@ -18,15 +18,6 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// Waits until the phase of `sender` is `phase` or a later one.
-    pub(crate) async fn reached(sender: &watch::Sender<Self>, phase: Self) {
-        // The channel cannot be closed: the caller has its sender.
-        let _ = sender
-            .subscribe()
-            .wait_for(|current| *current >= phase)
-            .await;
-    }
-
     /// Moves to `phase`, if that is a later phase.
     pub(crate) fn advance(sender: &watch::Sender<Self>, phase: Self) {
         sender.send_if_modified(|current| {
@@ -36,6 +27,55 @@ impl Phase {
             }
             later
         });
+    }
+}
+
+/// The phase that a service or a version is in, and who waits for a later one.
+///
+/// Each open connection waits for the end of its service or version. A draining does not wake
+/// them: a task that is woken looks whether its guest goes on, and thousands of tasks would do
+/// that at the same time.
+#[derive(Debug)]
+pub(crate) struct Life {
+    phase: watch::Sender<Phase>,
+    is_aborting: watch::Sender<bool>,
+}
+
+impl Life {
+    /// Begins with [`Phase::Serving`].
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Serving),
+            is_aborting: watch::Sender::new(false),
+        }
+    }
+
+    /// The phase now.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The phase, as it changes.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Moves to `phase`, if that is a later phase.
+    pub(crate) fn advance(&self, phase: Phase) {
+        Phase::advance(&self.phase, phase);
+        if phase == Phase::Aborting {
+            self.is_aborting.send_replace(true);
+        }
+    }
+
+    /// Waits until the phase is `phase` or a later one.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        // The channels cannot be closed: their senders are here.
+        if phase == Phase::Aborting {
+            let _ = self.is_aborting.subscribe().wait_for(|is| *is).await;
+        } else {
+            let _ = self.phases().wait_for(|current| *current >= phase).await;
+        }
     }
 }
 
@@ -154,6 +194,9 @@ impl Quota {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Wake, Waker};
 
     #[test]
     fn a_phase_only_goes_forward() {
@@ -161,6 +204,35 @@ mod tests {
         Phase::advance(&phase, Phase::Aborting);
         Phase::advance(&phase, Phase::Draining);
         assert_eq!(*phase.borrow(), Phase::Aborting);
+    }
+
+    /// Counts how often it wakes.
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_last_phase_is_not_woken_before() {
+        let life = Life::new();
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        let mut aborting = pin!(life.reached(Phase::Aborting));
+        assert!(aborting.as_mut().poll(&mut context).is_pending());
+        life.advance(Phase::Draining);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
+        let mut draining = pin!(life.reached(Phase::Draining));
+        assert!(draining.as_mut().poll(&mut context).is_ready());
+        life.advance(Phase::Aborting);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(aborting.as_mut().poll(&mut context).is_ready());
+        let mut draining = pin!(life.reached(Phase::Draining));
+        assert!(draining.as_mut().poll(&mut context).is_ready());
     }
 
     #[tokio::test]

@@ -43,7 +43,7 @@ pub(crate) mod workers;
 use crate::connection::Connection;
 use crate::guest::failure::Failure;
 use crate::guest::handler::Handler;
-use crate::lifecycle::{Phase, VersionNumber};
+use crate::lifecycle::{Life, Phase, VersionNumber};
 use crate::sync::lock;
 use crate::version::asking::Asking;
 use crate::version::counts::{FailureCounts, Failures, HandOverCounts};
@@ -90,7 +90,7 @@ pub(crate) struct Version {
     activated: Mutex<Instant>,
     /// The runtime for its tasks. Empty if that is the service's.
     workers: OnceLock<Arc<Workers>>,
-    phase: watch::Sender<Phase>,
+    life: Life,
     /// How what the shared instance knows comes and goes.
     succession: Succession,
     /// The entrance of the shared instance. `None` if the version has no such instance,
@@ -158,7 +158,7 @@ impl Version {
             loaded_at: SystemTime::now(),
             activated: Mutex::new(Instant::now()),
             workers: OnceLock::new(),
-            phase: watch::Sender::new(Phase::Serving),
+            life: Life::new(),
             succession: Succession::default(),
             entrance: Mutex::default(),
             gate: Mutex::default(),
@@ -366,7 +366,7 @@ impl Version {
 
     /// Whether the version takes new connections.
     pub(crate) fn is_serving(&self) -> bool {
-        *self.phase.borrow() == Phase::Serving
+        self.life.phase() == Phase::Serving
     }
 
     /// Counts a connection that this version is offered.
@@ -472,7 +472,7 @@ impl Version {
 
     /// Whether the version closes its open connections.
     fn is_aborting(&self) -> bool {
-        *self.phase.borrow() == Phase::Aborting
+        self.life.phase() == Phase::Aborting
     }
 
     /// Waits until the version takes no more connections and has none.
@@ -483,10 +483,10 @@ impl Version {
 
     /// Waits until the version has reached `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
-        Phase::reached(&self.phase, phase).await;
+        self.life.reached(phase).await;
     }
 
     fn enter(&self, phase: Phase) {
-        Phase::advance(&self.phase, phase);
+        self.life.advance(phase);
     }
 }

@@ -19,7 +19,7 @@ use crate::datagram::counts::Datagrams;
 use crate::guest::handler::Handler;
 use crate::guest::memory::MemoryBook;
 use crate::guest::stdio::{Known, Partner, Scope};
-use crate::lifecycle::{AtomicVersionNumber, Phase, VersionNumber};
+use crate::lifecycle::{AtomicVersionNumber, Life, Phase, VersionNumber};
 use crate::limits::Limits;
 use crate::sync::lock;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -64,7 +64,7 @@ pub(crate) struct Versions {
     /// Notified when a connection of any version has failed, except those of probes.
     failed: Arc<Notify>,
     /// How far the end of the service has come.
-    phase: watch::Sender<Phase>,
+    life: Life,
     /// Whether the service takes nothing new for now.
     suspended: watch::Sender<bool>,
     /// Why the service cannot continue. `None` as long as it can.
@@ -149,7 +149,7 @@ impl Versions {
             latest: AtomicVersionNumber::from(VersionNumber::FIRST),
             history: Mutex::default(),
             failed,
-            phase: watch::Sender::new(Phase::Serving),
+            life: Life::new(),
             suspended: watch::Sender::new(false),
             broken: watch::Sender::new(None),
             runtime: OnceLock::new(),
@@ -322,7 +322,7 @@ impl Versions {
 
     /// Waits until the service has reached `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
-        Phase::reached(&self.phase, phase).await;
+        self.life.reached(phase).await;
     }
 
     /// Whether the end of the service has not begun.
@@ -332,19 +332,19 @@ impl Versions {
 
     /// How far the end of the service has come.
     pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        self.life.phase()
     }
 
     /// The phase, as it changes.
     pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
+        self.life.phases()
     }
 
     /// Advances the service to `phase`. Never goes back.
     pub(crate) fn enter(&self, phase: Phase) {
         // Under the lock, so that no version becomes current afterwards.
         let _history = self.history();
-        Phase::advance(&self.phase, phase);
+        self.life.advance(phase);
     }
 
     /// Takes nothing new until it is told to go on, or goes on.
