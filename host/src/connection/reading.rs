@@ -3,9 +3,11 @@
 use super::Connection;
 use super::peer::Peer;
 use super::register::transfer_once;
+use bytes::Bytes;
 use rustix::buffer::{Buffer, spare_capacity};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,6 +15,15 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// How many bytes a short read has room for.
+const SHORT: usize = 4096;
+
+thread_local! {
+    /// The buffer of short reads. A guest's read is made on its own stack, of which a buffer
+    /// would take a page more per connection.
+    static SHORT_BUFFER: RefCell<Box<[u8; SHORT]>> = RefCell::new(Box::new([0; SHORT]));
+}
 
 impl Connection {
     /// Reads what is there into `buffer`, which must not be empty.
@@ -26,10 +37,25 @@ impl Connection {
 
     /// Reads at most `room` bytes of what is there; otherwise the same as
     /// [`try_read`](Self::try_read).
-    pub(crate) fn try_read_vec(&self, room: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(room);
-        self.read_with(room, || self.receive(spare_capacity(&mut bytes)))?;
-        Ok(bytes)
+    ///
+    /// Most messages are short, and the buffer of a whole transfer is dear: glibc tidies up
+    /// its lists and gives memory back when so much is freed. So a connection has such a
+    /// buffer only after a read that was no short one.
+    pub(crate) fn try_read_bytes(&self, room: usize) -> io::Result<Bytes> {
+        let much = &self.session.reads_much;
+        if much.load(Ordering::Relaxed) {
+            let mut bytes = Vec::with_capacity(room);
+            let count = self.read_with(room, || self.receive(spare_capacity(&mut bytes)))?;
+            much.store(count >= SHORT, Ordering::Relaxed);
+            return Ok(bytes.into());
+        }
+        SHORT_BUFFER.with_borrow_mut(|buffer| {
+            let (buffer, _) = buffer.split_at_mut(room.min(SHORT));
+            let count = self.try_read(buffer)?;
+            much.store(count >= SHORT, Ordering::Relaxed);
+            let read = buffer.get(..count).unwrap_or_default();
+            Ok(Bytes::copy_from_slice(read))
+        })
     }
 
     /// Calls `receive`, which has so much room, unless the input has ended, and counts the
@@ -187,6 +213,7 @@ fn has_urgent_byte(registration: &AsyncFd<Arc<OwnedFd>>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::MAX_TRANSFER;
     use crate::connection::tests::connection;
     use std::future::poll_fn;
     use std::io::Write as _;
@@ -200,6 +227,28 @@ mod tests {
 
     async fn readable(connection: &Connection) {
         poll_fn(|cx| connection.poll_readable(cx)).await;
+    }
+
+    #[test]
+    fn a_read_has_more_room_after_one_that_was_filled() {
+        let (connection, mut peer) = connection();
+        let sent: Vec<u8> = (0..=255).cycle().take(3 * SHORT).collect();
+        peer.write_all(&sent).unwrap();
+        let first = connection.try_read_bytes(MAX_TRANSFER).unwrap();
+        let second = connection.try_read_bytes(2 * SHORT - 1).unwrap();
+        let third = connection.try_read_bytes(MAX_TRANSFER).unwrap();
+        assert_eq!(
+            (first.len(), second.len(), third.len()),
+            (SHORT, 2 * SHORT - 1, 1)
+        );
+        assert_eq!([first, second, third].concat(), sent);
+        // The last one was short.
+        peer.write_all(&sent).unwrap();
+        assert_eq!(connection.try_read_bytes(10).unwrap().len(), 10);
+        assert_eq!(
+            connection.try_read_bytes(MAX_TRANSFER).unwrap().len(),
+            SHORT
+        );
     }
 
     #[tokio::test]

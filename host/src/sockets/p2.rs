@@ -53,9 +53,9 @@ impl InputStream for Input {
             return Ok(Bytes::new());
         }
         let connection = self.0.get().ok_or(StreamError::Closed)?;
-        match connection.try_read_vec(size.min(MAX_TRANSFER)) {
+        match connection.try_read_bytes(size.min(MAX_TRANSFER)) {
             Ok(bytes) if bytes.is_empty() => Err(StreamError::Closed),
-            Ok(bytes) => Ok(bytes.into()),
+            Ok(bytes) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
             Err(error) => Err(StreamError::LastOperationFailed(error.into())),
         }

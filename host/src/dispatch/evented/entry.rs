@@ -127,7 +127,7 @@ mod tests {
     const INPUT: EventFlags = EventFlags::IN;
 
     fn read(entry: &Entry, room: usize) -> Option<usize> {
-        let bytes = entry.connection.try_read_vec(room);
+        let bytes = entry.connection.try_read_bytes(room);
         bytes.ok().map(|bytes| bytes.len())
     }
 
