@@ -1,7 +1,5 @@
 # Every recipe is a plain command; nothing needs just.
 
-guest_flags := "--release --locked --target wasm32-wasip2"
-
 # Serve the embedded components to real clients and check every byte.
 demo *args:
     cargo run -- demo {{args}}
@@ -22,11 +20,7 @@ bindings:
 
 # Build the guests by themselves, as files in target/guests.
 guests:
-    cd guests && cargo build {{guest_flags}} --target-dir ../target/guests --workspace --exclude chat-concurrent
-    cd guests && cargo build {{guest_flags}} --target-dir ../target/guests --package chat-concurrent
-    cd guests/runner && cargo build {{guest_flags}} --target-dir ../../target/guests --workspace --exclude runner-concurrent --exclude runner-sockets-p3
-    cd guests/runner && cargo build {{guest_flags}} --target-dir ../../target/guests --package runner-concurrent
-    cd guests/runner && cargo build {{guest_flags}} --target-dir ../../target/guests --package runner-sockets-p3
+    guests/build-all
 
 # Every embedded handler as a command of its own under the stock wasmtime, until Ctrl-C.
 wasmtime *args:

@@ -91,13 +91,8 @@ fn main() {
     write_templates(&out);
     ensure_target();
     let target = target_directory(&out);
-    build(&guests, &target, &["chat-concurrent"]);
-    let runners = guests.join(RUNNERS);
-    build(
-        &runners,
-        &target,
-        &["runner-concurrent", "runner-sockets-p3"],
-    );
+    build(&guests, &target);
+    build(&guests.join(RUNNERS), &target);
     let release = target.join(TARGET).join("release");
     let is_runner = |path: &PathBuf| stem(path).starts_with(RUNNERS);
     let (runners, built): (Vec<_>, Vec<_>) = components(&guests, &release)
@@ -159,22 +154,31 @@ fn ensure_target() {
     }
 }
 
-/// Builds a workspace, and the packages `apart` by a call of cargo each.
-///
-/// One call gives a dependency the features that all of its packages ask for. A component
-/// pays for features of wit-bindgen that it does not need: with `inter-task-wakeup` each
-/// event of a task of 0.3 has four more calls of the host. So who asks for more than the
-/// others is built apart.
-fn build(workspace: &Path, target_directory: &Path, apart: &[&str]) {
+/// Builds a workspace: the packages that its manifest calls `apart` by a call of cargo each,
+/// and the others by one. The manifest says why.
+fn build(workspace: &Path, target_directory: &Path) {
+    let manifest = workspace.join("Cargo.toml");
+    let Some(apart) = fs::read_to_string(&manifest).ok().as_deref().and_then(apart) else {
+        fail(&format!("{} has no line `apart`", manifest.display()));
+    };
     let others = apart.iter().flat_map(|package| ["--exclude", package]);
     cargo_build(
         workspace,
         target_directory,
         ["--workspace"].into_iter().chain(others),
     );
-    for package in apart {
+    for package in &apart {
         cargo_build(workspace, target_directory, ["--package", package]);
     }
+}
+
+/// The packages of the line `apart = ["…", "…"]` of a manifest.
+fn apart(manifest: &str) -> Option<Vec<String>> {
+    let list = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("apart = [")?.strip_suffix(']'))?;
+    let packages = list.split(',').map(|name| name.trim().trim_matches('"'));
+    Some(packages.map(str::to_owned).collect())
 }
 
 fn cargo_build<'a>(

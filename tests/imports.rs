@@ -78,7 +78,7 @@ fn an_import_of_another_type_is_named() {
 }
 
 /// With its feature `inter-task-wakeup` wit-bindgen reads from a stream whenever a task waits.
-/// Cargo gives a feature to all packages of one call, so `host/build.rs` has several calls.
+/// Cargo gives a feature to all packages of one call, so `host/build.rs` makes several.
 #[test]
 fn only_those_whose_tasks_wake_each_other_have_a_stream_for_it() {
     let waits_by_stream = |path: &Path| {
