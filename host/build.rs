@@ -158,7 +158,11 @@ fn ensure_target() {
 /// and the others by one. The manifest says why.
 fn build(workspace: &Path, target_directory: &Path) {
     let manifest = workspace.join("Cargo.toml");
-    let Some(apart) = fs::read_to_string(&manifest).ok().as_deref().and_then(apart) else {
+    let Some(apart) = fs::read_to_string(&manifest)
+        .ok()
+        .as_deref()
+        .and_then(apart)
+    else {
         fail(&format!("{} has no line `apart`", manifest.display()));
     };
     let others = apart.iter().flat_map(|package| ["--exclude", package]);

@@ -2,12 +2,14 @@
 
 use crate::connection::Connection;
 use crate::connection::record::Cut;
-use crate::guest::failure::{Failure, Fault};
+use crate::guest::failure::{Failure, Fault, HostPanic};
 use crate::lifecycle::Phase;
+use crate::panics;
 use crate::version::Version;
 use crate::version::stay::Admitted;
 use crate::version::versions::Versions;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 impl Versions {
@@ -31,6 +33,25 @@ impl Versions {
             self.end(&mut admitted, outcome);
         }
         self.let_go(admitted);
+    }
+
+    /// Does the same for a driver of many connections, which does not wait for it: most peers
+    /// have closed first, and then all is done when this returns. Otherwise a task goes on.
+    pub(crate) fn finish_beside(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        outcome: Result<(), Failure>,
+    ) {
+        let versions = Arc::clone(self);
+        let mut finishing = Box::pin(async move { versions.finish(admitted, outcome).await });
+        let mut nobody = Context::from_waker(Waker::noop());
+        // A panic costs this connection only, as it does in a task.
+        match panics::poll(finishing.as_mut(), &mut nobody) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(thrown)) => tracing::error!("{}", HostPanic::new(&*thrown)),
+            // The task polls it again, with its own waker.
+            Poll::Pending => drop(tokio::spawn(finishing)),
+        }
     }
 
     /// Counts and logs how the handler of a connection ended.

@@ -443,8 +443,7 @@ impl Serving {
         }
     }
 
-    /// Removes a connection from the driver's list, and starts a task that closes it in
-    /// order.
+    /// Removes a connection from the driver's list, and closes it in order.
     fn finish(&self, id: ConnectionId, outcome: Result<(), Failure>) {
         lock(&self.flushing).remove(&id);
         let Some(admitted) = self.remove(id) else {
@@ -453,9 +452,8 @@ impl Serving {
         // The guest may still have resources of the connection, and tasks, which cannot
         // be cancelled (wasmtime #11833).
         admitted.connection.take_from_guest();
-        let versions = Arc::clone(&self.versions);
         // If an earlier version's output is still unsent, closing sends it.
-        tokio::spawn(async move { versions.finish(admitted, outcome).await });
+        self.versions.finish_beside(admitted, outcome);
     }
 
     /// Ends every connection of an instance that died, but first refuses what it was

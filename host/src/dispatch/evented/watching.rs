@@ -75,16 +75,21 @@ impl Turns<'_> {
         }
     }
 
-    /// Removes a connection from the driver's list, and starts a task that closes it in
-    /// order.
+    /// Removes a connection from the driver's list, and closes it in order.
     pub(super) fn close(&mut self, id: ConnectionId, outcome: Result<(), Failure>) {
-        self.watch_nothing(id);
-        if let Some(entry) = self.open.remove(&id) {
-            let (versions, admitted) = (Arc::clone(self.versions), entry.into_admitted());
-            // The guest may still hold the connection's resources; they are dead from
-            // now on.
-            admitted.connection.take_from_guest();
-            tokio::spawn(async move { versions.finish(admitted, outcome).await });
+        let Some(entry) = self.open.remove(&id) else {
+            return;
+        };
+        let is_watched = entry.watched.is_some();
+        let admitted = entry.into_admitted();
+        // The guest may still hold the connection's resources; they are dead from now on.
+        admitted.connection.take_from_guest();
+        let connection = Arc::downgrade(&admitted.connection);
+        self.versions.finish_beside(admitted, outcome);
+        // The close of its descriptor takes a connection out of the poller.
+        if is_watched && let Some(connection) = connection.upgrade() {
+            // If it cannot be removed, it is not in the poller.
+            let _ = self.poller.remove(&connection);
         }
     }
 
