@@ -182,6 +182,7 @@ fn apart(manifest: &str) -> Option<Vec<String>> {
         .lines()
         .find_map(|line| line.strip_prefix("apart = [")?.strip_suffix(']'))?;
     let packages = list.split(',').map(|name| name.trim().trim_matches('"'));
+    let packages = packages.filter(|name| !name.is_empty());
     Some(packages.map(str::to_owned).collect())
 }
 
@@ -220,10 +221,7 @@ fn cargo_build<'a>(
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             println!("cargo::error={line}");
         }
-        fail(
-            "the guests do not build; try: cargo build --release --target wasm32-wasip2, in guests/ \
-             and in guests/runner/",
-        );
+        fail("the guests do not build; try: guests/build-all");
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn machine(cores: &Cores) -> Machine {
 
 /// What is known of the machine, without its name.
 impl Machine {
-    fn unknown() -> String {
+    pub(crate) fn unknown() -> String {
         "unknown".to_owned()
     }
 

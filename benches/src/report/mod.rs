@@ -36,7 +36,8 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) kernel: String,
     /// How TCP avoids congestion (`net.ipv4.tcp_congestion_control`). Some ways send by a
-    /// timer, which costs more than what it sends.
+    /// timer, which costs more than what it sends. Earlier reports do not say it.
+    #[serde(default = "Machine::unknown")]
     pub(crate) congestion_control: String,
     /// How many cores this program may use.
     pub(crate) cores: usize,

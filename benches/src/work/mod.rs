@@ -77,11 +77,12 @@ const USUAL: [Work; 23] = [
 ];
 
 /// Points between those, for the plots.
-const GROWTH: [Work; 6] = [
+const GROWTH: [Work; 7] = [
     Work::PingPong { connections: 10 },
     Work::PingPong { connections: 100 },
     Work::Size { bytes: 256 },
     Work::Size { bytes: 1 << 10 },
+    Work::Size { bytes: 6 << 10 },
     Work::Size { bytes: 16 << 10 },
     Work::Size { bytes: 64 << 10 },
 ];

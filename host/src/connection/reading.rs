@@ -1,8 +1,8 @@
 //! Reading from a connection.
 
-use super::Connection;
 use super::peer::Peer;
 use super::register::transfer_once;
+use super::{Connection, MAX_TRANSFER};
 use bytes::Bytes;
 use rustix::buffer::{Buffer, spare_capacity};
 use rustix::io::Errno;
@@ -16,13 +16,15 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// How many bytes a short read has room for.
-const SHORT: usize = 4096;
+/// From how many bytes on a read is no short one.
+const MUCH: usize = 4096;
+/// How many short reads there are before a connection is again thought to send little: the
+/// last read of a long message is a short one.
+const PATIENCE: u8 = 8;
 
 thread_local! {
-    /// The buffer of short reads. A guest's read is made on its own stack, of which a buffer
-    /// would take a page more per connection.
-    static SHORT_BUFFER: RefCell<Box<[u8; SHORT]>> = RefCell::new(Box::new([0; SHORT]));
+    /// The buffer for connections that send little. What a read finds is copied out of it.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_TRANSFER]);
 }
 
 impl Connection {
@@ -35,27 +37,35 @@ impl Connection {
         self.read_with(room, || self.receive(buffer))
     }
 
-    /// Reads at most `room` bytes of what is there; otherwise the same as
-    /// [`try_read`](Self::try_read).
+    /// Reads at most `room` bytes of what is there, and no more than [`MAX_TRANSFER`]; otherwise
+    /// the same as [`try_read`](Self::try_read).
     ///
-    /// Most messages are short, and the buffer of a whole transfer is dear: glibc tidies up
-    /// its lists and gives memory back when so much is freed. So a connection has such a
-    /// buffer only after a read that was no short one.
+    /// Most messages are short, and a buffer of 64 KiB for each is dear: when so much is freed,
+    /// glibc tidies up its lists and gives memory back. So only a connection that has sent much
+    /// at once gets buffers of its own, and need not be copied.
     pub(crate) fn try_read_bytes(&self, room: usize) -> io::Result<Bytes> {
-        let much = &self.session.reads_much;
-        if much.load(Ordering::Relaxed) {
+        let room = room.min(MAX_TRANSFER);
+        let own_buffers = &self.session.own_buffers;
+        let left = own_buffers.load(Ordering::Relaxed);
+        let bytes = if left > 0 {
             let mut bytes = Vec::with_capacity(room);
-            let count = self.read_with(room, || self.receive(spare_capacity(&mut bytes)))?;
-            much.store(count >= SHORT, Ordering::Relaxed);
-            return Ok(bytes.into());
-        }
-        SHORT_BUFFER.with_borrow_mut(|buffer| {
-            let (buffer, _) = buffer.split_at_mut(room.min(SHORT));
-            let count = self.try_read(buffer)?;
-            much.store(count >= SHORT, Ordering::Relaxed);
-            let read = buffer.get(..count).unwrap_or_default();
-            Ok(Bytes::copy_from_slice(read))
-        })
+            self.read_with(room, || self.receive(spare_capacity(&mut bytes)))?;
+            Bytes::from(bytes)
+        } else {
+            BUFFER.with_borrow_mut(|buffer| {
+                let (buffer, _) = buffer.split_at_mut(room);
+                let count = self.try_read(buffer)?;
+                let read = buffer.get(..count).unwrap_or_default();
+                io::Result::Ok(Bytes::copy_from_slice(read))
+            })?
+        };
+        let left = if bytes.len() >= MUCH {
+            PATIENCE
+        } else {
+            left.saturating_sub(1)
+        };
+        own_buffers.store(left, Ordering::Relaxed);
+        Ok(bytes)
     }
 
     /// Calls `receive`, which has so much room, unless the input has ended, and counts the
@@ -213,7 +223,6 @@ fn has_urgent_byte(registration: &AsyncFd<Arc<OwnedFd>>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::MAX_TRANSFER;
     use crate::connection::tests::connection;
     use std::future::poll_fn;
     use std::io::Write as _;
@@ -229,26 +238,31 @@ mod tests {
         poll_fn(|cx| connection.poll_readable(cx)).await;
     }
 
+    /// A read takes all that there is room for, and all bytes come in order, whichever buffer
+    /// they are read into.
     #[test]
-    fn a_read_has_more_room_after_one_that_was_filled() {
+    fn each_read_takes_what_there_is_room_for() {
         let (connection, mut peer) = connection();
-        let sent: Vec<u8> = (0..=255).cycle().take(3 * SHORT).collect();
-        peer.write_all(&sent).unwrap();
-        let first = connection.try_read_bytes(MAX_TRANSFER).unwrap();
-        let second = connection.try_read_bytes(2 * SHORT - 1).unwrap();
-        let third = connection.try_read_bytes(MAX_TRANSFER).unwrap();
-        assert_eq!(
-            (first.len(), second.len(), third.len()),
-            (SHORT, 2 * SHORT - 1, 1)
-        );
-        assert_eq!([first, second, third].concat(), sent);
-        // The last one was short.
-        peer.write_all(&sent).unwrap();
-        assert_eq!(connection.try_read_bytes(10).unwrap().len(), 10);
-        assert_eq!(
-            connection.try_read_bytes(MAX_TRANSFER).unwrap().len(),
-            SHORT
-        );
+        let own_buffers = || connection.session.own_buffers.load(Ordering::Relaxed) > 0;
+        let sent: Vec<u8> = (0..=250).cycle().take(3 * MUCH).collect();
+        let mut check = |room, sizes: &[usize], has_own_then| {
+            peer.write_all(&sent).unwrap();
+            let read = sizes.iter().map(|size| {
+                let bytes = connection.try_read_bytes(room).unwrap();
+                assert_eq!(bytes.len(), *size);
+                bytes
+            });
+            let read: Vec<_> = read.collect();
+            assert_eq!(read.concat(), sent);
+            assert_eq!(own_buffers(), has_own_then, "{room}");
+        };
+        assert!(!own_buffers());
+        check(MAX_TRANSFER, &[3 * MUCH], true);
+        check(usize::MAX, &[3 * MUCH], true);
+        check(2 * MUCH, &[2 * MUCH, MUCH], true);
+        check(2 * MUCH + 1, &[2 * MUCH + 1, MUCH - 1], true);
+        check(MUCH / 4, &[MUCH / 4; 12], false);
+        check(2 * MUCH + 1, &[2 * MUCH + 1, MUCH - 1], true);
     }
 
     #[tokio::test]

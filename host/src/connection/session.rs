@@ -23,8 +23,8 @@ pub(super) struct Session {
     /// Whether a read may stop short of what is there, of which that poller says nothing
     /// more: it has seen an urgent byte, or the end of the input.
     pub(super) has_marks: AtomicBool,
-    /// Whether the last read found as much as a short one has room for.
-    pub(super) reads_much: AtomicBool,
+    /// How many more reads have a buffer of their own: the peer has sent much at once.
+    pub(super) own_buffers: AtomicU8,
     /// How many resources the guest holds: socket, input, output.
     pub(super) guest_holds: AtomicU8,
     /// Set when the handler is done: resources that the guest still holds are dead.

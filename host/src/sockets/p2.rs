@@ -1,7 +1,7 @@
 //! WASI 0.2: an accepted connection as `tcp-socket`, `input-stream` and
 //! `output-stream`.
 
-use crate::connection::{Connection, Held, MAX_TRANSFER};
+use crate::connection::{Connection, Held};
 use crate::sockets::{Sockets, SocketsStore, SocketsView, push_socket};
 use bytes::Bytes;
 use std::io;
@@ -53,7 +53,7 @@ impl InputStream for Input {
             return Ok(Bytes::new());
         }
         let connection = self.0.get().ok_or(StreamError::Closed)?;
-        match connection.try_read_bytes(size.min(MAX_TRANSFER)) {
+        match connection.try_read_bytes(size) {
             Ok(bytes) if bytes.is_empty() => Err(StreamError::Closed),
             Ok(bytes) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),

@@ -6,7 +6,7 @@ use sockserve_handler::hand_over::{self, HandOver, WitState};
 use sockserve_handler::p2::evented::{
     Change, Connection, ConnectionId, Event, Handler, Interest, READS, Served,
 };
-use sockserve_handler::p2::{CHUNK, peer};
+use sockserve_handler::p2::{CHUNK, peer, reading};
 use sockserve_handler::session::{Conversation, State};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ enum Peer {
 impl Handler for Component {
     fn turn(events: Vec<Event>) -> Vec<Change> {
         SERVER.with_borrow_mut(|server| {
-            events
+            reading::begin_turn(events)
                 .into_iter()
                 .filter_map(|event| server.event(event))
                 .collect()
@@ -76,7 +76,11 @@ impl Server {
                 self.peers.insert(id, Peer::Session(served));
                 self.advance(id, false)
             }
-            Event::Ready(ready) => self.advance(ready.connection, ready.readiness.can_read()),
+            Event::Ready(ready) => {
+                let id = ready.connection;
+                let can_read = ready.readiness.can_read() && reading::may_read(id);
+                self.advance(id, can_read)
+            }
             Event::Tick => None,
         }
     }
@@ -93,6 +97,7 @@ impl Server {
     fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
         let peer = self.peers.get_mut(&id)?;
         let (connection, next) = match peer {
+            Peer::Stream(_) if reading::is_over() => return None,
             Peer::Stream(connection) => {
                 let next = echo(connection);
                 (connection, next)
@@ -145,7 +150,9 @@ fn echo(connection: &Connection) -> Option<Interest> {
         match moved {
             Ok(0) if connection.permit().ok()? == 0 => return Some(Interest::WRITABLE),
             // There may be more.
-            Ok(moved) if moved == CHUNK as u64 => {}
+            Ok(moved) if moved == CHUNK as u64 && !reading::is_over() => {
+                reading::note_read(CHUNK);
+            }
             Ok(_) => break,
             Err(StreamError::Closed | StreamError::LastOperationFailed(_)) => return None,
         }

@@ -3,7 +3,7 @@
 use crate::ahead::Ahead;
 use crate::connection_info::connection_types::Info;
 use crate::p2::evented::{Interest, Opened};
-use crate::p2::{CHUNK, io_error, permit};
+use crate::p2::{CHUNK, io_error, permit, reading};
 use crate::session::Queue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -81,6 +81,7 @@ impl<D> Entry<D> {
     pub(super) fn read(&mut self) -> io::Result<Input> {
         match self.input.read(CHUNK as u64) {
             Ok(chunk) => {
+                reading::note_read(chunk.len());
                 self.ahead.bytes.push(&chunk);
                 Ok(match chunk.len() {
                     0 => Input::Nothing,

@@ -6,6 +6,7 @@ use super::{ConnectionId, Handler};
 use crate::HandOver;
 use crate::ahead::Ahead;
 use crate::p2::evented::{Change, Event, Opened, READS, fail_change, interest_change};
+use crate::p2::reading;
 use crate::saved::SavedConnection;
 use crate::session::{Phase, State};
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ impl<H: Handler> Server<H> {
 
     /// Serves one batch of events.
     pub fn turn(&mut self, events: Vec<Event>) -> Vec<Change> {
-        for event in events {
+        for event in reading::begin_turn(events) {
             match event {
                 Event::Opened(opened) => self.open(opened),
                 Event::Ready(ready) => self.ready(ready.connection, ready.readiness.can_read()),
@@ -121,7 +122,11 @@ impl<H: Handler> Server<H> {
         if had_output && entry.unsent.is_empty() && entry.standing != Standing::Closing {
             self.call(id, H::writable)?;
         }
-        let reads = if can_read { READS } else { 0 };
+        let reads = if can_read && reading::may_read(id) {
+            READS
+        } else {
+            0
+        };
         for _ in 0..reads {
             let input = match self.net.entries.get_mut(&id) {
                 Some(entry) if entry.takes_input() => entry.read()?,
@@ -130,7 +135,7 @@ impl<H: Handler> Server<H> {
             if input != Input::Nothing {
                 self.call(id, H::readable)?;
             }
-            if input != Input::Filled {
+            if input != Input::Filled || reading::is_over() {
                 break;
             }
             // What this has written makes room for the next read.

@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "wit-bindgen writes some items without them")]
 
 use crate::hand_over;
-use crate::p2::{CHUNK, peer, permit};
+use crate::p2::{CHUNK, peer, permit, reading};
 use crate::session::{Conversation, Protocol, Session, State};
 use std::collections::BTreeMap;
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
@@ -110,7 +110,8 @@ impl<S: Session> Served<S> {
         while delivered && reads > 0 && !self.talk.is_finished() {
             let is_filled = self.receive().ok()?;
             delivered = self.deliver().ok()?;
-            reads = if is_filled { reads - 1 } else { 0 };
+            let goes_on = is_filled && !reading::is_over();
+            reads = if goes_on { reads - 1 } else { 0 };
         }
         if !self.talk.output.bytes.is_empty() {
             return Some(Interest::WRITABLE);
@@ -129,6 +130,7 @@ impl<S: Session> Served<S> {
         {
             Ok(chunk) if chunk.is_empty() => Ok(false),
             Ok(chunk) => {
+                reading::note_read(chunk.len());
                 self.talk.receive(&chunk);
                 Ok(chunk.len() >= limit.min(CHUNK))
             }
@@ -193,7 +195,7 @@ impl<P: Protocol> Server<P> {
         events: Vec<Event>,
         advance: impl Fn(&mut Served<P::Session>, bool) -> Option<Interest>,
     ) -> Vec<Change> {
-        events
+        reading::begin_turn(events)
             .into_iter()
             .filter_map(|event| self.event(event, &advance))
             .collect()
@@ -217,7 +219,9 @@ impl<P: Protocol> Server<P> {
                 self.advance(id, false, advance)
             }
             Event::Ready(ready) => {
-                self.advance(ready.connection, ready.readiness.can_read(), advance)
+                let id = ready.connection;
+                let can_read = ready.readiness.can_read() && reading::may_read(id);
+                self.advance(id, can_read, advance)
             }
             Event::Tick => None,
         }

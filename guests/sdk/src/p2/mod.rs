@@ -7,6 +7,8 @@ pub mod blocking;
 pub mod datagram;
 #[cfg(feature = "evented")]
 pub mod evented;
+#[cfg(feature = "evented")]
+pub mod reading;
 
 #[cfg(any(feature = "blocking", feature = "evented"))]
 mod streams;

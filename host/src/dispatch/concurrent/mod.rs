@@ -174,7 +174,8 @@ impl Serving {
                 };
                 let calls = self.calls(&guest, first, errand, intake);
                 // The event loop polls this again after each of its steps, and a read of the
-                // guest has three. The set polls it only when something has woken it.
+                // guest has three. The set polls it only when something has woken it, and then
+                // has the loop look once more.
                 let mut calls: FuturesUnordered<_> = std::iter::once(calls).collect();
                 let calls = poll_fn(|cx| panics::poll(Pin::new(&mut calls.select_next_some()), cx));
                 clock.between_calls(calls).await.unwrap_or_else(|thrown| {

@@ -1,0 +1,77 @@
+//! How long the reads of one turn of `evented` may go on.
+//!
+//! A turn has the events of up to 1024 connections, and a session may take long for what it
+//! reads: a line of the log for each line, for example. The host ends an instance whose turn
+//! takes longer than the deadline, with all its connections. So a turn stops to read after a
+//! while. The host tells of those connections again, and the next turn begins with them.
+
+use super::CHUNK;
+use super::evented::{ConnectionId, Event};
+use std::cell::Cell;
+use wasi::clocks::monotonic_clock::{Instant, now};
+
+/// How long a turn reads, in nanoseconds: much less than the host's default deadline of 1 s.
+const LONG: Instant = 50_000_000;
+
+thread_local! {
+    /// `None` in a component whose turns do not call [`begin_turn`]. They have no limit.
+    static TURN: Cell<Option<Turn>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    /// Bytes that were read since the last look at the clock.
+    unseen: usize,
+    /// When the clock was first looked at. `None` before that: few turns read so much.
+    begun: Option<Instant>,
+    is_over: bool,
+    /// The first connection that was not read because of that.
+    first_unread: Option<ConnectionId>,
+}
+
+/// Begins a turn. Returns its events in the order in which they are to be handled: what is
+/// ready begins with the connection that was first not to be read in the turn before.
+pub fn begin_turn(events: Vec<Event>) -> Vec<Event> {
+    let before = TURN.replace(Some(Turn::default()));
+    let Some(unread) = before.and_then(|turn| turn.first_unread) else {
+        return events;
+    };
+    let is_ready = |event: &Event| matches!(event, Event::Ready(_));
+    let (mut ready, mut events): (Vec<_>, Vec<_>) = events.into_iter().partition(is_ready);
+    let is_unread =
+        |event: &Event| matches!(event, Event::Ready(ready) if ready.connection == unread);
+    let first = ready.iter().position(is_unread).unwrap_or_default();
+    ready.rotate_left(first);
+    events.append(&mut ready);
+    events
+}
+
+/// Whether this turn may read from a connection. If not, the next turn will.
+pub fn may_read(connection: ConnectionId) -> bool {
+    let Some(mut turn) = TURN.get().filter(|turn| turn.is_over) else {
+        return true;
+    };
+    turn.first_unread.get_or_insert(connection);
+    TURN.set(Some(turn));
+    false
+}
+
+/// Whether this turn reads no more.
+pub fn is_over() -> bool {
+    TURN.get().is_some_and(|turn| turn.is_over)
+}
+
+/// Notes that so many bytes are read.
+pub fn note_read(count: usize) {
+    let Some(mut turn) = TURN.get() else {
+        return;
+    };
+    turn.unseen += count;
+    if turn.unseen >= CHUNK {
+        turn.unseen = 0;
+        let time = now();
+        let begun = *turn.begun.get_or_insert(time);
+        turn.is_over = time.saturating_sub(begun) >= LONG;
+    }
+    TURN.set(Some(turn));
+}
