@@ -6,12 +6,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* The most bytes that one read of the host returns. */
 #define CHUNK 65536
 /* With so many bytes waiting for a peer, nothing more is read of it. */
 #define FULL 65536
 #define BUCKETS 1024
+/* A turn reads for so long at most, in nanoseconds. The host ends an instance, with all its
+   connections, whose turn takes longer than the deadline, which is 1 s by default; and up to
+   1024 peers may send at once. */
+#define LONG 50000000
 
 typedef exports_sockserve_handler_evented_change_t change;
 typedef exports_sockserve_handler_evented_list_change_t changes;
@@ -149,6 +154,38 @@ static void begin(const exports_sockserve_handler_evented_opened_t *opened) {
   sockserve_opened(connection);
 }
 
+/* How far this turn is. */
+static struct {
+  /* Bytes that were read since the last look at the clock. */
+  size_t unseen;
+  /* When the clock was first looked at; 0 before that. */
+  int64_t begun;
+  bool is_over;
+  /* The first connection that was not read because of that. */
+  bool has_unread;
+  uint64_t unread;
+} turn;
+
+static void note_read(size_t count) {
+  turn.unseen += count;
+  if (turn.unseen < CHUNK) return;
+  turn.unseen = 0;
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  int64_t now = time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+  if (turn.begun == 0) turn.begun = now;
+  turn.is_over = now - turn.begun >= LONG;
+}
+
+/* Whether this turn reads from a connection that is ready. If not, the next turn does. */
+static bool may_read(uint64_t id, uint8_t readiness) {
+  /* The host tells of an error once. */
+  if (!turn.is_over || readiness & EXPORTS_SOCKSERVE_HANDLER_EVENTED_READINESS_ERROR) return true;
+  if (!turn.has_unread) turn.unread = id;
+  turn.has_unread = true;
+  return false;
+}
+
 /* Gives the handler what has come. */
 static void receive(sockserve_connection *connection, bool at_end) {
   waiting *received = &connection->received;
@@ -167,6 +204,7 @@ static void read_now(sockserve_connection *connection) {
   wasi_io_streams_borrow_input_stream_t input =
       wasi_io_streams_borrow_input_stream(connection->input);
   if (wasi_io_streams_method_input_stream_read(input, CHUNK, &read, &error)) {
+    note_read(read.len);
     bool fits = add(&connection->received, read.ptr, read.len);
     if (read.len > 0 && fits) receive(connection, false);
     if (!fits) fail(connection, "the handler does not take what the peer sends");
@@ -262,18 +300,27 @@ void exports_sockserve_handler_evented_turn(exports_sockserve_handler_evented_li
                                             changes *made) {
   size_t room = 0;
   *made = (changes){0};
+  const exports_sockserve_handler_evented_event_t *all = events->ptr;
+  size_t from = 0;
   for (size_t at = 0; at < events->len; at++) {
-    const exports_sockserve_handler_evented_event_t *event = &events->ptr[at];
-    if (event->tag == EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_OPENED) {
-      begin(&event->val.opened);
-    } else if (event->tag == EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_READY) {
-      sockserve_connection *connection = *place_of(event->val.ready.connection);
-      const uint8_t not_only_writable =
-          (uint8_t)~EXPORTS_SOCKSERVE_HANDLER_EVENTED_READINESS_WRITABLE;
-      if (connection == NULL) continue;
-      touch(connection);
-      if (event->val.ready.readiness & not_only_writable) read_now(connection);
-    }
+    if (all[at].tag == EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_OPENED)
+      begin(&events->ptr[at].val.opened);
+    else if (all[at].tag == EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_READY && turn.has_unread &&
+             all[at].val.ready.connection == turn.unread)
+      from = at;
+  }
+  memset(&turn, 0, sizeof turn);
+  for (size_t at = 0; at < events->len; at++) {
+    const exports_sockserve_handler_evented_event_t *event = &all[(from + at) % events->len];
+    if (event->tag != EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_READY) continue;
+    const exports_sockserve_handler_evented_ready_t *ready = &event->val.ready;
+    sockserve_connection *connection = *place_of(ready->connection);
+    const uint8_t not_only_writable =
+        (uint8_t)~EXPORTS_SOCKSERVE_HANDLER_EVENTED_READINESS_WRITABLE;
+    if (connection == NULL) continue;
+    touch(connection);
+    if (ready->readiness & not_only_writable && may_read(ready->connection, ready->readiness))
+      read_now(connection);
   }
   /* An end may be told to others, who are touched by that. */
   while (touched != NULL) {

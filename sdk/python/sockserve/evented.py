@@ -5,6 +5,7 @@ It calls the dispatchers of `asyncore`, in whose map they are.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Callable
 
 from componentize_py_types import Err
@@ -22,6 +23,10 @@ try:
 except ImportError:
     # The world is one that does not hand connections over.
     pass
+
+#: For how long a turn reads, in seconds. The host ends an instance, with all its connections, whose
+#: turn takes longer than the deadline, which is 1 s by default; and up to 1024 peers may send at once.
+LONG = 0.05
 
 GONE = events.Readiness.HANG_UP | events.Readiness.ERROR
 
@@ -63,14 +68,29 @@ class Room:
         #: What is handed over with connections that have no event yet.
         self.accepted: dict[int, Conversation] = {}
         self.failures: dict[int, str] = {}
+        #: The first connection that a turn did not come to.
+        self.first_left: int | None = None
 
     def turn(self, batch: list[Any]) -> list[Any]:
+        begun = time.monotonic()
         for event in batch:
             if isinstance(event, events.Event_Opened):
                 self.open(event.value)
-            elif isinstance(event, events.Event_Ready):
-                self.ready(event.value.connection, event.value.readiness)
+        for ready in self.in_turn(batch):
+            if time.monotonic() - begun < LONG or ready.readiness & events.Readiness.ERROR:
+                self.ready(ready.connection, ready.readiness)
+            elif self.first_left is None:
+                # The host tells of it again.
+                self.first_left = ready.connection
         return list(self.changes())
+
+    def in_turn(self, batch: list[Any]) -> list[Any]:
+        """What is ready, from the connection on that the turn before did not come to."""
+        all_ready = [event.value for event in batch if isinstance(event, events.Event_Ready)]
+        left, self.first_left = self.first_left, None
+        numbers = [ready.connection for ready in all_ready]
+        first = numbers.index(left) if left in numbers else 0
+        return all_ready[first:] + all_ready[:first]
 
     def open(self, opened: Any) -> None:
         number = opened.connection

@@ -76,11 +76,7 @@ impl Server {
                 self.peers.insert(id, Peer::Session(served));
                 self.advance(id, false)
             }
-            Event::Ready(ready) => {
-                let id = ready.connection;
-                let can_read = ready.readiness.can_read() && reading::may_read(id);
-                self.advance(id, can_read)
-            }
+            Event::Ready(ready) => self.advance(ready.connection, reading::may_read(&ready)),
             Event::Tick => None,
         }
     }
@@ -97,7 +93,7 @@ impl Server {
     fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
         let peer = self.peers.get_mut(&id)?;
         let (connection, next) = match peer {
-            Peer::Stream(_) if reading::is_over() => return None,
+            Peer::Stream(_) if !can_read && reading::is_over() => return None,
             Peer::Stream(connection) => {
                 let next = echo(connection);
                 (connection, next)

@@ -56,7 +56,7 @@ impl<H: Handler> Server<H> {
         for event in reading::begin_turn(events) {
             match event {
                 Event::Opened(opened) => self.open(opened),
-                Event::Ready(ready) => self.ready(ready.connection, ready.readiness.can_read()),
+                Event::Ready(ready) => self.ready(ready.connection, reading::may_read(&ready)),
                 Event::Tick => {
                     if let Err(error) = self.handler.tick(&mut self.net) {
                         // It is of no connection.
@@ -122,11 +122,7 @@ impl<H: Handler> Server<H> {
         if had_output && entry.unsent.is_empty() && entry.standing != Standing::Closing {
             self.call(id, H::writable)?;
         }
-        let reads = if can_read && reading::may_read(id) {
-            READS
-        } else {
-            0
-        };
+        let reads = if can_read { READS } else { 0 };
         for _ in 0..reads {
             let input = match self.net.entries.get_mut(&id) {
                 Some(entry) if entry.takes_input() => entry.read()?,

@@ -219,9 +219,7 @@ impl<P: Protocol> Server<P> {
                 self.advance(id, false, advance)
             }
             Event::Ready(ready) => {
-                let id = ready.connection;
-                let can_read = ready.readiness.can_read() && reading::may_read(id);
-                self.advance(id, can_read, advance)
+                self.advance(ready.connection, reading::may_read(&ready), advance)
             }
             Event::Tick => None,
         }

@@ -6,7 +6,7 @@
 //! while. The host tells of those connections again, and the next turn begins with them.
 
 use super::CHUNK;
-use super::evented::{ConnectionId, Event};
+use super::evented::{ConnectionId, Event, Readiness, Ready};
 use std::cell::Cell;
 use wasi::clocks::monotonic_clock::{Instant, now};
 
@@ -46,14 +46,22 @@ pub fn begin_turn(events: Vec<Event>) -> Vec<Event> {
     events
 }
 
-/// Whether this turn may read from a connection. If not, the next turn will.
-pub fn may_read(connection: ConnectionId) -> bool {
-    let Some(mut turn) = TURN.get().filter(|turn| turn.is_over) else {
-        return true;
-    };
-    turn.first_unread.get_or_insert(connection);
-    TURN.set(Some(turn));
-    false
+/// Whether this turn reads from a connection that is ready. If there is something to read and
+/// this is false, the next turn reads it.
+pub fn may_read(ready: &Ready) -> bool {
+    if !ready.readiness.can_read() {
+        return false;
+    }
+    let over = TURN.get().filter(|turn| turn.is_over);
+    match over {
+        // The host tells of an error once.
+        Some(mut turn) if !ready.readiness.contains(Readiness::ERROR) => {
+            turn.first_unread.get_or_insert(ready.connection);
+            TURN.set(Some(turn));
+            false
+        }
+        _ => true,
+    }
 }
 
 /// Whether this turn reads no more.
