@@ -11,11 +11,9 @@ use crate::servers::command::SERVICE;
 use crate::servers::running::Running;
 use crate::work::{EACH, Work};
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -171,7 +169,7 @@ impl Swapping<'_> {
             body.len()
         )?;
         Ok(Asked {
-            stream,
+            fd: stream.into(),
             answer: Vec::new(),
         })
     }
@@ -179,7 +177,7 @@ impl Swapping<'_> {
 
 /// A request for a swap.
 struct Asked {
-    stream: UnixStream,
+    fd: OwnedFd,
     answer: Vec<u8>,
 }
 
@@ -188,12 +186,12 @@ impl Asked {
     fn is_answered(&mut self) -> bool {
         let mut buffer = [0; 1024];
         loop {
-            match recv(self.stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(received) if received > 0 => {
+            match receive_now(&self.fd, &mut buffer) {
+                Ok(Some(received)) if received > 0 => {
                     let received = buffer.get(..received).unwrap_or_default();
                     self.answer.extend(received);
                 }
-                Err(Errno::EAGAIN) => return false,
+                Ok(None) => return false,
                 // The end, or an error that the check meets.
                 _ => return true,
             }
@@ -202,7 +200,7 @@ impl Asked {
 
     /// Waits for the rest of the answer, which must say that the swap is made.
     fn check(mut self) -> Result<()> {
-        self.stream.read_to_end(&mut self.answer)?;
+        UnixStream::from(self.fd).read_to_end(&mut self.answer)?;
         let answer = String::from_utf8_lossy(&self.answer);
         let is_made = answer.starts_with("HTTP/1.1 200");
         ensure!(

@@ -69,8 +69,9 @@ impl Poller {
     }
 
     /// Stops watching, also for hang-up and error.
-    pub(super) fn remove(&self, connection: &Connection) -> io::Result<()> {
-        Ok(epoll::delete(self.epoll.get_ref(), connection)?)
+    pub(super) fn remove(&self, connection: &Connection) {
+        // If it cannot be removed, it is not in the poller.
+        let _ = epoll::delete(self.epoll.get_ref(), connection);
     }
 
     /// Waits until something becomes ready, and returns it: at most [`BATCH`] connections.

@@ -69,8 +69,7 @@ impl Turns<'_> {
         if let Some(entry) = self.open.get_mut(&id)
             && entry.watched.take().is_some()
         {
-            // If it cannot be removed, it is not in the poller.
-            let _ = self.poller.remove(&entry.connection);
+            self.poller.remove(&entry.connection);
             entry.forget();
         }
     }
@@ -88,8 +87,7 @@ impl Turns<'_> {
         self.versions.finish_beside(admitted, outcome);
         // The close of its descriptor takes a connection out of the poller.
         if is_watched && let Some(connection) = connection.upgrade() {
-            // If it cannot be removed, it is not in the poller.
-            let _ = self.poller.remove(&connection);
+            self.poller.remove(&connection);
         }
     }
 
@@ -99,9 +97,8 @@ impl Turns<'_> {
         let given_up = self.given_up.take();
         save(self.versions, self.version, given_up, &failure, intake);
         for entry in self.open.values().filter(|entry| entry.watched.is_some()) {
-            // The poller outlives the instance, and closing takes a while. If a
-            // connection cannot be removed, it is not in the poller.
-            let _ = self.poller.remove(&entry.connection);
+            // The poller outlives the instance, and closing takes a while.
+            self.poller.remove(&entry.connection);
         }
         let connections = self.open.into_values().map(Entry::into_admitted);
         self.versions
