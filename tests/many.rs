@@ -1,9 +1,9 @@
 //! A thousand connections at once.
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::chat::WELCOME;
-use crate::harness::guests::{time_evented, upper_evented};
+use crate::harness::guests::time_evented;
 use crate::harness::{Client, Guest, Serve, Server, ctime};
 
 const MANY: usize = 1000;
@@ -96,29 +96,4 @@ fn a_thousand_members_hear_each_other(guest: Guest, dispatch: &str) {
         }
     }
     server.process.signal(rustix::process::Signal::KILL);
-}
-
-/// An instance that logs each line needs seconds for so many, and its deadline is 1 s. So it
-/// reads only some of them per turn, and serves all peers.
-#[test]
-fn what_many_peers_send_at_once_ends_no_instance() {
-    const LINE: &str = "a short line\n";
-    const LINES: usize = 4000;
-    let server = start(upper_evented, "poll", &[]);
-    let mut clients: Vec<Client> = (0..64).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.send(LINE);
-        client.expect(LINE.to_uppercase());
-    }
-    // So that one turn finds all of it.
-    server.process.signal(Signal::STOP);
-    for client in &mut clients {
-        client.send(LINE.repeat(LINES));
-    }
-    server.process.signal(Signal::CONT);
-    for client in &mut clients {
-        client.expect(LINE.to_uppercase().repeat(LINES));
-    }
-    drop(clients);
-    server.stop().check_no_alarm();
 }

@@ -5,7 +5,7 @@ use super::{
     BLOCK, Death, ERROR, HOG, SPIN, TRAP, TRAP_OPEN, TRIGGER, check_only_alarm, saying, serve,
 };
 use crate::harness::guests::faults_evented;
-use crate::harness::{Client, Guest};
+use crate::harness::{Client, Guest, slow};
 
 /// A fault on one of three connections: all get end of file, the next three are
 /// served by a new instance, and the log says it once.
@@ -128,4 +128,21 @@ fn ticks_come_to_every_connection() {
     server.wait_for_closed(3);
     server.connect().expect("tick\r\n");
     server.stop();
+}
+
+/// A turn reads only for a while, so that peers cannot make it longer than the deadline.
+// From: the deadline that 200 peers with many short lines reached.
+#[test]
+fn a_slow_handler_serves_all_that_many_send_at_once() {
+    let server = serve(faults_evented, "poll", "MODE=slow", 100).start();
+    slow::check_deadline(&server);
+    server.stop().check_no_alarm();
+}
+
+/// The next turn begins with a connection that was not read.
+#[test]
+fn who_sends_much_to_a_slow_handler_keeps_no_other_waiting() {
+    let server = serve(faults_evented, "poll", "MODE=slow", 100).start();
+    // Of 1 KiB each, and at most 16 in one visit.
+    slow::check_fairness(&server, 64 * 1024, 16);
 }

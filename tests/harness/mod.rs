@@ -17,6 +17,7 @@ pub(crate) mod pty;
 pub(crate) mod python;
 pub(crate) mod scratch;
 pub(crate) mod server;
+pub(crate) mod slow;
 pub(crate) mod tools;
 pub(crate) mod wasmtime;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::harness::command::{run, run_within, sockserve};
 use crate::harness::scratch::Scratch;
-use crate::harness::{Client, PATIENCE, Serve, noise, text, tools};
+use crate::harness::{Client, PATIENCE, Serve, noise, slow, text, tools};
 
 /// How long a compiler may take; the first time it compiles its libc as well.
 const SLOW: Duration = Duration::from_secs(300);
@@ -259,6 +259,19 @@ fn what_waits_is_bounded() {
     bystander.finish_sending();
     bystander.expect_eof();
     server.stop();
+}
+
+#[test]
+fn a_slow_handler_serves_all_that_many_send_at_once() {
+    let scratch = Scratch::new();
+    let Some(component) = component(&scratch, "events.c", "evented") else {
+        return;
+    };
+    let server = Serve::component(&component).start();
+    slow::check_deadline(&server);
+    server.stop().check_no_alarm();
+    let server = Serve::component(&component).start();
+    slow::check_fairness(&server, 2 << 20, 1);
 }
 
 /// They are made from the contracts: who changes these makes the bindings again.

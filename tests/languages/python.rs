@@ -16,7 +16,7 @@ use crate::harness::process::Process;
 use crate::harness::python::Python;
 use crate::harness::scratch::Scratch;
 use crate::harness::server::CACHE;
-use crate::harness::{Client, PATIENCE, Serve, Server, ctime, noise, text, tools};
+use crate::harness::{Client, PATIENCE, Serve, Server, ctime, noise, slow, text, tools};
 
 /// How long a tool may take: CPython as a component is large.
 const SLOW: Duration = Duration::from_secs(300);
@@ -486,6 +486,19 @@ fn an_exception_in_an_event_costs_its_own_connection() {
     let said = format!("{alarms:?}");
     assert!(said.contains("ValueError: deliberate failure"), "{said}");
     assert!(said.contains("TypeError: "), "{said}");
+}
+
+#[test]
+fn a_slow_handler_serves_all_that_many_send_at_once() {
+    let program = events(&["HANDLER=Slow"]);
+    let Some(server) = program.serve(TCP) else {
+        return;
+    };
+    slow::check_deadline(&server);
+    server.stop().check_no_alarm();
+    if let Some(server) = program.serve(TCP) {
+        slow::check_fairness(&server, 2 << 20, 1);
+    }
 }
 
 /// Coroutines of a reader and a writer.

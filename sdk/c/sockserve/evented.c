@@ -17,6 +17,9 @@
    connections, whose turn takes longer than the deadline, which is 1 s by default; and up to
    1024 peers may send at once. */
 #define LONG 50000000
+/* It looks at the clock after so many bytes, or reads. */
+#define LOOK_BYTES 4096
+#define LOOK_READS 8
 
 typedef exports_sockserve_handler_evented_change_t change;
 typedef exports_sockserve_handler_evented_list_change_t changes;
@@ -156,8 +159,8 @@ static void begin(const exports_sockserve_handler_evented_opened_t *opened) {
 
 /* How far this turn is. */
 static struct {
-  /* Bytes that were read since the last look at the clock. */
-  size_t unseen;
+  /* The bytes and the reads since the last look at the clock. */
+  size_t bytes, reads;
   /* When the clock was first looked at; 0 before that. */
   int64_t begun;
   bool is_over;
@@ -166,10 +169,12 @@ static struct {
   uint64_t unread;
 } turn;
 
-static void note_read(size_t count) {
-  turn.unseen += count;
-  if (turn.unseen < CHUNK) return;
-  turn.unseen = 0;
+/* Notes a read of so many bytes, before the handler has them. */
+static void note_read(size_t bytes) {
+  turn.bytes += bytes;
+  turn.reads++;
+  if (turn.bytes < LOOK_BYTES && turn.reads < LOOK_READS) return;
+  turn.bytes = turn.reads = 0;
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   int64_t now = time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
@@ -310,6 +315,9 @@ void exports_sockserve_handler_evented_turn(exports_sockserve_handler_evented_li
       from = at;
   }
   memset(&turn, 0, sizeof turn);
+  /* The second read looks at the clock for the first time: a turn with one short read needs no
+     clock. */
+  turn.reads = LOOK_READS - 2;
   for (size_t at = 0; at < events->len; at++) {
     const exports_sockserve_handler_evented_event_t *event = &all[(from + at) % events->len];
     if (event->tag != EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_READY) continue;

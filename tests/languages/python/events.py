@@ -115,6 +115,21 @@ class Failing(asyncore.dispatcher_with_send):
         asyncore.dispatcher.handle_error(self)
 
 
+class Slow(asyncore.dispatcher_with_send):
+    """Computes for 20 ms for each read, and answers with how many there were."""
+
+    reads = 0
+
+    def handle_read(self):
+        if not self.recv(65536):
+            return
+        begun = time.monotonic()
+        while time.monotonic() - begun < 0.02:
+            pass
+        Slow.reads += 1
+        self.send(b"%d\n" % Slow.reads)
+
+
 def handler(sock):
     return globals()[os.environ["HANDLER"]](sock)
 

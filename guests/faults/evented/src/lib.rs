@@ -11,7 +11,7 @@ use sockserve_handler::p2::evented::{
     Change, Connection, ConnectionId, Event, Failure, Handler, Interest, Opened, Readiness, Ready,
     Served, fail_change,
 };
-use sockserve_handler::p2::{connection_info, peer};
+use sockserve_handler::p2::{connection_info, peer, reading};
 use sockserve_handler::session::State;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ impl Handler for Component {
     fn turn(events: Vec<Event>) -> Vec<Change> {
         SERVER.with_borrow_mut(|server| {
             let mut changes = Vec::new();
-            for event in events {
+            for event in reading::begin_turn(events) {
                 match event {
                     Event::Opened(opened) => server.open(opened, &mut changes),
                     Event::Ready(ready) => server.ready(ready, &mut changes),
@@ -149,7 +149,7 @@ impl Server {
             self.peers.remove(&id);
             changes.push(Change::Close(id));
         } else {
-            self.advance(id, ready.readiness.can_read(), changes);
+            self.advance(id, reading::may_read(&ready), changes);
         }
     }
 

@@ -14,6 +14,7 @@ use echo_protocol::State;
 use sockserve_handler::session::{Output, Peer, Protocol, Resume, Session, Step};
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 pub use options::{Keeping, Manner, Mode};
 
@@ -30,7 +31,11 @@ const SEED: &[u8] = b"random ";
 /// How many bytes `flood` writes at a time, and `print` prints on one line.
 const MUCH: usize = 64 * 1024;
 
-/// How many connections of the mode `count` the instance has served.
+/// How many bytes `slow` reads at a time, and for how long it computes then.
+const LITTLE: usize = 1024;
+const SLOW: Duration = Duration::from_millis(20);
+
+/// How many connections of the mode `count`, or reads of the mode `slow`, the instance has served.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
 /// What the shell has to do before it closes the connection of a session. It differs
@@ -130,10 +135,8 @@ impl Session for Fault {
             Mode::TrapOpen => trap(),
             Mode::Early => Step::Close,
             Mode::Count => {
-                let count = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
-                output
-                    .bytes
-                    .push(format!("connection {count}\r\n").as_bytes());
+                let line = format!("connection {}\r\n", count());
+                output.bytes.push(line.as_bytes());
                 Step::Continue
             }
             Mode::Env => {
@@ -168,6 +171,13 @@ impl Session for Fault {
             Mode::Outbound => self.request = self.line(chunk).map(Request::Connect),
             Mode::Lookup => self.request = self.line(chunk).map(Request::Resolve),
             Mode::Tick => {}
+            Mode::Slow => {
+                let begun = Instant::now();
+                while begun.elapsed() < SLOW {
+                    std::hint::spin_loop();
+                }
+                output.bytes.push(format!("{}\r\n", count()).as_bytes());
+            }
             Mode::Random if chunk.starts_with(SEED) => {
                 self.request = Some(Request::Random(seed(chunk)));
             }
@@ -182,6 +192,13 @@ impl Session for Fault {
         match self.request {
             Some(_) => Step::Close,
             None => Step::Continue,
+        }
+    }
+
+    fn read_limit(&self) -> usize {
+        match self.mode {
+            Mode::Slow => LITTLE,
+            _ => 64 * 1024,
         }
     }
 
@@ -221,6 +238,11 @@ impl Resume for Fault {
             step => step,
         }
     }
+}
+
+/// One more is served: its number.
+fn count() -> u32 {
+    SERVED.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// A seed from a chunk: its hash by FNV-1a.

@@ -66,6 +66,7 @@ option! {
         Random = "random",
         Eager = "eager",
         Count = "count",
+        Slow = "slow",
     }
 }
 

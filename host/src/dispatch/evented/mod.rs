@@ -44,6 +44,10 @@ use wasmtime::Store;
 /// The most events of one turn. The contract says so.
 const MAX_EVENTS: usize = 1024;
 
+/// The most connections that one turn opens. A handler can put off a read to the next turn, but
+/// not what it does when a peer comes, and the deadline is for all of that.
+const MAX_OPENED: usize = 64;
+
 /// Runs one instance after another until no more connections can come.
 pub(super) async fn run(
     versions: &Arc<Versions>,
@@ -332,7 +336,8 @@ impl<'a> Turns<'a> {
                 readiness,
             }));
         }
-        while self.events.len() < MAX_EVENTS
+        let limit = MAX_EVENTS.min(self.events.len() + MAX_OPENED);
+        while self.events.len() < limit
             && let Some(id) = self.coming.pop_front()
         {
             self.watch(id);
