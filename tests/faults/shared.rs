@@ -1,6 +1,8 @@
 //! Faults where one instance serves all connections: it is replaced, and its
 //! connections, of which the log says how many, go with it.
 
+use rustix::process::Signal;
+
 use super::{
     BLOCK, Death, ERROR, HOG, SPIN, TRAP, TRAP_OPEN, TRIGGER, check_only_alarm, saying, serve,
 };
@@ -145,4 +147,22 @@ fn who_sends_much_to_a_slow_handler_keeps_no_other_waiting() {
     let server = serve(faults_evented, "poll", "MODE=slow", 100).start();
     // Of 1 KiB each, and at most 16 in one visit.
     slow::check_fairness(&server, 64 * 1024, 16);
+}
+
+/// A turn opens 64 connections at most. All of these would take longer than the deadline.
+#[test]
+fn a_slow_handler_serves_all_that_come_at_once() {
+    let server = serve(faults_evented, "poll", "MODE=slow-open", 300).start();
+    // So that one turn finds all of them.
+    server.process.signal(Signal::STOP);
+    let mut clients: Vec<Client> = (0..300).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("open");
+    }
+    server.process.signal(Signal::CONT);
+    for client in &mut clients {
+        client.expect("open");
+    }
+    drop(clients);
+    server.stop().check_no_alarm();
 }

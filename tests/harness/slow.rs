@@ -57,7 +57,10 @@ pub(crate) fn check_fairness(server: &Server, amount: usize, reads: usize) {
     });
     // A second visit, if the server did not stop at once.
     let most = 1 + 2 * PEERS * reads + 1;
-    assert!(number <= most, "{number} reads, and not {most}, came before");
+    assert!(
+        number <= most,
+        "{number} reads, and not {most}, came before"
+    );
 }
 
 /// So many connections that are open: peers are accepted in their order, and the last one has

@@ -35,6 +35,9 @@ const MUCH: usize = 64 * 1024;
 const LITTLE: usize = 1024;
 const SLOW: Duration = Duration::from_millis(20);
 
+/// For how long `slow-open` computes.
+const SLOW_OPEN: Duration = Duration::from_millis(5);
+
 /// How many connections of the mode `count`, or reads of the mode `slow`, the instance has served.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
@@ -134,6 +137,10 @@ impl Session for Fault {
         match self.mode {
             Mode::TrapOpen => trap(),
             Mode::Early => Step::Close,
+            Mode::SlowOpen => {
+                compute_for(SLOW_OPEN);
+                Step::Continue
+            }
             Mode::Count => {
                 let line = format!("connection {}\r\n", count());
                 output.bytes.push(line.as_bytes());
@@ -172,10 +179,7 @@ impl Session for Fault {
             Mode::Lookup => self.request = self.line(chunk).map(Request::Resolve),
             Mode::Tick => {}
             Mode::Slow => {
-                let begun = Instant::now();
-                while begun.elapsed() < SLOW {
-                    std::hint::spin_loop();
-                }
+                compute_for(SLOW);
                 output.bytes.push(format!("{}\r\n", count()).as_bytes());
             }
             Mode::Random if chunk.starts_with(SEED) => {
@@ -228,7 +232,7 @@ impl Resume for Fault {
     fn restore(&mut self, state: State, output: &mut Output) -> Step {
         let step = match self.mode {
             // These act when a peer connects, and none does here.
-            Mode::TrapOpen | Mode::Env => Step::Continue,
+            Mode::TrapOpen | Mode::Env | Mode::SlowOpen => Step::Continue,
             _ => self.open(output),
         };
         match step {
@@ -265,6 +269,14 @@ pub fn trap() -> ! {
 /// Computes forever.
 pub fn spin() -> ! {
     loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Computes for so long.
+fn compute_for(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
         std::hint::spin_loop();
     }
 }
