@@ -3,7 +3,7 @@
 mod random;
 
 use faults_p2::{Job, LONG, misuse, options};
-use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request};
+use faults_shared::{FAILURE, Fault, FaultProtocol, Manner, Mode, Request, compute_for};
 use random::Random;
 use sockserve_handler::connection_info::lines;
 use sockserve_handler::hand_over::{self, HandOver, WitState};
@@ -15,6 +15,7 @@ use sockserve_handler::p2::{connection_info, peer, reading};
 use sockserve_handler::session::State;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use wasi::clocks::monotonic_clock::subscribe_duration;
 
 struct Component;
@@ -30,6 +31,9 @@ const TICK: u64 = 50_000_000;
 /// turn must not wait for them.
 const LOOK: u64 = 1_000_000;
 
+/// For how long `crowd` computes.
+const BUSY: Duration = Duration::from_millis(1);
+
 thread_local! {
     static SERVER: RefCell<Server> = RefCell::new(Server::new());
 }
@@ -40,6 +44,8 @@ struct Server {
     peers: BTreeMap<ConnectionId, Peer>,
     /// Whether the timer is set.
     timer: bool,
+    /// How many connections this turn opens.
+    opening: usize,
 }
 
 struct Peer {
@@ -51,6 +57,8 @@ struct Peer {
 impl Handler for Component {
     fn turn(events: Vec<Event>) -> Vec<Change> {
         SERVER.with_borrow_mut(|server| {
+            let is_opened = |event: &&Event| matches!(event, Event::Opened(_));
+            server.opening = events.iter().filter(is_opened).count();
             let mut changes = Vec::new();
             for event in reading::begin_turn(events) {
                 match event {
@@ -97,6 +105,7 @@ impl Server {
             manner,
             peers: BTreeMap::new(),
             timer: false,
+            opening: 0,
         }
     }
 
@@ -137,6 +146,10 @@ impl Server {
         if let Some(text) = told {
             peer.say(&text);
             peer.served.talk.close();
+        }
+        if self.mode == Mode::Crowd {
+            compute_for(BUSY);
+            peer.say(&format!("{}\r\n", self.opening));
         }
         self.peers.insert(id, peer);
         self.advance(id, false, changes);

@@ -35,9 +35,6 @@ const MUCH: usize = 64 * 1024;
 const LITTLE: usize = 1024;
 const SLOW: Duration = Duration::from_millis(20);
 
-/// For how long `slow-open` computes.
-const SLOW_OPEN: Duration = Duration::from_millis(5);
-
 /// How many connections of the mode `count`, or reads of the mode `slow`, the instance has served.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
@@ -137,10 +134,6 @@ impl Session for Fault {
         match self.mode {
             Mode::TrapOpen => trap(),
             Mode::Early => Step::Close,
-            Mode::SlowOpen => {
-                compute_for(SLOW_OPEN);
-                Step::Continue
-            }
             Mode::Count => {
                 let line = format!("connection {}\r\n", count());
                 output.bytes.push(line.as_bytes());
@@ -232,7 +225,7 @@ impl Resume for Fault {
     fn restore(&mut self, state: State, output: &mut Output) -> Step {
         let step = match self.mode {
             // These act when a peer connects, and none does here.
-            Mode::TrapOpen | Mode::Env | Mode::SlowOpen => Step::Continue,
+            Mode::TrapOpen | Mode::Env => Step::Continue,
             _ => self.open(output),
         };
         match step {
@@ -274,7 +267,7 @@ pub fn spin() -> ! {
 }
 
 /// Computes for so long.
-fn compute_for(time: Duration) {
+pub fn compute_for(time: Duration) {
     let begun = Instant::now();
     while begun.elapsed() < time {
         std::hint::spin_loop();

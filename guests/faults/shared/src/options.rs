@@ -67,7 +67,7 @@ option! {
         Eager = "eager",
         Count = "count",
         Slow = "slow",
-        SlowOpen = "slow-open",
+        Crowd = "crowd",
     }
 }
 
