@@ -9,10 +9,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a server may take until it is ready: it may compile, on one core.
@@ -22,8 +23,6 @@ const START: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    /// A server that writes a line later must have somebody who takes it.
-    _output: ChildStdout,
     log: PathBuf,
     /// Where it listens.
     pub(crate) place: Place,
@@ -54,9 +53,11 @@ impl Running {
         let mut output = child.stdout.take().context("no standard output")?;
         let line = ready_line(&mut output, begun + START);
         let ready_after = begun.elapsed();
+        // A server may print more, and would wait as soon as the pipe is full. This ends with
+        // the server.
+        thread::spawn(move || io::copy(&mut output, &mut io::sink()));
         let mut running = Self {
             child,
-            _output: output,
             log: log.to_owned(),
             place: Place::Unix(PathBuf::new()),
             ready_after,
@@ -129,8 +130,22 @@ fn parse_ready_line(line: &str) -> Result<Place> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_ready_line;
+    use super::{Running, parse_ready_line};
     use crate::client::socket::Place;
+    use crate::system::Cores;
+    use std::process::Command;
+
+    #[test]
+    fn a_server_may_print_more_than_a_pipe_holds() {
+        let script = "echo listening tcp://127.0.0.1:9; head -c 1000000 /dev/zero";
+        let log = std::env::temp_dir().join(format!("sockserve-benches-{}", std::process::id()));
+        let cores = Cores::available().unwrap();
+        let mut command = Command::new("sh");
+        let running = Running::start(command.args(["-c", script]), &cores, 1, &log);
+        let mut running = running.unwrap();
+        assert!(running.child.wait().unwrap().success());
+        std::fs::remove_file(log).unwrap();
+    }
 
     #[test]
     fn a_ready_line_has_a_place() {
