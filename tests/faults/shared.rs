@@ -150,24 +150,29 @@ fn who_sends_much_to_a_slow_handler_keeps_no_other_waiting() {
 }
 
 /// What a handler does for a new connection cannot be put off to the next turn. So a turn opens
-/// 64 at most, however many have come.
+/// 64 at most, however many have come. Who is there already is served before the rest.
 #[test]
 fn a_turn_opens_a_part_of_those_that_come_at_once() {
     const PEERS: usize = 300;
-    let server = serve(faults_evented, "poll", "MODE=crowd", PEERS as u32).start();
+    let server = serve(faults_evented, "poll", "MODE=crowd", PEERS as u32 + 1).start();
+    let number = |client: &mut Client| -> usize { client.line().trim_end().parse().unwrap() };
+    let mut first = server.connect();
+    assert_eq!(number(&mut first), 1);
     // So that all of them are there.
     server.process.signal(Signal::STOP);
+    first.send("?");
     let mut clients: Vec<Client> = (0..PEERS).map(|_| server.connect()).collect();
     server.process.signal(Signal::CONT);
-    let mut most = 0;
-    for client in &mut clients {
-        most = most.max(client.line().trim_end().parse().unwrap());
-    }
+    let opened = number(&mut first);
+    assert!(opened <= 1 + 2 * 64, "{opened}");
+    let most = clients.iter_mut().map(number).max().unwrap();
     // While a turn computes, others are accepted.
     assert!((2..=64).contains(&most), "{most}");
     for client in &mut clients {
-        client.check_echo("served");
+        client.send("!");
+        assert_eq!(number(client), 1 + PEERS);
+        client.expect("!");
     }
-    drop(clients);
+    drop((first, clients));
     server.stop().check_no_alarm();
 }

@@ -1,7 +1,9 @@
 //! Peers of a handler of `evented` that computes for 20 ms for each read, whatever it reads, and
 //! answers with how many reads its instance has served, on a line.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -28,9 +30,9 @@ pub(crate) fn check_deadline(server: &Server) {
     assert_eq!(numbers, expected);
 }
 
-/// Eight peers send `amount` bytes each, so much that turns are over before all are read, and
-/// one sends a word. It must have its turn after a visit of each of the others, which has at
-/// most `reads` reads.
+/// Eight peers send `amount` bytes each, so much that turns are over before all are read, others
+/// come and go, and one sends a word. It must have its turn after a visit of each of the eight,
+/// which has at most `reads` reads.
 #[track_caller]
 pub(crate) fn check_fairness(server: &Server, amount: usize, reads: usize) {
     const PEERS: usize = 8;
@@ -45,12 +47,23 @@ pub(crate) fn check_fairness(server: &Server, amount: usize, reads: usize) {
     }
     modest.send(SLOW);
     let mut writers: Vec<Client> = clients.iter().map(Client::another).collect();
+    let is_answered = AtomicBool::new(false);
     let number = thread::scope(|scope| {
         for writer in &mut writers {
             scope.spawn(|| writer.send_some(rest.as_bytes()));
         }
         server.process.signal(Signal::CONT);
+        // A turn that opens connections has nobody to read.
+        let visitors = scope.spawn(|| {
+            while !is_answered.load(Ordering::Relaxed) {
+                drop(server.connect());
+                // Not so many that they fill the backlog.
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
         let number = number(&mut modest);
+        is_answered.store(true, Ordering::Relaxed);
+        visitors.join().unwrap();
         // The others have no end.
         server.process.signal(Signal::KILL);
         number

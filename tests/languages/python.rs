@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
 use crate::harness::control::Controlled;
@@ -495,6 +496,28 @@ fn a_slow_handler_serves_all_that_many_send_at_once() {
         return;
     };
     slow::check_deadline(&server);
+    server.stop().check_no_alarm();
+    let Some(server) = program.serve(TCP) else {
+        return;
+    };
+    // The host tells once of the end of a connection that waits for nothing else, also in a turn
+    // that reads no more.
+    let mut rests = server.connect();
+    rests.send("rest");
+    rests.expect("resting\n");
+    rests.expect_eof();
+    let mut others: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    server.process.signal(Signal::STOP);
+    for other in &mut others {
+        other.send("slow");
+    }
+    drop(rests);
+    server.process.signal(Signal::CONT);
+    for (other, reads) in others.iter_mut().zip(1..) {
+        other.expect(format!("{reads}\n"));
+    }
+    server.wait_for_log("the end", |event| event.message() == "closed at rest");
+    drop(others);
     server.stop().check_no_alarm();
     if let Some(server) = program.serve(TCP) {
         slow::check_fairness(&server, 2 << 20, 1);

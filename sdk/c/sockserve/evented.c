@@ -8,8 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-/* The most bytes that one read of the host returns. */
-#define CHUNK 65536
+/* The most bytes that are read at a time. The handler gets all of them before the time of the
+   turn is looked at. */
+#define CHUNK 16384
 /* With so many bytes waiting for a peer, nothing more is read of it. */
 #define FULL 65536
 #define BUCKETS 1024
@@ -17,9 +18,11 @@
    connections, whose turn takes longer than the deadline, which is 1 s by default; and up to
    1024 peers may send at once. */
 #define LONG 50000000
-/* It looks at the clock after so many bytes, or reads. */
+/* The clock is looked at after so many bytes or reads, whichever comes first; and after each read
+   if the time since the last look was as long as this, in nanoseconds. */
 #define LOOK_BYTES 4096
 #define LOOK_READS 8
+#define SLOW 1000000
 
 typedef exports_sockserve_handler_evented_change_t change;
 typedef exports_sockserve_handler_evented_list_change_t changes;
@@ -39,6 +42,8 @@ struct sockserve_connection {
   waiting received, written;
   uint8_t interest;
   bool is_touched, is_closing;
+  /* Turns have put it off, those with a lower number before; 0 if not. */
+  uint64_t put_off;
   /* Why it fails, if it does. */
   const char *failure;
   char *peer;
@@ -159,36 +164,58 @@ static void begin(const exports_sockserve_handler_evented_opened_t *opened) {
 
 /* How far this turn is. */
 static struct {
-  /* The bytes and the reads since the last look at the clock. */
+  /* When it has begun, and when the clock was last looked at, in nanoseconds. */
+  int64_t begun, looked;
+  /* The bytes and the reads since then. */
   size_t bytes, reads;
-  /* When the clock was first looked at; 0 before that. */
-  int64_t begun;
-  bool is_over;
-  /* The first connection that was not read because of that. */
-  bool has_unread;
-  uint64_t unread;
+  /* Whether the time before the last look was long. */
+  bool is_slow, is_over;
 } turn;
 
-/* Notes a read of so many bytes, before the handler has them. */
-static void note_read(size_t bytes) {
-  turn.bytes += bytes;
-  turn.reads++;
-  if (turn.bytes < LOOK_BYTES && turn.reads < LOOK_READS) return;
-  turn.bytes = turn.reads = 0;
+/* How often connections were put off. */
+static uint64_t put_off;
+
+static int64_t now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
-  int64_t now = time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
-  if (turn.begun == 0) turn.begun = now;
-  turn.is_over = now - turn.begun >= LONG;
+  return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
-/* Whether this turn reads from a connection that is ready. If not, the next turn does. */
-static bool may_read(uint64_t id, uint8_t readiness) {
-  /* The host tells of an error once. */
-  if (!turn.is_over || readiness & EXPORTS_SOCKSERVE_HANDLER_EVENTED_READINESS_ERROR) return true;
-  if (!turn.has_unread) turn.unread = id;
-  turn.has_unread = true;
+/* Whether this turn reads no more. Called before a read. */
+static bool is_over(void) {
+  if (turn.is_over || (turn.bytes < LOOK_BYTES && turn.reads < (turn.is_slow ? 1 : LOOK_READS)))
+    return turn.is_over;
+  int64_t time = now();
+  turn.is_slow = time - turn.looked >= SLOW;
+  turn.is_over = time - turn.begun >= LONG;
+  turn.looked = time;
+  turn.bytes = turn.reads = 0;
+  return turn.is_over;
+}
+
+/* Whether this turn reads from a connection that is ready. If not, it is put off to a later one. */
+static bool may_read(sockserve_connection *connection, uint8_t readiness) {
+  /* Of an error or a hang-up without input the host may tell only once. */
+  if (!(readiness & EXPORTS_SOCKSERVE_HANDLER_EVENTED_READINESS_READABLE) || !is_over()) {
+    connection->put_off = 0;
+    return true;
+  }
+  connection->put_off = ++put_off;
   return false;
+}
+
+/* Something to read, and its connection. */
+typedef struct {
+  sockserve_connection *connection;
+  uint8_t readiness;
+} input;
+
+/* Those that were put off come first, and all others after them. */
+static int compare(const void *one, const void *other) {
+  /* One less than 0 is the highest number. */
+  uint64_t first = ((const input *)one)->connection->put_off - 1;
+  uint64_t second = ((const input *)other)->connection->put_off - 1;
+  return (first > second) - (first < second);
 }
 
 /* Gives the handler what has come. */
@@ -209,7 +236,8 @@ static void read_now(sockserve_connection *connection) {
   wasi_io_streams_borrow_input_stream_t input =
       wasi_io_streams_borrow_input_stream(connection->input);
   if (wasi_io_streams_method_input_stream_read(input, CHUNK, &read, &error)) {
-    note_read(read.len);
+    turn.bytes += read.len;
+    turn.reads++;
     bool fits = add(&connection->received, read.ptr, read.len);
     if (read.len > 0 && fits) receive(connection, false);
     if (!fits) fail(connection, "the handler does not take what the peer sends");
@@ -305,31 +333,33 @@ void exports_sockserve_handler_evented_turn(exports_sockserve_handler_evented_li
                                             changes *made) {
   size_t room = 0;
   *made = (changes){0};
-  const exports_sockserve_handler_evented_event_t *all = events->ptr;
-  size_t from = 0;
+  turn.begun = turn.looked = now();
+  turn.bytes = 0;
+  turn.is_slow = turn.is_over = false;
+  /* The clock is first looked at before the second read. */
+  turn.reads = LOOK_READS - 1;
+  input *inputs = malloc((events->len + 1) * sizeof *inputs);
+  if (inputs == NULL) abort();
+  size_t count = 0;
+  bool is_any_put_off = false;
   for (size_t at = 0; at < events->len; at++) {
-    if (all[at].tag == EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_OPENED)
-      begin(&events->ptr[at].val.opened);
-    else if (all[at].tag == EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_READY && turn.has_unread &&
-             all[at].val.ready.connection == turn.unread)
-      from = at;
-  }
-  memset(&turn, 0, sizeof turn);
-  /* The second read looks at the clock for the first time: a turn with one short read needs no
-     clock. */
-  turn.reads = LOOK_READS - 2;
-  for (size_t at = 0; at < events->len; at++) {
-    const exports_sockserve_handler_evented_event_t *event = &all[(from + at) % events->len];
+    exports_sockserve_handler_evented_event_t *event = &events->ptr[at];
+    if (event->tag == EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_OPENED) begin(&event->val.opened);
     if (event->tag != EXPORTS_SOCKSERVE_HANDLER_EVENTED_EVENT_READY) continue;
     const exports_sockserve_handler_evented_ready_t *ready = &event->val.ready;
     sockserve_connection *connection = *place_of(ready->connection);
-    const uint8_t not_only_writable =
-        (uint8_t)~EXPORTS_SOCKSERVE_HANDLER_EVENTED_READINESS_WRITABLE;
     if (connection == NULL) continue;
     touch(connection);
-    if (ready->readiness & not_only_writable && may_read(ready->connection, ready->readiness))
-      read_now(connection);
+    const uint8_t not_only_writable =
+        (uint8_t)~EXPORTS_SOCKSERVE_HANDLER_EVENTED_READINESS_WRITABLE;
+    if (!(ready->readiness & not_only_writable)) continue;
+    inputs[count++] = (input){connection, ready->readiness};
+    is_any_put_off |= connection->put_off > 0;
   }
+  if (is_any_put_off) qsort(inputs, count, sizeof *inputs, compare);
+  for (size_t at = 0; at < count; at++)
+    if (may_read(inputs[at].connection, inputs[at].readiness)) read_now(inputs[at].connection);
+  free(inputs);
   /* An end may be told to others, who are touched by that. */
   while (touched != NULL) {
     sockserve_connection *connection = touched;

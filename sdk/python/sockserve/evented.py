@@ -68,29 +68,31 @@ class Room:
         #: What is handed over with connections that have no event yet.
         self.accepted: dict[int, Conversation] = {}
         self.failures: dict[int, str] = {}
-        #: The first connection that a turn did not come to.
-        self.first_left: int | None = None
+        #: The connections that turns have put off, the longest first.
+        self.put_off: dict[int, None] = {}
 
     def turn(self, batch: list[Any]) -> list[Any]:
         begun = time.monotonic()
         for event in batch:
             if isinstance(event, events.Event_Opened):
                 self.open(event.value)
-        for ready in self.in_turn(batch):
-            if time.monotonic() - begun < LONG or ready.readiness & events.Readiness.ERROR:
+        for ready in self.in_order(batch):
+            # Of an error or a hang-up without input the host may tell only once.
+            is_told_again = ready.readiness & events.Readiness.READABLE
+            if is_told_again and time.monotonic() - begun >= LONG:
+                if ready.connection in self.connections:
+                    self.put_off[ready.connection] = None
+            else:
                 self.ready(ready.connection, ready.readiness)
-            elif self.first_left is None:
-                # The host tells of it again.
-                self.first_left = ready.connection
         return list(self.changes())
 
-    def in_turn(self, batch: list[Any]) -> list[Any]:
-        """What is ready, from the connection on that the turn before did not come to."""
+    def in_order(self, batch: list[Any]) -> list[Any]:
+        """What is ready: first what was put off, which is then forgotten."""
         all_ready = [event.value for event in batch if isinstance(event, events.Event_Ready)]
-        left, self.first_left = self.first_left, None
-        numbers = [ready.connection for ready in all_ready]
-        first = numbers.index(left) if left in numbers else 0
-        return all_ready[first:] + all_ready[:first]
+        places = {number: place for place, number in enumerate(self.put_off)}
+        for ready in all_ready:
+            self.put_off.pop(ready.connection, None)
+        return sorted(all_ready, key=lambda ready: places.get(ready.connection, len(places)))
 
     def open(self, opened: Any) -> None:
         number = opened.connection
@@ -183,6 +185,7 @@ class Room:
 
     def forget(self, number: int) -> None:
         connection = self.connections.pop(number)
+        self.put_off.pop(number, None)
         del self.interests[number]
         socket_map.pop(number, None)
         connection.release()

@@ -1,6 +1,7 @@
 """Handlers of events as the texts have them. `HANDLER` names one."""
 
 import os
+import socket
 import time
 
 from sockserve import serve
@@ -116,12 +117,28 @@ class Failing(asyncore.dispatcher_with_send):
 
 
 class Slow(asyncore.dispatcher_with_send):
-    """Computes for 20 ms for each read, and answers with how many there were."""
+    """Computes for 20 ms for each read, and answers with how many there were. After `rest` it only waits
+    for its end."""
 
     reads = 0
+    rests = False
+
+    def readable(self):
+        return not self.rests
+
+    def handle_close(self):
+        if self.rests:
+            print("closed at rest")
+        self.close()
 
     def handle_read(self):
-        if not self.recv(65536):
+        data = self.recv(65536)
+        if not data:
+            return
+        if data == b"rest":
+            self.rests = True
+            self.send(b"resting\n")
+            self.socket.shutdown(socket.SHUT_WR)
             return
         begun = time.monotonic()
         while time.monotonic() - begun < 0.02:

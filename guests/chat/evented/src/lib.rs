@@ -48,7 +48,7 @@ struct Server {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Members that came from another room and whose connections are not opened yet.
     accepted: BTreeSet<ConnectionId>,
-    /// The first connection that was readable in the last turn and was not read.
+    /// The first connection that was readable in the last turn with such ones and was not read.
     skipped: Option<ConnectionId>,
     /// Connections that are at rest because of a hold.
     held_back: BTreeSet<ConnectionId>,
@@ -160,6 +160,9 @@ impl Server {
     /// The rest will be ready again in the next turn, which begins with the first of
     /// them.
     fn receive_from(&mut self, mut readable: Vec<ConnectionId>) {
+        if readable.is_empty() {
+            return;
+        }
         if self.is_held() {
             for id in readable {
                 self.held_back.insert(id);

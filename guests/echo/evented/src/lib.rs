@@ -93,7 +93,8 @@ impl Server {
     fn advance(&mut self, id: ConnectionId, can_read: bool) -> Option<Change> {
         let peer = self.peers.get_mut(&id)?;
         let (connection, next) = match peer {
-            Peer::Stream(_) if !can_read && reading::is_over() => return None,
+            // It has room for output, and to use that it reads.
+            Peer::Stream(_) if !can_read && reading::put_off(id) => return None,
             Peer::Stream(connection) => {
                 let next = echo(connection);
                 (connection, next)

@@ -44,8 +44,9 @@ struct Server {
     peers: BTreeMap<ConnectionId, Peer>,
     /// Whether the timer is set.
     timer: bool,
-    /// How many connections this turn opens.
+    /// How many connections this turn opens, and how many have been opened.
     opening: usize,
+    opened: usize,
 }
 
 struct Peer {
@@ -106,6 +107,7 @@ impl Server {
             peers: BTreeMap::new(),
             timer: false,
             opening: 0,
+            opened: 0,
         }
     }
 
@@ -149,6 +151,7 @@ impl Server {
         }
         if self.mode == Mode::Crowd {
             compute_for(BUSY);
+            self.opened += 1;
             peer.say(&format!("{}\r\n", self.opening));
         }
         self.peers.insert(id, peer);
@@ -162,7 +165,14 @@ impl Server {
             self.peers.remove(&id);
             changes.push(Change::Close(id));
         } else {
-            self.advance(id, reading::may_read(&ready), changes);
+            let can_read = reading::may_read(&ready);
+            if self.mode == Mode::Crowd
+                && can_read
+                && let Some(peer) = self.peers.get_mut(&id)
+            {
+                peer.say(&format!("{}\r\n", self.opened));
+            }
+            self.advance(id, can_read, changes);
         }
     }
 

@@ -17,6 +17,10 @@ pub use crate::p2::evented::ConnectionId;
 /// While so much output waits, no input is read: a peer that does not read is not served.
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
+/// The most bytes that are read at a time. The handler gets all of them before the time of the
+/// turn is looked at.
+const AT_ONCE: usize = 16 * 1024;
+
 /// While so much input is not taken, no more is read.
 pub(super) const INPUT_LIMIT: usize = crate::ahead::AHEAD_LIMIT + CHUNK;
 
@@ -79,13 +83,13 @@ impl<D> Entry<D> {
 
     /// Reads a chunk.
     pub(super) fn read(&mut self) -> io::Result<Input> {
-        match self.input.read(CHUNK as u64) {
+        match self.input.read(AT_ONCE as u64) {
             Ok(chunk) => {
                 reading::note_read(chunk.len());
                 self.ahead.bytes.push(&chunk);
                 Ok(match chunk.len() {
                     0 => Input::Nothing,
-                    CHUNK.. => Input::Filled,
+                    AT_ONCE.. => Input::Filled,
                     _ => Input::Some,
                 })
             }

@@ -26,6 +26,10 @@ impl Protocol for UpperProtocol {
     }
 }
 
+/// How much is read at once, because each line is a line of the log, too: a turn of `evented`
+/// must not take long for it.
+const READ_LIMIT: usize = 4096;
+
 /// One connection of the upper family.
 #[derive(Debug)]
 pub struct Upper {
@@ -35,6 +39,10 @@ pub struct Upper {
 }
 
 impl Session for Upper {
+    fn read_limit(&self) -> usize {
+        READ_LIMIT
+    }
+
     /// Answers each line without the white space at its ends, and with the line ending
     /// that it came with. A piece of a long line is answered like a line.
     fn receive(&mut self, chunk: &[u8], output: &mut Output) -> Step {

@@ -77,6 +77,9 @@ struct Turns<'a> {
     cut: VecDeque<ConnectionId>,
     /// Connections that may have something to tell the guest.
     ready: VecDeque<ConnectionId>,
+    /// Whether as many connections have come as one turn opens: then what is ready has its turn
+    /// before more of them are taken.
+    is_crowded: bool,
     /// The events of the next turn.
     events: Vec<Event>,
     /// The connections of the last turn's events, kept for its memory.
@@ -141,6 +144,7 @@ impl<'a> Turns<'a> {
             coming: VecDeque::new(),
             cut: VecDeque::new(),
             ready: VecDeque::new(),
+            is_crowded: false,
             events: Vec::new(),
             told: Vec::new(),
             attention: Arc::default(),
@@ -218,11 +222,12 @@ impl<'a> Turns<'a> {
                     let arrived = self.register(arrival);
                     self.welcome(&mut guest, arrived).await?;
                     while is_new
-                        && self.coming.len() < MAX_EVENTS
+                        && self.coming.len() < MAX_OPENED
                         && let Some(next) = intake.try_accepted()
                     {
                         self.enter_new(&mut guest, next).await?;
                     }
+                    self.is_crowded = self.coming.len() >= MAX_OPENED;
                 }
             }
         }
@@ -238,6 +243,8 @@ impl<'a> Turns<'a> {
         let may_depart = self.keeps_state && !finished && intake.is_settled();
         let may_roll = finished && self.rolling.is_some();
         let rolls = may_roll && std::mem::take(&mut self.rolls_next);
+        let is_crowded = std::mem::take(&mut self.is_crowded);
+        let has_other_work = may_roll || is_crowded || !self.ready.is_empty();
         let tick = async {
             match tick_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -250,7 +257,9 @@ impl<'a> Turns<'a> {
                 self.tick_at = None;
                 return Ok(Wake::Tick);
             }
-            arrival = intake.next(), if !finished => return Ok(Wake::Arrival(arrival)),
+            arrival = intake.next(), if !finished && !is_crowded => {
+                return Ok(Wake::Arrival(arrival));
+            }
             departure = self.version.departing(), if may_depart => {
                 return Ok(Wake::Departure(departure));
             }
@@ -260,7 +269,7 @@ impl<'a> Turns<'a> {
             errand = self.version.next_errand(self.versions, &ticks), if self.has_errands => {
                 return Ok(Wake::Errand(errand));
             }
-            ready = self.poller.wait(may_roll || !self.ready.is_empty()) => ready?,
+            ready = self.poller.wait(has_other_work) => ready?,
         };
         // Turns and groups alternate.
         self.rolls_next = may_roll;
