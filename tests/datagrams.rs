@@ -9,6 +9,7 @@
 mod faults;
 mod small;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -55,11 +56,17 @@ impl Peer {
     #[track_caller]
     fn receive(&self) -> Vec<u8> {
         let mut data = vec![0; 1 << 16];
-        match self.0.recv(&mut data) {
-            Ok(length) => data.truncate(length),
-            Err(error) => panic!("nothing came: {error}"),
+        loop {
+            match self.0.recv(&mut data) {
+                Ok(length) => {
+                    data.truncate(length);
+                    return data;
+                }
+                // A call with a time-out ends so when the process is stopped and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("nothing came: {error}"),
+            }
         }
-        data
     }
 
     /// Sends a datagram and receives this answer.
